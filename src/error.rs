@@ -1,0 +1,104 @@
+//! One error type for the whole program: what went wrong, in words for the person who
+//! reads them, and the kind, which decides the exit code.
+
+use std::fmt;
+use std::path::Path;
+
+/// What kind of failure it was; the discriminant is the process's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Wrong flag, key, value, architecture or budget; a folder in the way.
+    Usage = 2,
+    /// Pictures, checkpoints or weights that cannot be read or are not what they claim.
+    Data = 3,
+    /// Training diverged (a number stopped being finite) or collapsed.
+    Diverged = 4,
+    /// The device, its memory, or the disk that a result must be written to.
+    Device = 5,
+    /// A checkpoint that does not belong to the run that wants to continue from it.
+    Resume = 6,
+    /// An export that is not the same net, or a benchmark that regressed.
+    Parity = 7,
+    /// Stopped by TERM or USR1 after a checkpoint; can be resumed.
+    Stopped = 75,
+    /// Stopped by INT after a checkpoint.
+    Interrupted = 130,
+}
+
+/// An error: its [`Kind`] and a message that says what was expected, what was found, where,
+/// and what to do.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+}
+
+/// The result of nearly everything here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of a given kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+    /// Usage or configuration (exit 2).
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+    /// Data (exit 3).
+    pub fn data(message: impl Into<String>) -> Self {
+        Self::new(Kind::Data, message)
+    }
+    /// Device, memory or disk (exit 5).
+    pub fn device(message: impl Into<String>) -> Self {
+        Self::new(Kind::Device, message)
+    }
+    /// A file or folder that could not be read (exit 3).
+    pub fn read(path: &Path, err: impl fmt::Display) -> Self {
+        Self::data(format!("cannot read {}: {err}", path.display()))
+    }
+    /// A file or folder that could not be written (exit 5).
+    pub fn write(path: &Path, err: impl fmt::Display) -> Self {
+        Self::device(format!("cannot write {}: {err}", path.display()))
+    }
+    /// The same error with words in front: `context: message`.
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+    /// What kind of failure it was.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+    /// The process's exit code for this error.
+    pub fn exit_code(&self) -> u8 {
+        self.kind as u8
+    }
+}
+
+/// ` (did you mean …?)` with the option nearest to what was written, or nothing where none is
+/// near: the end of a message about an unknown word.
+pub fn nearest<S: AsRef<str>>(written: &str, options: impl IntoIterator<Item = S>) -> String {
+    let written = written.to_lowercase();
+    let score = |option: &str| {
+        let option = option.to_lowercase();
+        // The first sees a common beginning, the second letters that changed places.
+        strsim::jaro_winkler(&written, &option)
+            .max(strsim::normalized_damerau_levenshtein(&written, &option) + 0.1)
+    };
+    options
+        .into_iter()
+        .map(|o| (score(o.as_ref()), o))
+        .filter(|(score, _)| *score > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map_or(String::new(), |(_, o)| format!(" (did you mean {:?}?)", o.as_ref()))
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,193 @@
+//! Files that are complete or absent: everything is written aside, flushed to the disk and
+//! renamed. And safetensors on top of that.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors};
+
+use crate::error::{Error, Result};
+
+/// Named values with their dimensions, f32.
+pub type Named = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// A tensor of a file: name, dimensions, values.
+pub type Entry = (String, Vec<usize>, Vec<f32>);
+
+/// Writes a file whole: into `<name>.part` beside it, fsynced, then renamed. On failure
+/// whatever was there before is still there.
+pub fn write_atomic(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
+    write_atomic_file(path, |file| {
+        let mut out = BufWriter::new(file);
+        write(&mut out).and_then(|()| out.flush()).map_err(|e| Error::write(path, disk_hint(&e)))
+    })
+}
+
+/// As [`write_atomic`], for a file that is written at several places.
+pub fn write_atomic_file(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
+    let part = part_of(path);
+    let fail = |e: std::io::Error| Error::write(path, disk_hint(&e));
+    let attempt = || -> Result<()> {
+        let file = File::create(&part).map_err(fail)?;
+        write(&file)?;
+        file.sync_all().and_then(|()| fs::rename(&part, path)).map_err(fail)
+    };
+    attempt().inspect_err(|_| {
+        // What is half written helps nobody; that it cannot be removed changes nothing.
+        let _ = fs::remove_file(&part);
+    })
+}
+
+/// An I/O error in words, with advice where the disk is full.
+pub fn disk_hint(e: &std::io::Error) -> String {
+    match e.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            format!("{e}; free some space and run again")
+        }
+        _ => e.to_string(),
+    }
+}
+
+fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".part");
+    path.with_file_name(name)
+}
+
+/// Writes text whole.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_atomic(path, |out| out.write_all(text.as_bytes()))
+}
+
+/// Writes a value as indented JSON.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::write(path, e))?;
+    write_text(path, &(text + "\n"))
+}
+
+/// Reads a JSON file.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+    serde_json::from_str(&text)
+        .map_err(|e| Error::data(format!("{} is not what it should be: {e}", path.display())))
+}
+
+/// Makes a folder and those above it.
+pub fn create_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|e| Error::write(path, disk_hint(&e)))
+}
+
+/// Makes renames in a folder last.
+pub fn sync_dir(path: &Path) -> Result<()> {
+    File::open(path).and_then(|d| d.sync_all()).map_err(|e| Error::write(path, e))
+}
+
+/// Writes a safetensors file of f32 tensors; `format=pt` is added to the metadata. The same
+/// tensors and metadata give the same bytes.
+pub fn write_safetensors(
+    path: &Path,
+    tensors: &[Entry],
+    metadata: &[(&str, String)],
+) -> Result<()> {
+    let shapes = tensors.iter().map(|(name, shape, _)| (name.as_str(), shape.as_slice()));
+    let header = safetensors_header(shapes, metadata);
+    write_atomic(path, |out| {
+        out.write_all(&header)?;
+        tensors.iter().try_for_each(|(_, _, values)| out.write_all(bytemuck::cast_slice(values)))
+    })
+}
+
+/// What stands before the values in a safetensors file of f32 tensors: the header's length and
+/// the header, padded so that the values are aligned. The safetensors crate writes metadata in
+/// an order that changes from run to run, and wants all values in memory.
+fn safetensors_header<'a>(
+    tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+    metadata: &[(&str, String)],
+) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    let meta: BTreeMap<&str, &str> =
+        metadata.iter().map(|(k, v)| (*k, v.as_str())).chain([("format", "pt")]).collect();
+    header.insert("__metadata__".into(), serde_json::json!(meta));
+    let mut end = 0;
+    for (name, shape) in tensors {
+        let start = end;
+        end += shape.iter().product::<usize>() * size_of::<f32>();
+        let entry = serde_json::json!({
+            "dtype": "F32", "shape": shape, "data_offsets": [start, end],
+        });
+        header.insert(name.into(), entry);
+    }
+    let mut text = serde_json::Value::Object(header).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut text);
+    bytes
+}
+
+/// Reads a safetensors file: its tensors (which must be f32) and its metadata.
+pub fn read_safetensors(path: &Path) -> Result<(Named, HashMap<String, String>)> {
+    let bytes = fs::read(path).map_err(|e| Error::read(path, e))?;
+    let bad = |e: &dyn std::fmt::Display| {
+        Error::data(format!(
+            "{} is not a whole safetensors file ({e}); it may be truncated: make or copy it again",
+            path.display()
+        ))
+    };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(&e))?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
+    let mut named = Named::new();
+    for (name, view) in file.iter() {
+        if view.dtype() != Dtype::F32 {
+            return Err(Error::data(format!(
+                "{}: tensor {name:?} is {:?}, expected F32",
+                path.display(),
+                view.dtype()
+            )));
+        }
+        let values: Vec<f32> = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        named.insert(name.to_owned(), (view.shape().to_vec(), values));
+    }
+    Ok((named, metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn safetensors_round_trip_and_truncation() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        let tensors = vec![("a".to_owned(), vec![2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])];
+        write_safetensors(&path, &tensors, &[("step", "7".into())]).unwrap();
+        let (named, meta) = read_safetensors(&path).unwrap();
+        assert_eq!(named["a"], (tensors[0].1.clone(), tensors[0].2.clone()));
+        assert_eq!((meta["step"].as_str(), meta["format"].as_str()), ("7", "pt"));
+        let bytes = fs::read(&path).unwrap();
+        for cut in [0, 4, 20, bytes.len() - 1] {
+            fs::write(&path, &bytes[..cut]).unwrap();
+            assert_eq!(read_safetensors(&path).unwrap_err().kind(), crate::Kind::Data);
+        }
+    }
+
+    #[test]
+    fn a_failed_write_keeps_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        write_text(&path, "old").unwrap();
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let err = write_atomic(&path, |_| Err(full())).unwrap_err();
+        assert!(err.to_string().contains("free some space"), "{err}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+    }
+}

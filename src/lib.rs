@@ -1,0 +1,30 @@
+//! Trains one elastic ResNet supernet on unlabelled pictures by self-supervised learning,
+//! finds, still without labels, the subnet that fits a domain, a task and a budget, and
+//! exports it with proof that it is the same net: the DATA method (CVPR 2022).
+//!
+//! Read in this order: [`space`] → [`nn`] → [`ssl`] → [`train`] → [`search`] → [`export`],
+//! which stand on [`ops`] → [`tape`] → [`device`]. `docs/architecture.md` draws the map.
+
+pub mod bench;
+pub mod choice;
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod device;
+pub mod error;
+pub mod eval;
+pub mod export;
+pub mod files;
+pub mod nn;
+pub mod ops;
+pub mod optim;
+pub mod report;
+pub mod rng;
+pub mod search;
+pub mod space;
+pub mod ssl;
+pub mod tape;
+pub mod tensor;
+pub mod train;
+
+pub use error::{Error, Kind, Result};

@@ -1,0 +1,228 @@
+//! Contiguous tensors of four dimensions, N×H×W×C, channels innermost. Matrices are N×1×1×C,
+//! vectors 1×1×1×C; convolution weights are O×kh×kw×I.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+use num_traits::{Float, NumAssign};
+
+use crate::device::Buffer;
+
+/// Type of a tensor's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// 32-bit float: what nets are trained in on the CPU.
+    F32,
+    /// 64-bit float: what gradients are checked in.
+    F64,
+}
+
+impl DType {
+    /// Bytes of one element.
+    pub fn size_bytes(self) -> usize {
+        match self {
+            DType::F32 => 4,
+            DType::F64 => 8,
+        }
+    }
+}
+
+/// Element types that the CPU implementation of every op is generic over.
+pub trait Real:
+    Float + NumAssign + std::iter::Sum + Pod + Send + Sync + Default + fmt::Debug + 'static
+{
+    /// The matching [`DType`].
+    const DTYPE: DType;
+    /// Nearest value to `x`.
+    fn of(x: f64) -> Self;
+    /// As f64, exactly.
+    fn f64(self) -> f64;
+}
+
+impl Real for f32 {
+    const DTYPE: DType = DType::F32;
+    fn of(x: f64) -> Self {
+        x as f32
+    }
+    fn f64(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Real for f64 {
+    const DTYPE: DType = DType::F64;
+    fn of(x: f64) -> Self {
+        x
+    }
+    fn f64(self) -> f64 {
+        self
+    }
+}
+
+/// Runs an expression with `$t` bound to the Rust type of a [`DType`].
+#[macro_export]
+macro_rules! dispatch {
+    ($dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            $crate::tensor::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            $crate::tensor::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+        }
+    };
+}
+
+/// Part of a dimension that is used, and its full size: subnets read the first `active`
+/// channels of weights that are stored at `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// How much is used, from the start.
+    pub active: usize,
+    /// How much is stored.
+    pub max: usize,
+}
+
+/// N×H×W×C.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape(pub [usize; 4]);
+
+impl Shape {
+    /// Pictures or feature maps.
+    pub fn nhwc(n: usize, h: usize, w: usize, c: usize) -> Self {
+        Self([n, h, w, c])
+    }
+    /// A matrix: rows × columns, as N×1×1×C.
+    pub fn matrix(rows: usize, cols: usize) -> Self {
+        Self([rows, 1, 1, cols])
+    }
+    /// A vector, as 1×1×1×C.
+    pub fn vector(len: usize) -> Self {
+        Self([1, 1, 1, len])
+    }
+    /// Batch size (or output channels of a weight).
+    pub fn n(&self) -> usize {
+        self.0[0]
+    }
+    /// Height.
+    pub fn h(&self) -> usize {
+        self.0[1]
+    }
+    /// Width.
+    pub fn w(&self) -> usize {
+        self.0[2]
+    }
+    /// Channels (or input channels of a weight).
+    pub fn c(&self) -> usize {
+        self.0[3]
+    }
+    /// N·H·W: rows of the matrix whose columns are the channels.
+    pub fn rows(&self) -> usize {
+        self.0[0] * self.0[1] * self.0[2]
+    }
+    /// H·W: positions of one picture.
+    pub fn positions(&self) -> usize {
+        self.0[1] * self.0[2]
+    }
+    /// Number of elements.
+    pub fn elems(&self) -> usize {
+        self.0.iter().product()
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [n, h, w, c] = self.0;
+        write!(f, "{n}x{h}x{w}x{c}")
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What a tensor is without its values: what shape inference works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Dimensions.
+    pub shape: Shape,
+    /// Element type.
+    pub dtype: DType,
+}
+
+impl Meta {
+    /// Shape and type together.
+    pub fn new(shape: Shape, dtype: DType) -> Self {
+        Self { shape, dtype }
+    }
+    /// Bytes of the values.
+    pub fn size_bytes(&self) -> usize {
+        self.shape.elems() * self.dtype.size_bytes()
+    }
+}
+
+/// A tensor: a shape over a buffer that clones share. Its buffer goes back to the pool when
+/// the last clone is dropped. Only an unshared tensor can be written.
+#[derive(Clone)]
+pub struct Tensor {
+    buffer: Arc<Buffer>,
+    meta: Meta,
+}
+
+impl Tensor {
+    /// A tensor over a buffer of at least `meta.size_bytes()`.
+    pub(crate) fn from_buffer(buffer: Buffer, meta: Meta) -> Self {
+        debug_assert!(buffer.capacity_bytes() >= meta.size_bytes());
+        Self { buffer: Arc::new(buffer), meta }
+    }
+    /// Shape and type.
+    pub fn meta(&self) -> Meta {
+        self.meta
+    }
+    /// Dimensions.
+    pub fn shape(&self) -> Shape {
+        self.meta.shape
+    }
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.meta.dtype
+    }
+    /// The same values under another shape of as many elements.
+    pub fn reshaped(&self, shape: Shape) -> Self {
+        assert_eq!(shape.elems(), self.meta.shape.elems(), "reshape {} to {shape}", self.shape());
+        Self { buffer: self.buffer.clone(), meta: Meta { shape, ..self.meta } }
+    }
+    /// The values. Panics where `T` is not the tensor's type or the values are not in host
+    /// memory: both are mistakes of the caller, not of the input.
+    pub fn host<T: Real>(&self) -> &[T] {
+        assert_eq!(T::DTYPE, self.meta.dtype);
+        &bytemuck::cast_slice(self.buffer.bytes())[..self.meta.shape.elems()]
+    }
+    /// The values, to write. Panics as [`Tensor::host`] does, and where a clone exists.
+    pub fn host_mut<T: Real>(&mut self) -> &mut [T] {
+        assert_eq!(T::DTYPE, self.meta.dtype);
+        let elems = self.meta.shape.elems();
+        let buffer = Arc::get_mut(&mut self.buffer).expect("written tensors are not shared");
+        &mut bytemuck::cast_slice_mut(buffer.bytes_mut())[..elems]
+    }
+    /// Whether no clone shares the values, so that they can be written in place.
+    pub fn is_unique(&mut self) -> bool {
+        Arc::get_mut(&mut self.buffer).is_some()
+    }
+    /// The values as f64, for tests and reports.
+    pub fn to_f64(&self) -> Vec<f64> {
+        dispatch!(self.dtype(), T => self.host::<T>().iter().map(|x| x.f64()).collect())
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor({}, {:?})", self.shape(), self.dtype())
+    }
+}
