@@ -1,0 +1,20 @@
+//! Situations in which addition is checked and timed.
+
+use super::Add;
+use crate::ops::{Case, Fill, Input};
+use crate::tensor::Shape;
+
+pub(super) fn all() -> Vec<Case<Add>> {
+    let case = |name: &str, shape, fill| {
+        let input = Input::normal(Shape(shape)).fill(fill);
+        Case { name: name.into(), op: Add, inputs: vec![input, input] }
+    };
+    let mut one = case("gradient of one side", [2, 3, 4, 5], Fill::Normal);
+    one.inputs[0].grad = false;
+    vec![
+        case("odd shape", [3, 5, 7, 9], Fill::Normal),
+        case("several chunks", [7, 20, 20, 24], Fill::Normal),
+        case("integers", [2, 3, 3, 5], Fill::Integers { lo: -4, hi: 4 }),
+        one,
+    ]
+}

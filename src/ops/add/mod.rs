@@ -1,0 +1,50 @@
+//! y = a + b.
+
+mod cases;
+mod cpu;
+
+use super::{Case, Op, Saved, expect_inputs, expect_shape};
+use crate::device::Cx;
+use crate::error::Result;
+use crate::tape::Grad;
+use crate::tensor::{Meta, Tensor};
+
+/// The op. Inputs: a and b of one shape. Output: the same shape. Saves nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Add;
+
+impl Op for Add {
+    const NAME: &'static str = "add";
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        expect_inputs(inputs, &["a", "b"])?;
+        expect_shape("b", inputs[1].shape, inputs[0].shape)?;
+        Ok(inputs[0])
+    }
+
+    fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
+        let (a, b) = (inputs[0], inputs[1]);
+        let mut y = cx.alloc(a.meta())?;
+        cx.run(Self::NAME, || {
+            crate::dispatch!(a.dtype(), T => cpu::add(a.host::<T>(), b.host(), y.host_mut()));
+            Ok(())
+        })?;
+        Ok((y, Vec::new()))
+    }
+
+    fn backward(&self, cx: &Cx, _: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
+        // Both gradients are gy; each may be written later, so they must not share it.
+        if grads[0].needed() && grads[1].needed() {
+            let copy = cx.copy(&gy)?;
+            grads[0].put(cx, copy)?;
+            grads[1].put(cx, gy)
+        } else {
+            let wanted = if grads[0].needed() { 0 } else { 1 };
+            grads[wanted].put(cx, gy)
+        }
+    }
+
+    fn cases() -> Vec<Case<Self>> {
+        cases::all()
+    }
+}

@@ -1,0 +1,51 @@
+//! Global average pooling: the mean over all positions.
+
+mod cases;
+mod cpu;
+
+use super::{Case, Op, Saved, expect_inputs, remember_size, remembered_size};
+use crate::device::Cx;
+use crate::error::Result;
+use crate::tape::Grad;
+use crate::tensor::{Meta, Shape, Tensor};
+
+/// The op. Input: x `[N,H,W,C]`. Output: `[N,1,1,C]`. Saves nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct GlobalAvgPool;
+
+impl Op for GlobalAvgPool {
+    const NAME: &'static str = "avg_pool";
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        expect_inputs(inputs, &["x"])?;
+        let Meta { shape, dtype } = inputs[0];
+        Ok(Meta::new(Shape::matrix(shape.n(), shape.c()), dtype))
+    }
+
+    fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
+        let x = inputs[0];
+        let mut y = cx.alloc(self.infer(&[x.meta()])?)?;
+        cx.run(Self::NAME, || {
+            crate::dispatch!(x.dtype(), T => cpu::forward(x.shape(), x.host::<T>(), y.host_mut()));
+            Ok(())
+        })?;
+        Ok((y, vec![remember_size(cx, x)?]))
+    }
+
+    fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
+        let (h, w) = remembered_size(&saved[0]);
+        let shape = Shape::nhwc(gy.shape().n(), h, w, gy.shape().c());
+        let mut gx = cx.alloc(Meta::new(shape, gy.dtype()))?;
+        cx.run(Self::NAME, || {
+            crate::dispatch!(gy.dtype(), T => {
+                cpu::backward(shape, gy.host::<T>(), gx.host_mut())
+            });
+            Ok(())
+        })?;
+        grads[0].put(cx, gx)
+    }
+
+    fn cases() -> Vec<Case<Self>> {
+        cases::all()
+    }
+}

@@ -1,0 +1,44 @@
+//! Situations in which batch normalisation is checked and timed.
+
+use super::{BatchNorm, EPS, Stats};
+use crate::ops::{Case, Fill, Input};
+use crate::tensor::Shape;
+
+/// One case; parameters are stored for `max` channels.
+fn case(name: &str, op: BatchNorm, x: [usize; 4], max: usize) -> Case<BatchNorm> {
+    let (x, parameter) = (Shape(x), Shape::vector(max));
+    let positive = Fill::Uniform { lo: 0.5, hi: 1.5 };
+    let mut inputs =
+        vec![Input::normal(x), Input::normal(parameter).fill(positive), Input::normal(parameter)];
+    if op.add {
+        inputs.push(Input::normal(x));
+    }
+    if op.stats == Stats::Given {
+        inputs.push(Input::normal(parameter).constant());
+        inputs.push(Input::normal(parameter).fill(positive).constant());
+    }
+    let tail = if op.relu { ", relu" } else { "" };
+    let name = format!("{name}{}{tail}", if op.add { ", add" } else { "" });
+    Case { name, op, inputs }
+}
+
+pub(super) fn all() -> Vec<Case<BatchNorm>> {
+    let mut cases = Vec::new();
+    for (add, relu) in [(false, false), (false, true), (true, false), (true, true)] {
+        let op = |stats| BatchNorm { stats, add, relu, eps: EPS };
+        let batch = |group| op(Stats::Batch { group });
+        cases.extend([
+            case("whole batch", batch(0), [4, 3, 3, 5], 5),
+            case("groups of 2, a smaller one", batch(2), [5, 3, 2, 8], 8),
+            case("active < max", batch(0), [3, 2, 4, 24], 40),
+            case("one picture a group", batch(1), [3, 5, 5, 3], 3),
+            case("more channels than a wide row", batch(2), [4, 2, 3, 129], 130),
+            case("several parts, groups of 2", batch(2), [6, 36, 32, 32], 32),
+            case("given statistics", op(Stats::Given), [3, 3, 2, 12], 20),
+        ]);
+    }
+    let mut far = case("mean far from 0", BatchNorm::batch(0), [4, 8, 8, 8], 8);
+    far.inputs[0].fill = Fill::Uniform { lo: 99.0, hi: 101.0 };
+    cases.push(far);
+    cases
+}

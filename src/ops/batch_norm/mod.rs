@@ -1,0 +1,179 @@
+//! Batch normalisation (Ioffe and Szegedy, 2015), fused with what follows it in a residual
+//! net: y = relu?(γ·(x − mean)/√(var + ε) + β (+ residual)), per channel.
+
+mod cases;
+mod cpu;
+mod layout;
+
+use super::{Case, Op, Saved, add_to_front, expect_inputs, unshared};
+use crate::device::Cx;
+use crate::error::{Error, Result};
+use crate::tape::Grad;
+use crate::tensor::{Meta, Shape, Tensor};
+
+/// Where mean and variance come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stats {
+    /// From the batch: mean and biased variance over groups of consecutive pictures.
+    Batch {
+        /// Pictures of a group; 0 = the whole batch. The last group may be smaller.
+        group: usize,
+    },
+    /// They are inputs, constants of at least as many channels as x.
+    Given,
+}
+
+/// The op. Inputs: x `[N,H,W,C]`; γ, β `[1,1,1,≥C]`, of which the first C are used; the
+/// residual `[N,H,W,C]` if `add`; mean and variance `[1,1,1,≥C]` if [`Stats::Given`].
+/// Output: `[N,H,W,C]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNorm {
+    /// Where mean and variance come from.
+    pub stats: Stats,
+    /// Whether a residual is added before the ReLU.
+    pub add: bool,
+    /// Whether y = max(·, 0).
+    pub relu: bool,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+/// ε of all nets here, as in PyTorch.
+pub const EPS: f64 = 1e-5;
+
+impl BatchNorm {
+    /// Training: statistics of groups of `group` pictures (0 = the whole batch).
+    pub fn batch(group: usize) -> Self {
+        Self { stats: Stats::Batch { group }, add: false, relu: false, eps: EPS }
+    }
+    /// Evaluation: statistics are given.
+    pub fn given() -> Self {
+        Self { stats: Stats::Given, ..Self::batch(0) }
+    }
+    /// With a ReLU after it.
+    pub fn relu(self) -> Self {
+        Self { relu: true, ..self }
+    }
+    /// With a residual added to it.
+    pub fn add(self) -> Self {
+        Self { add: true, ..self }
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        let mut names = vec!["x", "gamma", "beta"];
+        if self.add {
+            names.push("residual");
+        }
+        if self.stats == Stats::Given {
+            names.extend(["mean", "var"]);
+        }
+        names
+    }
+
+    /// Pictures of a group.
+    fn group(&self, n: usize) -> usize {
+        match self.stats {
+            Stats::Batch { group } if group > 0 => group.min(n),
+            _ => n,
+        }
+    }
+}
+
+impl Op for BatchNorm {
+    const NAME: &'static str = "batch_norm";
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        let names = self.names();
+        expect_inputs(inputs, &names)?;
+        let x = inputs[0];
+        for (name, meta) in names.iter().zip(inputs).skip(1) {
+            let fits = match *name {
+                "residual" => meta.shape == x.shape,
+                _ => meta.shape.rows() == 1 && meta.shape.c() >= x.shape.c(),
+            };
+            if !fits {
+                return Err(Error::usage(format!(
+                    "{name} has shape {}, which does not fit x of shape {}",
+                    meta.shape, x.shape
+                )));
+            }
+        }
+        Ok(x)
+    }
+
+    fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
+        let x = inputs[0];
+        let groups = x.shape().n().div_ceil(self.group(x.shape().n()));
+        // Rows 2g and 2g + 1: mean and 1/√(var + ε) of group g.
+        let stats = Meta::new(Shape::matrix(2 * groups, x.shape().c()), x.dtype());
+        let mut stats = cx.alloc(stats)?;
+        let mut y = cx.alloc(x.meta())?;
+        cx.run(Self::NAME, || {
+            crate::dispatch!(x.dtype(), T => cpu::forward::<T>(self, inputs, &mut stats, &mut y));
+            Ok(())
+        })?;
+        let mut saved = vec![x.clone(), inputs[1].clone(), inputs[2].clone(), stats];
+        if self.add && self.relu {
+            saved.push(y.clone());
+        }
+        Ok((y, saved))
+    }
+
+    fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
+        if self.stats == Stats::Given && grads.iter().rev().take(2).any(|g| g.needed()) {
+            return Err(Error::usage("given mean and variance are constants: no gradient"));
+        }
+        let x = &saved[0];
+        let mut gy = unshared(cx, gy)?;
+        let mut sums = cpu::Sums::default();
+        cx.run(Self::NAME, || {
+            sums = crate::dispatch!(x.dtype(), T => cpu::gradient_sums::<T>(self, &saved, &mut gy));
+            Ok(())
+        })?;
+        add_to_front(cx, &mut grads[1], saved[1].meta(), &sums.gamma)?;
+        add_to_front(cx, &mut grads[2], saved[2].meta(), &sums.beta)?;
+        // The masked gradient is the residual's; where nobody wants it, it becomes that of x.
+        let keep = self.add && grads[3].needed();
+        if grads[0].needed() {
+            let (residual, mut gx) =
+                if keep { (Some(gy), cx.alloc(x.meta())?) } else { (None, gy) };
+            cx.run(Self::NAME, || {
+                crate::dispatch!(x.dtype(), T => {
+                    cpu::input_gradient::<T>(self, &saved, &sums, residual.as_ref(), &mut gx)
+                });
+                Ok(())
+            })?;
+            grads[0].put(cx, gx)?;
+            residual.map_or(Ok(()), |gy| grads[3].put(cx, gy))
+        } else if keep {
+            grads[3].put(cx, gy)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn cases() -> Vec<Case<Self>> {
+        cases::all()
+    }
+}
+
+/// Mean and unbiased variance of each channel over all of x `[N,H,W,C]`, as two `[1,1,1,C]`:
+/// what running statistics average. Fails where a channel has a single value.
+pub fn statistics(cx: &Cx, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    if x.shape().rows() < 2 {
+        return Err(Error::usage(format!(
+            "a variance needs at least two values per channel, and x has shape {}; \
+             use more pictures",
+            x.shape()
+        )));
+    }
+    let meta = Meta::new(Shape::vector(x.shape().c()), x.dtype());
+    let (mut mean, mut var) = (cx.alloc(meta)?, cx.alloc(meta)?);
+    cx.run("batch_norm statistics", || {
+        crate::dispatch!(x.dtype(), T => {
+            cpu::statistics(x.shape(), x.host::<T>(), mean.host_mut(), var.host_mut())
+        });
+        Ok(())
+    })?;
+    Ok((mean, var))
+}

@@ -1,0 +1,148 @@
+//! 2-D convolution of the first channels of a weight stored at its maximum size.
+
+mod cases;
+mod cpu;
+mod gather;
+mod im2col;
+#[cfg(test)]
+mod tests;
+mod wgrad;
+mod window;
+
+use crate::device::Cx;
+use crate::dispatch;
+use crate::error::{Error, Result};
+use crate::ops::{Case, Op, Saved};
+use crate::tape::Grad;
+use crate::tensor::{Meta, Shape, Tensor};
+
+/// Convolution with padding `kernel / 2` and no bias.
+///
+/// Inputs: `x` N×H×W×Cin and `w` Omax×k×k×Imax, of which the first `cout` output and the first
+/// Cin input channels are used, in place. Output: N×P×Q×cout with P = ⌊(H − 1) / stride⌋ + 1:
+/// y\[n,p,q,o\] = Σ x\[n, p·stride + r − k/2, q·stride + s − k/2, i\] · w\[o,r,s,i\].
+/// The gradient of `w` is added to its active part alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2d {
+    /// Output channels.
+    pub cout: usize,
+    /// Height and width of the kernel: odd.
+    pub kernel: usize,
+    /// Step, in pixels of the input.
+    pub stride: usize,
+}
+
+/// All extents of a convolution.
+#[derive(Clone, Copy, Debug)]
+struct Geometry {
+    n: usize,
+    h: usize,
+    w: usize,
+    cin: usize,
+    p: usize,
+    q: usize,
+    cout: usize,
+    /// Stored input channels of the weight.
+    cin_max: usize,
+    kernel: usize,
+    stride: usize,
+}
+
+impl Geometry {
+    /// From one output channel to the next in the weight, in elements.
+    fn filter_stride(&self) -> usize {
+        self.kernel * self.kernel * self.cin_max
+    }
+    /// Rows and columns of zeros around the input.
+    fn pad(&self) -> usize {
+        self.kernel / 2
+    }
+}
+
+impl Conv2d {
+    fn geometry(&self, x: Shape, w: Shape) -> Geometry {
+        let outputs = |size: usize| size.saturating_sub(1) / self.stride + 1;
+        Geometry {
+            n: x.n(),
+            h: x.h(),
+            w: x.w(),
+            cin: x.c(),
+            p: outputs(x.h()),
+            q: outputs(x.w()),
+            cout: self.cout,
+            cin_max: w.c(),
+            kernel: self.kernel,
+            stride: self.stride,
+        }
+    }
+}
+
+impl Op for Conv2d {
+    const NAME: &'static str = "conv2d";
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        let [x, w] = inputs else {
+            return Err(Error::usage(format!("expected input and weight, found {}", inputs.len())));
+        };
+        if self.kernel.is_multiple_of(2) || self.stride == 0 {
+            return Err(Error::usage(format!(
+                "expected an odd kernel and a stride of at least 1, found kernel {} stride {}",
+                self.kernel, self.stride
+            )));
+        }
+        let ([omax, kh, kw, imax], cin) = (w.shape.0, x.shape.c());
+        let k = self.kernel;
+        if (kh, kw) != (k, k) || omax < self.cout || imax < cin || x.dtype != w.dtype {
+            return Err(Error::usage(format!(
+                "expected a weight of at least {}x{k}x{k}x{cin} in {:?} for input {}, found {} in \
+                 {:?}",
+                self.cout, x.dtype, x.shape, w.shape, w.dtype
+            )));
+        }
+        if x.shape.positions() == 0 {
+            return Err(Error::usage(format!("expected pixels, found an input of {}", x.shape)));
+        }
+        let g = self.geometry(x.shape, w.shape);
+        Ok(Meta::new(Shape::nhwc(g.n, g.p, g.q, g.cout), x.dtype))
+    }
+
+    fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
+        let (x, w) = (inputs[0], inputs[1]);
+        let g = self.geometry(x.shape(), w.shape());
+        let mut y = cx.alloc(Meta::new(Shape::nhwc(g.n, g.p, g.q, g.cout), x.dtype()))?;
+        cx.run(Self::NAME, || {
+            dispatch!(x.dtype(), T => cpu::fprop::<T>(&g, x.host(), w.host(), y.host_mut()));
+            Ok(())
+        })?;
+        Ok((y, vec![x.clone(), w.clone()]))
+    }
+
+    fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
+        let (x, w) = (&saved[0], &saved[1]);
+        let g = self.geometry(x.shape(), w.shape());
+        grads[0].write(cx, x.meta(), |gx, accumulate| {
+            cx.run(Self::NAME, || {
+                dispatch!(gx.dtype(), T => {
+                    cpu::dgrad::<T>(&g, gy.host(), w.host(), gx.host_mut(), accumulate)
+                });
+                Ok(())
+            })
+        })?;
+        grads[1].write(cx, w.meta(), |gw, accumulate| {
+            cx.run(Self::NAME, || {
+                dispatch!(gw.dtype(), T => {
+                    let gw = gw.host_mut::<T>();
+                    if !accumulate {
+                        gw.fill(0.0);
+                    }
+                    wgrad::wgrad::<T>(&g, x.host(), gy.host(), gw)
+                });
+                Ok(())
+            })
+        })
+    }
+
+    fn cases() -> Vec<Case<Self>> {
+        cases::all()
+    }
+}

@@ -1,0 +1,75 @@
+//! Pictures of a batch in another order.
+
+use super::passes::chunks_mut;
+use crate::device::Cx;
+use crate::error::{Error, Result};
+use crate::tensor::{Meta, Shape, Tensor};
+
+/// Picture i of the result is picture `order[i]` of x `[N,H,W,C]`: `[order.len(),H,W,C]`.
+/// Fails where an index is not below N. With a permutation it shuffles a batch; with the
+/// inverse permutation it puts it back.
+pub fn rows(cx: &Cx, x: &Tensor, order: &[usize]) -> Result<Tensor> {
+    rows_of(cx, std::slice::from_ref(x), order)
+}
+
+/// As [`rows`], of the pictures of several tensors `[Nᵢ,H,W,C]` counted on from one to the next.
+pub fn rows_of(cx: &Cx, parts: &[Tensor], order: &[usize]) -> Result<Tensor> {
+    let Some(first) = parts.first().map(Tensor::meta) else {
+        return Err(Error::usage("gather: expected at least one tensor"));
+    };
+    let [_, h, w, c] = first.shape.0;
+    if let Some(other) = parts.iter().find(|t| t.shape().0[1..] != [h, w, c]) {
+        let (a, b) = (first.shape, other.shape());
+        return Err(Error::usage(format!("gather: expected pictures of one size; found {a}, {b}")));
+    }
+    let places: Vec<(usize, usize)> = (0..parts.len())
+        .flat_map(|part| (0..parts[part].shape().n()).map(move |i| (part, i)))
+        .collect();
+    if let Some(i) = order.iter().find(|i| **i >= places.len()) {
+        let n = places.len();
+        return Err(Error::usage(format!("gather: expected indices below {n}; found {i}")));
+    }
+    let mut y = cx.alloc(Meta::new(Shape::nhwc(order.len(), h, w, c), first.dtype))?;
+    cx.run("gather", || {
+        let picture = h * w * c;
+        if picture == 0 {
+            return Ok(());
+        }
+        crate::dispatch!(first.dtype, T => {
+            let parts: Vec<&[T]> = parts.iter().map(Tensor::host).collect();
+            chunks_mut(order.len() * picture, y.host_mut::<T>(), picture, |i, y| {
+                let (part, row) = places[order[i]];
+                y.copy_from_slice(&parts[part][row * picture..][..picture]);
+            });
+        });
+        Ok(())
+    })?;
+    Ok(y)
+}
+
+/// The permutation that undoes `order`.
+pub fn inverse(order: &[usize]) -> Vec<usize> {
+    let mut inverse = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(i, &o)| inverse[o] = i);
+    inverse
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DType;
+
+    #[test]
+    fn a_permutation_and_its_inverse() {
+        let cx = Cx::for_tests();
+        let values: Vec<f32> = (0..5 * 6).map(|i| i as f32).collect();
+        let x = cx.upload(Shape::nhwc(5, 1, 2, 3), DType::F32, &values).unwrap();
+        let order = [3, 0, 4, 1, 2];
+        let y = rows(&cx, &x, &order).unwrap();
+        assert_eq!(&y.host::<f32>()[..6], &values[18..24]);
+        let back = rows(&cx, &y, &inverse(&order)).unwrap();
+        assert_eq!(back.host::<f32>(), values);
+        assert_eq!(rows(&cx, &x, &[2, 2]).unwrap().shape(), Shape::nhwc(2, 1, 2, 3));
+        assert!(rows(&cx, &x, &[5]).is_err());
+    }
+}

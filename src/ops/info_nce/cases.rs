@@ -1,0 +1,21 @@
+//! Situations in which InfoNCE is checked and timed.
+
+use super::InfoNCE;
+use crate::ops::{Case, Fill, Input};
+use crate::tensor::Shape;
+
+pub(super) fn all() -> Vec<Case<InfoNCE>> {
+    let case = |name: &str, n, d, k, tau, weight| {
+        let q = Input::normal(Shape::matrix(n, d)).fill(Fill::UnitRows);
+        let queue = Input { shape: Shape::matrix(k, d), ..q };
+        let inputs = vec![q, q.constant(), queue.constant()];
+        Case { name: name.into(), op: InfoNCE { tau, weight }, inputs }
+    };
+    vec![
+        case("short queue", 5, 16, 33, 0.2, 1.0),
+        case("one negative, one picture", 1, 7, 1, 0.2, 1.0),
+        case("several tiles, weight 0.5", 9, 12, 300, 0.2, 0.5),
+        case("several strips and blocks", 131, 8, 4500, 0.07, 1.0),
+        case("sharp", 6, 32, 70, 0.01, 1.0),
+    ]
+}

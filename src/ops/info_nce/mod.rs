@@ -1,0 +1,78 @@
+//! InfoNCE (van den Oord et al., 2018) against a queue of negatives, as in MoCo.
+
+mod cases;
+mod cpu;
+
+use super::{Case, Op, Saved, expect_inputs, expect_shape};
+use crate::device::Cx;
+use crate::error::{Error, Result};
+use crate::tape::Grad;
+use crate::tensor::{Meta, Real, Shape, Tensor};
+
+/// The op: weight · mean over rows of −log softmax(\[q·k, q·queue₁, …\]/τ)\[0\]. Inputs: q
+/// `[N,1,1,D]`, rows of unit length; k `[N,1,1,D]`, constant; queue `[K,1,1,D]`, constant.
+/// Output: one element. The N×K logits are never stored; forward makes the direction of q's
+/// gradient on the way (saved, `[N,1,1,D]`), so that they are computed once.
+#[derive(Clone, Copy, Debug)]
+pub struct InfoNCE {
+    /// Temperature τ.
+    pub tau: f64,
+    /// Factor of the loss.
+    pub weight: f64,
+}
+
+impl Op for InfoNCE {
+    const NAME: &'static str = "info_nce";
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        expect_inputs(inputs, &["q", "k", "queue"])?;
+        if !(self.tau.is_finite() && self.tau > 0.0) {
+            return Err(Error::usage(format!("expected a tau above 0; found {}", self.tau)));
+        }
+        let (q, queue) = (inputs[0].shape, inputs[2].shape);
+        expect_shape("q", q, Shape::matrix(q.n(), q.c()))?;
+        expect_shape("k", inputs[1].shape, q)?;
+        expect_shape("queue", queue, Shape::matrix(queue.n(), q.c()))?;
+        Ok(Meta::new(Shape::vector(1), inputs[0].dtype))
+    }
+
+    fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
+        let (q, k, queue) = (inputs[0], inputs[1], inputs[2]);
+        let mut loss = cx.alloc(self.infer(&[q.meta(), k.meta(), queue.meta()])?)?;
+        let mut direction = cx.alloc(q.meta())?;
+        let split = cpu::Split::new(q.shape().n(), queue.shape().n(), q.shape().c());
+        let mut parts = cx.alloc(Meta::new(Shape::vector(split.elems()), q.dtype()))?;
+        cx.run(Self::NAME, || {
+            crate::dispatch!(q.dtype(), T => {
+                let parts = parts.host_mut::<T>();
+                cpu::sum_parts(&split, self.tau, q.host(), queue.host(), parts);
+                let direction = direction.host_mut();
+                let mean = cpu::combine(&split, self.tau, q.host(), k.host(), parts, direction);
+                loss.host_mut()[0] = T::of(self.weight * mean);
+            });
+            Ok(())
+        })?;
+        Ok((loss, vec![direction]))
+    }
+
+    fn backward(&self, cx: &Cx, mut saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
+        if grads[1].needed() || grads[2].needed() {
+            return Err(Error::usage("k and queue are constants: no gradient"));
+        }
+        let gq = saved.pop().ok_or_else(|| Error::usage("nothing was saved"))?;
+        let mut gq = super::unshared(cx, gq)?;
+        cx.run(Self::NAME, || {
+            crate::dispatch!(gq.dtype(), T => {
+                let g = gy.host::<T>()[0].f64();
+                let factor = T::of(g * self.weight / (self.tau * gq.shape().n() as f64));
+                gq.host_mut::<T>().iter_mut().for_each(|x| *x *= factor);
+            });
+            Ok(())
+        })?;
+        grads[0].put(cx, gq)
+    }
+
+    fn cases() -> Vec<Case<Self>> {
+        cases::all()
+    }
+}

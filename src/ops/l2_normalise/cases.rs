@@ -1,0 +1,18 @@
+//! Situations in which the normalisation of rows is checked and timed.
+
+use super::L2Normalise;
+use crate::ops::{Case, Input};
+use crate::tensor::Shape;
+
+pub(super) fn all() -> Vec<Case<L2Normalise>> {
+    let case = |name: &str, shape| {
+        let inputs = vec![Input::normal(Shape(shape))];
+        Case { name: name.into(), op: L2Normalise, inputs }
+    };
+    vec![
+        case("embeddings", [7, 1, 1, 128]),
+        case("odd length", [5, 1, 1, 37]),
+        case("feature map", [2, 3, 5, 20]),
+        case("many rows", [4, 20, 20, 24]),
+    ]
+}

@@ -1,0 +1,25 @@
+//! Situations in which the linear layer is checked.
+
+use super::Linear;
+use crate::ops::{Case, Fill, Input};
+use crate::tensor::Shape;
+
+fn case(n: usize, cin: usize, out: usize, [omax, imax]: [usize; 2], fill: Fill) -> Case<Linear> {
+    let (x, w) = (Shape::matrix(n, cin), Shape::matrix(omax, imax));
+    Case {
+        name: format!("input {x}, weight {w}, {out} out, {fill:?}"),
+        op: Linear { out },
+        inputs: [x, w, Shape::vector(omax)].map(|s| Input::normal(s).fill(fill)).to_vec(),
+    }
+}
+
+pub(super) fn all() -> Vec<Case<Linear>> {
+    let integers = Fill::Integers { lo: -3, hi: 3 };
+    vec![
+        case(1, 1, 1, [1, 1], integers),
+        case(7, 13, 5, [9, 20], integers),
+        case(12, 32, 16, [16, 32], integers),
+        case(3, 40, 37, [48, 40], integers),
+        case(4, 6, 3, [5, 8], Fill::Normal),
+    ]
+}

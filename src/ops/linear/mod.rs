@@ -1,0 +1,125 @@
+//! Fully connected layer on the first columns of a weight stored at its maximum size.
+
+mod cases;
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use crate::device::Cx;
+use crate::dispatch;
+use crate::error::{Error, Result};
+use crate::ops::{Case, Op, Saved};
+use crate::tape::Grad;
+use crate::tensor::{Meta, Shape, Tensor};
+
+/// y = x · wᵀ + b.
+///
+/// Inputs: `x` N×1×1×Cin, `w` Omax×1×1×Imax and `b` 1×1×1×Omax, of which the first `out` output
+/// and the first Cin input channels are used, in place. Output: N×1×1×out. The gradients of
+/// `w` and `b` are added to their active parts alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linear {
+    /// Output channels.
+    pub out: usize,
+}
+
+/// All extents of a linear layer.
+#[derive(Clone, Copy, Debug)]
+struct Geometry {
+    n: usize,
+    cin: usize,
+    out: usize,
+    /// Stored input channels of the weight.
+    cin_max: usize,
+}
+
+impl Linear {
+    fn geometry(&self, x: Shape, w: Shape) -> Geometry {
+        Geometry { n: x.n(), cin: x.c(), out: self.out, cin_max: w.c() }
+    }
+}
+
+impl Op for Linear {
+    const NAME: &'static str = "linear";
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        let [x, w, b] = inputs else {
+            return Err(Error::usage(format!(
+                "expected input, weight and bias, found {} inputs",
+                inputs.len()
+            )));
+        };
+        let ([omax, kh, kw, imax], cin) = (w.shape.0, x.shape.c());
+        let fits = omax >= self.out && imax >= cin && (kh, kw) == (1, 1) && w.dtype == x.dtype;
+        if x.shape.positions() != 1 || !fits {
+            return Err(Error::usage(format!(
+                "expected a weight of at least {}x1x1x{cin} in {:?} for rows of {}, found {} in {:?}",
+                self.out, x.dtype, x.shape, w.shape, w.dtype
+            )));
+        }
+        if b.shape != Shape::vector(omax) || b.dtype != x.dtype {
+            return Err(Error::usage(format!(
+                "expected a bias of {} in {:?}, found {} in {:?}",
+                Shape::vector(omax),
+                x.dtype,
+                b.shape,
+                b.dtype
+            )));
+        }
+        Ok(Meta::new(Shape::matrix(x.shape.n(), self.out), x.dtype))
+    }
+
+    fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
+        let (x, w, b) = (inputs[0], inputs[1], inputs[2]);
+        let g = self.geometry(x.shape(), w.shape());
+        let mut y = cx.alloc(Meta::new(Shape::matrix(g.n, g.out), x.dtype()))?;
+        cx.run(Self::NAME, || {
+            dispatch!(x.dtype(), T => {
+                cpu::fprop::<T>(&g, x.host(), w.host(), b.host(), y.host_mut())
+            });
+            Ok(())
+        })?;
+        Ok((y, vec![x.clone(), w.clone(), b.clone()]))
+    }
+
+    fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
+        let (x, w, b) = (&saved[0], &saved[1], &saved[2]);
+        let g = self.geometry(x.shape(), w.shape());
+        grads[0].write(cx, x.meta(), |gx, accumulate| {
+            cx.run(Self::NAME, || {
+                dispatch!(gx.dtype(), T => {
+                    cpu::dgrad::<T>(&g, gy.host(), w.host(), gx.host_mut(), accumulate)
+                });
+                Ok(())
+            })
+        })?;
+        grads[1].write(cx, w.meta(), |gw, accumulate| {
+            cx.run(Self::NAME, || {
+                dispatch!(gw.dtype(), T => {
+                    let gw = gw.host_mut::<T>();
+                    if !accumulate {
+                        gw.fill(0.0);
+                    }
+                    cpu::wgrad::<T>(&g, x.host(), gy.host(), gw)
+                });
+                Ok(())
+            })
+        })?;
+        grads[2].write(cx, b.meta(), |gb, accumulate| {
+            cx.run(Self::NAME, || {
+                dispatch!(gb.dtype(), T => {
+                    let gb = gb.host_mut::<T>();
+                    if !accumulate {
+                        gb.fill(0.0);
+                    }
+                    cpu::bias_grad::<T>(&g, gy.host(), gb)
+                });
+                Ok(())
+            })
+        })
+    }
+
+    fn cases() -> Vec<Case<Self>> {
+        cases::all()
+    }
+}

@@ -1,0 +1,16 @@
+//! Situations in which the ReLU is checked and timed.
+
+use super::Relu;
+use crate::ops::{Case, Fill, Input};
+use crate::tensor::Shape;
+
+pub(super) fn all() -> Vec<Case<Relu>> {
+    let case = |name: &str, shape, fill| {
+        let inputs = vec![Input::normal(Shape(shape)).fill(fill)];
+        Case { name: name.into(), op: Relu, inputs }
+    };
+    vec![
+        case("odd shape", [3, 5, 7, 9], Fill::Distinct),
+        case("several chunks", [7, 20, 20, 24], Fill::Distinct),
+    ]
+}

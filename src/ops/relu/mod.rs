@@ -1,0 +1,46 @@
+//! y = max(x, 0).
+
+mod cases;
+mod cpu;
+
+use super::{Case, Op, Saved, expect_inputs, unshared};
+use crate::device::Cx;
+use crate::error::Result;
+use crate::tape::Grad;
+use crate::tensor::{Meta, Tensor};
+
+/// The op. Input: x of any shape. Output: the same shape. Saves y.
+#[derive(Clone, Copy, Debug)]
+pub struct Relu;
+
+impl Op for Relu {
+    const NAME: &'static str = "relu";
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        expect_inputs(inputs, &["x"])?;
+        Ok(inputs[0])
+    }
+
+    fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
+        let x = inputs[0];
+        let mut y = cx.alloc(x.meta())?;
+        cx.run(Self::NAME, || {
+            crate::dispatch!(x.dtype(), T => cpu::forward(x.host::<T>(), y.host_mut()));
+            Ok(())
+        })?;
+        Ok((y.clone(), vec![y]))
+    }
+
+    fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
+        let mut gy = unshared(cx, gy)?;
+        cx.run(Self::NAME, || {
+            crate::dispatch!(gy.dtype(), T => cpu::backward(saved[0].host::<T>(), gy.host_mut()));
+            Ok(())
+        })?;
+        grads[0].put(cx, gy)
+    }
+
+    fn cases() -> Vec<Case<Self>> {
+        cases::all()
+    }
+}
