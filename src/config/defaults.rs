@@ -1,0 +1,72 @@
+//! Defaults, some of which depend on the preset.
+
+use std::time::Duration;
+
+use super::*;
+use crate::error::Result;
+use crate::space::Space;
+
+impl Config {
+    /// The defaults for a preset; exit 2 where there is no such preset.
+    pub fn for_preset(preset: &str) -> Result<Self> {
+        let name = Space::preset(preset)?.name;
+        let data = Self::for_imagenet(name);
+        // 32×32 pictures: half an hour of one GPU, or a few minutes of two CPU cores.
+        let small = |epochs, batch, hidden, every, log| Self {
+            train: Train { batch, epochs, lr: 0.06, weight_decay: 5e-4, ..data.train.clone() },
+            moco: Moco { queue: 4096, tau: 0.1, ema: 0.99, hidden, ..data.moco.clone() },
+            ckpt: Ckpt { every, ..data.ckpt.clone() },
+            log: Log { every: log },
+            ..data.clone()
+        };
+        Ok(match preset {
+            "cifar" => small(200.0, 256, 512, data.ckpt.every, 50),
+            "tiny" => small(10.0, 128, 256, CkptEvery::Steps(200), 20),
+            _ => data,
+        })
+    }
+
+    /// What the released configuration for a tenth of ImageNet says: batch 256, learning rate
+    /// 0.03, weight decay 1e-4.
+    fn for_imagenet(preset: String) -> Self {
+        Self {
+            seed: 0,
+            preset,
+            method: Method::Moco,
+            train: Train {
+                batch: 256,
+                epochs: 200.0,
+                lr: 0.03,
+                momentum: 0.9,
+                weight_decay: 1e-4,
+                warmup_epochs: 0.0,
+                precision: Precision::Auto,
+                bn_group: 64,
+                accum: 1,
+                decay_exempt: false,
+            },
+            moco: Moco { queue: 65_536, tau: 0.2, ema: 0.999, dim: 128, hidden: 2048 },
+            sampling: Sampling { policy: Policy::Paper },
+            teacher: Teacher { arch: TeacherArch::Max },
+            views: Views {
+                crop_min: 0.2,
+                crop_max: 1.0,
+                jitter_p: 0.8,
+                brightness: 0.4,
+                contrast: 0.4,
+                saturation: 0.4,
+                hue: 0.1,
+                grey_p: 0.2,
+                blur_p: 0.5,
+                blur_sigma_min: 0.1,
+                blur_sigma_max: 2.0,
+                flip_p: 0.5,
+            },
+            data: Data { workers: 0, on_corrupt: OnCorrupt::Replace, max_corrupt: 0.001 },
+            ckpt: Ckpt { every: CkptEvery::Time(Duration::from_secs(30 * 60)), keep: 3 },
+            log: Log { every: 50 },
+            guard: Guard { collapse: true },
+            search: Search { tau: 0.2 },
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! From layers of settings to one validated [`Config`]: the defaults of the preset, then a
+//! file, then words of the command line, each key with its origin.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+
+use super::{Config, check};
+use crate::error::{Error, Result, nearest};
+use crate::space::presets;
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The default of every preset.
+    Default,
+    /// The default of this preset.
+    Preset(String),
+    /// A line (from 1) of a file.
+    File(PathBuf, usize),
+    /// A `key=value` word of the command line.
+    CommandLine,
+    /// A flag, say `--seed`.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Preset(name) => write!(f, "default of preset {name}"),
+            // Debug: a file's name may hold any character, and this goes into a comment.
+            Self::File(path, line) => write!(f, "{path:?} line {line}"),
+            Self::CommandLine => f.write_str("command line"),
+            Self::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+/// A value for a key, and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// Dotted key, say `train.lr`.
+    pub key: String,
+    /// The value as written.
+    pub value: Value,
+    /// Its origin.
+    pub origin: Origin,
+}
+
+impl Setting {
+    fn wrong(&self, expected: impl fmt::Display) -> Error {
+        Error::usage(format!("{} = {} ({}): {expected}", self.key, self.value, self.origin))
+    }
+}
+
+/// Whether a word of the command line is meant as `key=value`.
+pub fn looks_like_word(word: &str) -> bool {
+    word.split_once('=').is_some_and(|(key, _)| {
+        key.starts_with(|c: char| c.is_ascii_lowercase())
+            && key
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.".contains(&b))
+    })
+}
+
+/// Parses a `key=value` word. The value is read as TOML where it is TOML (`0.06`, `true`),
+/// else as text (`paper`, `30m`).
+pub fn word(word: &str) -> Result<Setting> {
+    let (key, text) = word.split_once('=').ok_or_else(|| {
+        Error::usage(format!(
+            "{word:?} is neither a flag nor a setting: expected key=value, such as train.lr=0.06"
+        ))
+    })?;
+    let value = text.parse().unwrap_or_else(|_| Value::String(text.to_owned()));
+    Ok(Setting { key: key.trim().to_owned(), value, origin: Origin::CommandLine })
+}
+
+/// A value given by a flag.
+pub fn flag(flag: &'static str, key: &str, value: impl Into<Value>) -> Setting {
+    Setting { key: key.to_owned(), value: value.into(), origin: Origin::Flag(flag) }
+}
+
+/// Reads the settings of a TOML file, in order. Exit 2 where it cannot be read or parsed.
+pub fn read_file(path: &Path) -> Result<Vec<Setting>> {
+    let at = |e: &dyn fmt::Display| Error::usage(format!("config file {}: {e}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|e| at(&e))?;
+    let table: Table = text.parse().map_err(|e: toml::de::Error| at(&e.to_string().trim_end()))?;
+    let mut lines = BTreeMap::new();
+    if let Ok(spans) = DeTable::parse(&text) {
+        collect_lines(spans.get_ref(), "", &text, &mut lines);
+    }
+    let mut values = Vec::new();
+    flatten(&table, "", &mut values);
+    Ok(values
+        .into_iter()
+        .map(|(key, value)| {
+            let line = lines.get(&key).copied().unwrap_or(1);
+            Setting { key, value, origin: Origin::File(path.to_path_buf(), line) }
+        })
+        .collect())
+}
+
+fn join(prefix: &str, key: &str) -> String {
+    if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
+}
+
+fn collect_lines(table: &DeTable, prefix: &str, text: &str, lines: &mut BTreeMap<String, usize>) {
+    for (key, value) in table {
+        let dotted = join(prefix, key.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) => collect_lines(inner, &dotted, text, lines),
+            _ => {
+                let before = text.get(..key.span().start).unwrap_or_default();
+                lines.insert(dotted, before.matches('\n').count() + 1);
+            }
+        }
+    }
+}
+
+fn flatten(table: &Table, prefix: &str, out: &mut Vec<(String, Value)>) {
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) => flatten(inner, &join(prefix, key), out),
+            value => out.push((join(prefix, key), value.clone())),
+        }
+    }
+}
+
+impl Config {
+    /// All keys with their values, in the order in which they are documented.
+    pub fn entries(&self) -> Vec<(String, Value)> {
+        let mut entries = Vec::new();
+        flatten(&self.table(), "", &mut entries);
+        entries
+    }
+
+    fn table(&self) -> Table {
+        // A seed past 63 bits is refused by the check; until then it is shown as the largest.
+        let c = Self { seed: self.seed.min(i64::MAX as u64), ..self.clone() };
+        Table::try_from(c).expect("settings are plain numbers, words and sections")
+    }
+
+    /// All keys with their values as plain text, without quotes.
+    pub fn flat(&self) -> BTreeMap<String, String> {
+        self.entries().into_iter().map(|(key, value)| (key, plain(&value))).collect()
+    }
+
+    /// Exit 2 with the key, its value and what was expected where a value is out of its range.
+    pub fn validate(&self) -> Result<()> {
+        self.check_with(|_| String::new())
+    }
+
+    fn check_with(&self, origin: impl Fn(&str) -> String) -> Result<()> {
+        check::check(self).map_err(|(key, expected)| {
+            let found = self.flat().remove(key).unwrap_or_default();
+            Error::usage(format!("{key} = {found}{}: {expected}", origin(key)))
+        })
+    }
+}
+
+/// A value without quotes.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A validated configuration, and where each value came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// The values.
+    pub config: Config,
+    origins: BTreeMap<String, Origin>,
+}
+
+/// Lays settings over the defaults, later ones over earlier ones, and validates the result.
+/// Exit 2 for an unknown key (naming the nearest), a value of the wrong type or out of range.
+pub fn resolve(settings: &[Setting]) -> Result<Resolved> {
+    let preset = settings.iter().rev().find(|s| s.key == "preset");
+    let name = preset.map_or_else(|| presets::NAMES[0].to_owned(), |s| plain(&s.value));
+    let mut config = Config::for_preset(&name).map_err(|e| match preset {
+        Some(s) => s.wrong(e),
+        None => e,
+    })?;
+    let mut origins = default_origins(&config);
+    for setting in settings {
+        config = apply(&config, setting)?;
+        origins.insert(setting.key.clone(), setting.origin.clone());
+    }
+    config.check_with(|key| origins.get(key).map_or(String::new(), |o| format!(" ({o})")))?;
+    Ok(Resolved { config, origins })
+}
+
+fn default_origins(config: &Config) -> BTreeMap<String, Origin> {
+    let others: Vec<Table> = presets::NAMES
+        .iter()
+        .filter_map(|p| Config::for_preset(p).ok())
+        .map(|c| c.entries().into_iter().collect())
+        .collect();
+    let same = |key: &str, value: &Value| others.iter().all(|o| o.get(key) == Some(value));
+    let origin = |key: &str, value: &Value| {
+        if key == "preset" || same(key, value) {
+            Origin::Default
+        } else {
+            Origin::Preset(config.preset.clone())
+        }
+    };
+    config.entries().into_iter().map(|(k, v)| (k.clone(), origin(&k, &v))).collect()
+}
+
+/// `config` with one value replaced.
+fn apply(config: &Config, setting: &Setting) -> Result<Config> {
+    let mut table = config.table();
+    let (section, name) = match setting.key.split_once('.') {
+        Some((section, name)) => (table.get_mut(section).and_then(Value::as_table_mut), name),
+        None => (Some(&mut table), setting.key.as_str()),
+    };
+    let slot = section.and_then(|s| s.get_mut(name)).ok_or_else(|| unknown(config, setting))?;
+    if slot.is_table() {
+        return Err(unknown(config, setting));
+    }
+    let before = std::mem::replace(slot, setting.value.clone());
+    table.try_into().map_err(|e: toml::de::Error| match before {
+        Value::Integer(_) if setting.key != "ckpt.every" => {
+            setting.wrong(format!("expected a whole number of at least 0, such as {before}"))
+        }
+        Value::Float(_) => setting.wrong(format!("expected a number, such as {before}")),
+        Value::Boolean(_) => setting.wrong("expected true or false"),
+        _ if setting.value.is_str() || setting.key == "ckpt.every" => setting.wrong(e.message()),
+        _ => setting.wrong(format!("expected a word, such as {before}")),
+    })
+}
+
+fn unknown(config: &Config, setting: &Setting) -> Error {
+    let keys: Vec<String> = config.entries().into_iter().map(|(k, _)| k).collect();
+    let section = format!("{}.", setting.key);
+    if let Some(inside) = keys.iter().find(|k| k.starts_with(&section)) {
+        return setting.wrong(format!("this is a section; expected a key in it, such as {inside}"));
+    }
+    Error::usage(format!(
+        "unknown key {:?} ({}){}: engine config show lists all keys",
+        setting.key,
+        setting.origin,
+        nearest(&setting.key, &keys)
+    ))
+}
+
+impl Resolved {
+    /// Where a key's value came from; none for an unknown key.
+    pub fn origin(&self, key: &str) -> Option<&Origin> {
+        self.origins.get(key)
+    }
+
+    /// The configuration as a TOML file, each line with its origin as a comment; reading it
+    /// back gives the same configuration.
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        let mut section = String::new();
+        for (key, value) in self.config.entries() {
+            let (head, name) = key.rsplit_once('.').unwrap_or(("", &key));
+            if head != section {
+                out += &format!("\n[{head}]\n");
+                section = head.to_owned();
+            }
+            let line = format!("{name} = {value}");
+            match self.origin(&key) {
+                Some(origin) => out += &format!("{line:<28} # {origin}\n"),
+                None => out += &(line + "\n"),
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Result<Resolved> {
+        resolve(&words.iter().map(|w| word(w)).collect::<Result<Vec<_>>>()?)
+    }
+
+    #[test]
+    fn the_written_file_resolves_to_the_same_configuration() {
+        for preset in presets::NAMES {
+            let made =
+                words(&[&format!("preset={preset}"), "ckpt.every=5ep", "train.lr=1", "seed=9"])
+                    .unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("config.toml");
+            std::fs::write(&path, made.to_toml()).unwrap();
+            let again = resolve(&read_file(&path).unwrap()).unwrap();
+            assert_eq!(again.config, made.config);
+            assert!(made.to_toml().contains("# command line"));
+            assert!(matches!(again.origin("train.lr"), Some(Origin::File(_, line)) if *line > 5));
+        }
+    }
+
+    #[test]
+    fn later_layers_win() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.toml");
+        std::fs::write(&path, "preset = \"cifar\"\n[train]\nlr = 0.5\nbatch = 64\n").unwrap();
+        let mut settings = read_file(&path).unwrap();
+        settings.push(word("train.batch=32").unwrap());
+        settings.push(flag("--seed", "seed", 4));
+        let r = resolve(&settings).unwrap();
+        let c = &r.config;
+        assert_eq!((c.train.lr, c.train.batch, c.seed, c.moco.hidden), (0.5, 32, 4, 512));
+        let origins = ["train.lr", "train.batch", "seed", "moco.hidden", "moco.dim"];
+        let origins = origins.map(|k| r.origin(k).unwrap().to_string());
+        assert_eq!(origins[0], format!("{path:?} line 3"));
+        assert_eq!(origins[1..], ["command line", "--seed", "default of preset cifar", "default"]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (bad, says) in [
+            ("train.bach=4", "\"train.batch\""),
+            ("batch=4", "unknown key"),
+            ("train=4", "section"),
+            ("train.batch.x=4", "unknown key"),
+            ("train.batch=1", "expected 2 to"),
+            ("train.batch=many", "whole number"),
+            ("train.batch=-3", "whole number"),
+            ("train.lr=nan", "expected 0 to"),
+            ("train.lr=", "a number"),
+            ("train.accum=3", "divisor"),
+            ("moco.tau=0", "more than 0"),
+            ("moco.queue=0", "expected 1 to"),
+            ("sampling.policy=papier", "\"paper\""),
+            ("sampling.policy=3", "expected a word"),
+            ("train.precision=fp16", "bf16"),
+            ("ckpt.every=soon", "30m"),
+            ("ckpt.every=0", "30m"),
+            ("ckpt.every=[1]", "30m"),
+            ("guard.collapse=maybe", "true or false"),
+            ("preset=cifra", "\"cifar\""),
+            ("preset=3", "expected"),
+            ("seed=-1", "whole number"),
+            ("=3", "unknown key"),
+            ("nonsense", "key=value"),
+        ] {
+            let e = words(&[bad]).unwrap_err();
+            assert_eq!(e.exit_code(), 2);
+            assert!(e.to_string().contains(says), "{bad}: {e}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Lengths of time, `11h50m`, and how often checkpoints are written, `1000`, `30m` or `5ep`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{Error, Result};
+
+/// Units of time, longest first, with their seconds.
+const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
+
+/// Parses `11h50m`, `90s`, `1d`: whole numbers with units d, h, m, s, each at most once and
+/// in this order. At least a second, at most a thousand days.
+pub fn parse_duration(s: &str) -> Result<Duration> {
+    duration(s).ok_or_else(|| {
+        Error::usage(format!(
+            "{s:?} is not a length of time: expected days, hours, minutes, seconds such as \
+             11h50m, 30m or 90s, from 1s to 1000d"
+        ))
+    })
+}
+
+fn duration(s: &str) -> Option<Duration> {
+    let (mut rest, mut seconds, mut units) = (s, 0u64, UNITS.iter());
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit = rest[digits..].chars().next()?;
+        let (_, factor) = units.find(|(name, _)| *name == unit)?;
+        seconds = seconds.checked_add(number.checked_mul(*factor)?)?;
+        rest = &rest[digits + unit.len_utf8()..];
+    }
+    (1..=1000 * 86_400).contains(&seconds).then(|| Duration::from_secs(seconds))
+}
+
+/// Writes a length of time as [`parse_duration`] reads it, in whole seconds.
+pub fn format_duration(time: Duration) -> String {
+    let mut rest = time.as_secs();
+    let mut out = String::new();
+    for (name, factor) in UNITS {
+        if rest >= factor {
+            out += &format!("{}{name}", rest / factor);
+            rest %= factor;
+        }
+    }
+    if out.is_empty() { "0s".into() } else { out }
+}
+
+/// How often something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CkptEvery {
+    /// Each time this many steps are done.
+    Steps(u64),
+    /// Each time this many epochs are done.
+    Epochs(u64),
+    /// Each time this long has passed.
+    Time(Duration),
+}
+
+impl FromStr for CkptEvery {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        let positive = |n: &str| n.parse().ok().filter(|&n: &u64| n > 0);
+        let steps = positive(s).map(Self::Steps);
+        let epochs = || s.strip_suffix("ep").and_then(positive).map(Self::Epochs);
+        steps.or_else(epochs).or_else(|| duration(s).map(Self::Time)).ok_or_else(|| {
+            Error::usage(format!(
+                "{s:?} is not an interval: expected a number of steps (1000), a length of time \
+                 (30m) or epochs (5ep)"
+            ))
+        })
+    }
+}
+
+impl fmt::Display for CkptEvery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(n) => write!(f, "{n}"),
+            Self::Epochs(n) => write!(f, "{n}ep"),
+            Self::Time(t) => f.write_str(&format_duration(*t)),
+        }
+    }
+}
+
+impl Serialize for CkptEvery {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Steps(n) => serializer.serialize_u64(*n),
+            other => serializer.collect_str(other),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CkptEvery {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(i64),
+            Text(String),
+            Other(serde::de::IgnoredAny),
+        }
+        let text = match Form::deserialize(deserializer)? {
+            Form::Number(n) => n.to_string(),
+            Form::Text(text) => text,
+            Form::Other(_) => String::new(),
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_round_trip() {
+        for text in ["11h50m", "30m", "90m", "1d2h3m4s", "45s"] {
+            let time = parse_duration(text).unwrap();
+            assert_eq!(parse_duration(&format_duration(time)).unwrap(), time);
+        }
+        assert_eq!(parse_duration("11h50m").unwrap().as_secs(), 42_600);
+        for text in
+            ["", "30", "m", "-3m", "3m4h", "1m1m", "0s", "99999999999999999999d", "5é", "1001d"]
+        {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn intervals() {
+        assert_eq!("1000".parse::<CkptEvery>().unwrap(), CkptEvery::Steps(1000));
+        assert_eq!("5ep".parse::<CkptEvery>().unwrap(), CkptEvery::Epochs(5));
+        assert_eq!("30m".parse::<CkptEvery>().unwrap(), CkptEvery::Time(Duration::from_secs(1800)));
+        for text in ["", "0", "0ep", "-1", "5e", "ep", "1.5"] {
+            assert!(text.parse::<CkptEvery>().is_err(), "{text}");
+        }
+    }
+}
