@@ -1,0 +1,134 @@
+//! Batches for search, recalibration and evaluation: the centre of every picture, in order.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::augment::{Scratch, write_normalised};
+use super::loader::{Buffers, with_scratch};
+use super::pipeline::Pipeline;
+use super::pixels::{IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels};
+use super::policy::Reader;
+use super::resample::{Filter, Window, resize};
+use super::views::Crop;
+use super::{CorruptPolicy, Dataset, Image};
+use crate::error::{Error, Result};
+
+/// Pictures as a net sees them when it is not trained.
+#[derive(Debug)]
+pub struct EvalBatch {
+    /// Index of every picture; where one could not be read, that of its substitute.
+    pub indices: Vec<usize>,
+    /// N×R×R×3, normalised with ImageNet's mean and deviation.
+    pub x: Pixels,
+}
+
+/// An iterator over [`EvalBatch`]es, made ahead of time; it ends after the last picture or
+/// after an error.
+pub struct EvalBatches {
+    pipeline: Pipeline<EvalBatch>,
+    batches: usize,
+}
+
+/// The pictures `indices` of a data set, in that order, in batches of `batch` (the last may be
+/// smaller), resized so that the shorter side is `resolution`·256/224 and cut to the centre;
+/// pictures that are `resolution`×`resolution` already stay as they are. Unreadable pictures
+/// are replaced under the default [`CorruptPolicy`].
+///
+/// Errors: an index out of range, a batch or resolution of 0, threads that cannot be started;
+/// later, from the iterator, more unreadable pictures than are allowed.
+pub fn eval_batches(
+    dataset: Arc<Dataset>,
+    indices: &[usize],
+    resolution: usize,
+    batch: usize,
+    workers: usize,
+) -> Result<EvalBatches> {
+    eval_batches_with(dataset, indices, resolution, batch, workers, CorruptPolicy::default())
+}
+
+/// [`eval_batches`] under a policy of the caller's.
+pub fn eval_batches_with(
+    dataset: Arc<Dataset>,
+    indices: &[usize],
+    resolution: usize,
+    batch: usize,
+    workers: usize,
+    policy: CorruptPolicy,
+) -> Result<EvalBatches> {
+    if batch == 0 || resolution == 0 {
+        return Err(Error::usage(format!(
+            "batch and resolution must be at least 1, found {batch} and {resolution}"
+        )));
+    }
+    if let Some(out) = indices.iter().find(|&&i| i >= dataset.len()) {
+        return Err(Error::usage(format!("no picture {out}: there are {}", dataset.len())));
+    }
+    let elems = resolution * resolution * 3;
+    let batches = indices.len().div_ceil(batch);
+    let indices = indices.to_vec();
+    let reader = Reader::new(dataset, policy);
+    let normalise = Normalise::new(IMAGENET_MEAN, IMAGENET_STD);
+    let (full, last) = (Buffers::new(batch * elems), Buffers::new(indices.len() % batch * elems));
+    let pipeline = Pipeline::start(workers, 0, move |job, stop| {
+        let wanted = indices.chunks(batch).nth(job as usize)?;
+        let mut x = if wanted.len() == batch { full.take() } else { last.take() };
+        let shown: Result<Vec<Option<usize>>> = x
+            .par_chunks_exact_mut(elems)
+            .zip_eq(wanted)
+            .with_max_len(1)
+            .map(|(out, &index)| {
+                if stop.is_set() {
+                    return Ok(None);
+                }
+                let (index, image) = reader.load(index)?;
+                with_scratch(|scratch| centre(&image, &normalise, resolution, scratch, out));
+                Ok(Some(index))
+            })
+            .collect();
+        match shown {
+            Err(e) => Some(Err(e)),
+            Ok(shown) => {
+                let indices: Option<Vec<usize>> = shown.into_iter().collect();
+                Some(Ok(EvalBatch { indices: indices?, x }))
+            }
+        }
+    })?;
+    Ok(EvalBatches { pipeline, batches })
+}
+
+impl EvalBatches {
+    /// How many batches there are in all.
+    pub fn batches(&self) -> usize {
+        self.batches
+    }
+}
+
+impl Iterator for EvalBatches {
+    type Item = Result<EvalBatch>;
+    fn next(&mut self) -> Option<Self::Item> {
+        self.pipeline.next()
+    }
+}
+
+/// Torchvision's `Resize` (of the shorter side) and `CenterCrop`, in one: only what is kept is
+/// computed.
+pub(super) fn centre(
+    image: &Image,
+    normalise: &Normalise,
+    side: usize,
+    scratch: &mut Scratch,
+    out: &mut [f32],
+) {
+    let (w, h) = (image.width, image.height);
+    let shorter =
+        if (w, h) == (side, side) { side } else { (side as f64 * 256.0 / 224.0).round() as usize };
+    let longer = |long: usize, short: usize| (shorter as u64 * long as u64 / short as u64) as usize;
+    let (width, height) = if w <= h { (shorter, longer(h, w)) } else { (longer(w, h), shorter) };
+    // Torchvision rounds half to even, as Python does.
+    let start = |long: usize| ((long - side) as f64 / 2.0).round_ties_even() as usize;
+    let window = Window { width, height, x: start(width), y: start(height) };
+    let whole = Crop { x: 0, y: 0, width: w, height: h };
+    resize(image, whole, Filter::Bilinear, window, side, &mut scratch.resize, &mut scratch.planes);
+    write_normalised(&mut scratch.planes, normalise, side, false, out);
+}

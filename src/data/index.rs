@@ -1,0 +1,225 @@
+//! The list of a data set's pictures while it is being put together, and the rule that turns
+//! folders into classes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+
+use memmap2::Mmap;
+
+/// Label of a picture that has no class.
+pub(super) const NO_LABEL: u32 = u32::MAX;
+
+/// Where the bytes of pictures lie.
+#[derive(Debug)]
+pub(super) enum Store {
+    /// Files below a folder, by their names.
+    Folder(PathBuf),
+    /// Ranges of a file, or of what was unpacked from it.
+    Mapped {
+        /// The file, as the user named it.
+        path: PathBuf,
+        /// Its bytes.
+        map: Mmap,
+    },
+}
+
+impl Store {
+    /// What messages call picture `name` of this store.
+    pub fn describe(&self, name: &str) -> String {
+        match self {
+            Store::Folder(root) => root.join(name).display().to_string(),
+            Store::Mapped { path, .. } => format!("{}: {name}", path.display()),
+        }
+    }
+}
+
+/// How the bytes of a picture are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// An encoded picture.
+    File,
+    /// An encoded picture after [`CHECKSUM_BYTES`](super::dataset::CHECKSUM_BYTES) of its hash.
+    Hashed,
+    /// Three planes of 32×32 bytes.
+    Cifar,
+}
+
+/// One picture.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub store: u32,
+    /// Index of the class, or [`NO_LABEL`].
+    pub label: u32,
+    /// Where its bytes begin in a mapped store.
+    pub offset: u64,
+    /// How many they are.
+    pub len: u32,
+    pub coding: Coding,
+}
+
+/// Names, one after the other in one string.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Names {
+    pub fn push(&mut self, name: &str) {
+        self.text.push_str(name);
+        self.ends.push(self.text.len());
+    }
+    pub fn get(&self, i: usize) -> &str {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.text[start..self.ends[i]]
+    }
+}
+
+/// What a picture's class is taken from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Group {
+    /// The folders it lies in, below what `#name` asked for, joined by `/`.
+    Folders(String),
+    /// A class that the source itself names.
+    Named(String),
+    /// The source says that it has none.
+    None,
+}
+
+/// Pictures found so far.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub stores: Vec<Store>,
+    /// With the index of a group in place of the label.
+    pub entries: Vec<Entry>,
+    pub names: Names,
+    groups: Vec<Group>,
+    known: HashMap<Group, u32>,
+    /// Files that are no pictures.
+    pub others: Others,
+}
+
+/// Files met that are no pictures: how many, and one of them.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    pub count: usize,
+    pub example: String,
+}
+
+impl Others {
+    pub fn note(&mut self, name: &str) {
+        if self.count == 0 {
+            name.clone_into(&mut self.example);
+        }
+        self.count += 1;
+    }
+}
+
+impl Index {
+    /// Adds a store and returns its index.
+    pub fn add_store(&mut self, store: Store) -> u32 {
+        self.stores.push(store);
+        (self.stores.len() - 1) as u32
+    }
+
+    /// Adds a picture; `entry.label` is set from `group`.
+    pub fn push(&mut self, name: &str, group: Group, mut entry: Entry) {
+        entry.label = match self.known.get(&group) {
+            Some(&g) => g,
+            None => {
+                let g = self.groups.len() as u32;
+                self.groups.push(group.clone());
+                self.known.insert(group, g);
+                g
+            }
+        };
+        self.entries.push(entry);
+        self.names.push(name);
+    }
+
+    /// Turns groups into labels and returns the classes, sorted.
+    pub fn assign_classes(&mut self) -> Vec<String> {
+        let class_of = classes_of(&self.groups);
+        let distinct: BTreeSet<&String> = class_of.iter().flatten().collect();
+        let mut classes: Vec<String> = distinct.into_iter().cloned().collect();
+        let numbers: Result<Vec<u64>, _> = classes.iter().map(|c| c.parse()).collect();
+        if let Ok(numbers) = numbers {
+            // "10" after "9", where all classes are numbers.
+            let mut pairs: Vec<(u64, String)> = numbers.into_iter().zip(classes).collect();
+            pairs.sort();
+            classes = pairs.into_iter().map(|(_, class)| class).collect();
+        }
+        let labels: HashMap<&str, u32> =
+            classes.iter().enumerate().map(|(i, c)| (c.as_str(), i as u32)).collect();
+        let label_of: Vec<u32> =
+            class_of.iter().map(|c| c.as_ref().map_or(NO_LABEL, |c| labels[c.as_str()])).collect();
+        for entry in &mut self.entries {
+            entry.label = label_of[entry.label as usize];
+        }
+        classes
+    }
+}
+
+/// The class of every group. For folders it is the first one below those that all pictures
+/// share, and below `train`, `val` and `test` where nothing else lies beside them: so
+/// `x/train/cat/1.jpg` and `x/test/cat/2.jpg` are both a `cat`.
+fn classes_of(groups: &[Group]) -> Vec<Option<String>> {
+    let mut folders: Vec<Vec<&str>> = groups
+        .iter()
+        .filter_map(|g| match g {
+            Group::Folders(path) => Some(path.split('/').filter(|f| !f.is_empty()).collect()),
+            _ => None,
+        })
+        .collect();
+    while folders.iter().all(|f| f.len() >= 2) && !folders.is_empty() {
+        let shared = folders.iter().all(|f| f[0] == folders[0][0]);
+        if !shared && !folders.iter().all(|f| is_split(f[0])) {
+            break;
+        }
+        for f in &mut folders {
+            f.remove(0);
+        }
+    }
+    let mut folders = folders.into_iter();
+    groups
+        .iter()
+        .map(|g| match g {
+            Group::Folders(_) => {
+                folders.next().and_then(|f| f.first().map(|class| (*class).to_owned()))
+            }
+            Group::Named(class) => Some(class.clone()),
+            Group::None => None,
+        })
+        .collect()
+}
+
+fn is_split(folder: &str) -> bool {
+    ["train", "training", "val", "valid", "validation", "test", "testing", "unlabeled"]
+        .iter()
+        .any(|s| folder.eq_ignore_ascii_case(s))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes(folders: &[&str]) -> Vec<Option<String>> {
+        let groups: Vec<Group> = folders.iter().map(|f| Group::Folders((*f).into())).collect();
+        classes_of(&groups)
+    }
+
+    #[test]
+    fn folders_become_classes() {
+        let some = |names: &[&str]| names.iter().map(|n| Some((*n).to_owned())).collect::<Vec<_>>();
+        assert_eq!(classes(&["cat", "dog/small"]), some(&["cat", "dog"]));
+        assert_eq!(
+            classes(&["x/train/cat", "x/test/cat", "x/test/dog"]),
+            some(&["cat", "cat", "dog"])
+        );
+        assert_eq!(classes(&["set/cat", "set/dog"]), some(&["cat", "dog"]));
+        assert_eq!(classes(&["cat"]), some(&["cat"]));
+        assert_eq!(classes(&["", "cat"]), vec![None, Some("cat".to_owned())]);
+        assert_eq!(classes(&[""]), vec![None]);
+        assert!(classes(&[]).is_empty());
+    }
+}

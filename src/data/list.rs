@@ -1,0 +1,72 @@
+//! Text lists: a path a line, relative to the list; a label may follow.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::image::Format;
+use super::index::{Coding, Entry, Group, NO_LABEL, Store};
+use super::source::Scan;
+use crate::error::{Error, Result};
+
+/// Adds the pictures that the scan's file lists, in its order.
+pub(super) fn scan(scan: &mut Scan) -> Result<()> {
+    let path = scan.path.clone();
+    let text = fs::read_to_string(&path).map_err(|e| Error::read(&path, e))?;
+    let root = path.parent().map(PathBuf::from).unwrap_or_default();
+    let lines = || text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    if let Some(first) = lines().next() {
+        let (name, _) = split_label(first);
+        let there = root.join(name);
+        if !there.is_file() {
+            return Err(Error::data(format!(
+                "{} looks like a text list of paths, but its first line names {}, which is not \
+                 there: expected a path a line, relative to the list's folder",
+                path.display(),
+                there.display()
+            )));
+        }
+    }
+    let store = scan.index.add_store(Store::Folder(root));
+    for line in lines() {
+        let (name, label) = split_label(line);
+        if !scan.wants(name) {
+            continue;
+        }
+        let entry = Entry { store, label: NO_LABEL, offset: 0, len: 0, coding: Coding::File };
+        match label {
+            Some(label) => scan.push_as(name, Group::Named(label.to_owned()), entry),
+            None => scan.push(name, entry),
+        }
+    }
+    Ok(())
+}
+
+/// A line's path and label: what follows a tab, or a number after a space and a picture's name.
+fn split_label(line: &str) -> (&str, Option<&str>) {
+    if let Some((name, label)) = line.rsplit_once('\t') {
+        return (name, Some(label.trim()));
+    }
+    match line.rsplit_once(' ') {
+        Some((name, label))
+            if label.bytes().all(|b| b.is_ascii_digit())
+                && !label.is_empty()
+                && Format::is_picture_name(name) =>
+        {
+            (name, Some(label))
+        }
+        _ => (line, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_label;
+
+    #[test]
+    fn labels_follow_a_tab_or_a_space() {
+        assert_eq!(split_label("a b/c 1.jpg"), ("a b/c 1.jpg", None));
+        assert_eq!(split_label("a b/c.jpg 17"), ("a b/c.jpg", Some("17")));
+        assert_eq!(split_label("a b/c 17"), ("a b/c 17", None));
+        assert_eq!(split_label("x.png\tblack cat"), ("x.png", Some("black cat")));
+    }
+}

@@ -1,0 +1,249 @@
+//! Batches for training: two views of every picture, made ahead of time by a pool of threads.
+
+use std::cell::RefCell;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::augment::{Scratch, render};
+use super::pipeline::{Pipeline, Stop};
+use super::pixels::{Normalise, Pixels};
+use super::policy::Reader;
+use super::{CorruptPolicy, Dataset, OnCorrupt, Views};
+use crate::error::{Error, Result};
+use crate::rng::{Philox, Purpose};
+
+/// What a [`TrainLoader`] needs to know.
+#[derive(Clone, Debug)]
+pub struct LoaderOptions {
+    /// How each of the two views is made.
+    pub views: [Views; 2],
+    /// Side of a view in pixels.
+    pub resolution: usize,
+    /// Pictures of a step.
+    pub batch: usize,
+    /// Threads that decode and augment; 0: one a core.
+    pub workers: usize,
+    /// Seed of order, augmentation and substitutes.
+    pub seed: u64,
+    /// First step to deliver: 0, or where a resumed run goes on.
+    pub start_step: u64,
+    /// What to do with pictures that cannot be read.
+    pub on_corrupt: OnCorrupt,
+    /// Share of them that is allowed, see [`CorruptPolicy::max_corrupt`].
+    pub max_corrupt: f64,
+}
+
+/// The two views of one step's pictures.
+#[derive(Debug)]
+pub struct Batch {
+    /// Step they belong to.
+    pub step: u64,
+    /// Epoch they belong to, from 0.
+    pub epoch: u64,
+    /// Index of every picture; where one could not be read, that of its substitute.
+    pub indices: Vec<usize>,
+    /// View 0 and view 1, N×R×R×3, normalised.
+    pub views: [Pixels; 2],
+    /// How long [`TrainLoader::next`] waited for it.
+    pub wait_ms: f64,
+}
+
+/// Delivers batches, step after step, without end.
+///
+/// Picture `i` of step `s` is a function of the seed, `s` and `i`, whatever the number of
+/// workers. Every epoch has an order of its own and drops the last pictures that fill no batch.
+/// A data set smaller than a batch is gone through again, in the same order, until the batch is
+/// full; its pictures then appear more than once, with different views.
+///
+/// Memory is bounded: two batches are ready or in the making, and one is in use. Dropping the
+/// loader stops its threads.
+pub struct TrainLoader {
+    pipeline: Pipeline<Batch>,
+    reader: Arc<Reader>,
+    steps_per_epoch: usize,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Calls `use_it` with this thread's scratch memory.
+pub(super) fn with_scratch<T>(use_it: impl FnOnce(&mut Scratch) -> T) -> T {
+    SCRATCH.with_borrow_mut(use_it)
+}
+
+impl TrainLoader {
+    /// Starts its threads. Errors: settings out of range, threads that cannot be started.
+    pub fn new(dataset: Arc<Dataset>, options: LoaderOptions) -> Result<Self> {
+        if options.batch == 0 || options.resolution == 0 {
+            return Err(Error::usage(format!(
+                "batch and resolution must be at least 1, found {} and {}",
+                options.batch, options.resolution
+            )));
+        }
+        for views in &options.views {
+            views.check()?;
+        }
+        if dataset.len() < options.batch {
+            tracing::warn!(
+                "{} has {} pictures, fewer than a batch of {}: every batch repeats some",
+                dataset.title(),
+                dataset.len(),
+                options.batch
+            );
+        }
+        let steps_per_epoch = (dataset.len() / options.batch).max(1);
+        let start = options.start_step;
+        let workers = options.workers;
+        let maker = Maker::new(dataset, options, steps_per_epoch);
+        let reader = maker.reader.clone();
+        let pipeline = Pipeline::start(workers, start, move |step, stop| maker.make(step, stop))?;
+        Ok(Self { pipeline, reader, steps_per_epoch })
+    }
+
+    /// The next step's batch. Errors ([`Kind::Data`](crate::Kind::Data)): more unreadable
+    /// pictures than are allowed; after an error there are no more batches.
+    #[allow(clippy::should_implement_trait)] // It has no end, so it is no iterator.
+    pub fn next(&mut self) -> Result<Batch> {
+        let began = Instant::now();
+        let ended = || Error::data("the loader has stopped after an error");
+        let mut batch = self.pipeline.next().unwrap_or_else(|| Err(ended()))?;
+        batch.wait_ms = began.elapsed().as_secs_f64() * 1e3;
+        Ok(batch)
+    }
+
+    /// How many different pictures could not be read since it was started.
+    pub fn corrupt_count(&self) -> usize {
+        self.reader.corrupt_count()
+    }
+
+    /// Steps of an epoch, at least 1.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.steps_per_epoch
+    }
+}
+
+/// Makes batches; shared by the loader's threads.
+struct Maker {
+    reader: Arc<Reader>,
+    options: LoaderOptions,
+    normalise: [Normalise; 2],
+    steps_per_epoch: usize,
+    orders: Orders,
+    buffers: Buffers,
+}
+
+impl Maker {
+    fn new(dataset: Arc<Dataset>, options: LoaderOptions, steps_per_epoch: usize) -> Self {
+        let policy = CorruptPolicy {
+            on_corrupt: options.on_corrupt,
+            max_corrupt: options.max_corrupt,
+            seed: options.seed,
+        };
+        Self {
+            normalise: [options.views[0].normalise(), options.views[1].normalise()],
+            orders: Orders::new(dataset.len(), options.seed),
+            buffers: Buffers::new(options.batch * options.resolution * options.resolution * 3),
+            reader: Arc::new(Reader::new(dataset, policy)),
+            options,
+            steps_per_epoch,
+        }
+    }
+
+    fn make(&self, step: u64, stop: &Stop) -> Option<Result<Batch>> {
+        let LoaderOptions { batch, resolution, .. } = self.options;
+        let epoch = step / self.steps_per_epoch as u64;
+        let order = self.orders.of(epoch);
+        let first = (step % self.steps_per_epoch as u64) as usize * batch;
+        let elems = resolution * resolution * 3;
+        let mut views = [self.buffers.take(), self.buffers.take()];
+        let [view0, view1] = &mut views;
+        let indices: Result<Vec<Option<usize>>> = view0
+            .par_chunks_exact_mut(elems)
+            .zip_eq(view1.par_chunks_exact_mut(elems))
+            .enumerate()
+            .with_max_len(1)
+            .map(|(i, (out0, out1))| {
+                if stop.is_set() {
+                    return Ok(None);
+                }
+                let index = order[(first + i) % order.len()] as usize;
+                let position = step * batch as u64 + i as u64;
+                self.views_of(index, position, [out0, out1]).map(Some)
+            })
+            .collect();
+        match indices {
+            Err(e) => Some(Err(e)),
+            Ok(indices) => {
+                let indices: Option<Vec<usize>> = indices.into_iter().collect();
+                Some(Ok(Batch { step, epoch, indices: indices?, views, wait_ms: 0.0 }))
+            }
+        }
+    }
+
+    /// Both views of the picture at `position` of the run; returns the index that was read.
+    fn views_of(&self, index: usize, position: u64, out: [&mut [f32]; 2]) -> Result<usize> {
+        let (index, image) = self.reader.load(index)?;
+        let LoaderOptions { views, seed, resolution, .. } = &self.options;
+        with_scratch(|scratch| {
+            for (v, out) in out.into_iter().enumerate() {
+                let params = views[v].draw(*seed, position, v as u16, image.width, image.height);
+                render(&image, &params, &self.normalise[v], *resolution, scratch, out);
+            }
+        });
+        Ok(index)
+    }
+}
+
+/// The order of each epoch's pictures. The last two are kept: two steps are made at a time.
+struct Orders {
+    len: usize,
+    seed: u64,
+    recent: Mutex<Vec<(u64, Arc<Vec<u32>>)>>,
+}
+
+impl Orders {
+    fn new(len: usize, seed: u64) -> Self {
+        Self { len, seed, recent: Mutex::new(Vec::new()) }
+    }
+
+    fn of(&self, epoch: u64) -> Arc<Vec<u32>> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, order)) = recent.iter().find(|(e, _)| *e == epoch) {
+            return order.clone();
+        }
+        let mut order: Vec<u32> = (0..self.len as u32).collect();
+        Philox::new(self.seed, Purpose::Shuffle, epoch, 0).shuffle(&mut order);
+        let order = Arc::new(order);
+        if recent.len() == 2 {
+            recent.remove(0);
+        }
+        recent.push((epoch, order.clone()));
+        order
+    }
+}
+
+/// Memory of batches, handed out and taken back.
+pub(super) struct Buffers {
+    elems: usize,
+    home: Sender<Vec<f32>>,
+    returned: Mutex<Receiver<Vec<f32>>>,
+}
+
+impl Buffers {
+    /// Of `elems` values each.
+    pub fn new(elems: usize) -> Self {
+        let (home, returned) = channel();
+        Self { elems, home, returned: Mutex::new(returned) }
+    }
+
+    /// One that came back, with its old values, or a new one.
+    pub fn take(&self) -> Pixels {
+        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = returned.try_recv().unwrap_or_else(|_| vec![0.0; self.elems]);
+        Pixels::new(values, self.home.clone())
+    }
+}

@@ -1,0 +1,67 @@
+//! Pictures: where they lie ([`Dataset`]), how they are decoded ([`Image`]), what is done to
+//! them ([`Views`], [`ViewParams`]) and how they reach the nets ([`TrainLoader`],
+//! [`eval_batches`]).
+//!
+//! Everything a net sees is a function of the data set, the settings and the seed: threads
+//! only decide when a picture is made, never what it looks like.
+
+mod archive;
+mod augment;
+mod blur;
+mod cifar;
+mod dataset;
+mod eval;
+mod folder;
+mod image;
+mod index;
+mod list;
+mod loader;
+pub mod pack;
+mod pipeline;
+mod pixels;
+mod policy;
+mod resample;
+mod source;
+pub mod survey;
+pub mod synthetic;
+mod throughput;
+mod views;
+
+pub use self::augment::{Scratch, render};
+pub use self::dataset::Dataset;
+pub use self::eval::{EvalBatch, EvalBatches, eval_batches, eval_batches_with};
+pub use self::image::{Format, Image, MAX_PIXELS};
+pub use self::loader::{Batch, LoaderOptions, TrainLoader};
+pub use self::pixels::{IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels};
+pub use self::policy::{CorruptPolicy, OnCorrupt, allowed_corrupt};
+pub use self::resample::Filter;
+pub use self::throughput::{Throughput, bench_throughput};
+pub use self::views::{Adjust, Crop, ViewParams, Views};
+
+/// Compiles a function a second time for AVX2 and takes that version where the machine has it.
+/// Both do the same arithmetic in the same order, so they give the same bits.
+macro_rules! vectorised {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn wide($($arg: $ty),*) {
+                    body($($arg),*)
+                }
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: the machine has AVX2.
+                    return unsafe { wide($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+pub(crate) use vectorised;
+
+#[cfg(test)]
+mod tests;

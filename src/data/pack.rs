@@ -1,0 +1,288 @@
+//! Packed files: one file with the pictures' encoded bytes, their labels and names, mapped when
+//! read. Made by `engine data pack`.
+//!
+//! ```text
+//! magic (8 bytes)
+//! for every picture: first 16 bytes of its BLAKE3, its bytes
+//! index: count u64, classes u64, then (length u32, UTF-8) for every class,
+//!        then for every picture offset u64, length u32, label u32 (all ones: none),
+//!        end of its name u64; then the names, one after the other
+//! length of the index u64, BLAKE3 of the index (32 bytes), magic (8 bytes)
+//! ```
+//! All numbers are little-endian. A file that is cut short lacks the magic at its end.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::imageops;
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
+use rayon::prelude::*;
+
+use super::dataset::CHECKSUM_BYTES;
+use super::image::{Format, Image};
+use super::index::{Coding, Entry, Group, NO_LABEL, Store};
+use super::policy::allowed_corrupt;
+use super::source::{self, Scan};
+use super::{CorruptPolicy, Dataset};
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+
+/// First and last bytes of a packed file.
+pub(super) const MAGIC: &[u8; 8] = b"engpack\x01";
+
+const FOOTER_BYTES: usize = 8 + 32 + 8;
+
+/// What [`write()`] did.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Packed {
+    /// Pictures in the file.
+    pub pictures: usize,
+    /// Pictures left out because they cannot be read; each was named in a warning.
+    pub corrupt: usize,
+    /// Pictures made smaller.
+    pub resized: usize,
+    /// Length of the file.
+    pub bytes: u64,
+}
+
+/// Packs a data set into the file `out`, which is written aside and renamed. Pictures keep
+/// their bytes, except those whose longer side exceeds `max_side`: they are made smaller
+/// (triangle filter) and stored as JPEG of quality 95, or PNG where they were lossless.
+///
+/// Every picture is decoded once; those that cannot be read are named in a warning and left
+/// out. Errors: more of them than `policy` allows, or a single one under
+/// [`OnCorrupt::Stop`](super::OnCorrupt::Stop); a file that cannot be written.
+pub fn write(
+    dataset: &Dataset,
+    out: &Path,
+    max_side: Option<usize>,
+    policy: CorruptPolicy,
+) -> Result<Packed> {
+    let mut failure = None;
+    let mut packed = Packed { pictures: 0, corrupt: 0, resized: 0, bytes: 0 };
+    let result = write_atomic(out, |file| {
+        let mut writer = Writer::new(file, dataset.classes())?;
+        let all: Vec<usize> = (0..dataset.len()).collect();
+        for chunk in all.chunks(64 * rayon::current_num_threads()) {
+            let made: Vec<_> =
+                chunk.par_iter().map(|&i| (i, stored_bytes(dataset, i, max_side))).collect();
+            for (i, stored) in made {
+                match stored {
+                    Ok((bytes, resized)) => {
+                        packed.resized += usize::from(resized);
+                        writer.push(&dataset.name(i), dataset.label(i), &bytes)?;
+                    }
+                    Err(e) => {
+                        packed.corrupt += 1;
+                        if let Err(e) = left_out(dataset.len(), packed.corrupt, e, policy) {
+                            failure = Some(e);
+                            return Err(std::io::Error::other("stopped"));
+                        }
+                    }
+                }
+            }
+        }
+        packed.pictures = writer.offsets.len();
+        packed.bytes = writer.finish()?;
+        Ok(())
+    });
+    match failure {
+        Some(e) => Err(e),
+        None => result.map(|()| packed),
+    }
+}
+
+fn left_out(len: usize, corrupt: usize, e: Error, policy: CorruptPolicy) -> Result<()> {
+    let allowed = match policy.on_corrupt {
+        super::OnCorrupt::Stop => 0,
+        super::OnCorrupt::Replace => allowed_corrupt(len, policy.max_corrupt),
+    };
+    if corrupt > allowed || corrupt == len {
+        return Err(e.context(format!(
+            "{corrupt} of {len} pictures cannot be read, {allowed} may be; nothing was written; \
+             the last reason"
+        )));
+    }
+    tracing::warn!("left out a picture that cannot be read: {e}");
+    Ok(())
+}
+
+/// The bytes to store for a picture, and whether it was made smaller.
+fn stored_bytes(dataset: &Dataset, i: usize, max_side: Option<usize>) -> Result<(Vec<u8>, bool)> {
+    let image = dataset.load(i)?;
+    let bytes = dataset.bytes(i).map_err(|e| e.context(dataset.describe(i)))?;
+    let format = dataset.format(i, &bytes);
+    let longer = image.width.max(image.height);
+    match max_side {
+        Some(max) if longer > max => Ok((encode(shrink(image, max)?, format)?, true)),
+        _ if format == Some(Format::Cifar) => Ok((encode(raw(image)?, format)?, false)),
+        _ => Ok((bytes.into_owned(), false)),
+    }
+}
+
+fn raw(image: Image) -> Result<RgbImage> {
+    RgbImage::from_raw(image.width as u32, image.height as u32, image.rgb)
+        .ok_or_else(|| Error::data("its pixels do not fill its size"))
+}
+
+fn shrink(image: Image, max_side: usize) -> Result<RgbImage> {
+    let longer = image.width.max(image.height) as f64;
+    let side = |s: usize| ((s as f64 * max_side as f64 / longer).round() as u32).max(1);
+    let (width, height) = (side(image.width), side(image.height));
+    Ok(imageops::resize(&raw(image)?, width, height, imageops::FilterType::Triangle))
+}
+
+fn encode(image: RgbImage, format: Option<Format>) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let (width, height) = image.dimensions();
+    let colour = ExtendedColorType::Rgb8;
+    match format {
+        Some(Format::Jpeg | Format::WebP) => {
+            JpegEncoder::new_with_quality(&mut bytes, 95).write_image(&image, width, height, colour)
+        }
+        _ => PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive)
+            .write_image(&image, width, height, colour),
+    }
+    .map_err(|e| Error::data(format!("cannot encode a picture of {width}x{height}: {e}")))?;
+    Ok(bytes)
+}
+
+/// Writes a packed file from its first byte to its last.
+struct Writer<'a> {
+    out: &'a mut dyn Write,
+    at: u64,
+    classes: &'a [String],
+    offsets: Vec<(u64, u32, u32)>,
+    name_ends: Vec<u64>,
+    names: String,
+}
+
+impl<'a> Writer<'a> {
+    fn new(out: &'a mut dyn Write, classes: &'a [String]) -> std::io::Result<Self> {
+        out.write_all(MAGIC)?;
+        let at = MAGIC.len() as u64;
+        let (offsets, name_ends, names) = (Vec::new(), Vec::new(), String::new());
+        Ok(Self { out, at, classes, offsets, name_ends, names })
+    }
+
+    fn push(&mut self, name: &str, label: Option<usize>, bytes: &[u8]) -> std::io::Result<()> {
+        let len = u32::try_from(bytes.len())
+            .map_err(|_| std::io::Error::other(format!("{name} is larger than 4 GiB")))?;
+        self.out.write_all(&blake3::hash(bytes).as_bytes()[..CHECKSUM_BYTES])?;
+        self.out.write_all(bytes)?;
+        let offset = self.at + CHECKSUM_BYTES as u64;
+        self.at = offset + u64::from(len);
+        self.offsets.push((offset, len, label.map_or(NO_LABEL, |l| l as u32)));
+        self.names.push_str(name);
+        self.name_ends.push(self.names.len() as u64);
+        Ok(())
+    }
+
+    /// Writes index and footer; returns the length of the file.
+    fn finish(self) -> std::io::Result<u64> {
+        let mut index = Vec::with_capacity(self.offsets.len() * 24 + self.names.len() + 4096);
+        index.extend((self.offsets.len() as u64).to_le_bytes());
+        index.extend((self.classes.len() as u64).to_le_bytes());
+        for class in self.classes {
+            index.extend((class.len() as u32).to_le_bytes());
+            index.extend(class.as_bytes());
+        }
+        for ((offset, len, label), end) in self.offsets.iter().zip(&self.name_ends) {
+            index.extend(offset.to_le_bytes());
+            index.extend(len.to_le_bytes());
+            index.extend(label.to_le_bytes());
+            index.extend(end.to_le_bytes());
+        }
+        index.extend(self.names.as_bytes());
+        self.out.write_all(&index)?;
+        self.out.write_all(&(index.len() as u64).to_le_bytes())?;
+        self.out.write_all(blake3::hash(&index).as_bytes())?;
+        self.out.write_all(MAGIC)?;
+        Ok(self.at + (index.len() + FOOTER_BYTES) as u64)
+    }
+}
+
+/// Adds the pictures of a packed file.
+pub(super) fn scan(scan: &mut Scan) -> Result<()> {
+    let path = scan.path.clone();
+    let file = File::open(&path).map_err(|e| Error::read(&path, e))?;
+    let map = source::map(&file, &path)?;
+    let store = scan.index.stores.len() as u32;
+    read_index(scan, &map, store).map_err(|what| {
+        Error::data(format!(
+            "{} is not a whole packed file: {what}; copy it again, or pack the pictures again",
+            path.display()
+        ))
+    })?;
+    scan.index.add_store(Store::Mapped { path, map });
+    Ok(())
+}
+
+fn read_index(scan: &mut Scan, map: &[u8], store: u32) -> Result<(), &'static str> {
+    const SHORT: &str = "its index ends too early";
+    let body = map.strip_suffix(MAGIC).ok_or("its end is missing")?;
+    let (body, hash) = body.split_last_chunk::<32>().ok_or(SHORT)?;
+    let (body, len) = body.split_last_chunk::<8>().ok_or(SHORT)?;
+    let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|_| SHORT)?;
+    let start = body.len().checked_sub(len).ok_or(SHORT)?;
+    let (pictures, index) = body.split_at(start);
+    if blake3::hash(index).as_bytes() != hash {
+        return Err("its index differs from its checksum");
+    }
+    let mut fields = Fields(index);
+    let count = fields.u64().ok_or(SHORT)? as usize;
+    let mut classes = Vec::new();
+    for _ in 0..fields.u64().ok_or(SHORT)? {
+        let len = fields.u32().ok_or(SHORT)? as usize;
+        classes.push(fields.text(len).ok_or(SHORT)?);
+    }
+    let rows = fields.take(count.checked_mul(24).ok_or(SHORT)?).ok_or(SHORT)?;
+    let names = std::str::from_utf8(fields.0).map_err(|_| "its names are not UTF-8")?;
+    let mut name_start = 0;
+    for row in rows.chunks_exact(24) {
+        let mut row = Fields(row);
+        let offset = row.u64().ok_or(SHORT)?;
+        let (len, label) = (row.u32().ok_or(SHORT)?, row.u32().ok_or(SHORT)?);
+        let name_end = row.u64().ok_or(SHORT)? as usize;
+        let name = names.get(name_start..name_end).ok_or("a name is out of place")?;
+        name_start = name_end;
+        let inside = offset.checked_add(u64::from(len)).is_some_and(|e| e <= pictures.len() as u64);
+        if offset < (MAGIC.len() + CHECKSUM_BYTES) as u64 || !inside {
+            return Err("a picture is out of place");
+        }
+        if scan.wants(name) {
+            let group = match classes.get(label as usize) {
+                Some(class) => Group::Named((*class).to_owned()),
+                None => Group::None,
+            };
+            let entry = Entry { store, label: NO_LABEL, offset, len, coding: Coding::Hashed };
+            scan.push_as(name, group, entry);
+        }
+    }
+    Ok(())
+}
+
+/// Reads fields one after the other.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(taken)
+    }
+    fn u64(&mut self) -> Option<u64> {
+        let bytes = self.take(8)?;
+        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    }
+    fn u32(&mut self) -> Option<u32> {
+        let bytes = self.take(4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    }
+    fn text(&mut self, n: usize) -> Option<&'a str> {
+        std::str::from_utf8(self.take(n)?).ok()
+    }
+}

@@ -1,0 +1,68 @@
+//! Normalised pixels, and buffers that are used again.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::mpsc::Sender;
+
+/// Mean of ImageNet's pixels, red green blue, on [0, 1].
+pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// Standard deviation of ImageNet's pixels, red green blue, on [0, 1].
+pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// What every byte `v` becomes: `(v/255 − mean)/std`, as `v·scale + shift` for each channel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Normalise {
+    pub(super) scale: [f32; 3],
+    pub(super) shift: [f32; 3],
+}
+
+impl Normalise {
+    /// For a mean and a deviation, red green blue, on [0, 1].
+    pub fn new(mean: [f32; 3], std: [f32; 3]) -> Self {
+        let scale = std::array::from_fn(|c| (1.0 / (255.0 * f64::from(std[c]))) as f32);
+        let shift = std::array::from_fn(|c| (-f64::from(mean[c]) / f64::from(std[c])) as f32);
+        Self { scale, shift }
+    }
+}
+
+/// A batch's pixels, N×R×R×3. The memory goes back to its loader when dropped, which fills it
+/// again: batches are large, and fresh pages cost as much as some pictures.
+#[derive(Debug)]
+pub struct Pixels {
+    values: Vec<f32>,
+    home: Option<Sender<Vec<f32>>>,
+}
+
+impl Pixels {
+    /// Over `values`, which go to `home` when dropped.
+    pub(super) fn new(values: Vec<f32>, home: Sender<Vec<f32>>) -> Self {
+        Self { values, home: Some(home) }
+    }
+
+    /// The values, for good.
+    pub fn into_vec(mut self) -> Vec<f32> {
+        self.home = None;
+        std::mem::take(&mut self.values)
+    }
+}
+
+impl Deref for Pixels {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.values
+    }
+}
+
+impl DerefMut for Pixels {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+}
+
+impl Drop for Pixels {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take() {
+            // A loader that is gone needs no memory back.
+            let _ = home.send(std::mem::take(&mut self.values));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What happens when a picture cannot be read: it is named, replaced and counted, and the run
+//! stops where that happens too often.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Dataset, Image};
+use crate::error::{Error, Result};
+use crate::rng::{Philox, Purpose};
+
+/// What to do with a picture that cannot be read (`data.on_corrupt`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnCorrupt {
+    /// Take another in its place, drawn from the seed and the picture's index.
+    #[default]
+    Replace,
+    /// Stop the run.
+    Stop,
+}
+
+/// How pictures that cannot be read are dealt with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CorruptPolicy {
+    /// Replace or stop.
+    pub on_corrupt: OnCorrupt,
+    /// Share of the data set that may be unreadable (`data.max_corrupt`); ten pictures always
+    /// may.
+    pub max_corrupt: f64,
+    /// Seed that substitutes are drawn from.
+    pub seed: u64,
+}
+
+impl Default for CorruptPolicy {
+    fn default() -> Self {
+        Self { on_corrupt: OnCorrupt::Replace, max_corrupt: 0.001, seed: 0 }
+    }
+}
+
+/// How many pictures of `len` may be unreadable before the run stops.
+pub fn allowed_corrupt(len: usize, max_corrupt: f64) -> usize {
+    ((len as f64 * max_corrupt) as usize).max(10)
+}
+
+/// A data set read under a policy; shared by all workers of a loader.
+pub(super) struct Reader {
+    dataset: Arc<Dataset>,
+    policy: CorruptPolicy,
+    /// Every unreadable picture met so far.
+    corrupt: Mutex<HashSet<usize>>,
+}
+
+impl Reader {
+    pub fn new(dataset: Arc<Dataset>, policy: CorruptPolicy) -> Self {
+        Self { dataset, policy, corrupt: Mutex::new(HashSet::new()) }
+    }
+
+    /// How many pictures could not be read so far.
+    pub fn corrupt_count(&self) -> usize {
+        self.corrupt().len()
+    }
+
+    /// Picture `index`, or its substitute: the first readable one of the draws that belong to
+    /// (seed, index). Returns the index of what was read.
+    pub fn load(&self, index: usize) -> Result<(usize, Image)> {
+        let mut rng = None;
+        let mut candidate = index;
+        loop {
+            let (known, count) = {
+                let corrupt = self.corrupt();
+                (corrupt.contains(&candidate), corrupt.len())
+            };
+            if count == self.dataset.len() {
+                return Err(Error::data(format!("none of the {count} pictures can be read")));
+            }
+            if !known {
+                match self.dataset.load(candidate) {
+                    Ok(image) => return Ok((candidate, image)),
+                    Err(e) => self.note(candidate, e)?,
+                }
+            }
+            let rng = rng.get_or_insert_with(|| {
+                Philox::new(self.policy.seed, Purpose::Substitute, index as u64, 0)
+            });
+            candidate = rng.below(self.dataset.len());
+        }
+    }
+
+    fn note(&self, index: usize, error: Error) -> Result<()> {
+        let mut corrupt = self.corrupt();
+        if !corrupt.insert(index) {
+            return Ok(());
+        }
+        let (count, len) = (corrupt.len(), self.dataset.len());
+        drop(corrupt);
+        if self.policy.on_corrupt == OnCorrupt::Stop {
+            return Err(error.context(
+                "a picture cannot be read and data.on_corrupt is \"stop\" (\"replace\" goes on \
+                 with another in its place)",
+            ));
+        }
+        if count == len {
+            return Err(error.context(format!(
+                "none of the {len} pictures can be read: run `engine data check`; the last reason"
+            )));
+        }
+        let allowed = allowed_corrupt(len, self.policy.max_corrupt);
+        if count > allowed {
+            return Err(error.context(format!(
+                "{count} of {len} pictures cannot be read, more than the {allowed} that \
+                 data.max_corrupt={} allows: run `engine data check` for the list; the last reason",
+                self.policy.max_corrupt
+            )));
+        }
+        tracing::warn!("replaced a picture that cannot be read: {error} ({count} so far)");
+        Ok(())
+    }
+
+    fn corrupt(&self) -> MutexGuard<'_, HashSet<usize>> {
+        self.corrupt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,176 @@
+//! Reads every picture of a data set once, and says what there is: what `engine data check` and
+//! `engine data stats` print.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{Dataset, Image};
+
+/// What a data set holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Survey {
+    /// Where it was opened from.
+    pub source: String,
+    /// Pictures, readable or not.
+    pub pictures: usize,
+    /// Those that cannot be read.
+    pub corrupt: Vec<Corrupt>,
+    /// Files that are no pictures.
+    pub other_files: usize,
+    /// Encoded size of all pictures.
+    pub bytes: u64,
+    /// Pictures of every class, in the classes' order; empty where there are none.
+    pub classes: Vec<ClassCount>,
+    /// Pictures without a class.
+    pub unlabelled: usize,
+    /// Readable pictures of every format.
+    pub formats: BTreeMap<&'static str, usize>,
+    /// Readable pictures by the length of their shorter side, in octaves.
+    pub shorter_side: Vec<SideCount>,
+    /// Mean of all pixels on [0, 1], red green blue; each picture weighs the same.
+    pub mean: [f64; 3],
+    /// Their standard deviation.
+    pub std: [f64; 3],
+}
+
+/// A picture that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Corrupt {
+    /// Its number.
+    pub index: usize,
+    /// Its source and name.
+    pub file: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Pictures of a class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClassCount {
+    /// Its name.
+    pub class: String,
+    /// How many.
+    pub pictures: usize,
+}
+
+/// Pictures whose shorter side is `from` to `to` pixels long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SideCount {
+    /// Shortest: a power of two.
+    pub from: usize,
+    /// Longest: one less than the next.
+    pub to: usize,
+    /// How many.
+    pub pictures: usize,
+}
+
+/// What one picture adds.
+struct Facts {
+    bytes: u64,
+    format: &'static str,
+    shorter_side: usize,
+    mean: [f64; 3],
+    mean_square: [f64; 3],
+}
+
+/// Reads every picture, in parallel on the current thread pool. `progress` is told how many
+/// more are done. The result does not depend on the number of threads.
+pub fn survey(dataset: &Dataset, mut progress: impl FnMut(usize)) -> Survey {
+    let mut survey = Survey {
+        source: dataset.title().to_owned(),
+        pictures: dataset.len(),
+        corrupt: Vec::new(),
+        other_files: dataset.other_files(),
+        bytes: 0,
+        classes: Vec::new(),
+        unlabelled: 0,
+        formats: BTreeMap::new(),
+        shorter_side: Vec::new(),
+        mean: [0.0; 3],
+        std: [0.0; 3],
+    };
+    let mut mean_square = [0.0; 3];
+    let mut octaves = BTreeMap::new();
+    let all: Vec<usize> = (0..dataset.len()).collect();
+    for chunk in all.chunks(64 * rayon::current_num_threads()) {
+        let facts: Vec<_> = chunk.par_iter().map(|&i| facts(dataset, i)).collect();
+        for (&i, facts) in chunk.iter().zip(facts) {
+            match facts {
+                Ok(f) => {
+                    survey.bytes += f.bytes;
+                    *survey.formats.entry(f.format).or_default() += 1;
+                    *octaves.entry(f.shorter_side.ilog2()).or_default() += 1;
+                    add(&mut survey.mean, &f.mean);
+                    add(&mut mean_square, &f.mean_square);
+                }
+                Err(reason) => {
+                    let file = dataset.describe(i);
+                    survey.corrupt.push(Corrupt { index: i, file, reason });
+                }
+            }
+        }
+        progress(chunk.len());
+    }
+    let readable = (dataset.len() - survey.corrupt.len()).max(1) as f64;
+    survey.mean = survey.mean.map(|sum| sum / readable);
+    survey.std = std::array::from_fn(|c| {
+        (mean_square[c] / readable - survey.mean[c].powi(2)).max(0.0).sqrt()
+    });
+    survey.shorter_side = octaves
+        .into_iter()
+        .map(|(o, pictures): (u32, usize)| SideCount { from: 1 << o, to: (2 << o) - 1, pictures })
+        .collect();
+    count_classes(dataset, &mut survey);
+    survey
+}
+
+/// `sums += values`, channel by channel.
+fn add(sums: &mut [f64; 3], values: &[f64; 3]) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+}
+
+fn count_classes(dataset: &Dataset, survey: &mut Survey) {
+    let mut counts = vec![0; dataset.classes().len()];
+    for i in 0..dataset.len() {
+        match dataset.label(i) {
+            Some(label) => counts[label] += 1,
+            None => survey.unlabelled += 1,
+        }
+    }
+    let named = dataset.classes().iter().zip(counts);
+    survey.classes =
+        named.map(|(class, pictures)| ClassCount { class: class.clone(), pictures }).collect();
+}
+
+fn facts(dataset: &Dataset, i: usize) -> Result<Facts, String> {
+    let bytes = dataset.bytes(i).map_err(|e| e.to_string())?;
+    let image = dataset.decode(i, &bytes).map_err(|e| e.to_string())?;
+    let format = dataset.format(i, &bytes).map_or("unknown", |f| f.name());
+    let (mean, mean_square) = moments(&image);
+    let shorter_side = image.width.min(image.height);
+    Ok(Facts { bytes: bytes.len() as u64, format, shorter_side, mean, mean_square })
+}
+
+/// Mean and mean square of each channel on [0, 1]; whole numbers until the end.
+fn moments(image: &Image) -> ([f64; 3], [f64; 3]) {
+    let (mut sum, mut square) = ([0u64; 3], [0u64; 3]);
+    for row in image.rgb.chunks_exact(3 * image.width) {
+        // A row's sums fit 32 bits, which are quicker.
+        let (mut s, mut q) = ([0u32; 3], [0u32; 3]);
+        for pixel in row.as_chunks::<3>().0 {
+            for c in 0..3 {
+                let v = u32::from(pixel[c]);
+                s[c] += v;
+                q[c] += v * v;
+            }
+        }
+        for c in 0..3 {
+            sum[c] += u64::from(s[c]);
+            square[c] += u64::from(q[c]);
+        }
+    }
+    let n = (image.width * image.height) as f64;
+    (sum.map(|s| s as f64 / n / 255.0), square.map(|q| q as f64 / n / 65025.0))
+}

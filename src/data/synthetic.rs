@@ -1,0 +1,364 @@
+//! Pictures drawn by the program itself, to try everything without any data: two domains of
+//! eight classes each. What tells classes apart is form; colours, contrast and the share of the
+//! picture that each colour covers are drawn the same way for every class.
+
+use std::f32::consts::{PI, TAU};
+use std::path::Path;
+
+use image::RgbImage;
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::files::create_dir;
+use crate::rng::{Philox, Purpose};
+
+/// What kind of pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Domain {
+    /// One shape on a plain ground; the class is the shape.
+    Shapes,
+    /// Two colours woven over the whole picture in uneven light; the class is the pattern.
+    Textures,
+}
+
+impl Domain {
+    /// Both.
+    pub const ALL: [Domain; 2] = [Domain::Shapes, Domain::Textures];
+
+    /// Its name in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Domain::Shapes => "shapes",
+            Domain::Textures => "textures",
+        }
+    }
+
+    /// Names of its classes.
+    pub fn classes(self) -> [&'static str; 8] {
+        match self {
+            Domain::Shapes => {
+                ["bar", "crescent", "cross", "disc", "ring", "square", "star", "triangle"]
+            }
+            Domain::Textures => {
+                ["cells", "checks", "clouds", "grain", "rings", "spots", "stripes", "waves"]
+            }
+        }
+    }
+}
+
+/// Draws `counts` = [training, test] pictures of `side`×`side` pixels into
+/// `dir/train/<class>/NNNN.png` and `dir/test/<class>/NNNN.png`, the classes in turn. Every
+/// picture is a function of domain, split, number, size and seed. Errors: a folder or file
+/// that cannot be written.
+pub fn write(dir: &Path, domain: Domain, counts: [usize; 2], side: usize, seed: u64) -> Result<()> {
+    let classes = domain.classes();
+    for (split, (name, count)) in ["train", "test"].into_iter().zip(counts).enumerate() {
+        for class in classes {
+            create_dir(&dir.join(name).join(class))?;
+        }
+        (0..count).into_par_iter().try_for_each(|i| {
+            let file = format!("{:04}.png", i / classes.len());
+            let path = dir.join(name).join(classes[i % classes.len()]).join(file);
+            let image = draw(domain, split, i, side, seed);
+            image.save(&path).map_err(|e| Error::write(&path, e))
+        })?;
+    }
+    Ok(())
+}
+
+/// Picture `i` of a split (0: training, 1: test); its class is `i` modulo 8.
+fn draw(domain: Domain, split: usize, i: usize, side: usize, seed: u64) -> RgbImage {
+    let stream = (domain as u16) << 1 | split as u16;
+    let mut rng = Philox::new(seed, Purpose::Synthetic, i as u64, stream);
+    let class = domain.classes()[i % 8];
+    let (field, share, softness) = match domain {
+        Domain::Shapes => {
+            let share = rng.range(0.12, 0.22);
+            (shape_field(class, share, side, &mut rng), share, 1.0 / (side as f32 * share.sqrt()))
+        }
+        Domain::Textures => (texture_field(class, side, &mut rng), 0.5, 0.08),
+    };
+    // The field is cut where exactly `share` of the pixels lie below.
+    let mut sorted = field.clone();
+    let rank = ((field.len() as f32 * share) as usize).min(field.len() - 1);
+    let (_, &mut level, _) = sorted.select_nth_unstable_by(rank, f32::total_cmp);
+    let paint = Paint::new(domain, &mut rng);
+    RgbImage::from_fn(side as u32, side as u32, |x, y| {
+        let (x, y) = (x as usize, y as usize);
+        let inside = (0.5 + (level - field[y * side + x]) / softness).clamp(0.0, 1.0);
+        let at = [x, y].map(|v| (v as f32 + 0.5) / side as f32 - 0.5);
+        image::Rgb(paint.at(at, inside, &mut rng))
+    })
+}
+
+/// Colours of a picture, which know nothing of its class.
+struct Paint {
+    colours: [[f32; 3]; 2],
+    /// Direction and strength of the light.
+    light: [f32; 2],
+    noise: f32,
+}
+
+impl Paint {
+    fn new(domain: Domain, rng: &mut Philox) -> Self {
+        let colour = |rng: &mut Philox| -> [f32; 3] { std::array::from_fn(|_| rng.uniform()) };
+        let mut colours = [colour(rng), colour(rng)];
+        // Two colours that can be told apart.
+        while (0..3).map(|c| (colours[0][c] - colours[1][c]).powi(2)).sum::<f32>() < 0.2 {
+            colours = [colour(rng), colour(rng)];
+        }
+        let (strength, noise) = match domain {
+            Domain::Shapes => (0.1, 0.01),
+            Domain::Textures => (0.6, 0.04),
+        };
+        let (angle, strength) = (rng.range(0.0, TAU), rng.range(0.0, strength));
+        Self { colours, light: [angle.cos() * strength, angle.sin() * strength], noise }
+    }
+
+    fn at(&self, [x, y]: [f32; 2], inside: f32, rng: &mut Philox) -> [u8; 3] {
+        let light = 1.0 + self.light[0] * x + self.light[1] * y;
+        std::array::from_fn(|c| {
+            let [shape, ground] = [self.colours[0][c], self.colours[1][c]];
+            let v = (ground + inside * (shape - ground)) * light + self.noise * rng.normal();
+            (v.clamp(0.0, 1.0) * 255.0 + 0.5) as u8
+        })
+    }
+}
+
+/// Evaluates `f` at the centre of every pixel, in coordinates −0.5 to 0.5 that are turned by
+/// `angle` around `centre`.
+fn fill(side: usize, angle: f32, centre: [f32; 2], f: impl Fn(f32, f32) -> f32) -> Vec<f32> {
+    let (sin, cos) = angle.sin_cos();
+    let pixel = |i: usize| {
+        let x = ((i % side) as f32 + 0.5) / side as f32 - 0.5 - centre[0];
+        let y = ((i / side) as f32 + 0.5) / side as f32 - 0.5 - centre[1];
+        f(cos * x + sin * y, cos * y - sin * x)
+    };
+    (0..side * side).map(pixel).collect()
+}
+
+/// A function that is small inside the shape and grows outwards, in units of the side of a
+/// square of the shape's area.
+fn shape_field(class: &str, share: f32, side: usize, rng: &mut Philox) -> Vec<f32> {
+    let angle = rng.range(0.0, TAU);
+    let centre = [rng.range(-0.12, 0.12), rng.range(-0.12, 0.12)];
+    let unit = share.sqrt();
+    fill(side, angle, centre, |x, y| {
+        let (x, y) = (x / unit, y / unit);
+        let r = x.hypot(y);
+        let bar = |x: f32, y: f32, long: f32| (x.abs() / long).max(y.abs());
+        match class {
+            "bar" => bar(x, y, 3.5),
+            "cross" => bar(x, y, 3.5).min(bar(y, x, 3.5)),
+            "square" => x.abs().max(y.abs()),
+            "triangle" => (-y).max(y * 0.5 + x.abs() * 0.75f32.sqrt()),
+            // Radius over the radius of a five-pointed star in that direction.
+            "star" => {
+                let sector = y.atan2(x).rem_euclid(TAU / 5.0) - PI / 5.0;
+                r * (1.0 + 1.3 * (1.0 - sector.abs() / (PI / 5.0)))
+            }
+            "ring" => (r - 0.52).abs(),
+            "crescent" => (r - 0.75).max(0.55 - (x - 0.35).hypot(y)),
+            _ => r,
+        }
+    })
+}
+
+/// A function whose lower half is one colour and whose upper half the other.
+fn texture_field(class: &str, side: usize, rng: &mut Philox) -> Vec<f32> {
+    let angle = rng.range(0.0, TAU);
+    let waves = TAU * rng.range(3.0, 6.0);
+    let phase = [rng.range(0.0, TAU), rng.range(0.0, TAU)];
+    let upright = |f: &dyn Fn(f32, f32) -> f32| fill(side, 0.0, [0.0; 2], f);
+    match class {
+        "stripes" => fill(side, angle, [0.0; 2], |x, _| (waves * x + phase[0]).sin()),
+        "checks" => fill(side, angle, [0.0; 2], |x, y| {
+            (waves * x + phase[0]).sin() * (waves * y + phase[1]).sin()
+        }),
+        "waves" => fill(side, angle, [0.0; 2], |x, y| {
+            (waves * x + phase[0] + 2.2 * (1.6 * waves.sqrt() * TAU * y / 2.0 + phase[1]).sin())
+                .sin()
+        }),
+        "rings" => {
+            let centre = [rng.range(-0.4, 0.4), rng.range(-0.4, 0.4)];
+            fill(side, 0.0, centre, |x, y| (waves * x.hypot(y) + phase[0]).sin())
+        }
+        "cells" | "spots" => {
+            let points = Points::new((waves / TAU) as usize + 1, rng);
+            let cells = class == "cells";
+            upright(&|x, y| {
+                let [first, second] = points.nearest(x + 0.5, y + 0.5);
+                if cells { first - second } else { first }
+            })
+        }
+        "clouds" => {
+            let octaves = [2, 4, 8].map(|n| Lattice::new(n, rng));
+            upright(&|x, y| {
+                octaves.iter().zip([1.0, 0.5, 0.25]).map(|(o, w)| w * o.at(x + 0.5, y + 0.5)).sum()
+            })
+        }
+        // Finer than anything else: grains of two pixels.
+        _ => {
+            let lattice = Lattice::new((side / 2).max(2), rng);
+            upright(&|x, y| lattice.at(x + 0.5, y + 0.5))
+        }
+    }
+}
+
+/// Points scattered over the unit square, one in each cell of a grid.
+struct Points {
+    n: usize,
+    /// With a border of one cell.
+    at: Vec<[f32; 2]>,
+}
+
+impl Points {
+    fn new(n: usize, rng: &mut Philox) -> Self {
+        let width = n + 2;
+        let at = (0..width * width)
+            .map(|i| {
+                let cell = [i % width, i / width];
+                cell.map(|c| (c as f32 - 1.0 + rng.range(0.1, 0.9)) / n as f32)
+            })
+            .collect();
+        Self { n, at }
+    }
+
+    /// Distances to the nearest point and the second nearest, in cells.
+    fn nearest(&self, x: f32, y: f32) -> [f32; 2] {
+        let width = self.n + 2;
+        let cell = |v: f32| ((v * self.n as f32) as usize).min(self.n - 1);
+        let mut best = [f32::MAX; 2];
+        for row in cell(y)..cell(y) + 3 {
+            for [px, py] in &self.at[row * width + cell(x)..][..3] {
+                let d = (px - x).hypot(py - y) * self.n as f32;
+                if d < best[0] {
+                    best = [d, best[0]];
+                } else if d < best[1] {
+                    best[1] = d;
+                }
+            }
+        }
+        best
+    }
+}
+
+/// Random values on a lattice over the unit square, smoothly interpolated.
+struct Lattice {
+    n: usize,
+    values: Vec<f32>,
+}
+
+impl Lattice {
+    fn new(n: usize, rng: &mut Philox) -> Self {
+        Self { n, values: (0..(n + 1) * (n + 1)).map(|_| rng.uniform()).collect() }
+    }
+
+    fn at(&self, x: f32, y: f32) -> f32 {
+        let place = |v: f32| {
+            let v = v * self.n as f32;
+            let cell = (v as usize).min(self.n - 1);
+            let t = v - cell as f32;
+            (cell, t * t * (3.0 - 2.0 * t))
+        };
+        let ((i, u), (j, v)) = (place(x), place(y));
+        let value = |j: usize, i: usize| self.values[j * (self.n + 1) + i];
+        let row = |j: usize| value(j, i) + u * (value(j, i + 1) - value(j, i));
+        row(j) + v * (row(j + 1) - row(j))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIDE: usize = 32;
+
+    fn set(domain: Domain, split: usize, n: usize) -> Vec<RgbImage> {
+        (0..n).map(|i| draw(domain, split, i, SIDE, 3)).collect()
+    }
+
+    /// Share of test pictures whose nearest training picture is of their class.
+    fn nearest_neighbour(domain: Domain, features: impl Fn(&RgbImage) -> Vec<f32>) -> f64 {
+        let train: Vec<_> = set(domain, 0, 640).iter().map(&features).collect();
+        let test: Vec<_> = set(domain, 1, 320).iter().map(&features).collect();
+        let apart =
+            |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum() };
+        let right = test.iter().enumerate().filter(|(i, t)| {
+            let near = (0..train.len())
+                .min_by(|&a, &b| apart(&train[a], t).total_cmp(&apart(&train[b], t)))
+                .unwrap();
+            near % 8 == i % 8
+        });
+        right.count() as f64 / test.len() as f64
+    }
+
+    fn colours(image: &RgbImage) -> Vec<f32> {
+        let mut features = vec![0.0; 6];
+        for p in image.pixels() {
+            for c in 0..3 {
+                let v = f32::from(p.0[c]) / 255.0;
+                features[c] += v / (SIDE * SIDE) as f32;
+                features[3 + c] += v * v / (SIDE * SIDE) as f32;
+            }
+        }
+        for c in 0..3 {
+            features[3 + c] = (features[3 + c] - features[c] * features[c]).max(0.0).sqrt();
+        }
+        features
+    }
+
+    /// How much pixels differ some way apart, over how much any two do: least, mean and most of
+    /// four directions.
+    fn forms(image: &RgbImage) -> Vec<f32> {
+        let at = |x: usize, y: usize| image.get_pixel(x as u32, y as u32).0.map(f32::from);
+        let apart = |a: [f32; 3], b: [f32; 3]| -> f32 { (0..3).map(|c| (a[c] - b[c]).abs()).sum() };
+        let mut features = Vec::new();
+        for d in [1, 2, 3, 4, 6, 8, 11] {
+            let mut along = [(d, 0), (0, d), (d, d), (d, usize::MAX)].map(|(dx, dy)| {
+                let (mut sum, mut n) = (0.0, 0.0);
+                for y in 0..SIDE {
+                    for x in 0..SIDE - dx {
+                        let other = if dy == usize::MAX { y.checked_sub(d) } else { Some(y + dy) };
+                        if let Some(other) = other.filter(|&o| o < SIDE) {
+                            sum += apart(at(x, y), at(x + dx, other));
+                            n += 1.0;
+                        }
+                    }
+                }
+                sum / n
+            });
+            along.sort_by(f32::total_cmp);
+            features.extend([along[0], along.iter().sum::<f32>() / 4.0, along[3]]);
+        }
+        let scale = features.iter().sum::<f32>() / features.len() as f32;
+        features.iter().map(|f| f / scale).collect()
+    }
+
+    #[test]
+    fn colour_says_nothing_of_the_class_and_form_says_much() {
+        for domain in Domain::ALL {
+            let (colour, form) =
+                (nearest_neighbour(domain, colours), nearest_neighbour(domain, forms));
+            println!("{}: colour {colour:.3}, form {form:.3}", domain.name());
+            assert!(colour < 0.2, "{}: {colour} by colour, chance is 0.125", domain.name());
+            assert!(form > 0.35, "{}: {form} by form, chance is 0.125", domain.name());
+        }
+    }
+
+    #[test]
+    fn files_lie_in_folders_of_their_class() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), Domain::Shapes, [16, 8], 8, 1).unwrap();
+        let open = |part| {
+            let path = format!("{}#{part}", dir.path().display());
+            crate::data::Dataset::open(&[path]).unwrap()
+        };
+        let (train, test) = (open("train"), open("test"));
+        assert_eq!((train.len(), test.len()), (16, 8));
+        assert_eq!(train.classes(), Domain::Shapes.classes());
+        assert_eq!(train.classes(), test.classes());
+        assert_ne!(train.load(0).unwrap(), train.load(1).unwrap());
+        assert_ne!(train.load(0).unwrap(), test.load(0).unwrap());
+    }
+}
