@@ -1,0 +1,312 @@
+//! Checkpoints: everything that a run needs to go on, complete or absent.
+//!
+//! ```text
+//! checkpoints/step-00012500/{student,teacher,optimizer,queue}.safetensors state.json DONE
+//! checkpoints/last -> step-00012500
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::device::Cx;
+use crate::error::{Error, Result};
+use crate::files::{self, Entry};
+use crate::nn::{MlpHead, ParamSpec, Params, Supernet};
+use crate::space::Space;
+
+const DONE: &str = "DONE";
+const STATE: &str = "state.json";
+
+/// `state.json`: where the run stands. All randomness is a function of seed and step, so
+/// these are all the counters there are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Steps done.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Seed of everything.
+    pub seed: u64,
+    /// Name of the search space.
+    pub preset: String,
+    /// Name of the method.
+    pub method: String,
+    /// Position in the stream of pictures: pictures consumed so far.
+    pub data_cursor: u64,
+    /// Architectures drawn so far.
+    pub sampler_cursor: u64,
+    /// Where the method's queue writes next.
+    pub queue_pointer: u64,
+    /// Pictures in the data set, for noticing that another one is used.
+    pub pictures: u64,
+    /// Seconds of training so far.
+    pub time_s: f64,
+    /// Steps in a row with collapsed features.
+    pub collapsed_steps: u64,
+    /// The run's settings that decide its result, by key.
+    pub config: BTreeMap<String, String>,
+    /// BLAKE3 of each file of the checkpoint.
+    pub hashes: BTreeMap<String, String>,
+}
+
+/// What is written beside the state: file stem → tensors.
+pub type Contents = Vec<(&'static str, Vec<Entry>)>;
+
+/// A complete checkpoint on disk.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Its `state.json`.
+    pub state: State,
+}
+
+/// Name of the folder of a step's checkpoint.
+fn folder(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint's folder, a run's folder (its newest complete checkpoint), or a
+    /// run's `checkpoints` folder.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(Error::data(format!(
+                "no run or checkpoint at {}: expected the --out folder of engine train, or one \
+                 of its checkpoints/step-* folders",
+                path.display()
+            )));
+        }
+        if path.join(STATE).exists() {
+            return Self::read(path);
+        }
+        let inside = path.join("checkpoints");
+        let root = if inside.is_dir() { inside } else { path.to_path_buf() };
+        let newest = complete(&root)?.pop().ok_or_else(|| {
+            Error::data(format!(
+                "{} holds no complete checkpoint (a folder step-* with a file {DONE})",
+                path.display()
+            ))
+        })?;
+        Self::read(&newest)
+    }
+
+    fn read(dir: &Path) -> Result<Self> {
+        if !dir.join(DONE).exists() {
+            return Err(Error::data(format!(
+                "{} is not a complete checkpoint (no file {DONE}): it was being written when \
+                 the run ended; use an older one",
+                dir.display()
+            )));
+        }
+        Ok(Self { dir: dir.to_path_buf(), state: files::read_json(&dir.join(STATE))? })
+    }
+
+    /// The run's folder, where the checkpoint lies in one.
+    pub fn run_dir(&self) -> Option<PathBuf> {
+        let dir = self.dir.canonicalize().ok()?;
+        let run = dir.parent()?.parent()?;
+        run.join("config.toml").exists().then(|| run.to_path_buf())
+    }
+
+    /// The search space that was trained.
+    pub fn space(&self) -> Result<Space> {
+        Space::preset(&self.state.preset)
+    }
+
+    /// The supernet with its head, without values.
+    pub fn supernet(&self) -> Result<Supernet> {
+        let number = |key: &str| -> Result<usize> {
+            self.state.config.get(key).and_then(|v| v.parse().ok()).ok_or_else(|| {
+                Error::data(format!("{} lacks {key}", self.dir.join(STATE).display()))
+            })
+        };
+        let head = MlpHead { hidden: number("moco.hidden")?, dim: number("moco.dim")? };
+        Ok(Supernet::new(&self.space()?, Some(&head)))
+    }
+
+    /// The student's weights.
+    pub fn student(&self, cx: &Cx, specs: &[ParamSpec]) -> Result<Params> {
+        self.params(cx, specs, "student")
+    }
+
+    /// The teacher's (EMA) weights.
+    pub fn teacher(&self, cx: &Cx, specs: &[ParamSpec]) -> Result<Params> {
+        self.params(cx, specs, "teacher")
+    }
+
+    fn params(&self, cx: &Cx, specs: &[ParamSpec], stem: &str) -> Result<Params> {
+        Params::from_torch(cx, specs, &self.tensors(stem)?, &self.path(stem).display().to_string())
+    }
+
+    fn path(&self, stem: &str) -> PathBuf {
+        self.dir.join(format!("{stem}.safetensors"))
+    }
+
+    /// The tensors of one of its files, after its hash was compared.
+    pub fn tensors(&self, stem: &str) -> Result<files::Named> {
+        let path = self.path(stem);
+        let expected = self.state.hashes.get(stem);
+        let found = hash(&path)?;
+        if expected != Some(&found) {
+            return Err(Error::data(format!(
+                "{} is damaged: its hash is {found}, {STATE} says {}; use another checkpoint",
+                path.display(),
+                expected.map_or("nothing", |h| h)
+            )));
+        }
+        Ok(files::read_safetensors(&path)?.0)
+    }
+}
+
+fn hash(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = fs::File::open(path).map_err(|e| Error::read(path, e))?;
+    std::io::copy(&mut file, &mut hasher).map_err(|e| Error::read(path, e))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Complete checkpoints below `root`, oldest first.
+fn complete(root: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::read(root, e)),
+    };
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|e| Some(e.ok()?.path()))
+        .filter(|p| is_step_folder(p) && p.join(DONE).exists())
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+fn is_step_folder(p: &Path) -> bool {
+    let name = p.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    name.strip_prefix("step-")
+        .is_some_and(|n| n.len() >= 8 && n.bytes().all(|b| b.is_ascii_digit()))
+        && !p.is_symlink()
+}
+
+/// Writes a checkpoint into `root` (a run's `checkpoints`), points `last` at it and removes
+/// the oldest beyond `keep`. The files are written into a folder aside, flushed, `DONE` last,
+/// and the folder is renamed; on failure older checkpoints are untouched.
+pub fn write(root: &Path, mut state: State, contents: &Contents, keep: usize) -> Result<PathBuf> {
+    files::create_dir(root)?;
+    let dir = root.join(folder(state.step));
+    let aside = root.join(format!(".{}.part", folder(state.step)));
+    remove_dir(&aside)?;
+    let fill = || -> Result<()> {
+        files::create_dir(&aside)?;
+        let metadata = [
+            ("preset", state.preset.clone()),
+            ("method", state.method.clone()),
+            ("step", state.step.to_string()),
+        ];
+        for (stem, tensors) in contents {
+            let path = aside.join(format!("{stem}.safetensors"));
+            files::write_safetensors(&path, tensors, &metadata)?;
+            state.hashes.insert((*stem).to_owned(), hash(&path)?);
+        }
+        files::write_json(&aside.join(STATE), &state)?;
+        files::write_text(&aside.join(DONE), "")?;
+        files::sync_dir(&aside)?;
+        remove_dir(&dir)?;
+        fs::rename(&aside, &dir).map_err(|e| Error::write(&dir, files::disk_hint(&e)))?;
+        files::sync_dir(root)
+    };
+    let mut fill = fill;
+    if let Err(e) = fill() {
+        // Frees the disk; the error that matters is the first.
+        let _ = fs::remove_dir_all(&aside);
+        let last = complete(root)?.pop();
+        let usable = last.map_or("no earlier checkpoint exists".to_owned(), |p| {
+            format!("the last good checkpoint is {}", p.display())
+        });
+        return Err(
+            e.context(format!("the checkpoint of step {} was not written; {usable}", state.step))
+        );
+    }
+    point_last(root, &dir)?;
+    let all = complete(root)?;
+    for old in &all[..all.len().saturating_sub(keep.max(1))] {
+        if *old != dir {
+            remove_dir(old)?;
+        }
+    }
+    Ok(dir)
+}
+
+/// Makes the link `last` point at `dir`, by renaming a new link over it.
+fn point_last(root: &Path, dir: &Path) -> Result<()> {
+    let (last, part) = (root.join("last"), root.join(".last.part"));
+    let _ = fs::remove_file(&part);
+    let target = dir.file_name().unwrap_or_default();
+    std::os::unix::fs::symlink(target, &part)
+        .and_then(|()| fs::rename(&part, &last))
+        .map_err(|e| Error::write(&last, files::disk_hint(&e)))
+}
+
+fn remove_dir(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::write(dir, e)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(step: u64) -> State {
+        State {
+            step,
+            steps: 10,
+            seed: 1,
+            preset: "tiny".into(),
+            method: "moco".into(),
+            data_cursor: 0,
+            sampler_cursor: 0,
+            queue_pointer: 0,
+            pictures: 5,
+            time_s: 0.0,
+            collapsed_steps: 0,
+            config: BTreeMap::new(),
+            hashes: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn newest_complete_one_is_found_and_old_ones_go() {
+        let run = tempfile::tempdir().unwrap();
+        let root = run.path().join("checkpoints");
+        let contents = vec![("student", vec![("w".to_owned(), vec![2], vec![1.0, 2.0])])];
+        for step in 1..=4 {
+            write(&root, state(step), &contents, 2).unwrap();
+        }
+        assert_eq!(complete(&root).unwrap().len(), 2);
+        assert_eq!(fs::read_link(root.join("last")).unwrap(), Path::new("step-00000004"));
+        fs::create_dir(root.join("step-00000009")).unwrap();
+        let found = Checkpoint::open(run.path()).unwrap();
+        assert_eq!(found.state.step, 4);
+        assert_eq!(found.tensors("student").unwrap()["w"].1, [1.0, 2.0]);
+        assert!(Checkpoint::open(&root.join("step-00000009")).is_err());
+    }
+
+    #[test]
+    fn damage_is_noticed() {
+        let run = tempfile::tempdir().unwrap();
+        let contents = vec![("student", vec![("w".to_owned(), vec![2], vec![1.0, 2.0])])];
+        let dir = write(run.path(), state(1), &contents, 2).unwrap();
+        let path = dir.join("student.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let err = Checkpoint::open(&dir).unwrap().tensors("student").unwrap_err();
+        assert_eq!(err.kind(), crate::Kind::Data);
+        assert!(err.to_string().contains("damaged"), "{err}");
+    }
+}

@@ -1,0 +1,129 @@
+//! The step dump: everything that went into one iteration and came out of it, so that anyone
+//! can replay it elsewhere.
+
+use std::path::Path;
+
+use super::iteration::{Iteration, Step};
+use crate::device::Cx;
+use crate::error::Result;
+use crate::files::{self, Entry};
+use crate::nn::{Gradients, ParamSpec, Params};
+use crate::ssl::Method;
+use crate::tensor::Tensor;
+
+/// Collects the tensors of one step, in PyTorch's layouts.
+#[derive(Default)]
+pub struct Dump {
+    entries: Vec<Entry>,
+    metadata: Vec<(&'static str, String)>,
+}
+
+impl Dump {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn before(&mut self, cx: &Cx, it: &Iteration, s: &Step) -> Result<()> {
+        for (name, view) in [("x_student", s.student_view), ("x_teacher", s.teacher_view)] {
+            self.entries.push(nchw(cx, name, view)?);
+        }
+        self.params(cx, "before", &it.student)?;
+        self.params(cx, "teacher_before", &it.teacher)?;
+        let archs: Vec<String> = s.archs.iter().map(ToString::to_string).collect();
+        let sgd = it.sgd();
+        self.metadata.extend([
+            ("archs", archs.join(",")),
+            ("bn_group", it.bn_group().to_string()),
+            ("lr", s.lr.to_string()),
+            ("momentum", sgd.momentum.to_string()),
+            ("weight_decay", sgd.weight_decay.to_string()),
+            ("decay_exempt", sgd.decay_exempt.to_string()),
+            ("ema", it.method.ema(s.step, s.steps).to_string()),
+            ("tau", it.method.tau().to_string()),
+            ("preset", it.net.space().name.clone()),
+            ("step", s.step.to_string()),
+            ("seed", it.seed().to_string()),
+            ("accum", it.accum().to_string()),
+        ]);
+        Ok(())
+    }
+
+    pub(super) fn teacher(
+        &mut self,
+        cx: &Cx,
+        target: &[Tensor],
+        method: &dyn Method,
+    ) -> Result<()> {
+        self.matrix(cx, "z_teacher", &target[0])?;
+        self.entries.extend(method.state(cx)?.0);
+        Ok(())
+    }
+
+    pub(super) fn student(&mut self, cx: &Cx, k: usize, z: &Tensor, loss: f64) -> Result<()> {
+        self.matrix(cx, &format!("z_student.{k}"), z)?;
+        self.entries.push((format!("loss.{k}"), vec![1], vec![loss as f32]));
+        Ok(())
+    }
+
+    pub(super) fn gradients(
+        &mut self,
+        cx: &Cx,
+        grads: &Gradients,
+        specs: &[ParamSpec],
+    ) -> Result<()> {
+        for (i, spec) in specs.iter().enumerate() {
+            self.param(cx, "grad", spec, grads.get(i))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn after(&mut self, cx: &Cx, it: &Iteration) -> Result<()> {
+        self.params(cx, "after", &it.student)?;
+        self.params(cx, "teacher_after", &it.teacher)?;
+        for (spec, v) in it.net.specs().iter().zip(&it.velocity) {
+            self.param(cx, "momentum", spec, v)?;
+        }
+        Ok(())
+    }
+
+    fn params(&mut self, cx: &Cx, prefix: &str, params: &Params) -> Result<()> {
+        let all = params.specs().iter().zip(params.values());
+        all.into_iter().try_for_each(|(spec, t)| self.param(cx, prefix, spec, t))
+    }
+
+    fn param(&mut self, cx: &Cx, prefix: &str, spec: &ParamSpec, t: &Tensor) -> Result<()> {
+        let values = spec.to_torch(&cx.download(t)?);
+        self.entries.push((format!("{prefix}.{}", spec.name), spec.torch_shape(), values));
+        Ok(())
+    }
+
+    fn matrix(&mut self, cx: &Cx, name: &str, t: &Tensor) -> Result<()> {
+        self.entries.push((name.into(), vec![t.shape().n(), t.shape().c()], cx.download(t)?));
+        Ok(())
+    }
+
+    /// Writes `step-00000000.safetensors` into a folder.
+    pub fn write(&self, dir: &Path, step: u64) -> Result<()> {
+        files::create_dir(dir)?;
+        let path = dir.join(format!("step-{step:08}.safetensors"));
+        files::write_safetensors(&path, &self.entries, &self.metadata)
+    }
+}
+
+/// A tensor [N, H, W, C] as an entry [N, C, H, W].
+fn nchw(cx: &Cx, name: &str, t: &Tensor) -> Result<Entry> {
+    let [n, h, w, c] = t.shape().0;
+    Ok((name.into(), vec![n, c, h, w], to_nchw(&cx.download(t)?, h * w, c)))
+}
+
+/// Values N×HW×C reordered to N×C×HW.
+pub fn to_nchw(values: &[f32], positions: usize, channels: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(values.len());
+    for picture in values.chunks_exact(positions * channels) {
+        for c in 0..channels {
+            out.extend(picture[c..].iter().step_by(channels));
+        }
+    }
+    out
+}

@@ -1,0 +1,52 @@
+//! A few pictures with their two views, for the report: what the net gets to see.
+
+use std::path::Path;
+
+use image::{ImageBuffer, Rgb};
+
+use crate::config::Config;
+use crate::data::{Dataset, Image, Scratch, Views, render};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::rng::{Philox, Purpose};
+use crate::space::Space;
+
+const EXAMPLES: usize = 6;
+
+/// Writes `src_i.png`, `view0_i.png` and `view1_i.png` of a few pictures into `dir`.
+pub fn write(dir: &Path, dataset: &Dataset, config: &Config, space: &Space) -> Result<()> {
+    files::create_dir(dir)?;
+    let chosen =
+        Philox::new(config.seed, Purpose::Subset, u64::MAX, 0).sample(dataset.len(), EXAMPLES);
+    let views = config.views.pair();
+    for (i, &picture) in chosen.iter().enumerate() {
+        // One that cannot be read is the loader's to report.
+        let Ok(source) = dataset.load(picture) else { continue };
+        save(&dir.join(format!("src_{i}.png")), &source)?;
+        for (v, views) in views.iter().enumerate() {
+            let seen = seen(&source, views, config.seed, i as u64, v as u16, space.resolution);
+            save(&dir.join(format!("view{v}_{i}.png")), &seen)?;
+        }
+    }
+    Ok(())
+}
+
+/// A view as a picture again.
+fn seen(source: &Image, views: &Views, seed: u64, position: u64, view: u16, side: usize) -> Image {
+    let params = views.draw(seed, position, view, source.width, source.height);
+    let mut pixels = vec![0.0; side * side * 3];
+    render(source, &params, &views.normalise(), side, &mut Scratch::default(), &mut pixels);
+    let byte = |(i, v): (usize, &f32)| {
+        let c = i % 3;
+        ((v * views.std[c] + views.mean[c]) * 255.0).round().clamp(0.0, 255.0) as u8
+    };
+    let rgb = pixels.iter().enumerate().map(byte).collect();
+    Image { width: side, height: side, rgb }
+}
+
+fn save(path: &Path, picture: &Image) -> Result<()> {
+    let (w, h) = (picture.width as u32, picture.height as u32);
+    let buffer: ImageBuffer<Rgb<u8>, _> = ImageBuffer::from_raw(w, h, picture.rgb.as_slice())
+        .ok_or_else(|| Error::data("a decoded picture has the wrong size"))?;
+    buffer.save(path).map_err(|e| Error::write(path, e))
+}

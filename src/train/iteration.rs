@@ -1,0 +1,372 @@
+//! One iteration of Algorithm 1: the teacher's moving average, one teacher pass, the students
+//! one after the other (forward, then backward, so that only one's activations live at a
+//! time), one optimizer step, one push of the queue.
+
+use std::time::Instant;
+
+use super::dump::Dump;
+use crate::config::{Config, TeacherArch};
+use crate::device::Cx;
+use crate::error::{Error, Kind, Result};
+use crate::nn::{Feature, Gradients, MlpHead, Norm, Outputs, Params, Supernet};
+use crate::ops::gather;
+use crate::optim::{self, Sgd};
+use crate::rng::{Philox, Purpose};
+use crate::space::{Arch, Space};
+use crate::ssl::{self, Method};
+use crate::tape::{Tape, all_finite};
+use crate::tensor::{DType, Shape, Tensor};
+
+/// Everything that training changes, and the settings that decide how.
+pub struct Iteration {
+    /// The net.
+    pub net: Supernet,
+    /// θs.
+    pub student: Params,
+    /// θt.
+    pub teacher: Params,
+    /// The optimizer's velocity.
+    pub velocity: Vec<Tensor>,
+    /// Criterion and queue.
+    pub method: Box<dyn Method>,
+    grads: Gradients,
+    sgd: Sgd,
+    bn_group: usize,
+    accum: usize,
+    teacher_arch: TeacherArch,
+    seed: u64,
+}
+
+/// The variable inputs of one iteration.
+pub struct Step<'a> {
+    /// Index of the step, from 0.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// The students, the maximum first.
+    pub archs: &'a [Arch],
+    /// The students' view [N, R, R, 3].
+    pub student_view: &'a Tensor,
+    /// The teacher's view of the same pictures.
+    pub teacher_view: &'a Tensor,
+}
+
+/// What one iteration found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Sum of the students' losses.
+    pub loss: f64,
+    /// Loss of each student.
+    pub losses: Vec<f64>,
+    /// Norm of the summed gradient, before weight decay.
+    pub grad_norm: f64,
+    /// Standard deviation over the batch of the first student's embedding, averaged over
+    /// dimensions: near 1/√D for spread embeddings, near 0 for collapsed ones.
+    pub feature_std: f64,
+    /// Moving-average momentum of the teacher.
+    pub ema: f64,
+    /// Where the time went.
+    pub parts: Parts,
+}
+
+/// Milliseconds of the parts of an iteration.
+#[derive(Clone, Debug, Default)]
+pub struct Parts {
+    /// Moving average and forward pass of the teacher.
+    pub teacher_ms: f64,
+    /// Forward and backward of each student.
+    pub student_ms: Vec<f64>,
+    /// Gradient norm, update, and push of the queue.
+    pub optimizer_ms: f64,
+}
+
+impl Iteration {
+    /// Freshly initialised from the configuration's seed.
+    pub fn new(cx: &Cx, config: &Config, space: &Space) -> Result<Self> {
+        let head = MlpHead { hidden: config.moco.hidden, dim: config.moco.dim };
+        let net = Supernet::new(space, Some(&head));
+        let student = Params::init(cx, net.specs(), config.seed)?;
+        let teacher = student.copy(cx)?;
+        let zero = |t: &Tensor| cx.zeros(t.shape(), DType::F32);
+        let velocity = student.values().iter().map(zero).collect::<Result<_>>()?;
+        Ok(Self {
+            grads: Gradients::zeros(cx, net.specs())?,
+            method: ssl::build(cx, config)?,
+            net,
+            student,
+            teacher,
+            velocity,
+            sgd: Sgd {
+                momentum: config.train.momentum,
+                weight_decay: config.train.weight_decay,
+                decay_exempt: config.train.decay_exempt,
+            },
+            bn_group: config.train.bn_group,
+            accum: config.train.accum,
+            teacher_arch: config.teacher.arch,
+            seed: config.seed,
+        })
+    }
+
+    /// The optimizer's settings.
+    pub fn sgd(&self) -> &Sgd {
+        &self.sgd
+    }
+
+    /// Pictures of a group of batch statistics.
+    pub fn bn_group(&self) -> usize {
+        self.bn_group
+    }
+
+    /// Parts that a batch is worked off in.
+    pub fn accum(&self) -> usize {
+        self.accum
+    }
+
+    /// Seed of the permutation of the teacher's batch.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Runs the iteration. With `dump`, keeps what an outsider needs to replay it.
+    pub fn run(&mut self, cx: &Cx, s: &Step, mut dump: Option<&mut Dump>) -> Result<Report> {
+        let started = Instant::now();
+        if let Some(dump) = &mut dump {
+            dump.before(cx, self, s)?;
+        }
+        let mut report = Report { ema: self.method.ema(s.step, s.steps), ..Report::default() };
+        optim::ema(cx, &mut self.teacher, &self.student, report.ema)?;
+        let mut targets = vec![self.teacher_pass(cx, s, &s.archs[0], false)?];
+        if self.teacher_arch == TeacherArch::Same {
+            for arch in &s.archs[1..] {
+                targets.push(self.teacher_pass(cx, s, arch, false)?);
+            }
+        }
+        if let Some(dump) = &mut dump {
+            dump.teacher(cx, &targets[0], self.method.as_ref())?;
+        }
+        report.parts.teacher_ms = ms_since(started);
+        for (k, arch) in s.archs.iter().enumerate() {
+            let started = Instant::now();
+            let target = targets.get(k).unwrap_or(&targets[0]);
+            let (loss, z) = self.student_pass(cx, s, arch, target)?;
+            if let Some(dump) = &mut dump {
+                dump.student(cx, k, &z, loss)?;
+            }
+            if k == 0 {
+                report.feature_std = feature_std(cx, &z)?;
+            }
+            report.losses.push(loss);
+            report.parts.student_ms.push(ms_since(started));
+        }
+        report.loss = report.losses.iter().sum();
+        let started = Instant::now();
+        report.grad_norm = optim::grad_norm(cx, &self.grads);
+        if !report.grad_norm.is_finite() {
+            return Err(self.name_bad_gradient(cx, s, &targets));
+        }
+        if let Some(dump) = &mut dump {
+            dump.gradients(cx, &self.grads, self.net.specs())?;
+        }
+        self.sgd.step(cx, &mut self.student, &mut self.grads, &mut self.velocity, s.lr)?;
+        self.method.finish_step(cx, &targets[0])?;
+        if let Some(dump) = &mut dump {
+            dump.after(cx, self)?;
+        }
+        report.parts.optimizer_ms = ms_since(started);
+        Ok(report)
+    }
+
+    /// The teacher's output for the whole batch. Its pictures are permuted before the pass and
+    /// put back after it (shuffled batch norm), so that a picture's group tells nothing.
+    /// With `checking`, fails at the first value that is not finite.
+    fn teacher_pass(
+        &self,
+        cx: &Cx,
+        s: &Step,
+        student: &Arch,
+        checking: bool,
+    ) -> Result<Vec<Tensor>> {
+        let arch = match self.teacher_arch {
+            TeacherArch::Max => self.net.space().max(),
+            TeacherArch::Same => *student,
+        };
+        let n = s.teacher_view.shape().n();
+        let mut order: Vec<usize> = (0..n).collect();
+        Philox::new(self.seed, Purpose::ShuffleBn, s.step, 0).shuffle(&mut order);
+        let back = gather::inverse(&order);
+        let wanted = self.method.wanted();
+        let mut micro: Vec<Vec<Tensor>> = wanted.iter().map(|_| Vec::new()).collect();
+        for rows in micro_batches(n, self.accum) {
+            let mut tape = Tape::inference(cx);
+            if checking {
+                tape = tape.checking();
+            }
+            let x = tape.constant(gather::rows(cx, s.teacher_view, &order[rows])?);
+            let mut norm = Norm::Batch { group: self.bn_group };
+            let mut out =
+                self.net.forward(&mut tape, &self.teacher, x, &arch, &mut norm, wanted)?;
+            for (list, feature) in micro.iter_mut().zip(wanted) {
+                list.push(out.take(*feature).into_value());
+            }
+        }
+        micro.iter().map(|parts| gather::rows_of(cx, parts, &back)).collect()
+    }
+
+    /// One student: forward, loss, backward. Returns the loss and the embeddings.
+    fn student_pass(
+        &mut self,
+        cx: &Cx,
+        s: &Step,
+        arch: &Arch,
+        target: &[Tensor],
+    ) -> Result<(f64, Tensor)> {
+        let n = s.student_view.shape().n();
+        let (mut loss, mut embeddings) = (0.0, Vec::new());
+        for rows in micro_batches(n, self.accum) {
+            let weight = rows.len() as f64 / n as f64;
+            let mut tape = Tape::recording(cx);
+            let (value, out) =
+                self.student_forward(&mut tape, s, arch, target, rows.clone(), weight)?;
+            let part = f64::from(cx.download(value.value())?[0]);
+            if !part.is_finite() {
+                return Err(self.name_bad_tensor(cx, s, arch, target, rows));
+            }
+            loss += part;
+            embeddings.push(out.get(Feature::Z).value().clone());
+            drop(out);
+            let one = cx.full(value.value().shape(), DType::F32, 1.0)?;
+            tape.backward(value, one, &mut self.grads.0)?;
+        }
+        let all: Vec<usize> = (0..n).collect();
+        let z = match embeddings.len() {
+            1 => embeddings.remove(0),
+            _ => gather::rows_of(cx, &embeddings, &all)?,
+        };
+        Ok((loss, z))
+    }
+
+    fn student_forward(
+        &self,
+        tape: &mut Tape,
+        s: &Step,
+        arch: &Arch,
+        target: &[Tensor],
+        rows: std::ops::Range<usize>,
+        weight: f64,
+    ) -> Result<(crate::tape::Var, Outputs)> {
+        let cx = tape.cx();
+        let part = |t: &Tensor| -> Result<Tensor> {
+            if rows.len() == t.shape().n() {
+                return Ok(t.clone());
+            }
+            gather::rows(cx, t, &rows.clone().collect::<Vec<_>>())
+        };
+        let x = tape.constant(part(s.student_view)?);
+        let target = target.iter().map(part).collect::<Result<Vec<_>>>()?;
+        let mut norm = Norm::Batch { group: self.bn_group };
+        let wanted = self.method.wanted();
+        let out = self.net.forward(tape, &self.student, x, arch, &mut norm, wanted)?;
+        Ok((self.method.loss(tape, &out, &target, weight)?, out))
+    }
+
+    /// Repeats a student's forward pass, looking at every value, and says where the first one
+    /// that is not finite appears.
+    fn name_bad_tensor(
+        &self,
+        cx: &Cx,
+        s: &Step,
+        arch: &Arch,
+        target: &[Tensor],
+        rows: std::ops::Range<usize>,
+    ) -> Error {
+        let bad_param = self.net.specs().iter().zip(self.student.values());
+        let bad_param =
+            bad_param.into_iter().find(|(_, t)| !all_finite(cx, t)).map(|(p, _)| &p.name);
+        let place = if !all_finite(cx, s.student_view) {
+            "the pictures (view of the students)".to_owned()
+        } else if let Some(name) = bad_param {
+            format!("the parameter {name}")
+        } else if target.iter().any(|t| !all_finite(cx, t)) {
+            match self.teacher_pass(cx, s, arch, true) {
+                Err(e) => format!("the teacher: {e}"),
+                Ok(_) => "the teacher's output".to_owned(),
+            }
+        } else {
+            let mut tape = Tape::inference(cx).checking();
+            match self.student_forward(&mut tape, s, arch, target, rows, 1.0) {
+                Err(e) => e.to_string(),
+                Ok(_) => "the loss".to_owned(),
+            }
+        };
+        diverged(s.step, &arch.to_string(), &place)
+    }
+
+    /// Repeats the students one by one to find whose gradient is not finite, and where.
+    fn name_bad_gradient(&mut self, cx: &Cx, s: &Step, targets: &[Vec<Tensor>]) -> Error {
+        for (k, arch) in s.archs.iter().enumerate() {
+            match Gradients::zeros(cx, self.net.specs()) {
+                Ok(zeros) => self.grads = zeros,
+                Err(e) => return e,
+            }
+            if let Err(e) = self.student_pass(cx, s, arch, targets.get(k).unwrap_or(&targets[0])) {
+                return e;
+            }
+            let bad = (0..self.net.specs().len()).find(|&i| !all_finite(cx, self.grads.get(i)));
+            if let Some(i) = bad {
+                let place = format!("the gradient of {}", self.net.specs()[i].name);
+                return diverged(s.step, &arch.to_string(), &place);
+            }
+        }
+        diverged(s.step, "the sum over all students", "the norm of the gradient")
+    }
+}
+
+fn diverged(step: u64, arch: &str, place: &str) -> Error {
+    Error::new(
+        Kind::Diverged,
+        format!(
+            "training diverged in step {step}, architecture {arch}: the first value that is not \
+             finite is in {place}; lower train.lr (or add train.warmup_epochs) and go on from the \
+             last checkpoint with --resume"
+        ),
+    )
+}
+
+/// Splits a batch into `accum` parts of nearly equal size.
+fn micro_batches(n: usize, accum: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let parts = accum.clamp(1, n.max(1));
+    (0..parts).map(move |i| i * n / parts..(i + 1) * n / parts)
+}
+
+/// Standard deviation over rows, averaged over columns.
+fn feature_std(cx: &Cx, z: &Tensor) -> Result<f64> {
+    let (n, d) = (z.shape().n(), z.shape().c());
+    let values = cx.download(z)?;
+    let column = |j: usize| {
+        let at = |i: usize| f64::from(values[i * d + j]);
+        let mean = (0..n).map(at).sum::<f64>() / n as f64;
+        ((0..n).map(|i| (at(i) - mean).powi(2)).sum::<f64>() / n as f64).sqrt()
+    };
+    Ok((0..d).map(column).sum::<f64>() / d as f64)
+}
+
+fn ms_since(started: Instant) -> f64 {
+    started.elapsed().as_secs_f64() * 1e3
+}
+
+/// Bytes that an iteration of a configuration takes at its peak, found by running the maximum
+/// net's iteration on a context that only counts.
+pub fn plan_bytes(config: &Config, space: &Space) -> Result<usize> {
+    let cx = Cx::plan()?;
+    let mut iteration = Iteration::new(&cx, config, space)?;
+    let shape = Shape::nhwc(config.train.batch, space.resolution, space.resolution, 3);
+    let (a, b) = (cx.zeros(shape, DType::F32)?, cx.zeros(shape, DType::F32)?);
+    let archs = [space.max()];
+    let step =
+        Step { step: 0, steps: 1, lr: 0.0, archs: &archs, student_view: &a, teacher_view: &b };
+    iteration.run(&cx, &step, None)?;
+    Ok(cx.memory().peak_bytes)
+}

@@ -1,0 +1,127 @@
+//! Continuing a run: from which checkpoint, whether it is the same run, and what is carried over.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::checkpoint::{Checkpoint, Contents, State};
+use super::iteration::Iteration;
+use super::run::Options;
+use crate::device::Cx;
+use crate::error::{Error, Kind, Result};
+use crate::nn::{ParamSpec, Params};
+
+/// Keys that may differ between a run and its continuation: they do not decide its weights.
+const FREE_KEYS: [&str; 5] = ["data.workers", "ckpt.", "log.", "guard.", "search."];
+
+/// Whether a run continues an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// It does not.
+    No,
+    /// From the newest checkpoint where there is one, else from the start.
+    Auto,
+    /// From the newest checkpoint, which must be there.
+    Must,
+    /// From this checkpoint or run.
+    From(PathBuf),
+}
+
+/// The checkpoint to continue from, if any.
+pub(super) fn find_checkpoint(options: &Options) -> Result<Option<Checkpoint>> {
+    match &options.resume {
+        Resume::No => Ok(None),
+        Resume::From(path) => Checkpoint::open(path).map(Some),
+        Resume::Must => Checkpoint::open(&options.out).map(Some).map_err(|e| {
+            Error::new(Kind::Resume, format!("--resume must found nothing to continue: {e}"))
+        }),
+        Resume::Auto if !options.out.join("checkpoints").is_dir() => Ok(None),
+        Resume::Auto => match Checkpoint::open(&options.out) {
+            Ok(found) => Ok(Some(found)),
+            // A run that was killed before its first checkpoint starts again.
+            Err(_) if options.out.join("metrics.jsonl").exists() => Ok(None),
+            Err(e) => Err(e),
+        },
+    }
+}
+
+/// Refuses an output folder that holds something, or empties it where that was asked for.
+pub(super) fn clear_out(out: &Path, overwrite: bool) -> Result<()> {
+    let occupied = fs::read_dir(out).is_ok_and(|mut d| d.next().is_some());
+    if !occupied && !out.is_file() {
+        return Ok(());
+    }
+    if !overwrite {
+        return Err(Error::usage(format!(
+            "{} exists; give --resume to continue the run in it, --overwrite to delete it, or \
+             another --out",
+            out.display()
+        )));
+    }
+    if !out.join("config.toml").exists() {
+        return Err(Error::usage(format!(
+            "{} does not look like a run's folder (no config.toml), so --overwrite will not \
+             delete it; give another --out",
+            out.display()
+        )));
+    }
+    fs::remove_dir_all(out).map_err(|e| Error::write(out, e))
+}
+
+/// Refuses a continuation whose settings or pictures are not those of the checkpoint.
+pub(super) fn check_same_run(checkpoint: &Checkpoint, now: &State) -> Result<()> {
+    let then = &checkpoint.state;
+    let mismatch = |what: &str, found: String, expected: String| {
+        Err(Error::new(
+            Kind::Resume,
+            format!(
+                "cannot continue {}: {what} is {found}, but the checkpoint was made with \
+                 {expected}; use the same settings, or start anew with another --out",
+                checkpoint.dir.display()
+            ),
+        ))
+    };
+    if then.pictures != now.pictures {
+        let count = |n: u64| format!("{n} pictures");
+        return mismatch("the data set", count(now.pictures), count(then.pictures));
+    }
+    for (key, value) in &now.config {
+        let free = FREE_KEYS.iter().any(|f| key == f || (f.ends_with('.') && key.starts_with(f)));
+        match then.config.get(key) {
+            Some(old) if free || old == value => {}
+            old => {
+                let old = old.map_or("no such key".to_owned(), |o| format!("{key} = {o}"));
+                return mismatch(key, value.clone(), old);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Everything that a checkpoint holds beside its state.
+pub(super) fn contents(cx: &Cx, it: &Iteration, state: &mut State) -> Result<Contents> {
+    let (queue, pointer) = it.method.state(cx)?;
+    state.queue_pointer = pointer;
+    let velocity = it.student.specs().iter().zip(&it.velocity).map(|(spec, v)| {
+        Ok((format!("momentum.{}", spec.name), spec.torch_shape(), spec.to_torch(&cx.download(v)?)))
+    });
+    Ok(vec![
+        ("student", it.student.to_torch(cx)?),
+        ("teacher", it.teacher.to_torch(cx)?),
+        ("optimizer", velocity.collect::<Result<_>>()?),
+        ("queue", queue),
+    ])
+}
+
+pub(super) fn restore(cx: &Cx, it: &mut Iteration, checkpoint: &Checkpoint) -> Result<()> {
+    let specs = it.net.specs().to_vec();
+    it.student = checkpoint.student(cx, &specs)?;
+    it.teacher = checkpoint.teacher(cx, &specs)?;
+    let prefixed: Vec<_> = specs
+        .iter()
+        .map(|s| ParamSpec { name: format!("momentum.{}", s.name), ..s.clone() })
+        .collect();
+    let optimizer = checkpoint.tensors("optimizer")?;
+    let origin = checkpoint.dir.join("optimizer.safetensors").display().to_string();
+    it.velocity = Params::from_torch(cx, &prefixed, &optimizer, &origin)?.into_values();
+    it.method.restore(cx, &checkpoint.tensors("queue")?, checkpoint.state.queue_pointer)
+}

@@ -1,0 +1,404 @@
+//! A whole training run: from a configuration and pictures to checkpoints, resumable at any
+//! step.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::checkpoint::{self, Checkpoint, State};
+use super::dump::Dump;
+use super::folder::{Folder, Status, StepFacts};
+use super::iteration::{Iteration, Parts, Report, Step};
+use super::plan::check_memory;
+use super::progress::{Progress, human_duration};
+use super::resume::{Resume, check_same_run, clear_out, contents, find_checkpoint, restore};
+use super::signals::Signals;
+use crate::config::{CkptEvery, Config};
+use crate::data::{Batch, Dataset, LoaderOptions, TrainLoader};
+use crate::device::Cx;
+use crate::error::{Error, Kind, Result};
+use crate::optim::cosine_lr;
+use crate::space::{Sampler, Space};
+use crate::tensor::{DType, Shape, Tensor};
+
+/// Steps in a row with collapsed features after which a run stops.
+const COLLAPSE_STEPS: u64 = 200;
+/// Standard deviation of embeddings below which they are as good as one point.
+const COLLAPSED_STD: f64 = 1e-4;
+/// Least time between two writes of `status.json`.
+const STATUS_EVERY: Duration = Duration::from_secs(2);
+
+/// What to train, on what, and for how long.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Settings.
+    pub config: Config,
+    /// The settings as they are written into the folder, with the origin of each.
+    pub config_toml: String,
+    /// The command line, for `cmd.txt`.
+    pub command: String,
+    /// Sources of pictures.
+    pub data: Vec<String>,
+    /// The run's folder.
+    pub out: PathBuf,
+    /// Whether to continue.
+    pub resume: Resume,
+    /// Whether an existing run in `out` may be deleted.
+    pub overwrite: bool,
+    /// Stop, as if done, after so many steps (the schedule is not shortened).
+    pub max_steps: Option<u64>,
+    /// Checkpoint and stop after so long.
+    pub time_limit: Option<Duration>,
+    /// Steps to dump.
+    pub dump_steps: Vec<u64>,
+    /// Where to.
+    pub dump_dir: Option<PathBuf>,
+    /// No bar.
+    pub quiet: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// `None`: it reached its last step; else why it stopped, checkpointed.
+    pub stopped: Option<Kind>,
+    /// Steps done.
+    pub step: u64,
+    /// Loss of the last step.
+    pub loss: f64,
+}
+
+/// Trains. On a signal or at the time limit, checkpoints at the next step boundary and says
+/// so in the outcome.
+pub fn run(cx: &Cx, options: &Options, signals: &Signals) -> Result<Outcome> {
+    let mut run = Run::start(cx, options)?;
+    let outcome = run.steps(signals);
+    let state = match &outcome {
+        Ok(o) if o.stopped.is_none() && run.state.step == run.state.steps => "done",
+        Ok(_) => "stopped",
+        Err(e) if e.kind() == Kind::Diverged => "diverged",
+        Err(_) => "failed",
+    };
+    run.progress.finish();
+    let written = run.write_status(state);
+    if let Err(e) = &outcome {
+        // The run's own error is the one to report, even where it cannot be noted.
+        let _ = run.folder.note(&format!("error: {e}"));
+        return outcome;
+    }
+    written?;
+    outcome
+}
+
+struct Run<'a> {
+    cx: &'a Cx,
+    options: &'a Options,
+    iteration: Iteration,
+    sampler: Sampler,
+    loader: TrainLoader,
+    folder: Folder,
+    progress: Progress,
+    state: State,
+    /// Steps after which this process stops.
+    end: u64,
+    steps_per_epoch: u64,
+    last_checkpoint: Option<PathBuf>,
+    last_report: Option<(Report, f64)>,
+    /// Seconds of training before this process.
+    earlier_s: f64,
+    started: Instant,
+    status_written: Instant,
+    checkpoint_written: Instant,
+}
+
+impl<'a> Run<'a> {
+    fn start(cx: &'a Cx, options: &'a Options) -> Result<Self> {
+        let config = &options.config;
+        let space = Space::preset(&config.preset)?;
+        let from = find_checkpoint(options)?;
+        if from.is_none() && options.resume == Resume::No {
+            clear_out(&options.out, options.overwrite)?;
+        }
+        check_memory(config, &space)?;
+        let dataset = Arc::new(Dataset::open(&options.data)?);
+        let first = from.as_ref().map_or(0, |c| c.state.step);
+        let loader = TrainLoader::new(dataset.clone(), loader_options(config, &space, first))?;
+        let steps_per_epoch = loader.steps_per_epoch() as u64;
+        let state = initial_state(config, dataset.len() as u64, steps_per_epoch);
+        let mut iteration = Iteration::new(cx, config, &space)?;
+        let state = match &from {
+            Some(checkpoint) => {
+                check_same_run(checkpoint, &state)?;
+                restore(cx, &mut iteration, checkpoint)?;
+                State { steps: state.steps, ..checkpoint.state.clone() }
+            }
+            None => state,
+        };
+        let mut folder = Folder::open(&options.out, state.step)?;
+        folder.write_origin(cx, &options.config_toml, &options.command)?;
+        let end = options.max_steps.map_or(state.steps, |m| m.min(state.steps));
+        greet(&mut folder, options, &iteration, &state, dataset.as_ref(), from.as_ref())?;
+        let now = Instant::now();
+        let mut run = Self {
+            cx,
+            options,
+            iteration,
+            sampler: Sampler::new(config.sampling.policy, &space, config.seed)?,
+            loader,
+            folder,
+            progress: Progress::new(state.step, end, options.quiet),
+            end,
+            steps_per_epoch,
+            last_checkpoint: from.map(|c| c.dir),
+            last_report: None,
+            earlier_s: state.time_s,
+            state,
+            started: now,
+            status_written: now,
+            checkpoint_written: now,
+        };
+        if run.state.step == 0 {
+            super::examples::write(&run.folder.root().join("examples"), &dataset, config, &space)?;
+            run.checkpoint()?;
+        }
+        run.write_status("running")?;
+        Ok(run)
+    }
+
+    fn steps(&mut self, signals: &Signals) -> Result<Outcome> {
+        let mut stopped = None;
+        while self.state.step < self.end {
+            self.step()?;
+            if self.checkpoint_is_due() {
+                self.checkpoint()?;
+            }
+            if self.status_written.elapsed() >= STATUS_EVERY {
+                self.write_status("running")?;
+            }
+            stopped = signals.stop();
+            if self.options.time_limit.is_some_and(|limit| self.started.elapsed() >= limit)
+                && self.state.step < self.end
+            {
+                stopped = stopped.or(Some(Kind::Stopped));
+            }
+            if stopped.is_some() {
+                break;
+            }
+        }
+        let newest =
+            self.options.out.join("checkpoints").join(format!("step-{:08}", self.state.step));
+        if self.last_checkpoint.as_deref() != Some(newest.as_path()) {
+            self.checkpoint()?;
+        }
+        let loss = self.last_report.as_ref().map_or(f64::NAN, |(r, _)| r.loss);
+        Ok(Outcome { stopped, step: self.state.step, loss })
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let began = Instant::now();
+        let config = &self.options.config;
+        let (cx, step) = (self.cx, self.state.step);
+        let batch = self.loader.next()?;
+        let [student_view, teacher_view] = upload(cx, &batch, self.iteration.net.space())?;
+        let archs = self.sampler.draw(step);
+        let warmup = (config.train.warmup_epochs * self.steps_per_epoch as f64).round() as u64;
+        let lr = cosine_lr(config.train.lr, step, self.state.steps, warmup);
+        let mut dump = self.options.dump_steps.contains(&step).then(Dump::new);
+        let inputs = Step {
+            step,
+            steps: self.state.steps,
+            lr,
+            archs: &archs,
+            student_view: &student_view,
+            teacher_view: &teacher_view,
+        };
+        let report = self.iteration.run(cx, &inputs, dump.as_mut())?;
+        if let (Some(dump), Some(dir)) = (dump, &self.options.dump_dir) {
+            dump.write(dir, step)?;
+        }
+        self.state.step += 1;
+        self.state.data_cursor += config.train.batch as u64;
+        self.state.sampler_cursor += 1;
+        self.state.time_s = self.earlier_s + self.started.elapsed().as_secs_f64();
+        let images_per_s = config.train.batch as f64 / began.elapsed().as_secs_f64();
+        let facts = StepFacts {
+            step,
+            epoch: self.state.step as f64 / self.steps_per_epoch as f64,
+            time_s: self.state.time_s,
+            archs: &archs,
+            lr,
+            images_per_s,
+            data_wait_ms: batch.wait_ms,
+            device_mem_bytes: cx.memory().peak_bytes,
+        };
+        self.folder.write_metrics(&facts, &report)?;
+        self.show(&facts, &report)?;
+        self.watch_collapse(&report)?;
+        self.last_report = Some((report, images_per_s));
+        Ok(())
+    }
+
+    /// The bar, and a line every `log.every` steps.
+    fn show(&mut self, f: &StepFacts, r: &Report) -> Result<()> {
+        let done = self.state.step;
+        let eta = self.progress.eta_s(done).map_or("?".into(), human_duration);
+        self.progress
+            .set(done, format!("loss {:.3}  {:.0} img/s  ETA {eta}", r.loss, f.images_per_s));
+        if !done.is_multiple_of(self.options.config.log.every as u64) && done != self.end {
+            return Ok(());
+        }
+        let Parts { teacher_ms, student_ms, optimizer_ms } = &r.parts;
+        let line = format!(
+            "step {done}/{} epoch {:.2} loss {:.4} (chance {:.2}) lr {:.4} grad {:.2} std {:.4} | \
+             {:.0} img/s: data {:.0} + teacher {teacher_ms:.0} + students {:.0} + optimizer \
+             {optimizer_ms:.0} ms | ETA {eta}",
+            self.state.steps,
+            f.epoch,
+            r.loss,
+            self.iteration.method.chance_loss() * r.losses.len() as f64,
+            f.lr,
+            r.grad_norm,
+            r.feature_std,
+            f.images_per_s,
+            f.data_wait_ms,
+            student_ms.iter().sum::<f64>(),
+        );
+        if self.progress.is_bar() { self.folder.note(&line) } else { self.folder.say(&line) }
+    }
+
+    fn watch_collapse(&mut self, r: &Report) -> Result<()> {
+        let collapsed = r.feature_std < COLLAPSED_STD;
+        self.state.collapsed_steps = if collapsed { self.state.collapsed_steps + 1 } else { 0 };
+        if !self.options.config.guard.collapse || self.state.collapsed_steps < COLLAPSE_STEPS {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Diverged,
+            format!(
+                "training collapsed: for {COLLAPSE_STEPS} steps up to step {} all pictures had \
+                 nearly the same embedding (standard deviation {:.1e}, expected near {:.2}); lower \
+                 train.lr or raise moco.queue, or set guard.collapse=false to go on",
+                self.state.step,
+                r.feature_std,
+                1.0 / (self.options.config.moco.dim as f64).sqrt()
+            ),
+        ))
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        match self.options.config.ckpt.every {
+            CkptEvery::Steps(n) => self.state.step.is_multiple_of(n),
+            CkptEvery::Epochs(n) => self.state.step.is_multiple_of(n * self.steps_per_epoch),
+            CkptEvery::Time(every) => self.checkpoint_written.elapsed() >= every,
+        }
+    }
+
+    fn checkpoint(&mut self) -> Result<()> {
+        let contents = contents(self.cx, &self.iteration, &mut self.state)?;
+        let keep = self.options.config.ckpt.keep;
+        let dir =
+            checkpoint::write(&self.folder.checkpoints(), self.state.clone(), &contents, keep)?;
+        self.folder.note(&format!("checkpoint {}", dir.display()))?;
+        self.last_checkpoint = Some(dir);
+        self.checkpoint_written = Instant::now();
+        Ok(())
+    }
+
+    fn write_status(&mut self, state: &'static str) -> Result<()> {
+        self.status_written = Instant::now();
+        let finite = |x: f64| x.is_finite().then_some(x);
+        let left = self.progress.eta_s(self.state.step).filter(|_| state == "running");
+        self.folder.write_status(&Status {
+            state,
+            step: self.state.step,
+            steps: self.state.steps,
+            eta_s: left,
+            loss: self.last_report.as_ref().and_then(|(r, _)| finite(r.loss)),
+            images_per_s: self.last_report.as_ref().and_then(|(_, s)| finite(*s)),
+            last_checkpoint: self.last_checkpoint.as_ref().map(|p| p.display().to_string()),
+            pid: std::process::id(),
+        })
+    }
+}
+
+/// Both views of a batch on the device.
+pub(super) fn upload(cx: &Cx, batch: &Batch, space: &Space) -> Result<[Tensor; 2]> {
+    let r = space.resolution;
+    let shape = Shape::nhwc(batch.indices.len(), r, r, 3);
+    let one = |v: &[f32]| cx.upload(shape, DType::F32, v);
+    Ok([one(&batch.views[0])?, one(&batch.views[1])?])
+}
+
+pub(super) fn loader_options(config: &Config, space: &Space, first_step: u64) -> LoaderOptions {
+    LoaderOptions {
+        views: config.views.pair(),
+        resolution: space.resolution,
+        batch: config.train.batch,
+        workers: config.data.workers,
+        seed: config.seed,
+        start_step: first_step,
+        on_corrupt: config.data.on_corrupt,
+        max_corrupt: config.data.max_corrupt,
+    }
+}
+
+pub(super) fn initial_state(config: &Config, pictures: u64, steps_per_epoch: u64) -> State {
+    let steps = (config.train.epochs as u64 * steps_per_epoch).max(1);
+    State {
+        step: 0,
+        steps,
+        seed: config.seed,
+        preset: config.preset.clone(),
+        method: config.method.to_string(),
+        data_cursor: 0,
+        sampler_cursor: 0,
+        queue_pointer: 0,
+        pictures,
+        time_s: 0.0,
+        collapsed_steps: 0,
+        config: config.flat(),
+        hashes: BTreeMap::new(),
+    }
+}
+
+/// Says in the log what is about to happen.
+fn greet(
+    folder: &mut Folder,
+    options: &Options,
+    it: &Iteration,
+    state: &State,
+    dataset: &Dataset,
+    from: Option<&Checkpoint>,
+) -> Result<()> {
+    let config = &options.config;
+    folder.say(&format!(
+        "training {} with {} on {} pictures: {} steps of {} ({} epochs), {:.1} M parameters",
+        config.preset,
+        config.method,
+        dataset.len(),
+        state.steps,
+        config.train.batch,
+        config.train.epochs,
+        it.student.elems() as f64 / 1e6,
+    ))?;
+    let chance = it.method.chance_loss();
+    folder.say(&format!(
+        "a net that has learnt nothing has a loss of ln(1+queue) = {chance:.2} a student; it may \
+         rise above that at first"
+    ))?;
+    if config.moco.queue >= dataset.len() {
+        folder.say(&format!(
+            "warning: the queue ({}) is not smaller than the data set ({}): a picture meets \
+             itself among its negatives; lower moco.queue",
+            config.moco.queue,
+            dataset.len()
+        ))?;
+    }
+    match from {
+        Some(c) => {
+            folder.say(&format!("continuing from {} (step {})", c.dir.display(), c.state.step))
+        }
+        None => Ok(()),
+    }
+}
