@@ -1,0 +1,167 @@
+//! k nearest neighbours on frozen features: what a net knows without training anything on
+//! top of it (Wu et al., "Unsupervised feature learning via non-parametric instance
+//! discrimination", CVPR 2018).
+
+use rayon::prelude::*;
+
+use super::features::Labelled;
+use crate::ops::gemm::{MatMut, MatRef, gemm};
+
+/// Temperature of the vote: a neighbour with cosine s weighs exp(s / 0.07).
+const TAU: f64 = 0.07;
+/// Test pictures whose similarities are computed at a time.
+const TEST_TILE: usize = 256;
+/// Training pictures whose similarities are computed at a time.
+const TRAIN_TILE: usize = 4096;
+
+/// A neighbour: similarity and index among the training pictures.
+type Neighbour = (f32, u32);
+
+/// Accuracy with each number of neighbours in `ks`: the share of test pictures whose class
+/// gets most of the weight of its k nearest training pictures by cosine similarity. Equal
+/// similarities are taken by index, equal votes by class. Where there are fewer than k
+/// training pictures, all vote.
+pub fn accuracy(train: &Labelled, test: &Labelled, ks: &[usize], classes: usize) -> Vec<f64> {
+    let most = ks.iter().copied().max().unwrap_or(0).min(train.len());
+    let (a, b) = (unit_rows(test), unit_rows(train));
+    let mut right = vec![0usize; ks.len()];
+    let mut tile = vec![0.0f32; TEST_TILE * TRAIN_TILE];
+    for rows in (0..test.len()).step_by(TEST_TILE) {
+        let n = TEST_TILE.min(test.len() - rows);
+        let mut best: Vec<Vec<Neighbour>> = vec![Vec::with_capacity(most + TRAIN_TILE); n];
+        for cols in (0..train.len()).step_by(TRAIN_TILE) {
+            let m = TRAIN_TILE.min(train.len() - cols);
+            let d = train.dim;
+            let q = MatRef::new(&a[rows * d..(rows + n) * d], n, d);
+            let keys = MatRef::new(&b[cols * d..(cols + m) * d], m, d);
+            gemm(1.0, q, keys.t(), 0.0, MatMut::new(&mut tile[..n * m], n, m));
+            best.par_iter_mut().zip(tile.par_chunks(m)).for_each(|(best, row)| {
+                merge(best, row, cols, most);
+            });
+        }
+        let votes: Vec<Vec<bool>> = best
+            .par_iter()
+            .enumerate()
+            .map(|(i, near)| {
+                let vote =
+                    |&k: &usize| classify(&near[..k.min(near.len())], &train.labels, classes);
+                ks.iter().map(|k| vote(k) == test.labels[rows + i]).collect()
+            })
+            .collect();
+        for vote in votes {
+            right.iter_mut().zip(vote).for_each(|(r, v)| *r += usize::from(v));
+        }
+    }
+    right.iter().map(|&r| r as f64 / test.len().max(1) as f64).collect()
+}
+
+/// The feature rows at length 1.
+fn unit_rows(x: &Labelled) -> Vec<f32> {
+    let mut rows = x.values.clone();
+    rows.par_chunks_mut(x.dim.max(1)).for_each(|row| {
+        let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-12);
+        row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+    });
+    rows
+}
+
+/// Nearer first, then by index.
+fn nearer(a: &Neighbour, b: &Neighbour) -> std::cmp::Ordering {
+    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+}
+
+/// Keeps the `most` nearest of `best` (sorted) and a row of similarities to the training
+/// pictures from `first` on.
+fn merge(best: &mut Vec<Neighbour>, row: &[f32], first: usize, most: usize) {
+    let bar = if best.len() == most { best.last().copied() } else { None };
+    let all = row.iter().enumerate().map(|(j, &s)| (s, (first + j) as u32));
+    best.extend(all.filter(|x| bar.is_none_or(|bar| nearer(x, &bar).is_lt())));
+    if best.len() > most && most > 0 {
+        best.select_nth_unstable_by(most - 1, nearer);
+    }
+    best.truncate(most);
+    best.sort_unstable_by(nearer);
+}
+
+/// The class with most of the neighbours' weight; the first one where several are equal.
+fn classify(near: &[Neighbour], labels: &[usize], classes: usize) -> usize {
+    let mut votes = vec![0.0f64; classes];
+    for &(similarity, j) in near {
+        votes[labels[j as usize]] += (f64::from(similarity) / TAU).exp();
+    }
+    let best = (0..classes).max_by(|&a, &b| votes[a].total_cmp(&votes[b]).then(b.cmp(&a)));
+    best.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Philox, Purpose};
+
+    fn random(n: usize, dim: usize, classes: usize, stream: u64) -> Labelled {
+        let mut rng = Philox::new(5, Purpose::Check, stream, 0);
+        let labels: Vec<usize> = (0..n).map(|_| rng.below(classes)).collect();
+        let mut values = Vec::new();
+        for &label in &labels {
+            values.extend((0..dim).map(|d| rng.normal() + if d == label { 1.0 } else { 0.0 }));
+        }
+        Labelled { dim, values, labels }
+    }
+
+    /// Every similarity in f64, everything sorted.
+    fn brute_force(train: &Labelled, test: &Labelled, k: usize, classes: usize) -> f64 {
+        let row = |x: &Labelled, i: usize| -> Vec<f64> {
+            let v: Vec<f64> =
+                x.values[i * x.dim..][..x.dim].iter().map(|v| f64::from(*v)).collect();
+            let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt();
+            v.iter().map(|x| x / norm).collect()
+        };
+        let hit = |i: usize| {
+            let q = row(test, i);
+            let cosine = |j| row(train, j).iter().zip(&q).map(|(a, b)| a * b).sum::<f64>();
+            let mut near: Vec<(f64, usize)> = (0..train.len()).map(|j| (cosine(j), j)).collect();
+            near.sort_by(|a, b| b.0.total_cmp(&a.0));
+            let mut votes = vec![0.0; classes];
+            near[..k].iter().for_each(|(s, j)| votes[train.labels[*j]] += (s / 0.07).exp());
+            let best = (0..classes).max_by(|&a, &b| votes[a].total_cmp(&votes[b])).unwrap();
+            best == test.labels[i]
+        };
+        (0..test.len()).filter(|&i| hit(i)).count() as f64 / test.len() as f64
+    }
+
+    #[test]
+    fn agrees_with_brute_force() {
+        // More than one tile of both, the last ones partial.
+        let (train, test) = (random(TRAIN_TILE + 300, 9, 4, 0), random(TEST_TILE + 20, 9, 4, 1));
+        let found = accuracy(&train, &test, &[1, 20, 200], 4);
+        for (k, found) in [1, 20, 200].into_iter().zip(found) {
+            assert_eq!(found, brute_force(&train, &test, k, 4), "k = {k}");
+        }
+    }
+
+    #[test]
+    fn a_copy_of_the_training_data_is_recognised() {
+        let train = random(300, 16, 3, 2);
+        assert_eq!(accuracy(&train, &train, &[1], 3), [1.0]);
+    }
+
+    #[test]
+    fn few_pictures_all_vote() {
+        let train = random(7, 4, 3, 3);
+        let all = accuracy(&train, &train, &[7, 200], 3);
+        assert_eq!(all[0], all[1]);
+    }
+
+    #[test]
+    fn equal_similarities_go_by_index() {
+        let rows = |labels: Vec<usize>| Labelled {
+            dim: 2,
+            values: labels.iter().flat_map(|_| [1.0, 0.0]).collect(),
+            labels,
+        };
+        let train = rows(vec![2, 1, 0, 0]);
+        assert_eq!(accuracy(&train, &rows(vec![2]), &[1], 3), [1.0]);
+        // One vote each for 2 and 1: the first class wins.
+        assert_eq!(accuracy(&train, &rows(vec![1]), &[2], 3), [1.0]);
+    }
+}

@@ -1,0 +1,227 @@
+//! Linear probe: softmax regression on frozen features. The learning rate is chosen on a part
+//! of the training pictures; the test pictures are looked at once, at the end.
+
+use super::features::Labelled;
+use crate::device::Cx;
+use crate::error::{Error, Result};
+use crate::nn::{Gradients, ParamSpec, Params, Role};
+use crate::ops::cross_entropy::CrossEntropy;
+use crate::ops::linear::Linear;
+use crate::optim::{Sgd, cosine_lr};
+use crate::rng::{Philox, Purpose};
+use crate::tape::Tape;
+use crate::tensor::{DType, Shape, Tensor};
+
+/// Learning rates that are tried. Features are standardised, so they need no other scale.
+pub const LEARNING_RATES: [f64; 5] = [1.0, 0.3, 0.1, 0.03, 0.01];
+const BATCH: usize = 256;
+const SGD: Sgd = Sgd { momentum: 0.9, weight_decay: 0.0, decay_exempt: true };
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// The learning rate that did best on the held-out tenth of the training pictures.
+    pub lr: f64,
+    /// Accuracy on that tenth with each of [`LEARNING_RATES`].
+    pub held_out: Vec<f64>,
+    /// Accuracy on the test pictures, trained at `lr` on all training pictures.
+    pub test: f64,
+    /// Accuracy on the training pictures of the same classifier.
+    pub train: f64,
+}
+
+/// Trains and tests a linear classifier; SGD with momentum 0.9, batches of 256, cosine
+/// schedule over `epochs`, no weight decay.
+///
+/// # Errors
+/// [`crate::Kind::Data`] for fewer than ten training pictures or no test picture.
+pub fn probe(
+    cx: &Cx,
+    train: &Labelled,
+    test: &Labelled,
+    classes: usize,
+    epochs: usize,
+    seed: u64,
+) -> Result<Probe> {
+    if train.len() < 10 || test.is_empty() {
+        return Err(Error::data(format!(
+            "a linear probe needs at least 10 training pictures and 1 test picture, found {} and {}",
+            train.len(),
+            test.len()
+        )));
+    }
+    let (mut train, mut test) = (train.clone(), test.clone());
+    standardise(&mut train, &mut test);
+    let order = Philox::new(seed, Purpose::Probe, 0, 0).sample(train.len(), train.len());
+    let (held_out, rest) = order.split_at(train.len() / 10);
+    let (held_out, rest) = (subset(&train, held_out), subset(&train, rest));
+    let mut tried = Vec::new();
+    for lr in LEARNING_RATES {
+        let fitted = fit(cx, &rest, classes, epochs, lr, seed)?;
+        tried.push(accuracy(cx, &fitted, &held_out, classes)?);
+    }
+    // The first of equals: the larger rate.
+    let best = (0..tried.len()).rev().max_by(|&a, &b| tried[a].total_cmp(&tried[b])).unwrap_or(0);
+    let fitted = fit(cx, &train, classes, epochs, LEARNING_RATES[best], seed)?;
+    Ok(Probe {
+        lr: LEARNING_RATES[best],
+        held_out: tried,
+        test: accuracy(cx, &fitted, &test, classes)?,
+        train: accuracy(cx, &fitted, &train, classes)?,
+    })
+}
+
+/// Shifts and scales every feature to mean 0 and variance 1 over the training pictures.
+fn standardise(train: &mut Labelled, test: &mut Labelled) {
+    let (dim, n) = (train.dim, train.len() as f64);
+    let mut sums = vec![(0.0f64, 0.0f64); dim];
+    for row in train.values.chunks_exact(dim) {
+        for (sum, &x) in sums.iter_mut().zip(row) {
+            sum.0 += f64::from(x);
+            sum.1 += f64::from(x) * f64::from(x);
+        }
+    }
+    let scales: Vec<(f32, f32)> = sums
+        .iter()
+        .map(|(s, q)| {
+            let (mean, var) = (s / n, q / n - (s / n).powi(2));
+            // A constant feature says nothing: it becomes 0.
+            let scale = if var > 1e-12 * (q / n) { var.sqrt().recip() } else { 0.0 };
+            (mean as f32, scale as f32)
+        })
+        .collect();
+    for row in train.values.chunks_exact_mut(dim).chain(test.values.chunks_exact_mut(dim)) {
+        row.iter_mut().zip(&scales).for_each(|(x, (mean, scale))| *x = (*x - mean) * scale);
+    }
+}
+
+fn subset(all: &Labelled, rows: &[usize]) -> Labelled {
+    let values = rows.iter().flat_map(|&i| &all.values[i * all.dim..(i + 1) * all.dim]);
+    Labelled {
+        dim: all.dim,
+        values: values.copied().collect(),
+        labels: rows.iter().map(|&i| all.labels[i]).collect(),
+    }
+}
+
+/// Weight [classes, dim] and bias after training.
+fn fit(
+    cx: &Cx,
+    data: &Labelled,
+    classes: usize,
+    epochs: usize,
+    lr: f64,
+    seed: u64,
+) -> Result<Params> {
+    let spec = |name: &str, shape, role| ParamSpec { name: name.into(), shape, role };
+    let specs = [
+        spec("weight", Shape([classes, 1, 1, data.dim]), Role::Linear),
+        spec("bias", Shape::vector(classes), Role::Bias),
+    ];
+    let mut params = Params::init(cx, &specs, seed)?;
+    let mut grads = Gradients::zeros(cx, &specs)?;
+    let zeros = |s: &ParamSpec| cx.zeros(s.shape, DType::F32);
+    let mut velocity: Vec<Tensor> = specs.iter().map(zeros).collect::<Result<_>>()?;
+    // What does not fill a batch is left out; the order is another one every epoch.
+    let size = BATCH.min(data.len());
+    let steps_per_epoch = data.len() / size;
+    let steps = (epochs * steps_per_epoch) as u64;
+    let mut step = 0;
+    for epoch in 0..epochs {
+        let mut rng = Philox::new(seed, Purpose::Probe, epoch as u64 + 1, 0);
+        let order = rng.sample(data.len(), data.len());
+        for rows in order.chunks_exact(size) {
+            gradients(cx, &params, &subset(data, rows), classes, &mut grads)?;
+            let lr = cosine_lr(lr, step, steps, 0);
+            SGD.step(cx, &mut params, &mut grads, &mut velocity, lr)?;
+            step += 1;
+        }
+    }
+    Ok(params)
+}
+
+/// Adds the gradients of the mean cross-entropy over `part`.
+fn gradients(
+    cx: &Cx,
+    params: &Params,
+    part: &Labelled,
+    classes: usize,
+    grads: &mut Gradients,
+) -> Result<()> {
+    let mut tape = Tape::recording(cx);
+    let x = tape.constant(upload(cx, part)?);
+    let labels: Vec<f32> = part.labels.iter().map(|&l| l as f32).collect();
+    let labels = tape.constant(cx.upload(Shape::matrix(part.len(), 1), DType::F32, &labels)?);
+    let [w, b] = [0, 1].map(|i| tape.param(params.values()[i].clone(), i));
+    let logits = tape.apply(Linear { out: classes }, &[&x, &w, &b])?;
+    let loss = tape.apply(CrossEntropy, &[&logits, &labels])?;
+    let one = cx.full(loss.value().shape(), DType::F32, 1.0)?;
+    tape.backward(loss, one, &mut grads.0)
+}
+
+fn upload(cx: &Cx, data: &Labelled) -> Result<Tensor> {
+    cx.upload(Shape::matrix(data.len(), data.dim), DType::F32, &data.values)
+}
+
+/// Share of rows whose largest logit is their class's.
+fn accuracy(cx: &Cx, params: &Params, data: &Labelled, classes: usize) -> Result<f64> {
+    let mut tape = Tape::inference(cx);
+    let x = tape.constant(upload(cx, data)?);
+    let [w, b] = [0, 1].map(|i| tape.param(params.values()[i].clone(), i));
+    let logits = tape.apply(Linear { out: classes }, &[&x, &w, &b])?;
+    let logits = cx.download(logits.value())?;
+    let right = |(row, &label): (&[f32], &usize)| {
+        // The first of equals.
+        (0..classes).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])) == Some(label)
+    };
+    let hits = logits.chunks_exact(classes).zip(&data.labels).filter(|x| right(*x)).count();
+    Ok(hits as f64 / data.len().max(1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Classes that a plane separates, except for a share of wrong labels; one feature is
+    /// constant and the scales differ wildly.
+    fn separable(n: usize, stream: u64) -> Labelled {
+        let mut rng = Philox::new(9, Purpose::Check, stream, 0);
+        let (mut values, mut labels) = (Vec::new(), Vec::new());
+        for _ in 0..n {
+            let label = rng.below(3);
+            let angle = label as f32 * std::f32::consts::TAU / 3.0;
+            values.push(1000.0 * (angle.cos() + 0.2 * rng.normal()));
+            values.push(0.01 * (angle.sin() + 0.2 * rng.normal()));
+            values.push(7.0);
+            labels.push(label);
+        }
+        Labelled { dim: 3, values, labels }
+    }
+
+    #[test]
+    fn separable_classes_are_learnt() {
+        let cx = Cx::for_tests();
+        let found = probe(&cx, &separable(600, 0), &separable(300, 1), 3, 20, 1).unwrap();
+        assert!(found.test > 0.97, "{found:?}");
+        assert_eq!(found, probe(&cx, &separable(600, 0), &separable(300, 1), 3, 20, 1).unwrap());
+    }
+
+    #[test]
+    fn noise_is_not() {
+        let cx = Cx::for_tests();
+        let mut train = separable(600, 0);
+        let mut rng = Philox::new(9, Purpose::Check, 7, 0);
+        train.labels.iter_mut().for_each(|l| *l = rng.below(3));
+        let found = probe(&cx, &train, &separable(600, 1), 3, 5, 1).unwrap();
+        assert!((0.0..0.75).contains(&found.test), "{found:?}");
+        let mean = found.held_out.iter().sum::<f64>() / found.held_out.len() as f64;
+        assert!((0.15..0.5).contains(&mean), "{found:?}");
+    }
+
+    #[test]
+    fn too_little_is_refused() {
+        let cx = Cx::for_tests();
+        let err = probe(&cx, &separable(9, 0), &separable(9, 1), 3, 1, 1).unwrap_err();
+        assert_eq!(err.kind(), crate::Kind::Data);
+    }
+}

@@ -1,0 +1,240 @@
+//! Pictures of a data set as frozen nets see them: resized, centre-cropped, normalised, in
+//! batches that depend on nothing but their number.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::store::{MEMORY_LIMIT_BYTES, Store};
+use crate::data::{Dataset, EvalBatches, eval_batches};
+use crate::device::Cx;
+use crate::error::{Error, Result};
+use crate::rng::{Philox, Purpose};
+use crate::tensor::{DType, Shape, Tensor};
+
+/// Prepared pictures that take more than this are not kept.
+const CACHE_LIMIT_BYTES: usize = 32 << 30;
+
+/// Splits `n` pictures into as few batches of at most `most` as possible, of nearly equal
+/// sizes, so that no batch is left with too few for its statistics.
+pub fn spans(n: usize, most: usize) -> Vec<Range<usize>> {
+    let batches = n.div_ceil(most);
+    let (size, larger) = (n / batches.max(1), n % batches.max(1));
+    let starts = |i: usize| i * size + i.min(larger);
+    (0..batches).map(|i| starts(i)..starts(i + 1)).collect()
+}
+
+/// Pictures in a batch at a resolution, chosen so that the largest net's activations stay
+/// below a few hundred megabytes.
+pub fn batch_size(resolution: usize) -> usize {
+    if resolution > 64 { 32 } else { 256 }
+}
+
+/// `count` of `n` pictures (all where `None` or more), drawn from a seed, in random order.
+pub fn draw(n: usize, count: Option<usize>, seed: u64) -> Vec<usize> {
+    Philox::new(seed, Purpose::Subset, 0, 0).sample(n, count.unwrap_or(n))
+}
+
+/// Some pictures of a data set, in a fixed order.
+pub struct Pictures {
+    dataset: Arc<Dataset>,
+    indices: Vec<usize>,
+    resolution: usize,
+    workers: usize,
+    cache: Option<Cache>,
+}
+
+/// Prepared pictures, and which ones they are.
+struct Cache {
+    values: Store,
+    shown: Vec<usize>,
+}
+
+/// A batch of pictures.
+pub struct Batch {
+    /// Their positions in the order.
+    pub span: Range<usize>,
+    /// Their indices in the data set; where one could not be read, that of its substitute.
+    pub shown: Vec<usize>,
+    /// The pictures [n, H, W, 3].
+    pub x: Tensor,
+}
+
+impl Pictures {
+    /// The pictures with these indices, prepared at `resolution` by `workers` threads.
+    pub fn new(
+        dataset: Arc<Dataset>,
+        indices: Vec<usize>,
+        resolution: usize,
+        workers: usize,
+    ) -> Self {
+        Self { dataset, indices, resolution, workers, cache: None }
+    }
+
+    /// Number of pictures.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
+    /// Their indices in the data set.
+    pub fn indices(&self) -> &[usize] {
+        &self.indices
+    }
+
+    /// The data set they are from.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// Height and width.
+    pub fn resolution(&self) -> usize {
+        self.resolution
+    }
+
+    fn elems(&self) -> usize {
+        self.resolution * self.resolution * 3
+    }
+
+    /// The first `count` pictures, read and prepared now, by spans.
+    fn decode(&self, count: usize) -> Result<Decoded> {
+        let indices = &self.indices[..count.min(self.len())];
+        let spans = spans(indices.len(), batch_size(self.resolution));
+        let batch = spans.first().map_or(1, Range::len);
+        let dataset = self.dataset.clone();
+        Ok(Decoded {
+            source: eval_batches(dataset, indices, self.resolution, batch, self.workers)?,
+            spans: spans.into_iter(),
+            elems: self.elems(),
+            values: Vec::new(),
+            shown: Vec::new(),
+        })
+    }
+
+    /// Prepares all pictures once and keeps them, in memory or in a nameless file in `dir`:
+    /// worth it where they are read again and again. Too many for that are decoded each time.
+    pub fn cached(mut self, dir: &Path) -> Result<Self> {
+        let bytes = self.len() * self.elems() * size_of::<f32>();
+        if bytes > CACHE_LIMIT_BYTES {
+            tracing::info!(
+                "{} pictures are decoded anew for every net: prepared they would take {} GiB",
+                self.len(),
+                bytes >> 30
+            );
+            return Ok(self);
+        }
+        let mut values = Store::new(dir, self.len() * self.elems(), MEMORY_LIMIT_BYTES)?;
+        let mut shown = Vec::with_capacity(self.len());
+        for part in self.decode(self.len())? {
+            let part = part?;
+            values.push(&part.values)?;
+            shown.extend(part.shown);
+        }
+        self.cache = Some(Cache { values, shown });
+        Ok(self)
+    }
+
+    /// Batches of the first `count` pictures.
+    pub fn batches<'a>(
+        &'a self,
+        cx: &'a Cx,
+        count: usize,
+    ) -> Result<Box<dyn Iterator<Item = Result<Batch>> + 'a>> {
+        let (side, elems) = (self.resolution, self.elems());
+        let upload = move |part: Part| -> Result<Batch> {
+            let shape = Shape::nhwc(part.span.len(), side, side, 3);
+            let x = cx.upload(shape, DType::F32, &part.values)?;
+            Ok(Batch { span: part.span, shown: part.shown, x })
+        };
+        let Some(cache) = &self.cache else {
+            return Ok(Box::new(self.decode(count)?.map(move |part| upload(part?))));
+        };
+        let spans = spans(count.min(self.len()), batch_size(side)).into_iter();
+        Ok(Box::new(spans.map(move |span| {
+            let values = cache.values.read(span.start * elems..span.end * elems)?;
+            let shown = cache.shown[span.clone()].to_vec();
+            upload(Part { span, shown, values })
+        })))
+    }
+
+    /// Batches as [`Pictures::batches`] gives them, the pictures alone.
+    pub fn tensors<'a>(
+        &'a self,
+        cx: &'a Cx,
+        count: usize,
+    ) -> Result<impl Iterator<Item = Result<Tensor>> + 'a> {
+        Ok(self.batches(cx, count)?.map(|batch| batch.map(|b| b.x)))
+    }
+}
+
+/// A batch that is not on the device yet.
+struct Part {
+    span: Range<usize>,
+    shown: Vec<usize>,
+    values: Vec<f32>,
+}
+
+/// Cuts what the loader gives, batches of the largest span's size, into spans.
+struct Decoded {
+    source: EvalBatches,
+    spans: std::vec::IntoIter<Range<usize>>,
+    elems: usize,
+    /// Left over from the loader's last batch.
+    values: Vec<f32>,
+    shown: Vec<usize>,
+}
+
+impl Decoded {
+    fn part(&mut self, span: Range<usize>) -> Result<Part> {
+        while self.shown.len() < span.len() {
+            let batch = self.source.next().unwrap_or_else(|| {
+                Err(Error::data("pictures ended early: they changed while they were read"))
+            })?;
+            self.shown.extend(batch.indices);
+            if self.values.is_empty() {
+                self.values = batch.x.into_vec();
+            } else {
+                self.values.extend_from_slice(&batch.x.into_vec());
+            }
+        }
+        let (later_values, later_shown) =
+            (self.values.split_off(span.len() * self.elems), self.shown.split_off(span.len()));
+        let values = std::mem::replace(&mut self.values, later_values);
+        let shown = std::mem::replace(&mut self.shown, later_shown);
+        Ok(Part { span, shown, values })
+    }
+}
+
+impl Iterator for Decoded {
+    type Item = Result<Part>;
+    fn next(&mut self) -> Option<Self::Item> {
+        let span = self.spans.next()?;
+        Some(self.part(span))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_nearly_equal_and_cover_all() {
+        for n in 0..40 {
+            for most in 1..9 {
+                let spans = spans(n, most);
+                assert_eq!(spans.len(), n.div_ceil(most));
+                assert_eq!(
+                    spans.iter().flat_map(Clone::clone).collect::<Vec<_>>(),
+                    (0..n).collect::<Vec<_>>()
+                );
+                let sizes = || spans.iter().map(Range::len);
+                let (least, largest) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
+                assert!(largest <= most && largest - least <= 1, "{n} {most}");
+            }
+        }
+    }
+}

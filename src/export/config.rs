@@ -1,0 +1,239 @@
+//! `config.json` of an export: what the net is, how pictures are prepared for it, and the
+//! arguments that let timm's ResNet build it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data;
+use crate::error::{Error, Result};
+use crate::nn::{MlpHead, Supernet};
+use crate::space::{Arch, EXPANSION, STAGES, Space, StageSpace, StemSpace};
+
+/// Name of the file with the weights.
+pub const WEIGHTS: &str = "model.safetensors";
+/// What `format` says; a reader of another version refuses the folder.
+const FORMAT: &str = "engine-export-1";
+
+/// `config.json`. Its keys `architecture`, `model_args` and `pretrained_cfg` are what timm
+/// looks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Version of the folder's format.
+    pub format: String,
+    /// timm's name of the family.
+    pub architecture: String,
+    /// ID of the subnet.
+    pub arch: Arch,
+    /// The stem.
+    pub stem: Stem,
+    /// Width of each stage.
+    pub widths: [usize; STAGES],
+    /// Blocks of each stage.
+    pub depths: [usize; STAGES],
+    /// Stride of each stage's first block.
+    pub strides: [usize; STAGES],
+    /// Output channels of a block over its width.
+    pub expansion: usize,
+    /// Channels of C5.
+    pub num_features: usize,
+    /// Projection head, where the file has one.
+    pub head: Option<Head>,
+    /// Channels, height and width of the input.
+    pub input_size: [usize; 3],
+    /// Mean that is subtracted from each channel (of values in 0..1).
+    pub mean: [f32; 3],
+    /// Deviation that each channel is then divided by.
+    pub std: [f32; 3],
+    /// Multiply-accumulates of the backbone's convolutions at `input_size`.
+    pub macs: u64,
+    /// Parameters of the backbone: convolutions and batch norms.
+    pub params: u64,
+    /// Parameters of the convolutions alone.
+    pub conv_params: u64,
+    /// Height and width that the supernet was trained for.
+    pub resolution: usize,
+    /// Where the weights are from.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// Arguments of `timm.models.resnet.ResNet`.
+    pub model_args: ModelArgs,
+    /// What timm wants to know about the weights.
+    pub pretrained_cfg: PretrainedCfg,
+    /// BLAKE3 of the files, by name.
+    pub hashes: BTreeMap<String, String>,
+}
+
+/// The stem of an exported net.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stem {
+    /// Output channels.
+    pub width: usize,
+    /// Kernel size of the convolution.
+    pub kernel: usize,
+    /// Stride of the convolution.
+    pub stride: usize,
+    /// Whether a 3×3 stride-2 max-pool follows.
+    pub maxpool: bool,
+}
+
+/// The projection head of an exported net: Linear → ReLU → Linear.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Width of the hidden layer.
+    pub hidden: usize,
+    /// Size of the embedding.
+    pub dim: usize,
+}
+
+/// Where an export's weights are from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Search space.
+    pub preset: String,
+    /// Self-supervised method.
+    pub method: String,
+    /// Training steps.
+    pub step: u64,
+    /// Pictures that the batch norm statistics are from.
+    pub bn_images: usize,
+    /// Where these pictures are from.
+    pub bn_data: Vec<String>,
+}
+
+/// Arguments of timm's ResNet. Its plain stem has 64 channels whatever `stem_width` says;
+/// `load_timm` in `model.py` gives it the true stem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelArgs {
+    /// Blocks of each stage.
+    pub layers: [usize; STAGES],
+    /// Width of each stage.
+    pub channels: [usize; STAGES],
+    /// Output channels of the stem.
+    pub stem_width: usize,
+    /// No classifier.
+    pub num_classes: usize,
+}
+
+/// timm's description of weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PretrainedCfg {
+    /// Channels, height and width of the input.
+    pub input_size: [usize; 3],
+    /// Mean of each channel.
+    pub mean: [f32; 3],
+    /// Deviation of each channel.
+    pub std: [f32; 3],
+    /// Resampling.
+    pub interpolation: String,
+    /// Side of the centre crop over that of the resized picture.
+    pub crop_pct: f32,
+    /// First convolution.
+    pub first_conv: String,
+    /// Classifier, which the file does not have.
+    pub classifier: String,
+}
+
+impl Config {
+    /// The description of a net that consists of one architecture. Hashes are still missing.
+    pub fn of(net: &Supernet, origin: Origin) -> Self {
+        let space = net.space();
+        let (arch, cost) = (space.max(), space.cost(&space.max()));
+        let stem = &space.stem;
+        let side = space.resolution;
+        Self {
+            format: FORMAT.into(),
+            architecture: "resnet50".into(),
+            arch,
+            stem: Stem {
+                width: arch.stem,
+                kernel: stem.kernel,
+                stride: stem.stride,
+                maxpool: stem.maxpool,
+            },
+            widths: arch.widths,
+            depths: arch.depths,
+            strides: std::array::from_fn(|i| space.stages[i].stride),
+            expansion: EXPANSION,
+            num_features: EXPANSION * arch.widths[STAGES - 1],
+            head: net.head().map(|h| Head { hidden: h.hidden, dim: h.dim }),
+            input_size: [3, side, side],
+            mean: data::IMAGENET_MEAN,
+            std: data::IMAGENET_STD,
+            macs: cost.macs,
+            params: cost.params,
+            conv_params: cost.conv_params,
+            resolution: side,
+            origin,
+            model_args: ModelArgs {
+                layers: arch.depths,
+                channels: arch.widths,
+                stem_width: arch.stem,
+                num_classes: 0,
+            },
+            pretrained_cfg: PretrainedCfg {
+                input_size: [3, side, side],
+                mean: data::IMAGENET_MEAN,
+                std: data::IMAGENET_STD,
+                interpolation: "bilinear".into(),
+                crop_pct: 0.875,
+                first_conv: "conv1".into(),
+                classifier: "fc".into(),
+            },
+            hashes: BTreeMap::new(),
+        }
+    }
+
+    /// The net that this describes, without values.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Data`] where the description contradicts itself or is of another
+    /// version; `origin` names the file.
+    pub fn net(&self, origin: &str) -> Result<Supernet> {
+        if self.format != FORMAT {
+            return Err(Error::data(format!(
+                "{origin} has format {:?}, expected {FORMAT:?}: export the subnet again with this \
+                 version",
+                self.format
+            )));
+        }
+        let arch = Arch { stem: self.stem.width, widths: self.widths, depths: self.depths };
+        let sizes = [self.stem.kernel, self.stem.stride, self.resolution, self.stem.width];
+        let numbers = sizes.iter().chain(&self.strides).chain(&self.widths).chain(&self.depths);
+        let possible = numbers.into_iter().all(|n| (1..=MOST).contains(n));
+        if arch != self.arch
+            || self.expansion != EXPANSION
+            || !possible
+            || self.stem.kernel.is_multiple_of(2)
+        {
+            return Err(Error::data(format!(
+                "{origin} contradicts itself: arch is {}, stem, widths and depths say {arch} with \
+                 expansion {}, stem kernel {} and strides {:?}; export the subnet again",
+                self.arch, self.expansion, self.stem.kernel, self.strides
+            )));
+        }
+        let head = self.head.as_ref().map(|h| MlpHead { hidden: h.hidden, dim: h.dim });
+        Ok(Supernet::new(&self.space(), head.as_ref()))
+    }
+
+    fn space(&self) -> Space {
+        Space {
+            name: self.arch.to_string(),
+            resolution: self.resolution,
+            stem: StemSpace {
+                kernel: self.stem.kernel,
+                stride: self.stem.stride,
+                maxpool: self.stem.maxpool,
+                widths: vec![self.stem.width],
+            },
+            stages: std::array::from_fn(|i| StageSpace {
+                widths: vec![self.widths[i]],
+                depths: vec![self.depths[i]],
+                stride: self.strides[i],
+            }),
+        }
+    }
+}
+
+/// Larger numbers than this in a description are taken for damage.
+const MOST: usize = 99_999;

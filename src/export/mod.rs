@@ -1,0 +1,109 @@
+//! Export of one subnet as a net of its own, with proof that it is the same net.
+//!
+//! The folder holds `model.safetensors` (the subnet's weights at their true size, torchvision's
+//! names, recalibrated batch norm), `config.json` ([`Config`]), `parity.json` ([`Parity`]),
+//! `README.md` and `model.py`, which load it in PyTorch. [`write()`] makes it, [`load`] opens it.
+
+pub mod config;
+mod folded;
+pub mod folder;
+pub mod parity;
+pub mod subnet;
+
+use std::path::{Path, PathBuf};
+
+pub use config::{Config, Origin};
+pub use folder::{Model, Subject, load, write};
+pub use parity::Parity;
+
+use crate::device::Cx;
+use crate::error::{Error, Result};
+use crate::eval::pictures::{self, Pictures};
+use crate::nn;
+use crate::space::Arch;
+use crate::tensor::Tensor;
+use crate::train::checkpoint::Checkpoint;
+
+/// Pictures that batch norms are recalibrated on where nothing else is said.
+pub const BN_IMAGES: usize = 2048;
+/// Most pictures on which the export is compared with the supernet.
+const PARITY_IMAGES: usize = 16;
+
+/// What to export from where.
+pub struct Options {
+    /// A run's folder or one of its checkpoints.
+    pub ckpt: PathBuf,
+    /// The subnet.
+    pub arch: Arch,
+    /// Pictures that its batch norm statistics are computed from.
+    pub bn_data: Vec<String>,
+    /// How many of them.
+    pub bn_images: usize,
+    /// The folder to make.
+    pub out: PathBuf,
+    /// Whether an export that is there already may be replaced.
+    pub overwrite: bool,
+    /// Largest relative difference that passes, see [`parity`].
+    pub tolerance: f64,
+    /// Seed of the choice of pictures; the run's where `None`.
+    pub seed: Option<u64>,
+    /// Threads that decode pictures.
+    pub workers: usize,
+}
+
+/// Exports a subnet of a checkpoint: recalibrates its batch norms, writes the folder and
+/// compares what was written with the subnet inside the supernet.
+///
+/// # Errors
+/// [`crate::Kind::Usage`] for an architecture outside the space or a folder in the way,
+/// [`crate::Kind::Data`] for pictures or checkpoints that cannot be read, and
+/// [`crate::Kind::Parity`], leaving no folder, where the export is not the same net.
+pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
+    folder::check_target(&options.out, options.overwrite)?;
+    let checkpoint = Checkpoint::open(&options.ckpt)?;
+    let net = checkpoint.supernet()?;
+    net.space().check(&options.arch)?;
+    let params = checkpoint.student(cx, net.specs())?;
+    let state = &checkpoint.state;
+    let pictures = choose(options, state.seed, net.space().resolution)?;
+    tracing::info!("batch norm statistics of {} from {} pictures", options.arch, pictures.len());
+    let batches = pictures.tensors(cx, pictures.len())?;
+    let stats = nn::recalibrate(cx, &net, &params, &options.arch, batches)?;
+    let subject = Subject {
+        net: &net,
+        params: &params,
+        arch: options.arch,
+        stats: &stats,
+        origin: Origin {
+            preset: state.preset.clone(),
+            method: state.method.clone(),
+            step: state.step,
+            bn_images: pictures.len(),
+            bn_data: options.bn_data.clone(),
+        },
+    };
+    let probe = pictures.tensors(cx, PARITY_IMAGES)?.collect::<Result<Vec<Tensor>>>()?;
+    write(cx, &subject, &probe, &options.out, options.tolerance, options.overwrite)
+}
+
+/// The pictures for the batch norms: a seeded draw.
+fn choose(options: &Options, run_seed: u64, resolution: usize) -> Result<Pictures> {
+    let dataset = crate::data::Dataset::open(&options.bn_data)?;
+    if dataset.len() < 2 {
+        return Err(Error::data(format!(
+            "{} holds {} pictures, expected at least 2 for the batch norm statistics",
+            options.bn_data.join(" "),
+            dataset.len()
+        )));
+    }
+    let seed = options.seed.unwrap_or(run_seed);
+    let indices = pictures::draw(dataset.len(), Some(options.bn_images), seed);
+    Ok(Pictures::new(std::sync::Arc::new(dataset), indices, resolution, options.workers))
+}
+
+/// `dir` with `.part` behind its name: where a folder is made before it is renamed.
+fn aside(dir: &Path, suffix: &str) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_os_string();
+    name.push(suffix);
+    dir.with_file_name(name)
+}

@@ -1,0 +1,95 @@
+"""The exported net in plain PyTorch: `load(".")`, or timm's ResNet: `load_timm(".")`."""
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+
+def conv_bn(inputs, outputs, kernel, stride):
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return conv, nn.BatchNorm2d(outputs)
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, inputs, width, outputs, stride, first):
+        super().__init__()
+        self.conv1, self.bn1 = conv_bn(inputs, width, 1, 1)
+        self.conv2, self.bn2 = conv_bn(width, width, 3, stride)
+        self.conv3, self.bn3 = conv_bn(width, outputs, 1, 1)
+        self.downsample = nn.Sequential(*conv_bn(inputs, outputs, 1, stride)) if first else None
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(self.bn3(self.conv3(y)) + shortcut)
+
+
+class Net(nn.Module):
+    """ResNet with the widths, depths and stem of config.json."""
+
+    def __init__(self, config):
+        super().__init__()
+        stem, head = config["stem"], config["head"]
+        self.conv1, self.bn1 = conv_bn(3, stem["width"], stem["kernel"], stem["stride"])
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if stem["maxpool"] else nn.Identity()
+        channels = stem["width"]
+        stages = zip(config["widths"], config["depths"], config["strides"])
+        for s, (width, depth, stride) in enumerate(stages, 1):
+            blocks, outputs = [], config["expansion"] * width
+            for b in range(depth):
+                first = b == 0
+                blocks.append(Bottleneck(channels, width, outputs, stride if first else 1, first))
+                channels = outputs
+            setattr(self, f"layer{s}", nn.Sequential(*blocks))
+        self.head = None
+        if head:
+            first, second = nn.Linear(channels, head["hidden"]), nn.Linear(head["hidden"], head["dim"])
+            self.head = nn.Sequential(first, nn.ReLU(), second)
+
+    def forward(self, x):
+        x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
+        out = {}
+        for s in range(1, 5):
+            x = out[f"c{s + 1}"] = getattr(self, f"layer{s}")(x)
+        out["pool"] = x.mean((2, 3))
+        if self.head is not None:
+            out["z"] = F.normalize(self.head(out["pool"]), dim=1)
+        return out
+
+
+def read(folder):
+    folder = Path(folder)
+    config = json.loads((folder / "config.json").read_text())
+    return config, load_file(folder / "model.safetensors")
+
+
+def load(folder="."):
+    """The net of an export's folder, in evaluation mode."""
+    config, weights = read(folder)
+    net = Net(config)
+    net.load_state_dict(weights)
+    return net.eval()
+
+
+def load_timm(folder="."):
+    """The same net as timm's ResNet, in evaluation mode. timm's plain stem is fixed (7×7,
+    64 channels), so the stem and what reads it are replaced by those of config.json."""
+    from timm.models.resnet import Bottleneck as Block, ResNet
+
+    config, weights = read(folder)
+    stem, outputs = config["stem"], config["expansion"] * config["widths"][0]
+    net = ResNet(Block, **config["model_args"])
+    net.conv1, net.bn1 = conv_bn(3, stem["width"], stem["kernel"], stem["stride"])
+    if not stem["maxpool"]:
+        net.maxpool = nn.Identity()
+    first = net.layer1[0]
+    first.conv1 = nn.Conv2d(stem["width"], config["widths"][0], 1, bias=False)
+    first.downsample = nn.Sequential(*conv_bn(stem["width"], outputs, 1, config["strides"][0]))
+    backbone = {name: w for name, w in weights.items() if not name.startswith("head.")}
+    net.load_state_dict(backbone)
+    return net.eval()

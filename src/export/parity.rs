@@ -1,0 +1,194 @@
+//! The proof that an export is the same net: features of real pictures, computed by the subnet
+//! inside the supernet, by the net that was read back from the files, and, on a few pictures,
+//! by a plain second implementation with batch norms folded into the convolutions, in f64.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::folded;
+use super::folder::{Model, Subject};
+use crate::device::Cx;
+use crate::error::{Error, Kind, Result};
+use crate::files::Named;
+use crate::nn::{Feature, Outputs, Subnet};
+use crate::tensor::Tensor;
+
+/// Largest relative difference that passes where nothing else is said: what rounding in f32
+/// explains.
+pub const TOLERANCE: f64 = 1e-4;
+/// Multiply-accumulates that the folded comparison may take, which is slow: at least one
+/// picture is compared.
+const FOLDED_MACS: u64 = 10_000_000_000;
+
+/// `parity.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parity {
+    /// Whether everything is within the tolerance.
+    pub ok: bool,
+    /// Largest `max_rel` that passes.
+    pub tolerance: f64,
+    /// Largest absolute difference of any feature in both comparisons.
+    pub max_abs: f64,
+    /// Largest relative difference of any feature in both comparisons.
+    pub max_rel: f64,
+    /// The net that was read back against the subnet inside the supernet.
+    pub reloaded: Comparison,
+    /// Batch norms folded into the convolutions and computed plainly in f64, from the files,
+    /// against the subnet inside the supernet.
+    pub folded: Comparison,
+}
+
+/// Differences on a number of pictures.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Pictures that were compared.
+    pub images: usize,
+    /// Difference of each feature, by name: `c2` … `c5`, `z`.
+    pub features: BTreeMap<String, Difference>,
+}
+
+/// Largest difference of one feature over all pictures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// max |a − b|.
+    pub max_abs: f64,
+    /// max |a − b| / max |a|, where a is the supernet's.
+    pub max_rel: f64,
+}
+
+/// Running maxima of one feature.
+#[derive(Default)]
+struct Worst {
+    difference: f64,
+    magnitude: f64,
+}
+
+impl Worst {
+    fn add(&mut self, supernet: &[f64], other: &[f64]) {
+        let same = supernet.len() == other.len();
+        for (a, b) in supernet.iter().zip(other) {
+            let d = (a - b).abs();
+            // Once NaN, always NaN: it compares false with everything.
+            if d > self.difference || d.is_nan() {
+                self.difference = d;
+            }
+            self.magnitude = self.magnitude.max(a.abs());
+        }
+        if !same {
+            self.difference = f64::INFINITY;
+        }
+    }
+
+    fn finish(&self) -> Difference {
+        let rel = if self.difference == 0.0 { 0.0 } else { self.difference / self.magnitude };
+        // JSON has no infinity and no NaN; both mean that nothing is alike.
+        let finite = |x: f64| if x.is_finite() { x } else { f64::MAX };
+        Difference { max_abs: finite(self.difference), max_rel: finite(rel) }
+    }
+}
+
+/// The features that are compared.
+fn wanted(model: &Model) -> Vec<Feature> {
+    let mut wanted = vec![Feature::C2, Feature::C3, Feature::C4, Feature::C5];
+    if model.config.head.is_some() {
+        wanted.push(Feature::Z);
+    }
+    wanted
+}
+
+/// Compares an export that was read back (`model`; `named`: the tensors of its file) with the
+/// subnet that it is of, on pictures [n, H, W, 3].
+///
+/// # Errors
+/// [`crate::Kind::Data`] where there is no picture. A difference beyond the tolerance is no
+/// error here: see [`Parity::require`].
+pub fn compare(
+    cx: &Cx,
+    subject: &Subject,
+    model: &Model,
+    named: &Named,
+    pictures: &[Tensor],
+    tolerance: f64,
+) -> Result<Parity> {
+    let wanted = wanted(model);
+    let inside =
+        Subnet::with_stats(subject.net, subject.params, subject.arch, subject.stats.clone());
+    let outside = model.subnet();
+    let plain = folded::Net::new(&model.config, named)?;
+    let mut most = (FOLDED_MACS / model.config.macs.max(1)).clamp(1, 4) as usize;
+    let mut reloaded: Vec<Worst> = wanted.iter().map(|_| Worst::default()).collect();
+    let mut folded: Vec<Worst> = wanted.iter().map(|_| Worst::default()).collect();
+    let (mut images, mut folded_images) = (0, 0);
+    for x in pictures {
+        let a = values(cx, &wanted, inside.features(cx, x.clone(), &wanted)?)?;
+        let b = values(cx, &wanted, outside.features(cx, x.clone(), &wanted)?)?;
+        let n = x.shape().n();
+        images += n;
+        reloaded.iter_mut().zip(a.iter().zip(&b)).for_each(|(w, (a, b))| w.add(a, b));
+        let [_, h, w, c] = x.shape().0;
+        let x = cx.download(x)?;
+        for (i, picture) in x.chunks_exact(h * w * c).take(most).enumerate() {
+            let c = plain.features(picture, h, w);
+            for ((worst, a), c) in folded.iter_mut().zip(&a).zip(&c) {
+                let len = a.len() / n;
+                worst.add(&a[i * len..(i + 1) * len], c);
+            }
+            folded_images += 1;
+        }
+        most = most.saturating_sub(n);
+    }
+    if images == 0 {
+        return Err(Error::data("no pictures to compare the export on: expected at least 1"));
+    }
+    let finish = |images: usize, worst: &[Worst]| Comparison {
+        images,
+        features: wanted
+            .iter()
+            .zip(worst)
+            .map(|(f, w)| (f.name().to_owned(), w.finish()))
+            .collect(),
+    };
+    Ok(Parity::new(tolerance, finish(images, &reloaded), finish(folded_images, &folded)))
+}
+
+/// Values of all features, N×H×W×C.
+fn values(cx: &Cx, wanted: &[Feature], mut out: Outputs) -> Result<Vec<Vec<f64>>> {
+    let one = |feature: &Feature| {
+        let t = out.take(*feature).into_value();
+        Ok(cx.download(&t)?.into_iter().map(f64::from).collect())
+    };
+    wanted.iter().map(one).collect()
+}
+
+impl Parity {
+    fn new(tolerance: f64, reloaded: Comparison, folded: Comparison) -> Self {
+        let all = || reloaded.features.values().chain(folded.features.values());
+        let max_abs = all().map(|d| d.max_abs).fold(0.0, f64::max);
+        let max_rel = all().map(|d| d.max_rel).fold(0.0, f64::max);
+        Self { ok: max_rel <= tolerance, tolerance, max_abs, max_rel, reloaded, folded }
+    }
+
+    /// Exit 7 with the worst feature where something is beyond the tolerance.
+    pub fn require(&self) -> Result<()> {
+        if self.ok {
+            return Ok(());
+        }
+        let reloaded =
+            self.reloaded.features.iter().map(|d| ("the net read back from the files", d));
+        let folded = self.folded.features.iter().map(|d| ("the net with folded batch norms", d));
+        let worst = reloaded.chain(folded).max_by(|a, b| a.1.1.max_rel.total_cmp(&b.1.1.max_rel));
+        let Some((what, (feature, worst))) = worst else { return Ok(()) };
+        Err(Error::new(
+            Kind::Parity,
+            format!(
+                "the export is not the same net: {feature} of {what} differs from the supernet's by {:.1e} \
+                 ({:.1e} of its largest value), expected at most {:.1e} relative; nothing was \
+                 exported. Weights of very different magnitudes or values that are not finite \
+                 cause this: look at the checkpoint with engine inspect, or allow more with \
+                 --tolerance",
+                worst.max_abs, worst.max_rel, self.tolerance
+            ),
+        ))
+    }
+}

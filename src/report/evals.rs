@@ -1,0 +1,231 @@
+//! The part of the page about evaluations: what the features of nets are worth to a
+//! classifier, and whether searches rank nets as labels do.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::run::{files_with, folder_name, json};
+use super::scatter::{Point, Scatter};
+use super::training::Panel;
+use super::words;
+use crate::error::{Error, Result};
+
+/// Pictures of one side of an evaluation.
+#[derive(Debug, Deserialize)]
+struct Set {
+    data: Vec<String>,
+    images: u64,
+}
+
+/// One evaluated net, as `eval/*.json` describes it.
+#[derive(Debug, Deserialize)]
+struct Evaluation {
+    arch: String,
+    macs: f64,
+    step: u64,
+    weights: String,
+    protocol: String,
+    features: String,
+    train: Set,
+    test: Set,
+    chance: f64,
+    accuracy: BTreeMap<String, f64>,
+}
+
+/// A net of a comparison between score and accuracy.
+#[derive(Debug, Deserialize)]
+struct Subnet {
+    arch: String,
+    macs: f64,
+    score: f64,
+    accuracy: f64,
+}
+
+/// A comparison between a search's scores and accuracies.
+#[derive(Debug, Deserialize)]
+struct Ranking {
+    protocol: String,
+    candidates: String,
+    correlation: BTreeMap<String, Option<f64>>,
+    subnets: Vec<Subnet>,
+}
+
+/// One result: a row of the table.
+#[derive(Serialize)]
+struct Row {
+    pictures: String,
+    protocol: String,
+    arch: String,
+    macs: String,
+    accuracy: String,
+    chance: String,
+    weights: String,
+    counts: String,
+}
+
+/// The evaluations as the page shows them.
+#[derive(Serialize)]
+pub(super) struct Section {
+    panels: Vec<Panel>,
+    rows: Vec<Row>,
+}
+
+/// Reads `RUN/eval/*.json`; a file that is neither an evaluation nor a ranking is an error.
+pub(super) fn section(run: &Path) -> Result<Section> {
+    let (mut evaluations, mut rankings) = (Vec::new(), Vec::new());
+    for path in files_with(&run.join("eval"), "json")? {
+        let value: Value = json(&path)?;
+        let wrong = |e: serde_json::Error| {
+            Error::data(format!("{} is not what engine eval writes: {e}", path.display()))
+        };
+        match value.get("subnets").is_some() {
+            true => rankings.push(serde_json::from_value::<Ranking>(value).map_err(wrong)?),
+            false => evaluations.push(serde_json::from_value::<Evaluation>(value).map_err(wrong)?),
+        }
+    }
+    evaluations.sort_by(|a, b| {
+        let key = |e: &Evaluation| (pictures(e), e.protocol.clone(), e.step);
+        key(a).cmp(&key(b)).then(a.macs.total_cmp(&b.macs))
+    });
+    let panels =
+        accuracy_panel(&evaluations).into_iter().chain(rankings.iter().filter_map(ranking));
+    Ok(Section { panels: panels.collect(), rows: evaluations.iter().flat_map(rows).collect() })
+}
+
+/// What the test pictures are called: the last part of their path that says more than that
+/// they are for testing.
+fn pictures(e: &Evaluation) -> String {
+    let name = |path: &String| {
+        let mut parts = path.rsplit(['/', '#']).filter(|p| !["", "test", "val"].contains(p));
+        parts.next().unwrap_or(path).to_owned()
+    };
+    e.test.data.iter().map(name).collect::<Vec<_>>().join(" ")
+}
+
+/// Which weights a net had.
+fn weights(e: &Evaluation) -> String {
+    match (e.step, e.weights.as_str()) {
+        (0, _) => "untrained".into(),
+        (step, "student") => format!("step {}", words::count(step)),
+        (step, other) => format!("{other}, step {}", words::count(step)),
+    }
+}
+
+/// `kNN, k = 20`, `linear`.
+fn protocol(e: &Evaluation, key: &str) -> String {
+    let features = if e.features == "pool" { String::new() } else { format!(" on {}", e.features) };
+    match key.strip_prefix('k').filter(|k| k.parse::<usize>().is_ok()) {
+        Some(k) => format!("kNN, k = {k}{features}"),
+        None => format!("{}{features}", e.protocol),
+    }
+}
+
+fn rows(e: &Evaluation) -> impl Iterator<Item = Row> + '_ {
+    e.accuracy.iter().map(|(key, share)| Row {
+        pictures: pictures(e),
+        protocol: protocol(e, key),
+        arch: e.arch.clone(),
+        macs: format!("{}MACs", words::scaled(e.macs)),
+        accuracy: words::percent(*share),
+        chance: words::percent(e.chance),
+        weights: weights(e),
+        counts: format!("{} / {}", words::count(e.train.images), words::count(e.test.images)),
+    })
+}
+
+/// Accuracy against compute, where there are several nets: a colour for each set of pictures,
+/// untrained nets grey.
+fn accuracy_panel(all: &[Evaluation]) -> Option<Panel> {
+    const CLASSES: [&str; 4] = ["c1", "c2", "c3", "c4"];
+    let mut sets: Vec<String> = all.iter().map(pictures).collect();
+    sets.dedup();
+    let (unit, prefix) = words::scale_of(all.iter().map(|e| e.macs).fold(0.0, f64::max));
+    let point = |e: &Evaluation| -> Option<Point> {
+        let (key, share) = e.accuracy.iter().next()?;
+        let set = pictures(e);
+        let class = CLASSES[sets.iter().position(|s| *s == set)? % CLASSES.len()];
+        let (name, method) = (weights(e), protocol(e, key));
+        Some(Point {
+            x: e.macs / unit,
+            y: share * 100.0,
+            ci95: None,
+            title: format!("{}\n{set}, {name}\n{method}: {}", e.arch, words::percent(*share)),
+            class: if e.step == 0 { "c0" } else { class },
+            mark: Some(match (e.step, sets.len()) {
+                (0, _) => name,
+                (_, 1) => method,
+                _ => set,
+            }),
+        })
+    };
+    let points: Vec<Point> = all.iter().filter_map(point).collect();
+    if points.len() < 3 {
+        return None;
+    }
+    let chance = all.iter().map(|e| e.chance).fold(f64::INFINITY, f64::min) * 100.0;
+    let svg = Scatter {
+        label: "accuracy against compute",
+        size: (1000.0, 320.0),
+        x_label: &format!("compute of a picture ({prefix}MACs)"),
+        points: &points,
+        bands: &[],
+        frontier: false,
+        reference: Some((chance, "guessing".into())),
+    }
+    .draw()?;
+    let note = "Share of test pictures (%) whose class is named right from frozen features. Grey \
+                dots are nets before training, the dashed line is guessing."
+        .into();
+    Some(Panel { title: "Accuracy against compute".into(), note, svg, wide: true })
+}
+
+/// Score of a search against accuracy.
+fn ranking(r: &Ranking) -> Option<Panel> {
+    let point = |s: &Subnet| Point {
+        x: s.score,
+        y: s.accuracy * 100.0,
+        ci95: None,
+        title: format!(
+            "{}\n{}MACs\nscore {}, {}",
+            s.arch,
+            words::scaled(s.macs),
+            words::short(s.score),
+            words::percent(s.accuracy)
+        ),
+        class: "c1",
+        mark: None,
+    };
+    let points: Vec<Point> = r.subnets.iter().map(point).collect();
+    let search = Path::new(&r.candidates).parent().map(folder_name).unwrap_or_default();
+    let svg = Scatter {
+        label: "accuracy against score",
+        size: (1000.0, 320.0),
+        x_label: &format!("score of the search {search}, without labels"),
+        points: &points,
+        bands: &[],
+        frontier: false,
+        reference: None,
+    }
+    .draw()?;
+    let number = |key: &str| {
+        let value = r.correlation.get(key).copied().flatten();
+        value.map_or("undefined".into(), |v| words::fixed(v, 2))
+    };
+    Some(Panel {
+        title: format!("Does the score rank nets? Spearman’s ρ = {}", number("spearman")),
+        note: format!(
+            "Accuracy ({}, %) of {} nets against their score. Dots along a rising line mean that \
+             the search finds, without labels, what labels would choose. Kendall’s τ = {}; compute \
+             alone would give ρ = {}.",
+            r.protocol,
+            r.subnets.len(),
+            number("kendall"),
+            number("spearman_macs")
+        ),
+        svg,
+        wide: true,
+    })
+}

@@ -1,0 +1,79 @@
+//! Pictures of the run with the two views that the nets saw of each.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::run::files_with;
+use crate::error::{Error, Result};
+
+/// Most pictures on the page.
+const MOST: usize = 8;
+/// Larger files are left out: the page should stay light.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// A picture and its views as `data:` addresses.
+#[derive(Serialize)]
+pub(super) struct Example {
+    source: String,
+    views: Vec<String>,
+}
+
+/// The examples in `RUN/examples`: `src_i.png`, `view0_i.png`, `view1_i.png`. None where the
+/// run wrote none.
+pub(super) fn read(run: &Path) -> Result<Vec<Example>> {
+    let dir = run.join("examples");
+    let mut found = Vec::new();
+    for path in files_with(&dir, "png")? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(rest) = name.strip_prefix("src_") else { continue };
+        let views = [0, 1].map(|v| data_url(&dir.join(format!("view{v}_{rest}"))));
+        let views = views.into_iter().collect::<Result<Vec<_>>>()?;
+        if let Some(source) = data_url(&path)? {
+            found.push(Example { source, views: views.into_iter().flatten().collect() });
+        }
+        if found.len() == MOST {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// A PNG as an address that holds it; nothing where it does not exist or is too large.
+fn data_url(path: &Path) -> Result<Option<String>> {
+    let size = fs::metadata(path).map(|m| m.len());
+    if size.map_or(true, |bytes| bytes > MOST_BYTES) {
+        return Ok(None);
+    }
+    let bytes = fs::read(path).map_err(|e| Error::read(path, e))?;
+    Ok(Some(format!("data:image/png;base64,{}", base64(&bytes))))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let at = |i: usize| u32::from(*chunk.get(i).unwrap_or(&0));
+        let group = at(0) << 16 | at(1) << 8 | at(2);
+        for i in 0..4 {
+            let digit = DIGITS[(group >> (18 - 6 * i)) as usize & 63];
+            out.push(if i <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_of_rfc_4648() {
+        let pairs =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
+        for (plain, coded) in pairs {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+}

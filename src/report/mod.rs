@@ -1,0 +1,112 @@
+//! The page that tells a run's story: one HTML file without scripts or outside resources,
+//! with curves, example pictures, searches, evaluations and settings.
+
+mod axis;
+mod chart;
+mod evals;
+mod examples;
+#[cfg(test)]
+mod fake;
+mod nets;
+mod run;
+mod scatter;
+mod searches;
+mod series;
+mod svg;
+#[cfg(test)]
+mod tests;
+mod training;
+mod words;
+
+use std::path::{Path, PathBuf};
+
+use minijinja::{Environment, Value as Any, context};
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::space::Space;
+use run::Run;
+
+const FILE: &str = "report.html";
+
+/// Writes `report.html` into a run's folder from what the folder holds now; the run may
+/// still be going. Returns the page's path.
+///
+/// # Errors
+/// Exit 3 where `dir` is not a run's folder or holds broken files, exit 5 where the page
+/// cannot be written.
+pub fn run(dir: &Path) -> Result<PathBuf> {
+    let run = Run::open(dir)?;
+    let space = run.space();
+    let searches = run::folders(&dir.join("search"))?
+        .iter()
+        .map(|d| searches::section(d, space.as_ref()))
+        .collect::<Result<Vec<_>>>()?;
+    let state = run.status["state"].as_str().unwrap_or("unknown");
+    let page = context! {
+        title => run.name(),
+        state => state,
+        summary => summary(&run),
+        verdict => training::verdict(&run),
+        figures => training::figures(&run),
+        panels => training::panels(&run),
+        bad_lines => run.bad_lines,
+        examples => examples::read(dir)?,
+        searches => searches,
+        evals => evals::section(dir)?,
+        run_path => dir.display().to_string(),
+        command => run.command,
+        config => run.config_text,
+        env => searches::flat(&run.env),
+    };
+    write(&dir.join(FILE), "report.html", page)
+}
+
+/// Writes `report.html` into a search's folder. Returns the page's path.
+///
+/// # Errors
+/// As [`run`].
+pub fn search(dir: &Path) -> Result<PathBuf> {
+    let section = searches::section(dir, space_of_search(dir).as_ref())?;
+    let page = context! { title => run::folder_name(dir), searches => [section] };
+    write(&dir.join(FILE), "search.html", page)
+}
+
+/// The space that a search looked through, from the run that its folder lies in.
+fn space_of_search(dir: &Path) -> Option<Space> {
+    let settings = run::json(&dir.join("search.json")).ok()?;
+    if let Some(preset) = settings["preset"].as_str() {
+        return Space::preset(preset).ok();
+    }
+    let dir = dir.canonicalize().ok()?;
+    Run::open(dir.parent()?.parent()?).ok()?.space()
+}
+
+/// What was trained and how, in a few words each.
+fn summary(run: &Run) -> Vec<String> {
+    let setting = |key: &str| Some(run.setting(key)?.to_string().replace('"', ""));
+    let part = |name: &str, key: &str| Some(format!("{name} {}", setting(key)?));
+    let parts = [
+        part("preset", "preset"),
+        part("method", "method"),
+        part("batch", "train.batch"),
+        part("seed", "seed"),
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+fn write(path: &Path, template: &str, page: Any) -> Result<PathBuf> {
+    let html = render(template, page)
+        .map_err(|e| Error::write(path, format!("the page's template failed: {e:#}")))?;
+    files::write_text(path, &html)?;
+    Ok(path.to_path_buf())
+}
+
+fn render(template: &str, page: Any) -> Result<String, minijinja::Error> {
+    let mut env = Environment::new();
+    env.add_template("style.css", include_str!("templates/style.css"))?;
+    env.add_template("parts.html", include_str!("templates/parts.html"))?;
+    env.add_template("report.html", include_str!("templates/report.html"))?;
+    env.add_template("search.html", include_str!("templates/search.html"))?;
+    env.get_template(template)?.render(page)
+}

@@ -1,0 +1,228 @@
+//! What a run left in its folder, read as far as it goes: a run may still be going, or have
+//! been killed while a line was being written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::space::Space;
+
+/// A line of `metrics.jsonl`, as far as the report uses it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Step {
+    pub(super) step: Option<f64>,
+    pub(super) time_s: Option<f64>,
+    pub(super) losses: Option<BTreeMap<String, Option<f64>>>,
+    pub(super) lr: Option<f64>,
+    pub(super) grad_norm: Option<f64>,
+    pub(super) feature_std: Option<f64>,
+    pub(super) images_per_s: Option<f64>,
+    pub(super) data_wait_ms: Option<f64>,
+    pub(super) device_mem_bytes: Option<f64>,
+}
+
+impl Step {
+    /// Loss of a student: the mean over those of the step.
+    pub(super) fn loss(&self) -> Option<f64> {
+        let losses = self.losses.as_ref().filter(|l| !l.is_empty())?;
+        let sum: Option<f64> = losses.values().copied().sum();
+        Some(sum? / losses.len() as f64)
+    }
+}
+
+/// A run's folder.
+pub(super) struct Run {
+    /// Where it is.
+    pub(super) dir: PathBuf,
+    /// `config.toml` as text, empty where there is none.
+    pub(super) config_text: String,
+    config: toml::Table,
+    /// `cmd.txt`, empty where there is none.
+    pub(super) command: String,
+    /// `env.json`.
+    pub(super) env: Value,
+    /// `status.json`.
+    pub(super) status: Value,
+    /// `metrics.jsonl`, by step.
+    pub(super) steps: Vec<Step>,
+    /// Lines of `metrics.jsonl` before the last that could not be read.
+    pub(super) bad_lines: usize,
+}
+
+impl Run {
+    /// Reads a run. Fails with exit 3 where `dir` is not a run's folder.
+    pub(super) fn open(dir: &Path) -> Result<Self> {
+        let config_path = dir.join("config.toml");
+        let metrics_path = dir.join("metrics.jsonl");
+        if !config_path.exists() && !metrics_path.exists() {
+            return Err(Error::data(format!(
+                "{} is not a run's folder: expected config.toml or metrics.jsonl in it; give the \
+                 --out folder of engine train",
+                dir.display()
+            )));
+        }
+        let config_text = text(&config_path)?;
+        let config = toml::from_str(&config_text).map_err(|e| {
+            Error::data(format!("{} is not TOML: {}", config_path.display(), e.message()))
+        })?;
+        let (mut steps, bad_lines) = json_lines::<Step>(&metrics_path)?;
+        steps.retain(|s| s.step.is_some());
+        steps.sort_by(|a, b| a.step.unwrap_or(0.0).total_cmp(&b.step.unwrap_or(0.0)));
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            config_text,
+            config,
+            command: text(&dir.join("cmd.txt"))?.trim().to_owned(),
+            env: json(&dir.join("env.json"))?,
+            status: json(&dir.join("status.json"))?,
+            steps,
+            bad_lines,
+        })
+    }
+
+    /// A setting, by its dotted key.
+    pub(super) fn setting(&self, key: &str) -> Option<&toml::Value> {
+        let mut parts = key.split('.');
+        let first = self.config.get(parts.next()?)?;
+        parts.try_fold(first, |value, part| value.get(part))
+    }
+
+    /// A setting that is a number.
+    pub(super) fn number(&self, key: &str) -> Option<f64> {
+        let value = self.setting(key)?;
+        value.as_float().or_else(|| value.as_integer().map(|i| i as f64))
+    }
+
+    /// A setting that is a word.
+    pub(super) fn word(&self, key: &str) -> Option<&str> {
+        self.setting(key)?.as_str()
+    }
+
+    /// The search space, where the settings name a preset.
+    pub(super) fn space(&self) -> Option<Space> {
+        Space::preset(self.word("preset")?).ok()
+    }
+
+    /// Steps done.
+    pub(super) fn steps_done(&self) -> u64 {
+        // The first step has index 0.
+        self.steps.last().and_then(|s| s.step).map_or(0, |s| s.max(0.0) as u64 + 1)
+    }
+
+    /// Name for headings: the folder's own.
+    pub(super) fn name(&self) -> String {
+        folder_name(&self.dir)
+    }
+}
+
+/// The last part of a path, also where it is written as `.`.
+pub(super) fn folder_name(dir: &Path) -> String {
+    let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+    full.file_name().unwrap_or(full.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// A text file, or nothing where there is none.
+fn text(path: &Path) -> Result<String> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(Error::read(path, e)),
+    }
+}
+
+/// A JSON file, or null where there is none.
+pub(super) fn json(path: &Path) -> Result<Value> {
+    let text = text(path)?;
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(&text)
+        .map_err(|e| Error::data(format!("{} is not JSON: {e}", path.display())))
+}
+
+/// The lines of a file that hold a `T`, and how many others there are; the last line does not
+/// count, since it may be half written. No file is no lines.
+pub(super) fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, usize)> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        Err(e) => return Err(Error::read(path, e)),
+    };
+    let (mut good, mut bad, mut last_is_bad) = (Vec::new(), 0, false);
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line.map_err(|e| Error::read(path, e))?;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        bad += usize::from(last_is_bad);
+        match serde_json::from_slice(&line) {
+            Ok(value) => {
+                good.push(value);
+                last_is_bad = false;
+            }
+            Err(_) => last_is_bad = true,
+        }
+    }
+    Ok((good, bad))
+}
+
+/// Folders inside `dir`, by name; none where `dir` does not exist.
+pub(super) fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
+    entries(dir, |p| p.is_dir())
+}
+
+/// Files inside `dir` with this extension, by name; none where `dir` does not exist.
+pub(super) fn files_with(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    entries(dir, |p| p.is_file() && p.extension().is_some_and(|e| e == extension))
+}
+
+fn entries(dir: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let list = match fs::read_dir(dir) {
+        Ok(list) => list,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::read(dir, e)),
+    };
+    let mut found = Vec::new();
+    for entry in list {
+        let path = entry.map_err(|e| Error::read(dir, e))?.path();
+        if wanted(&path) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_last_line_is_no_fault_but_others_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.jsonl");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let (steps, bad) = json_lines::<Step>(&path).unwrap();
+            (steps.len(), bad)
+        };
+        assert_eq!(read("{\"step\":1}\n{\"step\":2,\"lo"), (1, 0));
+        assert_eq!(read("{\"step\":1,\"lr\":null}\nrubbish\n\n{\"step\":2}\n"), (2, 1));
+        assert_eq!(read(""), (0, 0));
+        assert_eq!(json_lines::<Step>(&dir.path().join("none")).unwrap().0.len(), 0);
+    }
+
+    #[test]
+    fn another_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let err = Run::open(dir.path()).err().unwrap();
+        assert_eq!(err.kind(), crate::Kind::Data);
+    }
+}

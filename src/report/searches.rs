@@ -1,0 +1,270 @@
+//! The part of the page about a search: scores against compute, and the winners.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::nets;
+use super::run::{folder_name, json, json_lines};
+use super::scatter::{Band, MAX_POINTS, Point, Scatter};
+use super::training::Panel;
+use super::words;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::search::{self, BudgetResult, Candidate};
+use crate::space::budget::si;
+use crate::space::{Arch, Budget, Metric, Space};
+
+/// `winners.json`, as far as the page uses it.
+#[derive(Debug, Deserialize)]
+struct Winners {
+    budgets: Vec<BudgetResult>,
+}
+
+/// A winner as the page shows it.
+#[derive(Serialize)]
+struct Winner {
+    budget: String,
+    /// Nets looked at, of how many there are.
+    looked_at: String,
+    rank: usize,
+    arch: String,
+    macs: String,
+    params: String,
+    score: String,
+    ci95: String,
+    /// How often it came first when the pictures were drawn anew.
+    best: String,
+    tied: bool,
+    /// Its blocks, for the first of a budget.
+    svg: Option<String>,
+    wide: bool,
+}
+
+/// A search as the page shows it.
+#[derive(Serialize)]
+pub(super) struct Section {
+    tag: String,
+    id: String,
+    facts: Vec<String>,
+    notes: Vec<String>,
+    panels: Vec<Panel>,
+    winners: Vec<Winner>,
+    settings: Vec<(String, String)>,
+}
+
+/// Reads the search in `dir`. `space` is the space it searched, where that is known. Fails
+/// with exit 3 where `dir` holds no search.
+pub(super) fn section(dir: &Path, space: Option<&Space>) -> Result<Section> {
+    let path = dir.join("candidates.jsonl");
+    let settings = json(&dir.join("search.json"))?;
+    if !path.exists() && settings.is_null() {
+        return Err(Error::data(format!(
+            "{} is not a search's folder: expected candidates.jsonl in it",
+            dir.display()
+        )));
+    }
+    let (candidates, bad_lines) = json_lines::<Candidate>(&path)?;
+    let winners = winners(&dir.join("winners.json"))?;
+    let tag = folder_name(dir);
+    Ok(Section {
+        id: format!("search-{}", tag.replace(|c: char| !c.is_ascii_alphanumeric(), "-")),
+        facts: facts(&candidates),
+        notes: notes(&candidates, winners.is_some(), bad_lines),
+        panels: panels(&candidates, winners.as_deref().unwrap_or_default()),
+        winners: shown_winners(winners.as_deref().unwrap_or_default(), space),
+        settings: flat(&settings),
+        tag,
+    })
+}
+
+/// The budgets of `winners.json`; nothing while the search has not finished.
+fn winners(path: &Path) -> Result<Option<Vec<BudgetResult>>> {
+    match path.exists() {
+        true => Ok(Some(files::read_json::<Winners>(path)?.budgets)),
+        false => Ok(None),
+    }
+}
+
+fn facts(candidates: &[Candidate]) -> Vec<String> {
+    let Some(c) = candidates.first() else { return Vec::new() };
+    let bn = match c.bn_images {
+        0 => "batch norms use the batch".to_owned(),
+        n => format!("batch norms from {} pictures", words::count(n as u64)),
+    };
+    vec![
+        format!("{} nets", words::count(candidates.len() as u64)),
+        format!("scored on {} pictures", words::count(c.images as u64)),
+        bn,
+        format!("teacher of step {}", words::count(c.teacher_step)),
+    ]
+}
+
+fn notes(candidates: &[Candidate], finished: bool, bad_lines: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !finished {
+        notes.push(
+            "This search has not finished: there are no winners yet. The same command with \
+             --resume goes on."
+                .into(),
+        );
+    }
+    if bad_lines > 0 {
+        notes.push(format!("{bad_lines} lines of candidates.jsonl could not be read."));
+    }
+    if candidates.len() > MAX_POINTS {
+        notes.push(format!(
+            "The chart shows {} of the {} nets, taken evenly, and all winners.",
+            words::count(candidates.len().div_ceil(candidates.len().div_ceil(MAX_POINTS)) as u64),
+            words::count(candidates.len() as u64)
+        ));
+    }
+    notes
+}
+
+/// Rank of every architecture that is among the best of its budget.
+fn ranks(budgets: &[BudgetResult]) -> BTreeMap<Arch, usize> {
+    let all = budgets.iter().flat_map(|b| &b.winners);
+    all.map(|w| (w.candidate.arch, w.rank)).collect()
+}
+
+fn panels(candidates: &[Candidate], budgets: &[BudgetResult]) -> Vec<Panel> {
+    let score = chart(
+        "Score against compute",
+        "Each dot is a net; the bar is the interval that holds its score with 95 % confidence \
+         (over pictures). Higher is more like the teacher. The line joins nets that no cheaper \
+         one beats; rings are the winners of their budgets.",
+        candidates,
+        budgets,
+        &|c| Some((c.score, Some((c.ci95[0], c.ci95[1])))),
+        true,
+    );
+    let names: Vec<&String> = match candidates.first() {
+        Some(c) if c.levels.len() > 1 => c.levels.keys().collect(),
+        _ => Vec::new(),
+    };
+    let levels = names.into_iter().filter_map(|name| {
+        chart(
+            &format!("Level {name}"),
+            &format!("The part of the score that comes from {}.", level_words(name)),
+            candidates,
+            budgets,
+            &|c| Some((*c.levels.get(name)?, None)),
+            false,
+        )
+    });
+    score.into_iter().chain(levels).collect()
+}
+
+fn level_words(name: &str) -> String {
+    let stage = name.strip_prefix('c').and_then(|n| n.parse::<usize>().ok());
+    match (name, stage) {
+        ("z", _) => "the embedding".into(),
+        (_, Some(n)) if n > 1 => format!("the maps of stage {}", n - 1),
+        _ => name.to_owned(),
+    }
+}
+
+/// A score and its 95 % interval.
+type Score = (f64, Option<(f64, f64)>);
+
+fn chart(
+    title: &str,
+    note: &str,
+    candidates: &[Candidate],
+    budgets: &[BudgetResult],
+    score: &dyn Fn(&Candidate) -> Option<Score>,
+    wide: bool,
+) -> Option<Panel> {
+    let ranks = ranks(budgets);
+    let largest = candidates.iter().map(|c| c.macs as f64).fold(0.0, f64::max);
+    let (unit, prefix) = words::scale_of(largest);
+    let point = |c: &Candidate| -> Option<Point> {
+        let (y, ci95) = score(c)?;
+        let id = c.arch.to_string();
+        let rank = ranks.get(&c.arch);
+        let cost = nets::cost(c);
+        let place = rank.map_or(String::new(), |r| format!("\nno. {r} of its budget"));
+        Some(Point {
+            x: c.macs as f64 / unit,
+            y,
+            ci95,
+            title: format!("{id}\n{cost}\nscore {}{place}", words::short(y)),
+            class: if rank.is_some() { "c2" } else { "c1" },
+            mark: match rank {
+                Some(1) if wide => Some(id),
+                Some(1) => Some(String::new()),
+                _ => None,
+            },
+        })
+    };
+    let points: Vec<Point> = candidates.iter().filter_map(point).collect();
+    let macs = |b: &&BudgetResult| b.group.metric == Metric::Macs;
+    let band = |b: &BudgetResult| {
+        // A list of architectures has a name but no edges.
+        let Budget { lo, hi, .. } = b.group.budget.parse().ok()?;
+        Some(Band { name: b.group.budget.clone(), lo: lo as f64 / unit, hi: hi as f64 / unit })
+    };
+    let bands: Vec<Band> = budgets.iter().filter(macs).filter_map(band).collect();
+    let svg = Scatter {
+        label: title,
+        size: if wide { (1000.0, 380.0) } else { (490.0, 240.0) },
+        x_label: &format!("compute of a picture ({prefix}MACs)"),
+        points: &points,
+        bands: &bands,
+        frontier: true,
+        reference: None,
+    }
+    .draw()?;
+    Some(Panel { title: title.into(), note: note.into(), svg, wide })
+}
+
+fn shown_winners(budgets: &[BudgetResult], space: Option<&Space>) -> Vec<Winner> {
+    let one = |b: &BudgetResult, w: &search::Winner| {
+        let c = &w.candidate;
+        let [lo, hi] = c.ci95.map(|v| words::fixed(v, 4));
+        let space = space.filter(|space| w.rank == 1 && space.contains(&c.arch));
+        Winner {
+            budget: format!("{} {}", b.group.budget, b.group.metric),
+            looked_at: format!(
+                "{} of {}",
+                words::count(b.candidates as u64),
+                words::count(b.group.population as u64)
+            ),
+            rank: w.rank,
+            arch: c.arch.to_string(),
+            macs: format!("{}MACs", si(c.macs)),
+            params: si(c.params),
+            score: words::fixed(c.score, 4),
+            ci95: format!("{lo} to {hi}"),
+            best: words::percent(w.p_best),
+            tied: w.tied,
+            svg: space.map(|space| nets::draw(&c.arch, space)),
+            wide: space.is_some_and(nets::is_wide),
+        }
+    };
+    budgets.iter().flat_map(|b| b.winners.iter().map(move |w| one(b, w))).collect()
+}
+
+/// The leaves of a JSON value by dotted key.
+pub(super) fn flat(value: &Value) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    flatten("", value, &mut out);
+    out
+}
+
+fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
+    match value {
+        Value::Null => {}
+        Value::Object(map) => {
+            for (key, value) in map {
+                let dot = if prefix.is_empty() { "" } else { "." };
+                flatten(&format!("{prefix}{dot}{key}"), value, out);
+            }
+        }
+        Value::String(s) => out.push((prefix.to_owned(), s.clone())),
+        other => out.push((prefix.to_owned(), other.to_string())),
+    }
+}

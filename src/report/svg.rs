@@ -1,0 +1,157 @@
+//! Vector graphics as text. Colours are classes, which the page's style sheet resolves for
+//! light and dark.
+
+use std::fmt::Write;
+
+/// Which end of a text its position names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// A drawing being made; lengths are in pixels at its natural size.
+pub(super) struct Svg {
+    body: String,
+}
+
+impl Svg {
+    /// An empty drawing; `label` is what a screen reader says.
+    pub(super) fn new(width: f64, height: f64, label: &str) -> Self {
+        let (w, h) = (num(width), num(height));
+        let label = escape(label);
+        // A little more than the natural size, so that letters stay near their size.
+        let most = num(width * 1.08);
+        let body = format!(
+            "<svg viewBox=\"0 0 {w} {h}\" style=\"max-width:{most}px\" role=\"img\" \
+             aria-label=\"{label}\">"
+        );
+        Self { body }
+    }
+
+    /// A straight line.
+    pub(super) fn line(&mut self, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
+        let d = format!("M{} {}L{} {}", num(x1), num(y1), num(x2), num(y2));
+        self.path(class, &d, None);
+    }
+
+    /// Any path, in SVG's own notation.
+    pub(super) fn path(&mut self, class: &str, d: &str, title: Option<&str>) {
+        self.shape("path", class, &format!("d=\"{d}\""), title);
+    }
+
+    /// A rectangle at (x, y) of size (w, h) with corners of radius `round`.
+    pub(super) fn rect(
+        &mut self,
+        class: &str,
+        (x, y): (f64, f64),
+        (w, h): (f64, f64),
+        round: f64,
+        title: Option<&str>,
+    ) {
+        let mut attributes = format!(
+            "x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"",
+            num(x),
+            num(y),
+            num(w.max(0.0)),
+            num(h.max(0.0))
+        );
+        if round > 0.0 {
+            let _ = write!(attributes, " rx=\"{}\"", num(round));
+        }
+        self.shape("rect", class, &attributes, title);
+    }
+
+    /// A disc.
+    pub(super) fn circle(&mut self, class: &str, (x, y): (f64, f64), r: f64, title: Option<&str>) {
+        let attributes = format!("cx=\"{}\" cy=\"{}\" r=\"{}\"", num(x), num(y), num(r));
+        self.shape("circle", class, &attributes, title);
+    }
+
+    /// A line of text; `y` is its baseline.
+    pub(super) fn text(&mut self, class: &str, (x, y): (f64, f64), anchor: Anchor, text: &str) {
+        let anchor = match anchor {
+            Anchor::Start => "",
+            Anchor::Middle => " text-anchor=\"middle\"",
+            Anchor::End => " text-anchor=\"end\"",
+        };
+        let (x, y, text) = (num(x), num(y), escape(text));
+        let _ =
+            write!(self.body, "<text class=\"{class}\" x=\"{x}\" y=\"{y}\"{anchor}>{text}</text>");
+    }
+
+    fn shape(&mut self, tag: &str, class: &str, attributes: &str, title: Option<&str>) {
+        let _ = write!(self.body, "<{tag} class=\"{class}\" {attributes}");
+        let _ = match title {
+            None => write!(self.body, "/>"),
+            Some(t) => write!(self.body, "><title>{}</title></{tag}>", escape(t)),
+        };
+    }
+
+    /// The element.
+    pub(super) fn finish(mut self) -> String {
+        self.body.push_str("</svg>");
+        self.body
+    }
+}
+
+/// A path through points; it is lifted where one is missing, and a point alone between gaps
+/// becomes a dot.
+pub(super) fn polyline(points: &[Option<(f64, f64)>]) -> String {
+    let mut d = String::new();
+    for (i, p) in points.iter().enumerate() {
+        let Some((x, y)) = p else { continue };
+        let joined = i > 0 && points[i - 1].is_some();
+        let _ = write!(d, "{}{} {}", if joined { 'L' } else { 'M' }, num(*x), num(*y));
+        if !joined && points.get(i + 1).is_none_or(Option::is_none) {
+            d.push_str("h.01");
+        }
+    }
+    d
+}
+
+/// A coordinate with at most one decimal.
+pub(super) fn num(x: f64) -> String {
+    let s = format!("{x:.1}");
+    match s.strip_suffix(".0") {
+        Some("-0") => "0".into(),
+        Some(whole) => whole.into(),
+        None => s,
+    }
+}
+
+/// Text for use inside HTML, also within quotes.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// About how wide a text is drawn, from the widths of a usual sans-serif font.
+pub(super) fn text_width(text: &str, font_px: f64) -> f64 {
+    let em = |c: char| match c {
+        'i' | 'j' | 'l' | '.' | ',' | ':' | '\'' | '|' | ' ' => 0.3,
+        'm' | 'w' | 'M' | 'W' => 0.88,
+        'A'..='Z' | '×' | '–' => 0.68,
+        _ => 0.57,
+    };
+    text.chars().map(em).sum::<f64>() * font_px
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_lift_the_pen() {
+        let points = [Some((0.0, 1.0)), Some((1.0, 2.0)), None, Some((3.0, 0.25)), None];
+        assert_eq!(polyline(&points), "M0 1L1 2M3 0.2h.01");
+    }
+
+    #[test]
+    fn text_cannot_break_out() {
+        let mut svg = Svg::new(10.0, 10.0, "a \"b\"");
+        svg.text("t", (0.0, 0.0), Anchor::End, "<script>&");
+        let out = svg.finish();
+        assert!(out.contains("&lt;script&gt;&amp;") && out.contains("a &quot;b&quot;"), "{out}");
+    }
+}

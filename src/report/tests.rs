@@ -1,0 +1,91 @@
+//! Whole pages from made-up runs.
+
+use std::fs;
+use std::path::Path;
+
+use super::fake;
+
+/// The page of a made-up run.
+fn page(dir: &Path) -> String {
+    let path = super::run(dir).unwrap();
+    fs::read_to_string(path).unwrap()
+}
+
+fn count(page: &str, what: &str) -> usize {
+    page.matches(what).count()
+}
+
+#[test]
+fn a_full_run_has_every_part_and_needs_no_network() {
+    let dir = tempfile::tempdir().unwrap();
+    fake::write(dir.path(), "tiny", 300, 60);
+    let page = page(dir.path());
+    // Nine curves; two searches with a chart each, one with four levels; drawings of winners.
+    assert!(count(&page, "<svg") >= 8 + 2 + 4 + 2, "{} drawings", count(&page, "<svg"));
+    assert_eq!(count(&page, "data:image/png;base64,"), 3 * 4);
+    for part in [
+        "below the 8.32 of guessing",
+        "Search: cls-pictures",
+        "Level c3",
+        "[moco]",
+        "ρ = 0.93",
+        "untrained",
+    ] {
+        assert!(page.contains(part), "no {part:?}");
+    }
+    let outside = ["http://", "https://", "<script", "<link", "@import"];
+    assert!(outside.iter().all(|o| !page.contains(o)));
+    assert!(!page.contains("NaN"));
+}
+
+#[test]
+fn a_run_without_anything_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("config.toml"), "preset = \"tiny\"\n").unwrap();
+    let page = page(dir.path());
+    assert!(page.contains("No step has been taken yet"));
+    assert!(page.contains("engine search --ckpt"));
+    assert!(page.contains("engine eval knn --ckpt"));
+}
+
+#[test]
+fn one_step_and_one_candidate_are_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    fake::write(dir.path(), "tiny", 1, 1);
+    let page = page(dir.path());
+    assert!(count(&page, "<svg") > 5);
+    assert!(page.contains("too early to tell"));
+}
+
+#[test]
+fn names_from_outside_cannot_break_the_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("<b>run & co");
+    fs::create_dir(&run).unwrap();
+    fs::write(run.join("config.toml"), "preset = \"tiny\"  # <script>alert(1)</script>\n").unwrap();
+    let page = page(&run);
+    assert!(!page.contains("<script>") && !page.contains("<b>run"), "unescaped");
+}
+
+#[test]
+fn a_search_has_a_page_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let space = crate::space::Space::preset("tiny").unwrap();
+    fake::search(dir.path(), &space, 40, &["c4", "c5"]);
+    let page = fs::read_to_string(super::search(dir.path()).unwrap()).unwrap();
+    assert!(
+        page.contains("Winners") && page.contains("Level c5") && page.contains("class=\"block")
+    );
+    fs::remove_file(dir.path().join("winners.json")).unwrap();
+    let page = fs::read_to_string(super::search(dir.path()).unwrap()).unwrap();
+    assert!(page.contains("has not finished"));
+}
+
+#[test]
+fn damage_is_exit_3() {
+    let dir = tempfile::tempdir().unwrap();
+    fake::write(dir.path(), "tiny", 3, 3);
+    fs::write(dir.path().join("status.json"), "{").unwrap();
+    assert_eq!(super::run(dir.path()).unwrap_err().kind(), crate::Kind::Data);
+    assert_eq!(super::search(&dir.path().join("examples")).unwrap_err().kind(), crate::Kind::Data);
+}

@@ -1,0 +1,292 @@
+//! The part of the page about training: key figures and curves.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::chart::{Line, LineChart};
+use super::run::{Run, Step};
+use super::series::{MAX_BINS, bins, ends};
+use super::words;
+use crate::space::{Arch, Space};
+use crate::train::progress::human_duration;
+
+/// A chart with its heading and what to look for in it.
+#[derive(Serialize)]
+pub(super) struct Panel {
+    pub(super) title: String,
+    pub(super) note: String,
+    pub(super) svg: String,
+    /// Whether it takes the page's whole width.
+    pub(super) wide: bool,
+}
+
+/// One of the figures at the top.
+#[derive(Serialize)]
+pub(super) struct Figure {
+    pub(super) name: String,
+    pub(super) value: String,
+    pub(super) note: String,
+}
+
+const WIDE: (f64, f64) = (1000.0, 320.0);
+const HALF: (f64, f64) = (490.0, 230.0);
+/// Bins of the lines of nets by size: few, since each step shows only two random nets.
+const SIZE_BINS: usize = 100;
+
+/// Loss of guessing which of 1 + K keys is the right one: ln(1 + K).
+fn chance(run: &Run) -> Option<f64> {
+    let guesses = run.word("method") == Some("moco");
+    run.number("moco.queue").filter(|_| guesses).map(|k| (1.0 + k).ln())
+}
+
+/// (step, value) of a metric; missing values become NaN, a gap in the line.
+fn series(run: &Run, value: impl Fn(&Step) -> Option<f64>) -> Vec<(f64, f64)> {
+    let pair = |s: &Step| (s.step.unwrap_or(f64::NAN), value(s).unwrap_or(f64::NAN));
+    run.steps.iter().map(pair).collect()
+}
+
+/// The figures at the top of the page.
+pub(super) fn figures(run: &Run) -> Vec<Figure> {
+    let mut all = Vec::new();
+    let mut add = |name: &str, value: String, note: String| {
+        all.push(Figure { name: name.into(), value, note });
+    };
+    let Some(last) = run.steps.last() else { return all };
+    let step = run.steps_done();
+    let of =
+        run.status["steps"].as_u64().map_or(String::new(), |n| format!("of {}", words::count(n)));
+    add("steps", words::count(step), of);
+    if let Some((_, loss)) = ends(&series(run, Step::loss)) {
+        let note = chance(run).map_or(String::new(), |c| format!("guessing: {}", words::short(c)));
+        add("loss", words::short(loss), note);
+    }
+    if let Some((_, rate)) = ends(&series(run, |s| s.images_per_s)) {
+        let per_day = format!("{} a day", words::scaled(rate * 86_400.0));
+        add("pictures a second", words::short(rate), per_day);
+    }
+    if let Some(seconds) = last.time_s {
+        let seen = run
+            .number("train.batch")
+            .map_or(String::new(), |b| format!("{} pictures seen", words::scaled(b * step as f64)));
+        add("time in training", human_duration(seconds), seen);
+    }
+    let peak = run.steps.iter().filter_map(|s| s.device_mem_bytes).fold(0.0, f64::max);
+    if peak > 0.0 {
+        add("memory at most", format!("{}B", words::scaled(peak)), "of tensors".into());
+    }
+    all
+}
+
+/// Whether the queue holds teacher's embeddings only; before, it holds the noise that it
+/// starts with, from which anything is easily told.
+fn queue_is_full(run: &Run) -> bool {
+    let seen = run.number("train.batch").unwrap_or(0.0) * run.steps_done() as f64;
+    run.number("moco.queue").is_none_or(|queue| seen >= queue)
+}
+
+/// One sentence on how training went, from its numbers.
+pub(super) fn verdict(run: &Run) -> Option<String> {
+    let (first, last) = ends(&series(run, Step::loss))?;
+    let loss = words::short(last);
+    Some(match chance(run) {
+        None => format!("The loss went from {} to {loss}.", words::short(first)),
+        Some(_) if !queue_is_full(run) => format!(
+            "The loss stands at {loss}, but the queue still holds some of the noise that it starts \
+             with: too early to tell."
+        ),
+        Some(c) if last < c => format!(
+            "The loss stands at {loss}, below the {} of guessing: the net tells pictures apart.",
+            words::short(c)
+        ),
+        Some(c) => format!(
+            "The loss stands at {loss}, not yet below the {} of guessing. If it stays there, train \
+             longer, or with a smaller moco.queue or another train.lr.",
+            words::short(c)
+        ),
+    })
+}
+
+/// All curves.
+pub(super) fn panels(run: &Run) -> Vec<Panel> {
+    let loss = loss(run);
+    let sizes = run.space().and_then(|space| by_size(run, &space));
+    let rest = [
+        learning_rate(run),
+        feature_std(run),
+        grad_norm(run),
+        throughput(run),
+        waiting(run),
+        memory(run),
+    ];
+    loss.into_iter().chain(sizes).chain(rest.into_iter().flatten()).collect()
+}
+
+/// A panel with one line.
+fn single(
+    run: &Run,
+    (title, note): (&str, String),
+    value: impl Fn(&Step) -> Option<f64>,
+    references: Vec<(f64, String)>,
+    size: (f64, f64),
+) -> Option<Panel> {
+    let bins = bins(&series(run, value), MAX_BINS);
+    let lines = vec![Line { name: title.to_lowercase(), class: "c1", bins }];
+    let chart =
+        LineChart { label: title, size, x_label: "step", lines, references, from_zero: true };
+    let svg = chart.draw()?;
+    Some(Panel { title: title.into(), note, svg, wide: size == WIDE })
+}
+
+fn loss(run: &Run) -> Option<Panel> {
+    let mut note = "Loss of a student net, mean over those of a step. ".to_owned();
+    let references = match (chance(run), run.number("moco.queue")) {
+        (Some(c), Some(k)) => {
+            note += &format!(
+                "Below the dashed line the net does better than guessing which of {} pictures is \
+                 the right one. It starts low since the queue starts with noise, and rises while \
+                 that is replaced.",
+                words::count(k as u64 + 1)
+            );
+            vec![(
+                c,
+                format!("guessing: ln(1 + {}) = {}", words::count(k as u64), words::fixed(c, 2)),
+            )]
+        }
+        _ => Vec::new(),
+    };
+    single(run, ("Loss", note), Step::loss, references, WIDE)
+}
+
+fn learning_rate(run: &Run) -> Option<Panel> {
+    let note = "The schedule: warm-up, if any, then half a cosine down to 0.".to_owned();
+    single(run, ("Learning rate", note), |s| s.lr, Vec::new(), HALF)
+}
+
+fn feature_std(run: &Run) -> Option<Panel> {
+    let mut note = "Deviation of the embeddings' components over a batch. A line that sinks to 0 \
+                    is a collapse: every picture gets the same embedding."
+        .to_owned();
+    let references = match run.number("moco.dim") {
+        Some(d) if d >= 1.0 => {
+            note += " The dashed line is an even spread over the sphere.";
+            vec![(1.0 / d.sqrt(), format!("1/√{d}"))]
+        }
+        _ => Vec::new(),
+    };
+    single(run, ("Spread of the embeddings", note), |s| s.feature_std, references, HALF)
+}
+
+fn grad_norm(run: &Run) -> Option<Panel> {
+    let note = "Should stay within one order of magnitude; rising spikes announce divergence \
+                (lower train.lr)."
+        .to_owned();
+    single(run, ("Gradient norm", note), |s| s.grad_norm, Vec::new(), HALF)
+}
+
+fn throughput(run: &Run) -> Option<Panel> {
+    let note = "Pictures a second. Dips are checkpoints or a busy machine.".to_owned();
+    single(run, ("Throughput", note), |s| s.images_per_s, Vec::new(), HALF)
+}
+
+fn waiting(run: &Run) -> Option<Panel> {
+    let waits = series(run, |s| s.data_wait_ms);
+    let rates = series(run, |s| s.images_per_s);
+    let mut note = "Milliseconds of a step in which the net had to wait for pictures.".to_owned();
+    let batch = run.number("train.batch");
+    if let (Some((_, wait)), Some((_, rate)), Some(batch)) = (ends(&waits), ends(&rates), batch) {
+        let share = (wait * rate / (batch * 1000.0)).clamp(0.0, 1.0);
+        note += &format!(" Lately {} of the time", words::percent(share));
+        note += if share > 0.05 { ": more data.workers would help." } else { ": nothing to gain." };
+    }
+    single(run, ("Waiting for pictures", note), |s| s.data_wait_ms, Vec::new(), HALF)
+}
+
+fn memory(run: &Run) -> Option<Panel> {
+    let most = run.steps.iter().filter_map(|s| s.device_mem_bytes).fold(0.0, f64::max);
+    let (unit, prefix) = words::scale_of(most);
+    let note =
+        format!("{prefix}B in tensors. Flat after the first steps: a step allocates nothing.");
+    let value = |s: &Step| Some(s.device_mem_bytes? / unit);
+    single(run, ("Memory", note), value, Vec::new(), HALF)
+}
+
+/// Nets of similar cost.
+struct SizeGroup {
+    name: String,
+    class: &'static str,
+    points: Vec<(f64, f64)>,
+}
+
+/// Index of the group that an architecture belongs to: 0 for MAX, then three ranges of MACs
+/// of equal ratio, the largest first.
+fn size_group(macs: f64, is_max: bool, (lo, hi): (f64, f64)) -> usize {
+    let share = (macs / lo).ln() / (hi / lo).ln();
+    if is_max { 0 } else { 3 - (share * 3.0).clamp(0.0, 2.0) as usize }
+}
+
+fn by_size(run: &Run, space: &Space) -> Option<Panel> {
+    let max = space.max();
+    let macs = |a: &Arch| space.cost(a).macs as f64;
+    let range = (macs(&space.min()), macs(&max));
+    let edge = |i: i32| range.0 * (range.1 / range.0).powf(f64::from(i) / 3.0);
+    let (unit, prefix) = words::scale_of(range.1);
+    let name = |i: i32| {
+        let [a, b] =
+            [edge(i), edge(i + 1)].map(|v| words::short((v / unit * 100.0).round() / 100.0));
+        format!("{a}–{b} {prefix}")
+    };
+    let group = |name: String, class| SizeGroup { name, class, points: Vec::new() };
+    let mut groups = [
+        group("MAX".into(), "size4"),
+        group(name(2), "size3"),
+        group(name(1), "size2"),
+        group(name(0), "size1"),
+    ];
+    let mut known: HashMap<&str, Option<usize>> = HashMap::new();
+    for s in &run.steps {
+        for (id, loss) in s.losses.iter().flatten() {
+            let index = *known.entry(id).or_insert_with(|| {
+                let arch: Arch = id.parse().ok()?;
+                Some(size_group(macs(&arch), arch == max, range))
+            });
+            if let Some(i) = index {
+                groups[i].points.push((s.step?, loss.unwrap_or(f64::NAN)));
+            }
+        }
+    }
+    let lines: Vec<Line> = groups
+        .into_iter()
+        .filter(|g| !g.points.is_empty())
+        .map(|g| Line { name: g.name, class: g.class, bins: means(&g.points) })
+        .collect();
+    let references = Vec::new();
+    let label = "Loss by size of net";
+    let chart =
+        LineChart { label, size: WIDE, x_label: "step", lines, references, from_zero: false };
+    let svg = chart.draw()?;
+    let note = "The same loss, by the compute of the net (multiply-accumulates a picture). Lines \
+                should fall together; one that stays behind is a size that training neglects \
+                (try sampling.policy = \"sandwich\")."
+        .into();
+    Some(Panel { title: label.into(), note, svg, wide: true })
+}
+
+/// Bins without their extremes: several bands would hide each other.
+fn means(points: &[(f64, f64)]) -> Vec<super::series::Bin> {
+    let flat = |b: super::series::Bin| super::series::Bin { min: b.mean, max: b.mean, ..b };
+    bins(points, SIZE_BINS).into_iter().map(flat).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_fall_into_groups() {
+        let range = (1.0, 1000.0);
+        let group = |macs, is_max| size_group(macs, is_max, range);
+        assert_eq!([group(1000.0, true), group(1000.0, false), group(50.0, false)], [0, 1, 2]);
+        assert_eq!([group(1.0, false), group(0.5, false)], [3, 3]);
+    }
+}

@@ -1,0 +1,218 @@
+//! What a search has found so far, on disk: a search that was killed goes on where it was,
+//! and ends with the same files as one that was not.
+//!
+//! ```text
+//! search.json       the settings; a search goes on only with the same ones
+//! candidates.jsonl  a line a candidate, flushed as soon as it is scored
+//! scores.f64        for each line, the scores of all pictures, 64-bit little-endian
+//! winners.json      written at the end
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use crate::space::Arch;
+
+/// The file by which a search's folder is known.
+pub const SETTINGS: &str = "search.json";
+const CANDIDATES: &str = "candidates.jsonl";
+const SCORES: &str = "scores.f64";
+const WINNERS: &str = "winners.json";
+
+/// One line of `candidates.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Architecture.
+    pub arch: Arch,
+    /// Multiply-accumulates of the backbone's convolutions for one picture.
+    pub macs: u64,
+    /// Parameters of the backbone, convolutions and batch norms.
+    pub params: u64,
+    /// Similarity to the teacher, higher is better: the sum over the levels.
+    pub score: f64,
+    /// Similarity of each feature.
+    pub levels: BTreeMap<String, f64>,
+    /// 95 % confidence interval of the score, by bootstrap over pictures.
+    pub ci95: [f64; 2],
+    /// Pictures it was scored on.
+    pub images: usize,
+    /// Pictures that its batch norm statistics were computed from; 0 with batch statistics.
+    pub bn_images: usize,
+    /// Training step of the checkpoint.
+    pub teacher_step: u64,
+}
+
+/// A candidate and its score on each picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// Its line.
+    pub candidate: Candidate,
+    /// Scores per picture, in the pictures' order.
+    pub scores: Vec<f64>,
+}
+
+/// A search's folder.
+pub struct Journal {
+    dir: PathBuf,
+    candidates: File,
+    scores: File,
+}
+
+impl Journal {
+    /// Begins in an empty or new folder.
+    pub fn create(dir: &Path, settings: &Settings) -> Result<Self> {
+        files::create_dir(dir)?;
+        for stale in [CANDIDATES, SCORES, WINNERS] {
+            remove(&dir.join(stale))?;
+        }
+        files::write_json(&dir.join(SETTINGS), settings)?;
+        Self::open(dir)
+    }
+
+    /// Goes on in the folder of a search with the same settings; returns what it has found.
+    /// What was being written when it ended is dropped.
+    ///
+    /// # Errors
+    /// [`Kind::Resume`] where the folder holds no search or one with other settings.
+    pub fn resume(dir: &Path, settings: &Settings) -> Result<(Self, Vec<Scored>)> {
+        check_settings(dir, settings)?;
+        let (done, bytes) = read(dir, settings.images)?;
+        let journal = Self::open(dir)?;
+        let score_bytes = (done.len() * settings.images * 8) as u64;
+        for (file, name, len) in
+            [(&journal.candidates, CANDIDATES, bytes), (&journal.scores, SCORES, score_bytes)]
+        {
+            file.set_len(len).map_err(|e| Error::write(&dir.join(name), e))?;
+        }
+        Ok((journal, done))
+    }
+
+    fn open(dir: &Path) -> Result<Self> {
+        let open = |name: &str| {
+            let path = dir.join(name);
+            let file = OpenOptions::new().create(true).append(true).open(&path);
+            file.map_err(|e| Error::write(&path, files::disk_hint(&e)))
+        };
+        Ok(Self { dir: dir.to_path_buf(), candidates: open(CANDIDATES)?, scores: open(SCORES)? })
+    }
+
+    /// Appends a candidate: its scores, then its line, which makes it count.
+    pub fn append(&mut self, scored: &Scored) -> Result<()> {
+        let fail = |name: &str, e: std::io::Error| {
+            Error::write(&self.dir.join(name), files::disk_hint(&e))
+        };
+        let bytes: Vec<u8> = scored.scores.iter().flat_map(|s| s.to_le_bytes()).collect();
+        (&self.scores).write_all(&bytes).map_err(|e| fail(SCORES, e))?;
+        let line =
+            serde_json::to_string(&scored.candidate).map_err(|e| fail(CANDIDATES, e.into()))?;
+        let mut file = &self.candidates;
+        file.write_all((line + "\n").as_bytes()).map_err(|e| fail(CANDIDATES, e))?;
+        file.flush().map_err(|e| fail(CANDIDATES, e))
+    }
+
+    /// Writes `winners.json`.
+    pub fn finish(&self, winners: &impl Serialize) -> Result<()> {
+        files::write_json(&self.dir.join(WINNERS), winners)
+    }
+}
+
+/// Whether a folder holds a search, begun or done.
+pub fn exists(dir: &Path) -> bool {
+    dir.join(SETTINGS).exists() || dir.join(CANDIDATES).exists()
+}
+
+/// The complete lines of a `candidates.jsonl`; a half-written last line is left out.
+pub fn read_candidates(path: &Path) -> Result<Vec<Candidate>> {
+    Ok(parse(path)?.into_iter().map(|(candidate, _)| candidate).collect())
+}
+
+/// The complete lines and, for each, where in the file it ends.
+fn parse(path: &Path) -> Result<Vec<(Candidate, u64)>> {
+    let text = fs::read(path).map_err(|e| Error::read(path, e))?;
+    let mut end = 0;
+    let mut found = Vec::new();
+    for (i, line) in text.split_inclusive(|&b| b == b'\n').enumerate() {
+        end += line.len() as u64;
+        if line.last() != Some(&b'\n') {
+            break;
+        }
+        let candidate = serde_json::from_slice(line).map_err(|e| {
+            Error::data(format!(
+                "{}, line {}: not a candidate ({e}); remove the line or search again with \
+                 --overwrite",
+                path.display(),
+                i + 1
+            ))
+        })?;
+        found.push((candidate, end));
+    }
+    Ok(found)
+}
+
+/// What a folder's search has found, and how many bytes of `candidates.jsonl` say so: the
+/// lines whose scores are complete as well.
+fn read(dir: &Path, images: usize) -> Result<(Vec<Scored>, u64)> {
+    let (lines, path) = (dir.join(CANDIDATES), dir.join(SCORES));
+    if !lines.exists() || !path.exists() {
+        return Ok((Vec::new(), 0));
+    }
+    let bytes = fs::read(&path).map_err(|e| Error::read(&path, e))?;
+    let mut end = 0;
+    let mut done = Vec::new();
+    for ((candidate, line_end), record) in
+        parse(&lines)?.into_iter().zip(bytes.chunks_exact(images * 8))
+    {
+        let score = |b: &[u8]| f64::from_le_bytes(std::array::from_fn(|i| b[i]));
+        done.push(Scored { candidate, scores: record.chunks_exact(8).map(score).collect() });
+        end = line_end;
+    }
+    Ok((done, end))
+}
+
+fn check_settings(dir: &Path, settings: &Settings) -> Result<()> {
+    let path = dir.join(SETTINGS);
+    if !path.exists() {
+        return Err(Error::new(
+            Kind::Resume,
+            format!(
+                "{} holds no search to go on with (no {SETTINGS}); leave out --resume",
+                dir.display()
+            ),
+        ));
+    }
+    let found: serde_json::Map<String, serde_json::Value> = files::read_json(&path)?;
+    let wanted = serde_json::to_value(settings).map_err(|e| Error::read(&path, e))?;
+    let wanted = wanted.as_object().cloned().unwrap_or_default();
+    for key in wanted.keys().chain(found.keys()) {
+        let (before, now) = (found.get(key), wanted.get(key));
+        if before != now {
+            let show =
+                |v: Option<&serde_json::Value>| v.map_or("nothing".into(), |v| v.to_string());
+            return Err(Error::new(
+                Kind::Resume,
+                format!(
+                    "the search in {} was begun with {key} = {}, now it is {}; use the same, or \
+                     --overwrite, or another --out",
+                    dir.display(),
+                    show(before),
+                    show(now)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::write(path, e)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,248 @@
+//! Search without labels (paper, section 3.3): of the candidates within a budget, the one
+//! whose features on the target pictures are most like the teacher's, the largest net with
+//! averaged weights. Which features count depends on the task.
+
+pub mod bootstrap;
+pub mod correlation;
+pub mod journal;
+pub mod latency;
+pub mod plan;
+mod request;
+pub mod score;
+pub mod winners;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+pub use correlation::{kendall, spearman};
+pub use journal::{Candidate, Scored, read_candidates};
+pub use plan::{Group, Selection};
+pub use request::{Bn, Request, Settings, Task};
+pub use winners::{BudgetResult, Winner};
+
+use crate::data::Dataset;
+use crate::device::Cx;
+use crate::error::{Error, Kind, Result};
+use crate::eval::pictures::{self, Pictures};
+use crate::eval::progress::Progress;
+use crate::nn::{Feature, Params, Subnet, Supernet};
+use crate::space::{Arch, Metric};
+use crate::train::Checkpoint;
+use crate::train::signals::Signals;
+use journal::Journal;
+use latency::Times;
+use score::Target;
+
+/// What a search found: `winners.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Winners {
+    /// What the subnets are for; null where only features were named.
+    pub task: Option<Task>,
+    /// The features that were compared.
+    pub features: Vec<Feature>,
+    /// The target's pictures.
+    pub data: Vec<String>,
+    /// Name of the space.
+    pub preset: String,
+    /// Training step of the checkpoint.
+    pub teacher_step: u64,
+    /// Batch norm statistics.
+    pub bn: Bn,
+    /// Seed.
+    pub seed: u64,
+    /// Pictures that were compared.
+    pub images: usize,
+    /// The winners of every budget.
+    pub budgets: Vec<BudgetResult>,
+}
+
+/// Makes a search on a checkpoint's weights and a target's pictures, and returns what it
+/// found, which is also in `request.out`. A signal ends it after the candidate in work.
+///
+/// # Errors
+/// [`Kind::Usage`] for impossible budgets or features, [`Kind::Data`] for fewer than two
+/// pictures, [`Kind::Resume`] where the folder holds another search, [`Kind::Stopped`] or
+/// [`Kind::Interrupted`] after a signal.
+pub fn run(
+    cx: &Cx,
+    checkpoint: &Checkpoint,
+    dataset: Arc<Dataset>,
+    request: &Request,
+    signals: &Signals,
+) -> Result<Winners> {
+    let net = checkpoint.supernet()?;
+    let student = checkpoint.student(cx, net.specs())?;
+    let (groups, times) = groups(cx, &net, &student, request)?;
+    let settings = Settings::new(checkpoint, &dataset, request, &groups)?;
+    let (mut journal, mut done) = if request.resume {
+        Journal::resume(&request.out, &settings)?
+    } else {
+        times.iter().try_for_each(|times| times.write(&request.out))?;
+        (Journal::create(&request.out, &settings)?, Vec::new())
+    };
+    let todo: Vec<Arch> = groups.iter().flat_map(|g| g.archs.iter().copied()).collect();
+    check_order(&request.out, &done, &todo)?;
+    if done.len() < todo.len() {
+        let teacher = checkpoint.teacher(cx, net.specs())?;
+        let pictures = take_pictures(net.space().resolution, dataset, request, &settings)?;
+        let work = Work { cx, net, student, teacher, pictures, settings: &settings };
+        work.score_all(&todo, &mut journal, &mut done, request, signals)?;
+    }
+    let winners = conclude(request, &settings, &groups, &done);
+    journal.finish(&winners)?;
+    Ok(winners)
+}
+
+/// The candidates by budget, and what was timed to find them.
+fn groups(
+    cx: &Cx,
+    net: &Supernet,
+    student: &Params,
+    request: &Request,
+) -> Result<(Vec<Group>, Option<Times>)> {
+    match &request.selection {
+        Selection::Budgets { budgets, metric: Metric::Latency, samples } if !budgets.is_empty() => {
+            let known = request.resume.then_some(request.out.as_path());
+            let (seed, samples) = (request.seed, *samples);
+            let (groups, times) = latency::groups(cx, net, student, budgets, samples, seed, known)?;
+            Ok((groups, Some(times)))
+        }
+        other => Ok((other.groups(net.space(), request.seed)?, None)),
+    }
+}
+
+/// The pictures, the same for all candidates: the first `images` of one seeded order are
+/// compared, the first `bn_images` give the statistics.
+fn take_pictures(
+    resolution: usize,
+    dataset: Arc<Dataset>,
+    request: &Request,
+    settings: &Settings,
+) -> Result<Pictures> {
+    let count = settings.images.max(settings.bn_images);
+    let indices = pictures::draw(dataset.len(), Some(count), settings.seed);
+    Pictures::new(dataset, indices, resolution, request.workers).cached(&request.out)
+}
+
+/// What candidates are scored with.
+struct Work<'a> {
+    cx: &'a Cx,
+    net: Supernet,
+    student: Params,
+    teacher: Params,
+    pictures: Pictures,
+    settings: &'a Settings,
+}
+
+impl Work<'_> {
+    /// Scores what is left of `todo`, in order, and writes each candidate down at once.
+    fn score_all(
+        &self,
+        todo: &[Arch],
+        journal: &mut Journal,
+        done: &mut Vec<Scored>,
+        request: &Request,
+        signals: &Signals,
+    ) -> Result<()> {
+        let teacher = self.subnet(&self.teacher, self.net.space().max())?;
+        let target = Target::new(self.cx, &teacher, &self.pictures, self.settings, &request.out)?;
+        drop(teacher);
+        let mut progress = Progress::new("candidates", todo.len(), done.len());
+        for arch in &todo[done.len()..] {
+            if let Some(kind) = signals.stop() {
+                return Err(stopped(kind, done.len(), todo.len(), request));
+            }
+            let student = self.subnet(&self.student, *arch)?;
+            let scored = self.describe(arch, &target.score(self.cx, &student)?);
+            journal.append(&scored)?;
+            progress.advance(1, || format!("{arch} {:.4}", scored.candidate.score));
+            done.push(scored);
+        }
+        Ok(())
+    }
+
+    /// A subnet with its batch norms settled as the search wants them.
+    fn subnet<'a>(&'a self, params: &'a Params, arch: Arch) -> Result<Subnet<'a>> {
+        match self.settings.bn {
+            Bn::Batch => Ok(Subnet::batch_normalised(&self.net, params, arch)),
+            Bn::Recalibrate => {
+                let batches = self.pictures.tensors(self.cx, self.settings.bn_images)?;
+                Subnet::recalibrated(self.cx, &self.net, params, arch, batches)
+            }
+        }
+    }
+
+    /// The candidate's line, from its scores as [level][picture].
+    fn describe(&self, arch: &Arch, levels: &[Vec<f64>]) -> Scored {
+        let settings = self.settings;
+        let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+        let scores: Vec<f64> =
+            (0..settings.images).map(|i| levels.iter().map(|level| level[i]).sum()).collect();
+        let named = settings.features.iter().zip(levels);
+        let cost = self.net.space().cost(arch);
+        let candidate = Candidate {
+            arch: *arch,
+            macs: cost.macs,
+            params: cost.params,
+            score: mean(&scores),
+            levels: named.map(|(f, level)| (f.name().to_owned(), mean(level))).collect(),
+            ci95: bootstrap::mean_interval(settings.seed, &scores),
+            images: settings.images,
+            bn_images: settings.bn_images,
+            teacher_step: settings.step,
+        };
+        Scored { candidate, scores }
+    }
+}
+
+fn conclude(request: &Request, settings: &Settings, groups: &[Group], done: &[Scored]) -> Winners {
+    let mut rest = done;
+    let mut budgets = Vec::with_capacity(groups.len());
+    for group in groups {
+        let (own, others) = rest.split_at(group.archs.len());
+        rest = others;
+        let own: Vec<&Scored> = own.iter().collect();
+        budgets.push(winners::rank(group, &own, request.top, settings.seed));
+    }
+    Winners {
+        task: settings.task,
+        features: settings.features.clone(),
+        data: settings.data.clone(),
+        preset: settings.preset.clone(),
+        teacher_step: settings.step,
+        bn: settings.bn,
+        seed: settings.seed,
+        images: settings.images,
+        budgets,
+    }
+}
+
+/// Exit 6 unless what was done is the beginning of what is to do.
+fn check_order(out: &std::path::Path, done: &[Scored], todo: &[Arch]) -> Result<()> {
+    let wrong = done.iter().enumerate().find(|(i, s)| todo.get(*i) != Some(&s.candidate.arch));
+    match wrong {
+        None => Ok(()),
+        Some((i, s)) => Err(Error::new(
+            Kind::Resume,
+            format!(
+                "line {} of {}/candidates.jsonl is {}, which this search does not have there; \
+                 search again with --overwrite",
+                i + 1,
+                out.display(),
+                s.candidate.arch
+            ),
+        )),
+    }
+}
+
+fn stopped(kind: Kind, done: usize, all: usize, request: &Request) -> Error {
+    Error::new(
+        kind,
+        format!(
+            "stopped after {done} of {all} candidates, which are kept in {}; go on with the same \
+             command and --resume",
+            request.out.display()
+        ),
+    )
+}

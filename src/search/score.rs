@@ -1,0 +1,135 @@
+//! Similarity of a subnet's features to the teacher's (paper, Eq. 3–5). The teacher's are
+//! computed once.
+
+use std::ops::Range;
+use std::path::Path;
+
+use super::request::Settings;
+use crate::device::Cx;
+use crate::error::{Error, Result};
+use crate::eval::pictures::{self, Pictures};
+use crate::eval::progress::Progress;
+use crate::eval::store::{MEMORY_LIMIT_BYTES, Store};
+use crate::nn::{Feature, Subnet};
+use crate::ops::relation;
+use crate::tensor::{DType, Shape, Tensor};
+
+/// The teacher's features of one kind, of all pictures.
+struct Level {
+    feature: Feature,
+    /// Shape of each batch's features, and where they are in the store.
+    batches: Vec<(Shape, Range<usize>)>,
+    store: Store,
+}
+
+/// What the students are compared with: the teacher's features of the pictures.
+pub struct Target<'a> {
+    pictures: &'a Pictures,
+    images: usize,
+    tau: f64,
+    features: Vec<Feature>,
+    levels: Vec<Level>,
+}
+
+impl<'a> Target<'a> {
+    /// Runs the teacher on the pictures that the settings want compared. Features that do not
+    /// fit in memory go to nameless files in `dir`.
+    pub fn new(
+        cx: &Cx,
+        teacher: &Subnet,
+        pictures: &'a Pictures,
+        settings: &Settings,
+        dir: &Path,
+    ) -> Result<Self> {
+        let (images, features) = (settings.images, settings.features.as_slice());
+        let mut levels: Vec<Level> = Vec::new();
+        let mut progress = Progress::new("pictures seen by the teacher", images, 0);
+        for batch in pictures.batches(cx, images)? {
+            let pictures::Batch { span, x, .. } = batch?;
+            let mut out = teacher.features(cx, x, features)?;
+            for (i, &feature) in features.iter().enumerate() {
+                let value = out.take(feature).into_value();
+                if levels.len() == i {
+                    let elems = value.shape().elems() / span.len() * images;
+                    let store = Store::new(dir, elems, MEMORY_LIMIT_BYTES / features.len())?;
+                    levels.push(Level { feature, batches: Vec::new(), store });
+                }
+                levels[i].push(cx, &value)?;
+            }
+            progress.advance(span.len(), String::new);
+        }
+        Ok(Self { pictures, images, tau: settings.tau, features: features.to_vec(), levels })
+    }
+
+    /// Similarity of a student to the teacher, as \[level\]\[picture\]; higher is better.
+    pub fn score(&self, cx: &Cx, student: &Subnet) -> Result<Vec<Vec<f64>>> {
+        let mut scores = vec![Vec::with_capacity(self.images); self.levels.len()];
+        for (b, batch) in self.pictures.batches(cx, self.images)?.enumerate() {
+            let mut out = student.features(cx, batch?.x, &self.features)?;
+            for (level, scores) in self.levels.iter().zip(&mut scores) {
+                let value = out.take(level.feature).into_value();
+                scores.extend(level.compare(cx, b, &value, self.tau)?);
+            }
+        }
+        if scores.iter().flatten().all(|s| s.is_finite()) {
+            return Ok(scores);
+        }
+        Err(crate::eval::not_finite(student.arch()))
+    }
+}
+
+impl Level {
+    fn push(&mut self, cx: &Cx, value: &Tensor) -> Result<()> {
+        let features = match self.feature {
+            Feature::Z => cx.download(value)?,
+            _ => cx.download(relation::Teacher::new(cx, value)?.normalised())?,
+        };
+        self.batches.push((value.shape(), self.store.push(&features)?));
+        Ok(())
+    }
+
+    /// Scores of a batch's pictures.
+    fn compare(&self, cx: &Cx, batch: usize, student: &Tensor, tau: f64) -> Result<Vec<f64>> {
+        let (shape, range) = &self.batches[batch];
+        let features = self.store.read(range.clone())?;
+        if self.feature == Feature::Z {
+            return Ok(cosines(&features, &cx.download(student)?, shape.c()));
+        }
+        let features = cx.upload(*shape, DType::F32, &features)?;
+        relation::Teacher::from_normalised(features).score(cx, student, tau)
+    }
+}
+
+/// Dot products of unit rows of length `dim`: cosines.
+fn cosines(a: &[f32], b: &[f32], dim: usize) -> Vec<f64> {
+    let dot = |(a, b): (&[f32], &[f32])| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    a.chunks_exact(dim).zip(b.chunks_exact(dim)).map(dot).collect()
+}
+
+/// Exit 2 for a feature that has no similarity, a list that is empty or names one twice, or
+/// a temperature that is too low.
+pub fn check(features: &[Feature], tau: f64) -> Result<()> {
+    if !(relation::MIN_TAU..f64::INFINITY).contains(&tau) {
+        return Err(Error::usage(format!(
+            "search.tau is {tau}: expected at least {}",
+            relation::MIN_TAU
+        )));
+    }
+    if features.is_empty() {
+        return Err(Error::usage("no feature to compare: expected --features, such as z or c4,c5"));
+    }
+    for (i, feature) in features.iter().enumerate() {
+        if *feature == Feature::Pool {
+            return Err(Error::usage(
+                "pool cannot be compared: subnets differ in its channels; use z, which is the \
+                 same size for all, or c5",
+            ));
+        }
+        if features[..i].contains(feature) {
+            return Err(Error::usage(format!("feature {feature} is named twice")));
+        }
+    }
+    Ok(())
+}

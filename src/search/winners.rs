@@ -1,0 +1,120 @@
+//! Who won: the best candidates of every budget, and how sure that is.
+
+use serde::{Deserialize, Serialize};
+
+use super::bootstrap::{interval95, resample};
+use super::journal::{Candidate, Scored};
+use super::plan::Group;
+
+/// One of a budget's best.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Winner {
+    /// 1 is the best.
+    pub rank: usize,
+    /// What is known of it.
+    #[serde(flatten)]
+    pub candidate: Candidate,
+    /// In how many of the resamples of the pictures it is the best of its budget.
+    pub p_best: f64,
+    /// Whether the pictures do not tell it from the best: the 95 % confidence interval of
+    /// the difference (of the same pictures) holds 0.
+    pub tied: bool,
+}
+
+/// What was found within a budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BudgetResult {
+    /// The budget.
+    #[serde(flatten)]
+    pub group: Group,
+    /// How many were looked at.
+    pub candidates: usize,
+    /// The best, best first.
+    pub winners: Vec<Winner>,
+    /// All architectures that the pictures do not tell from the best, in order of rank, the
+    /// best left out.
+    pub ties: Vec<String>,
+}
+
+/// Ranks the candidates of a group; equal scores in the order of the candidates. `seed`
+/// selects the resamples, the same for all groups.
+pub fn rank(group: &Group, scored: &[&Scored], top: usize, seed: u64) -> BudgetResult {
+    let mut order: Vec<&Scored> = scored.to_vec();
+    order.sort_by(|a, b| b.candidate.score.total_cmp(&a.candidate.score));
+    let scores: Vec<&[f64]> = order.iter().map(|s| s.scores.as_slice()).collect();
+    let means = resample(seed, &scores);
+    let mut best = vec![0usize; order.len()];
+    for resample in &means {
+        let champion =
+            (0..order.len()).max_by(|&a, &b| resample[a].total_cmp(&resample[b]).then(b.cmp(&a)));
+        champion.into_iter().for_each(|i| best[i] += 1);
+    }
+    let tied: Vec<bool> = (0..order.len())
+        .map(|i| {
+            let [lo, hi] = interval95(means.iter().map(|m| m[0] - m[i]).collect());
+            lo <= 0.0 && 0.0 <= hi
+        })
+        .collect();
+    let winner = |i: usize| Winner {
+        rank: i + 1,
+        candidate: order[i].candidate.clone(),
+        p_best: best[i] as f64 / means.len() as f64,
+        tied: tied[i],
+    };
+    let others = (1..order.len()).filter(|&i| tied[i]);
+    BudgetResult {
+        group: group.clone(),
+        candidates: order.len(),
+        winners: (0..order.len().min(top)).map(winner).collect(),
+        ties: others.map(|i| order[i].candidate.arch.to_string()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Philox, Purpose};
+    use crate::space::{Arch, Metric};
+
+    fn scored(stem: usize, scores: Vec<f64>) -> Scored {
+        let candidate = Candidate {
+            arch: Arch { stem, widths: [1; 4], depths: [1; 4] },
+            macs: 1,
+            params: 1,
+            score: scores.iter().sum::<f64>() / scores.len() as f64,
+            levels: Default::default(),
+            ci95: [0.0, 0.0],
+            images: scores.len(),
+            bn_images: 0,
+            teacher_step: 0,
+        };
+        Scored { candidate, scores }
+    }
+
+    #[test]
+    fn ties_are_told_from_clear_losers() {
+        let mut rng = Philox::new(2, Purpose::Check, 0, 0);
+        let base: Vec<f64> = (0..300).map(|_| f64::from(rng.normal())).collect();
+        // 0.1 up and down by turns: a mean difference of 0.001 cannot be seen, one of 0.1 can,
+        // although the pictures' own scores vary by 1.
+        let like = |shift: f64, swing: f64| -> Vec<f64> {
+            let turn = |i: usize| if i.is_multiple_of(2) { swing } else { -swing };
+            base.iter().enumerate().map(|(i, b)| b + shift + turn(i)).collect()
+        };
+        let all =
+            [scored(3, like(-0.1, 0.1)), scored(2, like(0.001, -0.1)), scored(1, like(0.0, 0.1))];
+        let refs: Vec<&Scored> = all.iter().collect();
+        let group = Group {
+            budget: "given".into(),
+            metric: Metric::Macs,
+            population: 3,
+            archs: Vec::new(),
+        };
+        let result = rank(&group, &refs, 3, 1);
+        let last = &result.winners[2];
+        assert_eq!((last.candidate.arch.stem, last.tied, last.p_best), (3, false, 0.0));
+        assert_eq!(result.ties, [result.winners[1].candidate.arch.to_string()]);
+        assert!((result.winners.iter().map(|w| w.p_best).sum::<f64>() - 1.0).abs() < 1e-12);
+        assert_eq!(rank(&group, &refs, 1, 1).winners.len(), 1);
+    }
+}
