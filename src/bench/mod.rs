@@ -1,0 +1,36 @@
+//! What the binary `bench` does: conformance of all ops, and times beside which another
+//! program's can be held.
+
+pub mod check;
+pub mod loader;
+pub mod step;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+
+/// Checks and times engine's ops and its training iteration.
+#[derive(Parser, Debug)]
+#[command(name = "bench", version, max_term_width = 100)]
+pub struct BenchCli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Runs the cases of every op against the f64 reference; exits 1 if any fails.
+    Check(check::CheckArgs),
+    Step(step::StepArgs),
+    /// Times decoding and augmentation of pictures, alone and together.
+    Loader(loader::LoaderArgs),
+}
+
+/// Runs the verb; returns the process's exit code.
+pub fn run(cli: BenchCli) -> Result<u8> {
+    match cli.verb {
+        Verb::Check(args) => check::run(&args),
+        Verb::Step(args) => step::run(&args).map(|()| 0),
+        Verb::Loader(args) => loader::run(&args).map(|()| 0),
+    }
+}

@@ -1,0 +1,193 @@
+//! `engine data`: pictures themselves.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use rayon::ThreadPoolBuilder;
+use serde_json::{Value, json};
+
+use super::output::{prepare_file, table};
+use super::{Globals, print, print_json};
+use crate::data::survey::{Survey, survey};
+use crate::data::{CorruptPolicy, Dataset, OnCorrupt, pack};
+use crate::error::{Error, Result};
+use crate::eval::progress::Progress;
+
+/// Arguments of `engine data`.
+#[derive(Args, Clone, Debug)]
+pub struct DataArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: DataVerb,
+}
+
+/// Verbs of `engine data`.
+#[derive(Subcommand, Clone, Debug)]
+pub enum DataVerb {
+    /// Read every picture; list those that cannot be read, and exit 3 if there are any
+    Check {
+        /// Pictures: a folder, a list, archives, CIFAR files or a packed file
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<String>,
+    },
+    /// Put pictures into one file that opens at once
+    Pack {
+        /// Pictures
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<String>,
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Make pictures smaller whose longer side exceeds this
+        #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(1..))]
+        max_side: Option<u16>,
+        /// Stop at the first picture that cannot be read, rather than leave a few out
+        #[arg(long)]
+        strict: bool,
+        /// Replace the file
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Sizes, classes, formats, mean and deviation
+    Stats {
+        /// Pictures
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<String>,
+    },
+}
+
+/// Runs a verb on pictures.
+pub fn run(args: &DataArgs, globals: &Globals) -> Result<()> {
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(usize::from(globals.device.threads))
+        .build()
+        .map_err(|e| Error::device(format!("cannot start threads: {e}")))?;
+    pool.install(|| match &args.verb {
+        DataVerb::Check { paths } => check(paths, globals.json),
+        DataVerb::Stats { paths } => stats(paths, globals.json),
+        DataVerb::Pack { paths, out, max_side, strict, overwrite } => {
+            prepare_file(out, *overwrite)?;
+            let on_corrupt = if *strict { OnCorrupt::Stop } else { OnCorrupt::Replace };
+            let policy = CorruptPolicy { on_corrupt, ..CorruptPolicy::default() };
+            write_pack(paths, out, max_side.map(usize::from), policy, globals.json)
+        }
+    })
+}
+
+/// Prints what there is and what cannot be read; exit 3 where anything cannot.
+pub fn check(paths: &[String], json: bool) -> Result<()> {
+    let survey = read_all(paths)?;
+    if json {
+        print_json(&json!({
+            "source": survey.source,
+            "pictures": survey.pictures,
+            "readable": survey.pictures - survey.corrupt.len(),
+            "corrupt": survey.corrupt,
+            "other_files": survey.other_files,
+            "bytes": survey.bytes,
+            "classes": survey.classes,
+            "unlabelled": survey.unlabelled,
+            "formats": survey.formats,
+            "shorter_side": survey.shorter_side,
+        }))?;
+    } else {
+        let listed =
+            survey.corrupt.iter().map(|c| format!("cannot read {}: {}\n", c.file, c.reason));
+        print(&(listed.collect::<String>() + &summary(&survey)))?;
+    }
+    match survey.corrupt.len() {
+        0 => Ok(()),
+        n => Err(Error::data(format!(
+            "{n} of {} pictures cannot be read: mend or remove them, or let training replace them \
+             (data.on_corrupt, data.max_corrupt)",
+            survey.pictures
+        ))),
+    }
+}
+
+/// Prints what there is; exit 3 where nothing can be read.
+pub fn stats(paths: &[String], json: bool) -> Result<()> {
+    let survey = read_all(paths)?;
+    for c in &survey.corrupt {
+        tracing::warn!("cannot read {}: {}", c.file, c.reason);
+    }
+    if survey.corrupt.len() == survey.pictures {
+        return Err(Error::data(format!(
+            "none of the {} pictures can be read: `engine data check` says why",
+            survey.pictures
+        )));
+    }
+    if json {
+        return print_json(&survey);
+    }
+    let three = |v: [f64; 3]| v.map(|x| format!("{x:.4}")).join(" ");
+    let channels =
+        [["mean (r g b)".to_owned(), three(survey.mean)], ["std".to_owned(), three(survey.std)]];
+    let classes = survey.classes.iter().map(|c| [c.class.clone(), c.pictures.to_string()]);
+    let rows = |rows: Vec<[String; 2]>| table(&rows.into_iter().map(Vec::from).collect::<Vec<_>>());
+    let mut text = summary(&survey) + &rows(channels.to_vec());
+    if !survey.classes.is_empty() {
+        text += &format!("\npictures per class\n{}", rows(classes.collect()));
+    }
+    print(&text)
+}
+
+/// Packs pictures into one file and prints what was done.
+pub fn write_pack(
+    paths: &[String],
+    out: &Path,
+    max_side: Option<usize>,
+    policy: CorruptPolicy,
+    json: bool,
+) -> Result<()> {
+    let dataset = Dataset::open(paths)?;
+    let packed = pack::write(&dataset, out, max_side, policy)?;
+    if json {
+        let mut value = json!(packed);
+        value["out"] = Value::from(out.display().to_string());
+        return print_json(&value);
+    }
+    print(&format!(
+        "{}: {} pictures, {:.1} MB ({} made smaller, {} left out as unreadable)",
+        out.display(),
+        packed.pictures,
+        packed.bytes as f64 / 1e6,
+        packed.resized,
+        packed.corrupt
+    ))
+}
+
+fn read_all(paths: &[String]) -> Result<Survey> {
+    let dataset = Dataset::open(paths)?;
+    let mut progress = Progress::new("pictures", dataset.len(), 0);
+    Ok(survey(&dataset, |more| progress.advance(more, String::new)))
+}
+
+/// A few lines that check and stats share.
+fn summary(survey: &Survey) -> String {
+    let list =
+        |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(", ") };
+    let formats = survey.formats.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    let sides = survey.shorter_side.iter();
+    let sides = sides.map(|s| format!("{}-{} px {}", s.from, s.to, s.pictures)).collect();
+    let classes = match &survey.classes[..] {
+        [] => "none".to_owned(),
+        classes => {
+            let counts = || classes.iter().map(|c| c.pictures);
+            let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
+            format!("{}, of {least} to {most} pictures", classes.len())
+        }
+    };
+    let rows = [
+        ("source", survey.source.clone()),
+        ("pictures", survey.pictures.to_string()),
+        ("unreadable", survey.corrupt.len().to_string()),
+        ("other files", survey.other_files.to_string()),
+        ("size", format!("{:.1} MB", survey.bytes as f64 / 1e6)),
+        ("formats", list(formats)),
+        ("shorter side", list(sides)),
+        ("classes", classes),
+        ("unlabelled", survey.unlabelled.to_string()),
+    ];
+    rows.map(|(name, value)| format!("{name:<12}  {value}\n")).concat()
+}

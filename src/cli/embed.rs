@@ -1,0 +1,100 @@
+//! `engine embed`: a subnet's features of pictures, in a file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::output::prepare_file;
+use super::search::at_least_two;
+use super::source::{Count, ModelArgs};
+use super::subject::Subject;
+use super::{Globals, open_device, print, print_json};
+use crate::data::{Dataset, IMAGENET_MEAN, IMAGENET_STD};
+use crate::error::Result;
+use crate::eval::Pictures;
+use crate::eval::embed::{self, Entry, Output};
+use crate::eval::pictures::draw;
+use crate::search::Bn;
+
+/// Arguments of `engine embed`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct EmbedArgs {
+    /// The subnet.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Pictures
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    pub data: Vec<String>,
+    /// What to write: x (the pictures as the net sees them), c2, c3, c4, c5, pool, z
+    #[arg(long, value_name = "z,c5,...", value_delimiter = ',', default_value = "z")]
+    pub features: Vec<String>,
+    /// The file; row i is picture i of the metadata's `files`
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
+    /// Batch norms' statistics: computed afresh on these pictures, or each batch's own
+    #[arg(long, value_parser = ["recalibrate", "batch"], default_value = "recalibrate")]
+    pub bn: String,
+    /// Pictures that statistics are computed from
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least_two)]
+    pub bn_images: usize,
+    /// Pictures to embed, the first ones
+    #[arg(long, value_name = "N|all", default_value = "all")]
+    pub images: Count,
+    /// Replace the file
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+const EXAMPLES: &str = "\
+Example:
+  engine embed --ckpt runs/a --arch ID --data pictures/ --features z,c5 --out features.safetensors";
+
+/// Embeds.
+pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
+    let outputs: Vec<Output> = args.features.iter().map(|f| f.parse()).collect::<Result<_>>()?;
+    embed::check_outputs(&outputs)?;
+    prepare_file(&args.out, args.overwrite)?;
+    let cx = open_device(&globals.device)?;
+    let dataset = Arc::new(Dataset::open(&args.data)?);
+    let entries = cx.install(|| -> Result<_> {
+        let subject = Subject::open(&cx, &args.model)?;
+        let (arch, resolution) = (subject.named()?, subject.space().resolution);
+        let pictures = |indices| Pictures::new(dataset.clone(), indices, resolution, cx.threads());
+        let seed = globals.seed.unwrap_or(subject.seed);
+        let bn = pictures(draw(dataset.len(), Some(args.bn_images), seed));
+        let (subnet, statistics) = match args.bn.parse()? {
+            Bn::Batch => (subject.batch_normalised(arch), "batch".to_owned()),
+            Bn::Recalibrate => {
+                let from =
+                    subject.bn_images(&bn).map_or("the export".into(), |n| format!("{n} pictures"));
+                (subject.subnet(&cx, arch, &bn)?, from)
+            }
+        };
+        let all = pictures((0..args.images.of(dataset.len())).collect());
+        let metadata = [
+            ("arch", arch.to_string()),
+            ("preset", subject.preset.clone()),
+            ("step", subject.step.to_string()),
+            ("weights", subject.weights.to_owned()),
+            ("bn", statistics),
+            ("mean", json!(IMAGENET_MEAN).to_string()),
+            ("std", json!(IMAGENET_STD).to_string()),
+        ];
+        embed::embed(&cx, &subnet, &all, &outputs, &metadata, &args.out)
+    })?;
+    report(&entries, args, globals)
+}
+
+fn report(entries: &[Entry], args: &EmbedArgs, globals: &Globals) -> Result<()> {
+    if globals.json {
+        let shapes = entries.iter().map(|e| (e.output.name().to_owned(), json!(e.shape)));
+        let shapes: Map<String, Value> = shapes.collect();
+        return print_json(&json!({"out": args.out.display().to_string(), "tensors": shapes}));
+    }
+    let shapes: Vec<String> =
+        entries.iter().map(|e| format!("{} {:?}", e.output.name(), e.shape)).collect();
+    print(&format!("{}  {}", args.out.display(), shapes.join("  ")))
+}

@@ -1,0 +1,257 @@
+//! `engine eval`: how good a frozen subnet's features are, by labelled pictures.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::output::table;
+use super::search::{at_least_two, domain};
+use super::source::{Count, ModelArgs};
+use super::subject::Subject;
+use super::{Globals, open_device, print, print_json};
+use crate::data::Dataset;
+use crate::device::Cx;
+use crate::error::{Error, Result};
+use crate::eval::judge::{self, judge};
+use crate::eval::progress::Progress;
+use crate::eval::{Protocol, Sets, Verdict};
+use crate::files;
+use crate::search::{self, Candidate};
+use crate::space::{Arch, Metric};
+
+/// Arguments of `engine eval`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct EvalArgs {
+    /// Nearest neighbours, or a linear classifier on frozen features
+    #[arg(value_name = "knn|linear")]
+    pub protocol: Protocol,
+    /// The subnet.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Labelled pictures to learn from: class folders, inside an archive or not
+    #[arg(long, value_name = "TRAIN", num_args = 1.., required = true)]
+    pub data: Vec<String>,
+    /// Labelled pictures to test on
+    #[arg(long, value_name = "TEST", num_args = 1.., required = true)]
+    pub test_data: Vec<String>,
+    /// Which features: pool (C5 averaged over positions) or z
+    #[arg(long, value_parser = ["pool", "z"], default_value = "pool")]
+    pub features: String,
+    /// Training pictures that batch norms' statistics are computed from
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least_two)]
+    pub bn_images: usize,
+    /// Training pictures to use
+    #[arg(long, value_name = "N|all", default_value = "all")]
+    pub images: Count,
+    /// Epochs of the linear classifier
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub epochs: usize,
+    /// Evaluate the subnets of a search's candidates.jsonl too, and how their ranks agree
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "arch"])]
+    pub archs_from: Option<PathBuf>,
+    /// At most so many of them, spread over the file
+    #[arg(long, value_name = "N", requires = "archs_from")]
+    pub limit: Option<usize>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  engine eval knn --ckpt runs/a --arch ID --data train/ --test-data test/
+  engine eval linear --model exported/ --data cifar10.tar.zst#train --test-data cifar10.tar.zst#test";
+
+/// Evaluates.
+pub fn run(args: &EvalArgs, globals: &Globals) -> Result<()> {
+    let cx = open_device(&globals.device)?;
+    cx.install(|| {
+        let subject = Subject::open(&cx, &args.model)?;
+        match &args.archs_from {
+            None => one(&cx, args, globals, &subject),
+            Some(file) => many(&cx, args, globals, &subject, file),
+        }
+    })
+}
+
+impl EvalArgs {
+    fn options(&self, globals: &Globals, subject: &Subject) -> Result<judge::Options> {
+        Ok(judge::Options {
+            protocol: self.protocol,
+            feature: self.features.parse()?,
+            epochs: self.epochs,
+            seed: globals.seed.unwrap_or(subject.seed),
+        })
+    }
+
+    /// The pictures to learn from and to test on.
+    pub fn sets(&self, globals: &Globals, subject: &Subject, workers: usize) -> Result<Sets> {
+        Sets::new(
+            Dataset::open(&self.data)?,
+            Dataset::open(&self.test_data)?,
+            self.images.limit(),
+            self.bn_images,
+            globals.seed.unwrap_or(subject.seed),
+            subject.space().resolution,
+            workers,
+        )
+    }
+
+    /// What an evaluation was made with.
+    fn describe(&self, sets: &Sets) -> Map<String, Value> {
+        let value = json!({
+            "protocol": self.protocol,
+            "features": self.features,
+            "train": {"data": self.data, "images": sets.train.len()},
+            "test": {"data": self.test_data, "images": sets.test.len()},
+            "classes": sets.classes,
+            "chance": sets.chance(),
+        });
+        value.as_object().cloned().unwrap_or_default()
+    }
+}
+
+/// `knn-<pictures>-<arch>-step-00000100.json`, with `-teacher` for the teacher's weights.
+fn file_name(what: &str, subject: &Subject) -> String {
+    let teacher = if subject.weights == "teacher" { "-teacher" } else { "" };
+    format!("{what}-step-{:08}{teacher}.json", subject.step)
+}
+
+/// Writes a result into the run's `eval` folder, where there is one.
+fn keep(subject: &Subject, name: &str, result: &Map<String, Value>) -> Result<()> {
+    let Some(run) = &subject.run_dir else { return Ok(()) };
+    let path = run.join("eval").join(name);
+    files::create_dir(&run.join("eval"))?;
+    files::write_json(&path, result)?;
+    tracing::info!("written to {}", path.display());
+    Ok(())
+}
+
+/// Judges one subnet and writes the result into the run's `eval` folder, where there is one.
+pub fn evaluate(
+    cx: &Cx,
+    args: &EvalArgs,
+    globals: &Globals,
+    subject: &Subject,
+    sets: &Sets,
+    arch: Arch,
+) -> Result<(Verdict, Map<String, Value>)> {
+    let options = args.options(globals, subject)?;
+    let subnet = subject.subnet(cx, arch, &sets.bn)?;
+    let verdict = judge(cx, &subnet, sets, &options)?;
+    let mut result = subject.describe(arch);
+    result.extend(args.describe(sets));
+    result.insert("bn_images".into(), json!(subject.bn_images(&sets.bn)));
+    result.extend(verdict.to_json());
+    let what = format!("{}-{}-{arch}", args.protocol, domain(&args.test_data));
+    keep(subject, &file_name(&what, subject), &result)?;
+    Ok((verdict, result))
+}
+
+/// One subnet.
+fn one(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject) -> Result<()> {
+    let arch = subject.named()?;
+    let sets = args.sets(globals, subject, cx.threads())?;
+    let (verdict, result) = evaluate(cx, args, globals, subject, &sets, arch)?;
+    if globals.json {
+        return print_json(&result);
+    }
+    let accuracy = match &verdict {
+        Verdict::Knn(accuracies) => {
+            let each = judge::NEIGHBOURS.iter().zip(accuracies);
+            each.map(|(k, a)| format!("k={k} {:.2} %", 100.0 * a)).collect::<Vec<_>>().join("  ")
+        }
+        Verdict::Linear(probe) => format!(
+            "{:.2} % (learning rate {}, {:.2} % on the training pictures)",
+            100.0 * probe.test,
+            probe.lr,
+            100.0 * probe.train
+        ),
+    };
+    print(&format!(
+        "{} {arch}  {accuracy}  (chance {:.2} %, {} test pictures, {} weights of step {})",
+        args.protocol,
+        100.0 * sets.chance(),
+        sets.test.len(),
+        subject.weights,
+        subject.step
+    ))
+}
+
+/// Many subnets of a search: do its scores rank them as their accuracies do?
+fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &Path) -> Result<()> {
+    let candidates = spread(search::read_candidates(file)?, args.limit);
+    if candidates.len() < 2 {
+        return Err(Error::data(format!(
+            "{} holds {} candidate(s): expected at least 2 to rank",
+            file.display(),
+            candidates.len()
+        )));
+    }
+    let options = args.options(globals, subject)?;
+    let spill = std::env::temp_dir();
+    let sets = args.sets(globals, subject, cx.threads())?.cached(&spill)?;
+    let mut accuracies = Vec::new();
+    let mut progress = Progress::new("subnets", candidates.len(), 0);
+    for candidate in &candidates {
+        let subnet = subject.subnet(cx, candidate.arch, &sets.bn)?;
+        let accuracy = judge(cx, &subnet, &sets, &options)?.accuracy();
+        progress.advance(1, || format!("{} {:.2} %", candidate.arch, 100.0 * accuracy));
+        accuracies.push(accuracy);
+    }
+    drop(progress);
+    let scores: Vec<f64> = candidates.iter().map(|c| c.score).collect();
+    let macs: Vec<f64> = candidates.iter().map(|c| c.macs as f64).collect();
+    let agreement = json!({
+        "spearman": search::spearman(&scores, &accuracies),
+        "kendall": search::kendall(&scores, &accuracies),
+        "spearman_macs": search::spearman(&macs, &accuracies),
+    });
+    let subnets: Vec<Value> = candidates
+        .iter()
+        .zip(&accuracies)
+        .map(|(c, a)| json!({"arch": c.arch, "macs": c.macs, "score": c.score, "accuracy": a}))
+        .collect();
+    let mut result = args.describe(&sets);
+    result.insert("candidates".into(), json!(file.display().to_string()));
+    result.insert("step".into(), json!(subject.step));
+    result.insert("correlation".into(), agreement.clone());
+    result.insert("subnets".into(), json!(subnets));
+    let tag = file.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
+    let name = format!("correlation-{}-{}", args.protocol, tag.unwrap_or_default());
+    keep(subject, &file_name(&name, subject), &result)?;
+    if globals.json {
+        print_json(&result)
+    } else {
+        print(&text(&candidates, &accuracies, &agreement))
+    }
+}
+
+fn text(candidates: &[Candidate], accuracies: &[f64], agreement: &Value) -> String {
+    let mut rows = vec![["architecture", "macs", "score", "accuracy"].map(String::from).to_vec()];
+    for (c, accuracy) in candidates.iter().zip(accuracies) {
+        rows.push(vec![
+            c.arch.to_string(),
+            Metric::Macs.show(c.macs),
+            format!("{:.4}", c.score),
+            format!("{:.2} %", 100.0 * accuracy),
+        ]);
+    }
+    let show =
+        |key: &str| agreement[key].as_f64().map_or("undefined".into(), |r| format!("{r:.3}"));
+    format!(
+        "{}\nRank correlation of score and accuracy over {} subnets: Spearman {}, Kendall {} \
+         (of MACs and accuracy: Spearman {})",
+        table(&rows),
+        candidates.len(),
+        show("spearman"),
+        show("kendall"),
+        show("spearman_macs")
+    )
+}
+
+/// At most `limit` of the candidates, spread evenly over the list.
+fn spread(all: Vec<Candidate>, limit: Option<usize>) -> Vec<Candidate> {
+    let n = all.len();
+    let keep = limit.unwrap_or(n).min(n);
+    (0..keep).map(|i| all[i * n / keep].clone()).collect()
+}

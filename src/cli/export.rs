@@ -1,0 +1,103 @@
+//! `engine export`: a subnet at its true size, with proof.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::output::table;
+use super::search::at_least_two;
+use super::{Globals, open_device, print, print_json};
+use crate::error::{Error, Result};
+use crate::export;
+use crate::space::Arch;
+
+/// Arguments of `engine export`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct ExportArgs {
+    /// A run's folder (its newest checkpoint) or a checkpoint's
+    #[arg(long, value_name = "RUN|CKPT")]
+    pub ckpt: PathBuf,
+    /// The subnet
+    #[arg(long, value_name = "ID")]
+    pub arch: Arch,
+    /// Pictures that batch norms' statistics are computed from, and parity is shown on
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    pub bn_data: Vec<String>,
+    /// How many of them
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least_two)]
+    pub bn_images: usize,
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Largest difference from the supernet that passes, relative to a feature's largest value
+    #[arg(long, value_name = "X", default_value_t = export::parity::TOLERANCE)]
+    pub tolerance: f64,
+    /// Names and layouts of the weights
+    #[arg(long, value_parser = ["torchvision"], default_value = "torchvision")]
+    pub layout: String,
+    /// Replace an earlier export
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+const EXAMPLES: &str = "\
+Example:
+  engine export --ckpt runs/a --arch ID --bn-data pictures/ --out exported/
+Beyond tolerance between supernet and export: exit 7, and nothing is left in --out.";
+
+/// Exports: recalibrates, writes the folder, proves it, and says what came of it.
+pub fn run(args: &ExportArgs, globals: &Globals) -> Result<()> {
+    if !(args.tolerance >= 0.0 && args.tolerance.is_finite()) {
+        return Err(Error::usage(format!(
+            "--tolerance {}: expected a number of at least 0, such as 1e-4",
+            args.tolerance
+        )));
+    }
+    let cx = open_device(&globals.device)?;
+    let options = export::Options {
+        ckpt: args.ckpt.clone(),
+        arch: args.arch,
+        bn_data: args.bn_data.clone(),
+        bn_images: args.bn_images,
+        out: args.out.clone(),
+        overwrite: args.overwrite,
+        tolerance: args.tolerance,
+        seed: globals.seed,
+        workers: cx.threads(),
+    };
+    let (config, parity) = cx.install(|| export::export(&cx, &options))?;
+    if globals.json {
+        return print_json(&serde_json::json!({
+            "out": args.out,
+            "arch": config.arch,
+            "macs": config.macs,
+            "params": config.params,
+            "bn_images": config.origin.bn_images,
+            "parity": parity,
+        }));
+    }
+    let rows: Vec<Vec<String>> = parity
+        .reloaded
+        .features
+        .iter()
+        .zip(parity.folded.features.values())
+        .map(|((name, r), f)| {
+            vec![name.clone(), format!("{:.1e}", r.max_rel), format!("{:.1e}", f.max_rel)]
+        })
+        .collect();
+    let head = ["feature", "read back", "folded"].map(String::from).to_vec();
+    print(&format!(
+        "{}: {} ({:.4} GMACs, {:.3} million parameters)\n\
+         largest difference from the subnet inside the supernet, relative to the largest value \
+         ({} pictures read back, {} folded; at most {:.0e} passes):\n{}",
+        args.out.display(),
+        config.arch,
+        config.macs as f64 / 1e9,
+        config.params as f64 / 1e6,
+        parity.reloaded.images,
+        parity.folded.images,
+        parity.tolerance,
+        table(&[vec![head], rows].concat()),
+    ))
+}

@@ -1,0 +1,211 @@
+//! `engine inspect`: what is in a run, a checkpoint, an exported net or a safetensors file,
+//! and whether it is whole.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
+use serde_json::{Value, json};
+
+use super::output::table;
+use super::{Globals, print, print_json};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::space::budget::si;
+use crate::train::Checkpoint;
+
+/// Arguments of `engine inspect`.
+#[derive(Args, Clone, Debug)]
+pub struct InspectArgs {
+    /// A run's, checkpoint's or exported net's folder, or a safetensors file
+    #[arg(value_name = "CKPT|FILE.safetensors")]
+    pub path: PathBuf,
+}
+
+/// File of an exported net's weights.
+const WEIGHTS: &str = "model.safetensors";
+
+/// Says what is there; exit 3 where it is truncated or not what its hash says.
+pub fn run(args: &InspectArgs, globals: &Globals) -> Result<()> {
+    let path = &args.path;
+    let (value, text) = match path.is_dir() {
+        true if path.join(WEIGHTS).exists() => file(&path.join(WEIGHTS))?,
+        true => folder(path)?,
+        false => file(path)?,
+    };
+    if globals.json { print_json(&value) } else { print(&text) }
+}
+
+/// A run or a checkpoint.
+fn folder(path: &Path) -> Result<(Value, String)> {
+    let checkpoint = Checkpoint::open(path)?;
+    let state = &checkpoint.state;
+    let mut contents = serde_json::Map::new();
+    let mut rows = vec![["file", "tensors", "numbers", ""].map(String::from).to_vec()];
+    for stem in state.hashes.keys() {
+        let found = Contents::read(&checkpoint.dir.join(format!("{stem}.safetensors")))?;
+        found.verify()?;
+        contents
+            .insert(stem.clone(), json!({ "tensors": found.len(), "numbers": found.numbers() }));
+        let name = format!("{stem}.safetensors");
+        rows.push(vec![
+            name,
+            found.len().to_string(),
+            found.numbers().to_string(),
+            si(found.numbers()),
+        ]);
+    }
+    let all = checkpoints_beside(path, &checkpoint.dir)?;
+    let value = json!({
+        "checkpoint": checkpoint.dir.display().to_string(),
+        "complete": true,
+        "preset": state.preset,
+        "method": state.method,
+        "seed": state.seed,
+        "step": state.step,
+        "steps": state.steps,
+        "pictures": state.pictures,
+        "files": contents,
+        "checkpoints": all,
+    });
+    let listed: String = all
+        .iter()
+        .map(|(name, complete)| {
+            format!("  {name}{}\n", if *complete { "" } else { "  incomplete" })
+        })
+        .collect();
+    let text = format!(
+        "{}: complete, every file as its hash says\npreset {}, method {}, seed {}: step {} of {}, \
+         {} pictures\n\n{}\ncheckpoints:\n{listed}",
+        checkpoint.dir.display(),
+        state.preset,
+        state.method,
+        state.seed,
+        state.step,
+        state.steps,
+        state.pictures,
+        table(&rows),
+    );
+    Ok((value, text))
+}
+
+/// The checkpoints beside `newest` by name, and whether each is complete; only that one where
+/// a single checkpoint was asked for.
+fn checkpoints_beside(asked: &Path, newest: &Path) -> Result<BTreeMap<String, bool>> {
+    let name = |p: &Path| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut found = BTreeMap::from([(name(newest), true)]);
+    let Some(root) = newest.parent().filter(|_| asked != newest) else { return Ok(found) };
+    for entry in fs::read_dir(root).map_err(|e| Error::read(root, e))? {
+        let dir = entry.map_err(|e| Error::read(root, e))?.path();
+        if dir.is_dir() && !dir.is_symlink() {
+            found.insert(name(&dir), dir.join("DONE").exists());
+        }
+    }
+    Ok(found)
+}
+
+/// A safetensors file.
+fn file(path: &Path) -> Result<(Value, String)> {
+    let found = Contents::read(path)?;
+    let verified = found.verify()?;
+    let metadata: BTreeMap<String, String> =
+        found.header.metadata().clone().unwrap_or_default().into_iter().collect();
+    let mut rows = Vec::new();
+    let mut tensors = Vec::new();
+    for name in found.header.offset_keys() {
+        let Some(info) = found.header.info(&name) else { continue };
+        let dtype = format!("{:?}", info.dtype);
+        tensors.push(json!({ "name": name, "dtype": dtype, "shape": info.shape }));
+        let shape = info.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        rows.push(vec![name, dtype, format!("[{shape}]")]);
+    }
+    let value = json!({
+        "file": path.display().to_string(),
+        "bytes": found.bytes,
+        "verified": verified,
+        "metadata": metadata,
+        "tensors": tensors,
+        "numbers": found.numbers(),
+    });
+    let words: String = metadata.iter().map(|(k, v)| format!("{k} = {}\n", shorten(v))).collect();
+    let text = format!(
+        "{}: {} tensors, {} numbers ({}), {} bytes; {}\n{words}\n{}",
+        path.display(),
+        found.len(),
+        found.numbers(),
+        si(found.numbers()),
+        found.bytes,
+        if verified { "as its hash says" } else { "whole; no hash lies beside it" },
+        table(&rows),
+    );
+    Ok((value, text))
+}
+
+/// At most 200 characters of a value.
+fn shorten(s: &str) -> String {
+    match s.char_indices().nth(200) {
+        Some((end, _)) => format!("{}... ({} bytes)", &s[..end], s.len()),
+        None => s.to_owned(),
+    }
+}
+
+/// A whole safetensors file: its header and its bytes' hash.
+struct Contents {
+    path: PathBuf,
+    header: Metadata,
+    bytes: usize,
+    hash: String,
+}
+
+impl Contents {
+    fn read(path: &Path) -> Result<Self> {
+        if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+            return Err(Error::data(format!("{} is not a file", path.display())));
+        }
+        let bytes = fs::read(path).map_err(|e| Error::read(path, e))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| {
+            Error::data(format!(
+                "{} is not a whole safetensors file ({e}); it may be truncated: make or copy it \
+                 again",
+                path.display()
+            ))
+        })?;
+        let hash = blake3::hash(&bytes).to_hex().to_string();
+        Ok(Self { path: path.to_path_buf(), header, bytes: bytes.len(), hash })
+    }
+
+    fn len(&self) -> usize {
+        self.header.offset_keys().len()
+    }
+
+    /// How many numbers all tensors hold.
+    fn numbers(&self) -> u64 {
+        let elems = |shape: &[usize]| shape.iter().map(|&d| d as u64).product::<u64>();
+        self.header.tensors().values().map(|info| elems(&info.shape)).sum()
+    }
+
+    /// Compares the hash with the one that a checkpoint's or an exported net's JSON beside the
+    /// file gives: false where there is none, exit 3 where it is another.
+    fn verify(&self) -> Result<bool> {
+        let beside = |name: &str| self.path.with_file_name(name);
+        let list = ["state.json", "config.json"].map(beside).into_iter().find(|p| p.exists());
+        let Some(list) = list else { return Ok(false) };
+        let known: Value = files::read_json(&list)?;
+        let of = |key: Option<&OsStr>| known["hashes"][key?.to_str()?].as_str();
+        match of(self.path.file_stem()).or_else(|| of(self.path.file_name())) {
+            None => Ok(false),
+            Some(expected) if expected == self.hash => Ok(true),
+            Some(expected) => Err(Error::data(format!(
+                "{} was damaged or changed: its hash is {}, expected {expected} ({}); make or \
+                 copy it again",
+                self.path.display(),
+                self.hash,
+                list.display()
+            ))),
+        }
+    }
+}

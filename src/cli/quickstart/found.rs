@@ -1,0 +1,214 @@
+//! What a quickstart found, and how it is told.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::pictures::Domain;
+use crate::cli::output::table;
+use crate::search::{BudgetResult, Task};
+use crate::space::{Arch, Metric};
+use crate::train::progress::human_duration;
+
+/// Nets that every step trains.
+pub(super) const STUDENTS: u8 = 3;
+
+/// How training went.
+#[derive(Serialize)]
+pub(super) struct Trained {
+    pub(super) preset: &'static str,
+    pub(super) steps: u64,
+    pub(super) pictures: usize,
+    /// Loss of a net at the end.
+    pub(super) loss: f64,
+    /// Loss of guessing.
+    pub(super) chance_loss: f64,
+    pub(super) seconds: f64,
+}
+
+/// The winner of a budget.
+#[derive(Serialize)]
+pub(super) struct Won {
+    pub(super) domain: String,
+    pub(super) task: Task,
+    pub(super) budget: String,
+    pub(super) arch: Arch,
+    pub(super) macs: u64,
+    pub(super) score: f64,
+    pub(super) ci95: [f64; 2],
+    /// Nets that were looked at.
+    pub(super) candidates: usize,
+    /// Other nets that the pictures do not tell from it.
+    pub(super) ties: usize,
+}
+
+impl Won {
+    /// The best of a budget, if there is one.
+    pub(super) fn of(domain: &Domain, task: Task, budget: &BudgetResult) -> Option<Self> {
+        let best = &budget.winners.first()?.candidate;
+        Some(Self {
+            domain: domain.name.clone(),
+            task,
+            budget: budget.group.budget.clone(),
+            arch: best.arch,
+            macs: best.macs,
+            score: best.score,
+            ci95: best.ci95,
+            candidates: budget.candidates,
+            ties: budget.ties.len(),
+        })
+    }
+}
+
+/// What a net's features are worth to its nearest neighbours.
+#[derive(Serialize)]
+pub(super) struct Accuracy {
+    pub(super) domain: String,
+    pub(super) arch: Arch,
+    /// Training step; 0 is the untrained net.
+    pub(super) step: u64,
+    pub(super) accuracy: f64,
+    /// Accuracy of guessing.
+    pub(super) chance: f64,
+}
+
+/// What was exported.
+#[derive(Serialize)]
+pub(super) struct Exported {
+    pub(super) arch: Arch,
+    pub(super) dir: PathBuf,
+    /// Largest difference from the net inside the supernet, relative to the largest value.
+    pub(super) max_rel: f64,
+    /// Pictures that it was compared on.
+    pub(super) images: usize,
+}
+
+/// All of it.
+#[derive(Serialize)]
+pub(super) struct Found {
+    pub(super) out: PathBuf,
+    pub(super) report: PathBuf,
+    pub(super) domains: Vec<Domain>,
+    pub(super) trained: Trained,
+    pub(super) won: Vec<Won>,
+    pub(super) accuracies: Vec<Accuracy>,
+    pub(super) exported: Exported,
+    pub(super) seconds: f64,
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+impl Found {
+    /// The story for a reader.
+    pub(super) fn text(&self) -> String {
+        let parts = [
+            self.training_text(),
+            self.winners_text(),
+            self.accuracy_text(),
+            self.export_text(),
+            self.next_text(),
+        ];
+        parts.join("\n")
+    }
+
+    fn training_text(&self) -> String {
+        let t = &self.trained;
+        let judgement = match t.loss < t.chance_loss {
+            true => "it tells pictures apart",
+            false => "it does not yet tell pictures apart: train longer",
+        };
+        format!(
+            "Trained the supernet `{}` on {} pictures without labels: {} steps in {}.\n\
+             Loss of a net {:.2}, of guessing {:.2}: {judgement}.\n",
+            t.preset,
+            t.pictures,
+            t.steps,
+            human_duration(t.seconds),
+            t.loss,
+            t.chance_loss
+        )
+    }
+
+    fn winners_text(&self) -> String {
+        let head =
+            ["pictures", "task", "budget", "winner", "compute", "score", "95 %", "of", "ties"];
+        let mut rows = vec![row(head)];
+        for w in &self.won {
+            rows.push(vec![
+                w.domain.clone(),
+                w.task.to_string(),
+                w.budget.clone(),
+                w.arch.to_string(),
+                format!("{}MACs", Metric::Macs.show(w.macs)),
+                format!("{:.4}", w.score),
+                format!("{:.4} to {:.4}", w.ci95[0], w.ci95[1]),
+                w.candidates.to_string(),
+                w.ties.to_string(),
+            ]);
+        }
+        format!(
+            "Winners, found without labels (most like the teacher; a tie differs by no more than chance):\n{}",
+            table(&rows)
+        )
+    }
+
+    fn accuracy_text(&self) -> String {
+        if self.accuracies.is_empty() {
+            return "The pictures have no classes (a folder for each), so nothing was evaluated by \
+                    labels.\n"
+                .into();
+        }
+        let mut rows = vec![row(["pictures", "net", "untrained", "trained", "guessing"])];
+        for after in self.accuracies.iter().filter(|a| a.step > 0) {
+            let same =
+                |a: &&Accuracy| a.step == 0 && a.domain == after.domain && a.arch == after.arch;
+            let before = self.accuracies.iter().find(same);
+            rows.push(vec![
+                after.domain.clone(),
+                after.arch.to_string(),
+                before.map_or_else(String::new, |b| percent(b.accuracy)),
+                percent(after.accuracy),
+                percent(after.chance),
+            ]);
+        }
+        format!(
+            "Test pictures whose class the 20 nearest neighbours name right (the first two nets are the\n\
+             largest and the smallest):\n{}",
+            table(&rows)
+        )
+    }
+
+    fn export_text(&self) -> String {
+        let e = &self.exported;
+        format!(
+            "Exported {} to {}: read back, it differs from the net inside the supernet\n\
+             by at most {:.0e} of the largest value, over {} pictures.\n\
+             Report: {}   (whole time {})\n",
+            e.arch,
+            e.dir.display(),
+            e.max_rel,
+            e.images,
+            self.report.display(),
+            human_duration(self.seconds)
+        )
+    }
+
+    fn next_text(&self) -> String {
+        let (out, winner) = (self.out.display(), self.exported.dir.display());
+        let data = &self.domains[0].train;
+        format!(
+            "Next:\n  \
+             engine quickstart --data YOUR_PICTURES --out runs/yours      the same on your own\n  \
+             engine search --ckpt {out} --data '{data}' --task seg --budget 5M..8M\n  \
+             engine embed --model {winner} --data '{data}' --features pool --out features.safetensors\n  \
+             engine train --preset tiny --data YOUR_PICTURES --out runs/longer train.epochs=100\n\
+             In PyTorch, inside {winner}: from model import load; net = load(\".\")"
+        )
+    }
+}

@@ -1,0 +1,322 @@
+//! `engine quickstart`: the whole job on a small scale, with the library that the other verbs
+//! use: pictures, training, search, evaluation, export, report.
+
+mod found;
+mod pictures;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::eval::{self, EvalArgs};
+use super::source::{Count, ModelArgs};
+use super::subject::Subject;
+use super::{Globals, open_device, prepare_out, print, print_json};
+use crate::config::{self, Config, Resolved};
+use crate::data::Dataset;
+use crate::device::Cx;
+use crate::error::{Error, Result};
+use crate::eval::Protocol;
+use crate::search::{self, Bn, Request, Selection, Task};
+use crate::space::{Arch, Budget, Metric, Space};
+use crate::train::signals::Signals;
+use crate::train::{self, Checkpoint, Resume};
+use crate::{export, files, report};
+use found::{Accuracy, Exported, Found, Trained, Won};
+use pictures::Domain;
+
+/// What is trained.
+const PRESET: &str = "tiny";
+/// Steps of training, with the preset's batch.
+const STEPS: f64 = 240.0;
+/// Negatives: fewer than there are pictures, so that none meets itself.
+const QUEUE: usize = 1024;
+/// Budgets that are searched.
+const BUDGETS: [&str; 2] = ["3M..5M", "7M..10M"];
+/// Tasks that are searched for.
+const TASKS: [Task; 2] = [Task::Cls, Task::DetFpn];
+/// Candidates of a budget.
+const SAMPLES: usize = 24;
+/// Pictures that candidates are compared on.
+const SEARCH_IMAGES: usize = 256;
+/// Pictures that batch norms are recalibrated on.
+const BN_IMAGES: usize = 256;
+/// Made first and filled last: by it a quickstart's folder is known.
+const MARKER: &str = "quickstart.json";
+
+/// Arguments of `engine quickstart`.
+#[derive(Args, Clone, Debug)]
+pub struct QuickstartArgs {
+    /// Your own pictures instead of drawn ones; up to 4,000 of them are taken
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub data: Vec<String>,
+    /// Where everything is written
+    #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
+    pub out: PathBuf,
+    /// Replace an earlier quickstart
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// Does the whole job.
+pub fn run(args: &QuickstartArgs, globals: &Globals) -> Result<()> {
+    let started = Instant::now();
+    prepare_out(&args.out, args.overwrite, MARKER)?;
+    let cx = open_device(&globals.device)?;
+    let signals = Signals::listen()?;
+    files::create_dir(&args.out)?;
+    files::write_json(&args.out.join(MARKER), &serde_json::json!({ "state": "running" }))?;
+    let job = Job { cx: &cx, out: &args.out, data: &args.data, globals, signals: &signals };
+    let mut found = cx.install(|| job.run())?;
+    found.seconds = started.elapsed().as_secs_f64();
+    files::write_json(&args.out.join(MARKER), &found)?;
+    if globals.json { print_json(&found) } else { print(&found.text()) }
+}
+
+/// What all parts need.
+struct Job<'a> {
+    cx: &'a Cx,
+    out: &'a Path,
+    data: &'a [String],
+    globals: &'a Globals,
+    signals: &'a Signals,
+}
+
+impl Job<'_> {
+    fn run(&self) -> Result<Found> {
+        let space = Space::preset(PRESET)?;
+        self.say(1, "pictures");
+        let domains = self.domains(&space)?;
+        self.say(2, "training, without labels");
+        let trained = self.train(&domains)?;
+        self.say(3, "searches, without labels");
+        let won = self.search_all(&domains)?;
+        self.say(4, "what the nets are worth, by labels");
+        let ends = [space.max(), space.min()];
+        let accuracies = self.evaluate_all(&domains, &won, &ends)?;
+        self.say(5, "export");
+        let exported = self.export(&domains, &won)?;
+        let report = report::run(self.out)?;
+        Ok(Found {
+            out: self.out.to_path_buf(),
+            report,
+            domains,
+            trained,
+            won,
+            accuracies,
+            exported,
+            seconds: 0.0,
+        })
+    }
+
+    fn say(&self, part: u8, what: &str) {
+        tracing::info!("-- {part}/5 {what}");
+    }
+
+    /// Where a part writes.
+    fn place(&self, name: &str) -> PathBuf {
+        self.out.join(name)
+    }
+
+    fn domains(&self, space: &Space) -> Result<Vec<Domain>> {
+        let (dir, seed) = (self.place("pictures"), self.globals.seed());
+        match self.data {
+            [] => pictures::draw(&dir, space.resolution, seed),
+            own => Ok(vec![pictures::take(own, &dir, space.resolution, seed)?]),
+        }
+    }
+
+    /// The settings: the preset's, and as many epochs as make [`STEPS`].
+    fn settings(&self, pictures: usize) -> Result<Resolved> {
+        let batch = Config::for_preset(PRESET)?.train.batch;
+        let epochs = STEPS / (pictures / batch).max(1) as f64;
+        // Only the first checkpoint, of the untrained net, and the last are of use here.
+        let words = [
+            format!("preset={PRESET}"),
+            format!("train.epochs={epochs:.4}"),
+            "ckpt.every=1000000".to_owned(),
+            format!("moco.queue={QUEUE}"),
+        ];
+        let mut settings = words.iter().map(|w| config::word(w)).collect::<Result<Vec<_>>>()?;
+        settings.extend(self.globals.settings());
+        config::resolve(&settings)
+    }
+
+    fn train(&self, domains: &[Domain]) -> Result<Trained> {
+        let started = Instant::now();
+        let pictures = domains.iter().map(|d| d.pictures).sum();
+        let settings = self.settings(pictures)?;
+        let options = train::Options {
+            config_toml: settings.to_toml(),
+            config: settings.config,
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            data: domains.iter().map(|d| d.train.clone()).collect(),
+            out: self.out.to_path_buf(),
+            // The folder holds the pictures already, and no run.
+            resume: Resume::Auto,
+            overwrite: false,
+            max_steps: None,
+            time_limit: None,
+            dump_steps: Vec::new(),
+            dump_dir: None,
+            quiet: self.globals.quiet,
+        };
+        let outcome = train::run(self.cx, &options, self.signals)?;
+        if let Some(kind) = outcome.stopped {
+            let out = self.out.display();
+            return Err(Error::new(
+                kind,
+                format!(
+                    "stopped at step {}; engine quickstart --out {out} --overwrite begins anew",
+                    outcome.step
+                ),
+            ));
+        }
+        let queue = options.config.moco.queue;
+        Ok(Trained {
+            preset: PRESET,
+            steps: outcome.step,
+            pictures,
+            loss: outcome.loss / f64::from(found::STUDENTS),
+            chance_loss: ((1 + queue) as f64).ln(),
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Every task on every domain, both budgets in one search.
+    fn search_all(&self, domains: &[Domain]) -> Result<Vec<Won>> {
+        let checkpoint = Checkpoint::open(self.out)?;
+        let mut won = Vec::new();
+        for domain in domains {
+            let dataset = Arc::new(Dataset::open(std::slice::from_ref(&domain.train))?);
+            for task in TASKS {
+                tracing::info!("{task} on {}", domain.name);
+                let request = self.request(&checkpoint, domain, task)?;
+                let winners =
+                    search::run(self.cx, &checkpoint, dataset.clone(), &request, self.signals)?;
+                report::search(&request.out)?;
+                won.extend(winners.budgets.iter().filter_map(|b| Won::of(domain, task, b)));
+            }
+        }
+        Ok(won)
+    }
+
+    fn request(&self, checkpoint: &Checkpoint, domain: &Domain, task: Task) -> Result<Request> {
+        let parse = |b: &&str| Budget::parse(b, Metric::Macs);
+        Ok(Request {
+            data: vec![domain.train.clone()],
+            task: Some(task),
+            features: task.features().to_vec(),
+            selection: Selection::Budgets {
+                budgets: BUDGETS.iter().map(parse).collect::<Result<_>>()?,
+                metric: Metric::Macs,
+                samples: Some(SAMPLES),
+            },
+            bn: Bn::Recalibrate,
+            bn_images: BN_IMAGES,
+            images: Some(SEARCH_IMAGES),
+            top: 5,
+            tau: Config::for_preset(PRESET)?.search.tau,
+            seed: checkpoint.state.seed,
+            workers: self.cx.threads(),
+            out: self.place("search").join(format!("{task}-{}", domain.name)),
+            resume: false,
+        })
+    }
+
+    /// The largest net, the smallest and the winners, before and after training, on every domain
+    /// with labels.
+    fn evaluate_all(
+        &self,
+        domains: &[Domain],
+        won: &[Won],
+        ends: &[Arch],
+    ) -> Result<Vec<Accuracy>> {
+        let untrained = self.place("checkpoints").join("step-00000000");
+        let mut all = Vec::new();
+        for domain in domains {
+            let Some(test) = &domain.test else { continue };
+            let mut archs = ends.to_vec();
+            for w in won.iter().filter(|w| w.domain == domain.name) {
+                if !archs.contains(&w.arch) {
+                    archs.push(w.arch);
+                }
+            }
+            for ckpt in [&untrained, self.out] {
+                self.evaluate(domain, test, ckpt, &archs, &mut all)?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Nets of one checkpoint on one domain.
+    fn evaluate(
+        &self,
+        domain: &Domain,
+        test: &str,
+        ckpt: &Path,
+        archs: &[Arch],
+        all: &mut Vec<Accuracy>,
+    ) -> Result<()> {
+        let args = EvalArgs {
+            protocol: Protocol::Knn,
+            model: ModelArgs { ckpt: Some(ckpt.to_path_buf()), ..ModelArgs::default() },
+            data: vec![domain.train.clone()],
+            test_data: vec![test.to_owned()],
+            features: "pool".into(),
+            bn_images: BN_IMAGES,
+            images: Count::All,
+            epochs: 1,
+            archs_from: None,
+            limit: None,
+        };
+        let (cx, globals) = (self.cx, self.globals);
+        let subject = Subject::open(cx, &args.model)?;
+        let sets = args.sets(globals, &subject, cx.threads())?.cached(self.out)?;
+        for &arch in archs {
+            let (verdict, _) = eval::evaluate(cx, &args, globals, &subject, &sets, arch)?;
+            all.push(Accuracy {
+                domain: domain.name.clone(),
+                arch,
+                step: subject.step,
+                accuracy: verdict.accuracy(),
+                chance: sets.chance(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The winner of the first search's larger budget.
+    fn export(&self, domains: &[Domain], won: &[Won]) -> Result<Exported> {
+        let (Some(domain), Some(best)) = (
+            domains.first(),
+            won.iter().rfind(|w| w.domain == won[0].domain && w.task == TASKS[0]),
+        ) else {
+            return Err(Error::usage(format!(
+                "the searches found no net within {}: expected at least one",
+                BUDGETS.join(" and ")
+            )));
+        };
+        let out = self.place("winner");
+        let options = export::Options {
+            ckpt: self.out.to_path_buf(),
+            arch: best.arch,
+            bn_data: vec![domain.train.clone()],
+            bn_images: export::BN_IMAGES,
+            out: out.clone(),
+            overwrite: false,
+            tolerance: export::parity::TOLERANCE,
+            seed: self.globals.seed,
+            workers: self.cx.threads(),
+        };
+        let (_, parity) = export::export(self.cx, &options)?;
+        Ok(Exported {
+            arch: best.arch,
+            dir: out,
+            max_rel: parity.max_rel,
+            images: parity.reloaded.images,
+        })
+    }
+}

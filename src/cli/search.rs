@@ -1,0 +1,269 @@
+//! `engine search`: the subnets that fit pictures, a task and a budget.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+
+use super::output::table;
+use super::source::Count;
+use super::{Globals, open_device, prepare_out, print, print_json};
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::nn::Feature;
+use crate::report;
+use crate::search::{self, Request, Selection, Task, Winners};
+use crate::space::{Arch, Budget, Metric};
+use crate::train::Checkpoint;
+use crate::train::signals::Signals;
+
+/// Arguments of `engine search`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct SearchArgs {
+    /// A run's folder (its newest checkpoint) or a checkpoint's
+    #[arg(long, value_name = "RUN|CKPT")]
+    pub ckpt: PathBuf,
+    /// Pictures of the target domain; labels are not used
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    pub data: Vec<String>,
+    /// What the net is for, which decides the features that are compared: cls z, det-c4 C5,
+    /// det-fpn C2 to C5, seg C4 and C5
+    #[arg(long, value_parser = ["cls", "det-c4", "det-fpn", "seg"], required_unless_present = "features")]
+    pub task: Option<String>,
+    /// The features themselves, instead of the task's
+    #[arg(long, value_name = "z,c5,...", value_delimiter = ',')]
+    pub features: Vec<String>,
+    /// One budget: lo..hi, hi itself outside
+    #[arg(long, value_name = "3G..4G", conflicts_with_all = ["groups", "arch"])]
+    pub budget: Option<String>,
+    /// Several budgets: lo..hi:step (default: round groups that cover the space)
+    #[arg(long, value_name = "1G..8G:1G", conflicts_with = "arch")]
+    pub groups: Option<String>,
+    /// What budgets limit
+    #[arg(long, value_name = "macs|params|latency", default_value = "macs")]
+    pub metric: Metric,
+    /// Candidates of each budget; one that has no more is taken whole
+    #[arg(long, value_name = "N|all", default_value = "100")]
+    pub samples: Count,
+    /// These candidates only
+    #[arg(long, value_name = "ID", num_args = 1..)]
+    pub arch: Vec<Arch>,
+    /// Batch norms' statistics: computed afresh for every candidate, or each batch's own
+    #[arg(long, value_parser = ["recalibrate", "batch"], default_value = "recalibrate")]
+    pub bn: String,
+    /// Pictures that statistics are computed from
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = at_least_two)]
+    pub bn_images: usize,
+    /// Pictures that candidates are compared on
+    #[arg(long, value_name = "N|all", default_value = "1024")]
+    pub images: Count,
+    /// Temperature of the relation of feature maps (default: the run's search.tau, 0.2)
+    #[arg(long, value_name = "T")]
+    pub tau: Option<f64>,
+    /// Winners listed for each budget
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    pub top: usize,
+    /// Where to write (default: RUN/search/ and a name made of task and pictures)
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on with the search in --out
+    #[arg(long)]
+    pub resume: bool,
+    /// Delete the search that is in --out
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  engine search --ckpt runs/a --data target/ --task cls --budget 3G..4G
+  engine search --ckpt runs/a --data target/ --task det-fpn --groups 1G..8G:1G --samples 100
+Higher scores are better. A budget of latencies needs units: 2ms..5ms.";
+
+/// Parses a number of pictures that statistics can be taken of.
+pub fn at_least_two(s: &str) -> Result<usize> {
+    let number = s.parse().ok().filter(|&n| n >= 2);
+    number.ok_or_else(|| Error::usage(format!("{s:?}: expected a number of at least 2")))
+}
+
+impl SearchArgs {
+    /// The budgets that were asked for; none means the space's default groups.
+    pub fn budgets(&self) -> Result<Vec<Budget>> {
+        match (&self.budget, &self.groups) {
+            (Some(budget), _) => Ok(vec![Budget::parse(budget, self.metric)?]),
+            (None, Some(groups)) => Budget::parse_groups(groups, self.metric),
+            (None, None) => Ok(Vec::new()),
+        }
+    }
+
+    fn selection(&self) -> Result<Selection> {
+        if !self.arch.is_empty() {
+            return Ok(Selection::Archs(self.arch.clone()));
+        }
+        let (budgets, metric) = (self.budgets()?, self.metric);
+        Ok(Selection::Budgets { budgets, metric, samples: self.samples.limit() })
+    }
+
+    /// The search's folder: `--out`, or in the run's folder a name made of task, pictures and
+    /// candidates.
+    fn folder(&self, checkpoint: &Checkpoint) -> Result<PathBuf> {
+        if let Some(out) = &self.out {
+            return Ok(out.clone());
+        }
+        let run = checkpoint.run_dir().ok_or_else(|| {
+            Error::usage(format!(
+                "{} does not lie in a run's folder: say with --out where to write",
+                checkpoint.dir.display()
+            ))
+        })?;
+        let what = self.task.clone().unwrap_or_else(|| self.features.join("+"));
+        let candidates = match (&self.budget, &self.groups) {
+            (Some(range), _) | (None, Some(range)) => format!("-{}", range.replace("..", "-")),
+            (None, None) if self.arch.is_empty() => String::new(),
+            (None, None) => "-given".into(),
+        };
+        let tag = format!("{what}-{}{candidates}", domain(&self.data));
+        let safe = |c: char| if c.is_ascii_alphanumeric() || "._+-".contains(c) { c } else { '-' };
+        Ok(run.join("search").join(tag.chars().map(safe).collect::<String>()))
+    }
+
+    fn request(
+        &self,
+        globals: &Globals,
+        checkpoint: &Checkpoint,
+        workers: usize,
+    ) -> Result<Request> {
+        let task: Option<Task> = self.task.as_deref().map(str::parse).transpose()?;
+        let features: Vec<Feature> = match task {
+            Some(task) if self.features.is_empty() => task.features().to_vec(),
+            _ => self.features.iter().map(|f| f.parse()).collect::<Result<_>>()?,
+        };
+        Ok(Request {
+            data: self.data.clone(),
+            task,
+            features,
+            selection: self.selection()?,
+            bn: self.bn.parse()?,
+            bn_images: self.bn_images,
+            images: self.images.limit(),
+            top: self.top,
+            tau: self.tau.map_or_else(|| run_tau(checkpoint), Ok)?,
+            seed: globals.seed.unwrap_or(checkpoint.state.seed),
+            workers,
+            out: self.folder(checkpoint)?,
+            resume: self.resume,
+        })
+    }
+}
+
+/// The temperature that the run was configured with.
+fn run_tau(checkpoint: &Checkpoint) -> Result<f64> {
+    let state = &checkpoint.state;
+    match state.config.get("search.tau").and_then(|tau| tau.parse().ok()) {
+        Some(tau) => Ok(tau),
+        None => Ok(Config::for_preset(&state.preset)?.search.tau),
+    }
+}
+
+/// A short name of the pictures: the last part of their path, without the endings of archives.
+pub fn domain(data: &[String]) -> String {
+    let first = data.first().map_or("", String::as_str);
+    let (path, inside) = first.split_once('#').map_or((first, ""), |(p, i)| (p, i));
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let endings = [".zst", ".tar", ".txt", ".bin", ".pack"];
+    let name = endings.iter().fold(name, |name, end| name.strip_suffix(end).unwrap_or(name));
+    let name = if name.is_empty() || name == "." { "pictures" } else { name };
+    let inside = if inside.is_empty() { String::new() } else { format!("-{inside}") };
+    format!("{name}{inside}")
+}
+
+/// Searches.
+pub fn run(args: &SearchArgs, globals: &Globals) -> Result<()> {
+    let (winners, out) = search(args, globals)?;
+    if globals.json {
+        let mut value = serde_json::to_value(&winners).map_err(|e| Error::write(&out, e))?;
+        value["out"] = json!(out.display().to_string());
+        return print_json(&value);
+    }
+    print(&text(&winners, &out))
+}
+
+/// Searches without printing: what was found, and the folder it is in.
+pub fn search(args: &SearchArgs, globals: &Globals) -> Result<(Winners, PathBuf)> {
+    let checkpoint = Checkpoint::open(&args.ckpt)?;
+    let cx = open_device(&globals.device)?;
+    let request = args.request(globals, &checkpoint, cx.threads())?;
+    if !args.resume {
+        prepare_out(&request.out, args.overwrite, search::journal::SETTINGS)?;
+    }
+    let dataset = Arc::new(Dataset::open(&args.data)?);
+    let signals = Signals::listen()?;
+    let winners = cx.install(|| search::run(&cx, &checkpoint, dataset, &request, &signals))?;
+    report::search(&request.out)?;
+    Ok((winners, request.out))
+}
+
+/// The winners as a table.
+fn text(winners: &Winners, out: &Path) -> String {
+    let header = [
+        "budget",
+        "rank",
+        "architecture",
+        "macs",
+        "params",
+        "score",
+        "95 % interval",
+        "p(best)",
+        "",
+    ];
+    let mut rows = vec![header.map(String::from).to_vec()];
+    for result in &winners.budgets {
+        for winner in &result.winners {
+            let c = &winner.candidate;
+            rows.push(vec![
+                if winner.rank == 1 { result.group.budget.clone() } else { String::new() },
+                winner.rank.to_string(),
+                c.arch.to_string(),
+                Metric::Macs.show(c.macs),
+                Metric::Params.show(c.params),
+                format!("{:.4}", c.score),
+                format!("{:.4} to {:.4}", c.ci95[0], c.ci95[1]),
+                format!("{:.2}", winner.p_best),
+                if winner.tied && winner.rank > 1 { "tie".into() } else { String::new() },
+            ]);
+        }
+    }
+    let looked: Vec<String> = winners
+        .budgets
+        .iter()
+        .map(|r| format!("{} of {} in {}", r.candidates, r.group.population, r.group.budget))
+        .collect();
+    let features: Vec<&str> = winners.features.iter().map(|f| f.name()).collect();
+    format!(
+        "{}\nCompared on {} of {} pictures; higher scores are better; a tie cannot be told from \
+         the best by these pictures.\nCandidates: {}.\nAll of them: {}\nA page to look at: {}",
+        table(&rows),
+        features.join("+"),
+        winners.images,
+        looked.join(", "),
+        out.join("candidates.jsonl").display(),
+        out.join("report.html").display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_have_short_names() {
+        let name = |path: &str| domain(&[path.to_owned()]);
+        assert_eq!(name("/a/b/cifar10.tar.zst#train"), "cifar10-train");
+        assert_eq!(name("target/"), "target");
+        assert_eq!(name("list.txt"), "list");
+        assert_eq!(name("."), "pictures");
+    }
+}

@@ -1,0 +1,62 @@
+//! Arguments that name a trained net and pictures, shared by several verbs.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+
+use crate::error::{Error, Result};
+use crate::space::Arch;
+
+/// How many of something: a number, or all there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// So many, or all where there are fewer.
+    Limit(usize),
+    /// All.
+    All,
+}
+
+impl Count {
+    /// How many of `n`.
+    pub fn of(self, n: usize) -> usize {
+        self.limit().map_or(n, |limit| limit.min(n))
+    }
+
+    /// The limit, if there is one.
+    pub fn limit(self) -> Option<usize> {
+        match self {
+            Count::Limit(n) => Some(n),
+            Count::All => None,
+        }
+    }
+}
+
+impl FromStr for Count {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        match (s, s.parse()) {
+            ("all", _) => Ok(Count::All),
+            (_, Ok(n)) if n > 0 => Ok(Count::Limit(n)),
+            _ => Err(Error::usage(format!("{s:?}: expected a number of at least 1, or all"))),
+        }
+    }
+}
+
+/// A subnet: of a supernet's checkpoint, or an exported one.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ModelArgs {
+    /// A run's folder (its newest checkpoint) or a checkpoint's.
+    #[arg(long, value_name = "RUN|CKPT", required_unless_present = "model")]
+    pub ckpt: Option<PathBuf>,
+    /// An exported net's folder.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ckpt", "arch", "teacher"])]
+    pub model: Option<PathBuf>,
+    /// The subnet, such as s32-w48.96.192.512-d2.2.5.2; `engine space show` has the space's
+    /// smallest and largest.
+    #[arg(long, value_name = "ID")]
+    pub arch: Option<Arch>,
+    /// Take the teacher's (EMA) weights instead of the student's.
+    #[arg(long)]
+    pub teacher: bool,
+}

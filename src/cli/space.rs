@@ -1,0 +1,190 @@
+//! `engine space`: search spaces, their sizes and costs.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::output::table;
+use super::{Globals, print, print_json};
+use crate::error::Result;
+use crate::space::budget::si;
+use crate::space::{Arch, Budget, EXPANSION, Metric, Space, presets};
+
+/// Arguments of `engine space`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct SpaceArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: SpaceVerb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  engine space count data --groups 1G..8G:1G
+  engine space cost s64-w64.128.256.512-d3.4.6.3 --res 192
+Costs are multiply-accumulates (MACs) of the backbone's convolutions for one picture.";
+
+/// Verbs of `engine space`.
+#[derive(Subcommand, Clone, Debug)]
+pub enum SpaceVerb {
+    /// Name the presets
+    List,
+    /// Print a preset's dimensions
+    Show {
+        /// Name of the preset
+        #[arg(value_name = "PRESET")]
+        preset: String,
+    },
+    /// Count a preset's architectures by compute
+    Count {
+        /// Name of the preset
+        #[arg(value_name = "PRESET")]
+        preset: String,
+        /// Groups of MACs: lo..hi:step, hi itself outside (default: round groups that cover
+        /// the space)
+        #[arg(long, value_name = "1G..8G:1G")]
+        groups: Option<String>,
+    },
+    /// Print what an architecture costs
+    Cost {
+        /// The architecture, on the preset's grid or not
+        #[arg(value_name = "ARCH")]
+        arch: Arch,
+        /// The space that it belongs to
+        #[arg(long, value_name = "PRESET", default_value = "data")]
+        preset: String,
+        /// Height and width of the picture (default: the preset's)
+        #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(1..=16384))]
+        res: Option<u16>,
+    },
+}
+
+/// Runs a verb on search spaces.
+pub fn run(args: &SpaceArgs, globals: &Globals) -> Result<()> {
+    let (value, text) = match &args.verb {
+        SpaceVerb::List => list()?,
+        SpaceVerb::Show { preset } => show(&Space::preset(preset)?),
+        SpaceVerb::Count { preset, groups } => count(&Space::preset(preset)?, groups.as_deref())?,
+        SpaceVerb::Cost { arch, preset, res } => cost(&Space::preset(preset)?, arch, *res)?,
+    };
+    if globals.json { print_json(&value) } else { print(&text) }
+}
+
+fn row<const N: usize>(cells: [&dyn ToString; N]) -> Vec<String> {
+    cells.iter().map(|c| c.to_string()).collect()
+}
+
+fn list() -> Result<(Value, String)> {
+    let mut rows =
+        vec![row([&"preset", &"pixels", &"architectures", &"MACs", &"", &"parameters", &""])];
+    let mut all = Vec::new();
+    for name in presets::NAMES {
+        let s = Space::preset(name)?;
+        let [least, most] = [s.min(), s.max()].map(|a| s.cost(&a));
+        rows.push(row([
+            &name,
+            &s.resolution,
+            &s.count(),
+            &si(least.macs),
+            &format!("to {}", si(most.macs)),
+            &si(least.params),
+            &format!("to {}", si(most.params)),
+        ]));
+        all.push(json!({
+            "preset": name, "resolution": s.resolution, "count": s.count(),
+            "min": s.min(), "max": s.max(),
+            "macs": [least.macs, most.macs], "params": [least.params, most.params],
+        }));
+    }
+    Ok((json!({ "presets": all }), table(&rows)))
+}
+
+fn show(s: &Space) -> (Value, String) {
+    let (stem, count, min, max) = (&s.stem, s.count(), s.min(), s.max());
+    let stages: Vec<Value> = s
+        .stages
+        .iter()
+        .map(|t| json!({ "widths": t.widths, "depths": t.depths, "stride": t.stride }))
+        .collect();
+    let value = json!({
+        "preset": s.name,
+        "resolution": s.resolution,
+        "stem": {
+            "kernel": stem.kernel, "stride": stem.stride, "maxpool": stem.maxpool,
+            "widths": stem.widths,
+        },
+        "stages": stages,
+        "expansion": EXPANSION,
+        "count": count,
+        "min": min,
+        "max": max,
+    });
+    let words = |v: &[usize]| v.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
+    let mut rows = vec![
+        row([&"", &"stride", &"widths", &"depths"]),
+        row([&"stem", &stem.stride, &words(&stem.widths), &""]),
+    ];
+    for (i, t) in s.stages.iter().enumerate() {
+        let name = format!("stage {}", i + 1);
+        rows.push(row([&name, &t.stride, &words(&t.widths), &words(&t.depths)]));
+    }
+    let [least, most] = [min, max].map(|a| s.cost(&a));
+    let k = stem.kernel;
+    let text = format!(
+        "preset {}: {count} architectures for {r}x{r} pixels\n\n{}\n\
+         stem: {k}x{k} convolution{}; stages: bottlenecks whose output has {EXPANSION} times their width\n\
+         smallest {min}: {} MACs, {} parameters\nlargest  {max}: {} MACs, {} parameters",
+        s.name,
+        table(&rows),
+        if stem.maxpool { " and 3x3 max-pool of stride 2" } else { ", no max-pool" },
+        si(least.macs),
+        si(least.params),
+        si(most.macs),
+        si(most.params),
+        r = s.resolution,
+    );
+    (value, text)
+}
+
+fn count(s: &Space, groups: Option<&str>) -> Result<(Value, String)> {
+    let groups = match groups {
+        Some(text) => Budget::parse_groups(text, Metric::Macs)?,
+        None => s.default_groups(Metric::Macs)?,
+    };
+    let counts = s.count_groups(&groups)?;
+    let total = s.count();
+    let listed: Vec<Value> = groups
+        .iter()
+        .zip(&counts)
+        .map(|(g, n)| json!({ "lo": g.lo, "hi": g.hi, "count": n }))
+        .collect();
+    let mut rows = vec![row([&"MACs", &"architectures"])];
+    rows.extend(groups.iter().zip(&counts).map(|(g, n)| vec![format!("[{g})"), n.to_string()]));
+    let inside: usize = counts.iter().sum();
+    if inside < total {
+        rows.push(row([&"outside", &(total - inside)]));
+    }
+    rows.push(row([&"total", &total]));
+    Ok((json!({ "preset": s.name, "total": total, "groups": listed }), table(&rows)))
+}
+
+fn cost(s: &Space, arch: &Arch, res: Option<u16>) -> Result<(Value, String)> {
+    s.check(arch)?;
+    let resolution = res.map_or(s.resolution, usize::from);
+    let cost = s.cost_at(arch, resolution);
+    let value = json!({
+        "arch": arch, "preset": s.name, "resolution": resolution,
+        "macs": cost.macs, "conv_params": cost.conv_params, "params": cost.params,
+    });
+    let note = if s.on_grid(arch) { "" } else { " (off the grid, inside the largest)" };
+    let text = format!(
+        "{arch} in space {} at {resolution}x{resolution}{note}\n{}",
+        s.name,
+        table(&[
+            row([&"MACs", &cost.macs, &si(cost.macs)]),
+            row([&"parameters of convolutions", &cost.conv_params, &si(cost.conv_params)]),
+            row([&"with batch norms", &cost.params, &si(cost.params)]),
+        ])
+    );
+    Ok((value, text))
+}

@@ -1,0 +1,126 @@
+//! The subnet that a verb works on: `--ckpt … --arch ID`, or `--model DIR`.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use super::source::ModelArgs;
+use crate::device::Cx;
+use crate::error::{Error, Result};
+use crate::eval::Pictures;
+use crate::export;
+use crate::nn::{Params, RunningStats, Subnet, Supernet};
+use crate::space::{Arch, Space};
+use crate::train::Checkpoint;
+
+/// A net with weights, of which a subnet is wanted.
+pub struct Subject {
+    net: Supernet,
+    params: Params,
+    /// Batch norm statistics that came with it.
+    stats: Option<RunningStats>,
+    /// The subnet that was named.
+    pub arch: Option<Arch>,
+    /// Name of its space.
+    pub preset: String,
+    /// Training step.
+    pub step: u64,
+    /// `student` or `teacher`.
+    pub weights: &'static str,
+    /// Seed of its run.
+    pub seed: u64,
+    /// Its run's folder, where it lies in one.
+    pub run_dir: Option<PathBuf>,
+}
+
+impl Subject {
+    /// Reads the weights. Exit 2 for an architecture outside the space, 3 for a checkpoint or
+    /// an export that cannot be read.
+    pub fn open(cx: &Cx, args: &ModelArgs) -> Result<Self> {
+        if let Some(dir) = &args.model {
+            let model = export::load(cx, dir)?;
+            return Ok(Self {
+                arch: Some(model.arch),
+                preset: model.config.origin.preset.clone(),
+                step: model.config.origin.step,
+                weights: "student",
+                seed: 0,
+                run_dir: None,
+                net: model.net,
+                params: model.params,
+                stats: Some(model.stats),
+            });
+        }
+        let path = args.ckpt.as_ref().ok_or_else(|| {
+            Error::usage("no net was given: expected --ckpt RUN with --arch ID, or --model DIR")
+        })?;
+        let checkpoint = Checkpoint::open(path)?;
+        let net = checkpoint.supernet()?;
+        args.arch.iter().try_for_each(|arch| net.space().check(arch))?;
+        let (params, weights) = if args.teacher {
+            (checkpoint.teacher(cx, net.specs())?, "teacher")
+        } else {
+            (checkpoint.student(cx, net.specs())?, "student")
+        };
+        Ok(Self {
+            net,
+            params,
+            stats: None,
+            arch: args.arch,
+            preset: checkpoint.state.preset.clone(),
+            step: checkpoint.state.step,
+            weights,
+            seed: checkpoint.state.seed,
+            run_dir: checkpoint.run_dir(),
+        })
+    }
+
+    /// Its search space; a single architecture where it is an export.
+    pub fn space(&self) -> &Space {
+        self.net.space()
+    }
+
+    /// The subnet that was named.
+    pub fn named(&self) -> Result<Arch> {
+        self.arch.ok_or_else(|| {
+            Error::usage(
+                "no subnet was named: expected --arch ID, such as s32-w48.96.192.512-d2.2.5.2",
+            )
+        })
+    }
+
+    /// A subnet with the statistics that came with it, else with some from `bn`.
+    pub fn subnet(&self, cx: &Cx, arch: Arch, bn: &Pictures) -> Result<Subnet<'_>> {
+        match &self.stats {
+            Some(stats) => Ok(Subnet::with_stats(&self.net, &self.params, arch, stats.clone())),
+            None => {
+                let batches = bn.tensors(cx, bn.len())?;
+                Subnet::recalibrated(cx, &self.net, &self.params, arch, batches)
+            }
+        }
+    }
+
+    /// A subnet whose batch norms use each batch's own statistics.
+    pub fn batch_normalised(&self, arch: Arch) -> Subnet<'_> {
+        Subnet::batch_normalised(&self.net, &self.params, arch)
+    }
+
+    /// How many pictures its statistics come from, where `bn` is offered.
+    pub fn bn_images(&self, bn: &Pictures) -> Option<usize> {
+        self.stats.is_none().then(|| bn.len())
+    }
+
+    /// What a subnet is, for results.
+    pub fn describe(&self, arch: Arch) -> Map<String, Value> {
+        let cost = self.space().cost(&arch);
+        let value = json!({
+            "arch": arch,
+            "macs": cost.macs,
+            "params": cost.params,
+            "preset": self.preset,
+            "step": self.step,
+            "weights": self.weights,
+        });
+        value.as_object().cloned().unwrap_or_default()
+    }
+}

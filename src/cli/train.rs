@@ -1,0 +1,172 @@
+//! `engine train`: a supernet from pictures without labels.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::config::SettingArgs;
+use super::device::check_precision;
+use super::{Globals, open_device, print, print_json};
+use crate::config::{Resolved, Setting, looks_like_word, parse_duration, resolve, word};
+use crate::error::{Error, Result};
+use crate::train::progress::{human_bytes, human_duration};
+use crate::train::signals::Signals;
+use crate::train::{self, Options, Outcome, Plan, Resume};
+
+/// Arguments of `engine train`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = EXAMPLES)]
+pub struct TrainArgs {
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingArgs,
+    /// Pictures: a folder, a text list of paths, tar shards, CIFAR files or a packed file;
+    /// PATH#NAME takes a folder inside an archive
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    pub data: Vec<String>,
+    /// The run's folder
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    pub out: Option<PathBuf>,
+    /// Go on with the run in --out: auto (start where there is none), must, or a checkpoint
+    #[arg(long, value_name = "auto|must|PATH", num_args = 0..=1, default_missing_value = "auto")]
+    pub resume: Option<String>,
+    /// Delete the run that is in --out
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
+    /// Stop after so many steps of the whole run, as if it ended there
+    #[arg(long, value_name = "N")]
+    pub max_steps: Option<u64>,
+    /// Checkpoint and stop (exit 75) after so long, say 11h50m
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub time_limit: Option<Duration>,
+    /// Plan the memory, time a few steps, write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write all that goes into and comes out of these steps, say 0,1
+    #[arg(long, value_name = "STEPS", value_delimiter = ',', requires = "dump_dir")]
+    pub dump_steps: Vec<u64>,
+    /// Where to
+    #[arg(long, value_name = "DIR", requires = "dump_steps")]
+    pub dump_dir: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  engine train --preset tiny --data pictures/ --out runs/a train.epochs=20
+  engine train --preset cifar --data cifar10.tar.zst#train --out runs/b --resume --time-limit 11h50m
+  engine train -c run.toml --data shards/*.tar --out runs/c --dry-run
+All settings with their values: engine config show --preset tiny";
+
+impl TrainArgs {
+    /// Settings and pictures' sources. Flags that take several values also take the
+    /// `key=value` words behind them; those are told apart here.
+    pub fn resolve(&self, globals: &Globals) -> Result<(Resolved, Vec<String>)> {
+        let (data, mut strayed) = split_words(&self.data)?;
+        if data.is_empty() {
+            return Err(Error::usage("--data names no pictures, expected at least one path"));
+        }
+        let mut settings = self.settings.settings()?;
+        if let Some(text) = self.resume.as_deref().filter(|r| is_word(r)) {
+            strayed.push(word(text)?);
+        }
+        settings.extend(strayed);
+        settings.extend(globals.settings());
+        Ok((resolve(&settings)?, data))
+    }
+
+    /// What follows `--resume`: `auto`, `must` or a path; none without the flag.
+    pub fn resume(&self) -> Option<&str> {
+        self.resume.as_deref().map(|r| if is_word(r) { "auto" } else { r })
+    }
+}
+
+/// Whether a value is really a `key=value` word: it looks like one and no such file exists.
+fn is_word(value: &str) -> bool {
+    looks_like_word(value) && !Path::new(value.split('#').next().unwrap_or(value)).exists()
+}
+
+fn split_words(values: &[String]) -> Result<(Vec<String>, Vec<Setting>)> {
+    let (words, paths): (Vec<&String>, Vec<&String>) = values.iter().partition(|v| is_word(v));
+    let settings = words.into_iter().map(|w| word(w)).collect::<Result<_>>()?;
+    Ok((paths.into_iter().cloned().collect(), settings))
+}
+
+/// Trains, or plans to.
+pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
+    let (resolved, data) = args.resolve(globals)?;
+    check_precision(resolved.config.train.precision)?;
+    let cx = open_device(&globals.device)?;
+    let options = Options {
+        config_toml: resolved.to_toml(),
+        config: resolved.config,
+        command: command_line(),
+        data,
+        // Absent only in a dry run, which writes nothing.
+        out: args.out.clone().unwrap_or_default(),
+        resume: match args.resume() {
+            None => Resume::No,
+            Some("auto") => Resume::Auto,
+            Some("must") => Resume::Must,
+            Some(path) => Resume::From(path.into()),
+        },
+        overwrite: args.overwrite,
+        max_steps: args.max_steps,
+        time_limit: args.time_limit,
+        dump_steps: args.dump_steps.clone(),
+        dump_dir: args.dump_dir.clone(),
+        quiet: globals.quiet,
+    };
+    if args.dry_run {
+        let plan = cx.install(|| train::dry_run(&cx, &options))?;
+        return if globals.json { print_json(&plan) } else { print(&plan_in_words(&plan)) };
+    }
+    let signals = Signals::listen()?;
+    let outcome = cx.install(|| train::run(&cx, &options, &signals))?;
+    finish(&outcome, &options, globals.json)
+}
+
+/// Says how the run ended; a run that was stopped ends with its signal's exit code.
+fn finish(outcome: &Outcome, options: &Options, json: bool) -> Result<()> {
+    let (step, out) = (outcome.step, options.out.display());
+    let state = if outcome.stopped.is_some() { "stopped" } else { "done" };
+    if json {
+        let loss = outcome.loss.is_finite().then_some(outcome.loss);
+        print_json(&json!({
+            "state": state, "step": step, "loss": loss, "out": out.to_string(),
+        }))?;
+    } else if outcome.stopped.is_none() {
+        print(&format!("{out}: {state} at step {step}, loss {:.4}", outcome.loss))?;
+    }
+    outcome.stopped.map_or(Ok(()), |kind| {
+        let what = "with a checkpoint; go on with --resume";
+        Err(Error::new(kind, format!("stopped after step {step} in {out}, {what}")))
+    })
+}
+
+fn plan_in_words(plan: &Plan) -> String {
+    let available = plan.available_bytes.map_or("unknown".to_owned(), human_bytes);
+    format!(
+        "preset {}: {} steps over {} pictures\nmemory   {} planned, {available} available\n\
+         step     {:.0} ms, {:.1} pictures/s\nETA      {}",
+        plan.preset,
+        plan.steps,
+        plan.pictures,
+        human_bytes(plan.planned_bytes),
+        plan.step_ms,
+        plan.images_per_s,
+        human_duration(plan.eta_s),
+    )
+}
+
+/// The command line as a shell would take it.
+fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,#+@%".contains(c);
+    let quote = |word: String| match !word.is_empty() && word.chars().all(plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    };
+    let words = std::env::args_os().map(|w| quote(w.to_string_lossy().into_owned()));
+    words.collect::<Vec<_>>().join(" ")
+}

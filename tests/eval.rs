@@ -1,0 +1,232 @@
+//! Evaluation and embeddings, and the verbs search, eval and embed as a user runs them, on a
+//! random tiny net and pictures made here.
+
+mod tiny_run;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use engine::Kind;
+use engine::data::Dataset;
+use engine::device::Cx;
+use engine::eval::embed::{self, embed};
+use engine::eval::judge::{self, judge};
+use engine::eval::{Pictures, Protocol, Sets};
+use engine::files::read_safetensors;
+use engine::nn::{Feature, Subnet};
+use engine::train::Checkpoint;
+use serde_json::Value;
+use tiny_run::{write_checkpoint, write_pictures};
+
+const MIN: &str = "s8-w16.16.32.64-d1.1.2.1";
+
+/// A run's folder, and pictures beside it.
+struct Run {
+    dir: tempfile::TempDir,
+}
+
+impl Run {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        write_pictures(&dir.path().join("pictures"));
+        write_checkpoint(&Cx::for_tests(), &dir.path().join("run"), 2);
+        fs::write(dir.path().join("run/config.toml"), "").unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    fn engine(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
+        command.current_dir(self.dir.path()).args(args).output().unwrap()
+    }
+
+    /// Runs a verb that must succeed, and parses what it prints.
+    fn json(&self, args: &[&str]) -> Value {
+        let out = self.engine(&[args, &["--json"]].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        serde_json::from_slice(&out.stdout).unwrap()
+    }
+
+    fn code(&self, args: &[&str]) -> i32 {
+        let out = self.engine(args);
+        assert!(out.stdout.is_empty());
+        assert!(!out.stderr.is_empty());
+        out.status.code().unwrap()
+    }
+}
+
+fn pictures(path: &str, count: usize) -> Pictures {
+    let dataset = Arc::new(Dataset::open(&[path.to_owned()]).unwrap());
+    Pictures::new(dataset, (0..count).collect(), 32, 1)
+}
+
+#[test]
+fn embeddings_hold_what_the_net_saw_and_said() {
+    let run = Run::new();
+    let cx = Cx::for_tests();
+    let checkpoint = Checkpoint::open(Path::new(&run.path("run"))).unwrap();
+    let net = checkpoint.supernet().unwrap();
+    let params = checkpoint.student(&cx, net.specs()).unwrap();
+    let arch = MIN.parse().unwrap();
+    let shown = pictures(&run.path("pictures"), 40);
+    let subnet =
+        Subnet::recalibrated(&cx, &net, &params, arch, shown.tensors(&cx, 40).unwrap()).unwrap();
+    let file = Path::new(&run.path("f.safetensors")).to_owned();
+    let outputs = ["x", "c5", "z", "pool"].map(|s| s.parse::<embed::Output>().unwrap());
+    embed(&cx, &subnet, &shown, &outputs, &[("arch", MIN.into())], &file).unwrap();
+
+    let (tensors, metadata) = read_safetensors(&file).unwrap();
+    assert_eq!(metadata["arch"], MIN);
+    assert_eq!(metadata["replaced"], "[]");
+    let files: Vec<String> = serde_json::from_str(&metadata["files"]).unwrap();
+    assert_eq!((files.len(), files[0].as_str()), (40, "dots/00.png"));
+    assert_eq!(tensors["x"].0, [40, 3, 32, 32]);
+    assert_eq!(tensors["z"].0, [40, 16]);
+    assert_eq!(tensors["pool"].0, [40, 256]);
+    let x = shown.tensors(&cx, 40).unwrap().next().unwrap().unwrap();
+    let (h, w, c) = (5, 7, 2);
+    let ours = x.host::<f32>()[(((3 * 32) + h) * 32 + w) * 3 + c];
+    assert_eq!(tensors["x"].1[((3 * 3 + c) * 32 + h) * 32 + w], ours);
+    let c5 = subnet.features(&cx, x, &[Feature::C5]).unwrap().take(Feature::C5).into_value();
+    let [n, h, w, c] = c5.shape().0;
+    assert_eq!(tensors["c5"].0, [n, c, h, w]);
+    // Pooled features are the mean of C5's positions, of the same picture and channel.
+    let map = &tensors["c5"].1[(9 * c + 11) * h * w..][..h * w];
+    let mean = map.iter().sum::<f32>() / (h * w) as f32;
+    assert!((tensors["pool"].1[9 * c + 11] - mean).abs() < 1e-5);
+    let length: f32 = tensors["z"].1[..16].iter().map(|z| z * z).sum();
+    assert!((length - 1.0).abs() < 1e-5);
+}
+
+#[test]
+fn a_picture_that_cannot_be_read_is_named() {
+    let run = Run::new();
+    fs::write(run.path("pictures/dots/04.png"), b"\x89PNG\r\n\x1a\n and no more").unwrap();
+    let out = run.path("f.safetensors");
+    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let shapes = run.json(&[
+        "embed",
+        "--ckpt",
+        &ckpt,
+        "--arch",
+        MIN,
+        "--data",
+        &data,
+        "--features",
+        "x,z",
+        "--out",
+        &out,
+    ]);
+    assert_eq!(shapes["tensors"]["z"], serde_json::json!([40, 16]));
+    let (tensors, metadata) = read_safetensors(Path::new(&out)).unwrap();
+    let files: Vec<String> = serde_json::from_str(&metadata["files"]).unwrap();
+    let replaced: Vec<(usize, String)> = serde_json::from_str(&metadata["replaced"]).unwrap();
+    assert_eq!(replaced, [(4, "dots/04.png".to_owned())]);
+    // Row 4 is the picture that `files` names there, which is also in a row of its own.
+    let row = |i: usize| &tensors["x"].1[i * 3072..(i + 1) * 3072];
+    let own = (0..40).find(|&i| i != 4 && files[i] == files[4]).unwrap();
+    assert_eq!(row(4), row(own));
+}
+
+#[test]
+fn two_kinds_of_pictures_are_told_apart() {
+    let run = Run::new();
+    let cx = Cx::for_tests();
+    let checkpoint = Checkpoint::open(Path::new(&run.path("run"))).unwrap();
+    let net = checkpoint.supernet().unwrap();
+    let params = checkpoint.student(&cx, net.specs()).unwrap();
+    let open = || Dataset::open(&[run.path("pictures")]).unwrap();
+    let sets = Sets::new(open(), open(), None, 32, 1, 32, 1).unwrap();
+    assert_eq!(sets.chance(), 0.5);
+    let bn = sets.bn.tensors(&cx, 32).unwrap();
+    let subnet = Subnet::recalibrated(&cx, &net, &params, MIN.parse().unwrap(), bn).unwrap();
+    for protocol in [Protocol::Knn, Protocol::Linear] {
+        let options = judge::Options { protocol, feature: Feature::Pool, epochs: 20, seed: 1 };
+        // Even random features tell stripes from dots when tested on what they learnt from.
+        let verdict = judge(&cx, &subnet, &sets, &options).unwrap();
+        assert!(verdict.accuracy() > 0.7, "{verdict:?}");
+    }
+    fs::rename(run.path("pictures/dots"), run.path("pictures/spots")).unwrap();
+    let other = Dataset::open(&[run.path("pictures")]).unwrap();
+    fs::rename(run.path("pictures/spots"), run.path("pictures/dots")).unwrap();
+    let err = Sets::new(open(), other, None, 32, 1, 32, 1).err().unwrap();
+    assert_eq!(err.kind(), Kind::Data);
+}
+
+#[test]
+fn search_evaluate_and_correlate_from_the_command_line() {
+    let run = Run::new();
+    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let search = [
+        "search",
+        "--ckpt",
+        &ckpt,
+        "--data",
+        &data,
+        "--task",
+        "cls",
+        "--samples",
+        "2",
+        "--groups",
+        "0..20M:2M",
+        "--images",
+        "16",
+        "--bn-images",
+        "16",
+    ];
+    let winners = run.json(&search);
+    let tag = "cls-pictures-0-20M-2M";
+    assert!(winners["out"].as_str().unwrap().ends_with(tag), "{winners}");
+    assert!(!winners["budgets"].as_array().unwrap().is_empty());
+    let dir = format!("run/search/{tag}");
+    let candidates = fs::read_to_string(run.path(&format!("{dir}/candidates.jsonl"))).unwrap();
+    assert!(candidates.lines().count() >= 2);
+    assert!(Path::new(&run.path(&format!("{dir}/winners.json"))).exists());
+    // It does not go over what is there, but goes on with it.
+    assert_eq!(run.code(&search), 2);
+    assert_eq!(run.json(&[&search[..], &["--resume"]].concat()), winners);
+    assert_eq!(run.code(&[&search[..], &["--resume", "--seed", "9"]].concat()), 6);
+
+    let knn = ["eval", "knn", "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
+    let result = run.json(&[&knn[..], &["--arch", MIN]].concat());
+    assert!(result["accuracy"]["k20"].as_f64().unwrap() >= 0.5);
+    let kept =
+        fs::read(run.path(&format!("run/eval/knn-pictures-{MIN}-step-00000007.json"))).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&kept).unwrap(), result);
+    let file = run.path(&format!("{dir}/candidates.jsonl"));
+    let ranked = run.json(&[&knn[..], &["--archs-from", &file, "--limit", "3"]].concat());
+    assert_eq!(ranked["subnets"].as_array().unwrap().len(), 3.min(candidates.lines().count()));
+    assert!(ranked["correlation"].get("spearman").is_some());
+}
+
+#[test]
+fn wrong_commands_end_with_the_right_code() {
+    let run = Run::new();
+    let (ckpt, data, out) = (run.path("run"), run.path("pictures"), run.path("f.safetensors"));
+    let search = ["search", "--ckpt", &ckpt, "--data", &data, "--task", "cls"];
+    let with = |more: &[&str]| run.code(&[&search[..], more].concat());
+    assert_eq!(with(&["--arch", "s8-w16.16.32.9999-d1.1.2.1"]), 2);
+    assert_eq!(with(&["--budget", "900G..901G"]), 2);
+    assert_eq!(with(&["--features", "pool"]), 2);
+    assert_eq!(with(&["--features", "c6"]), 2);
+    assert_eq!(with(&["--images", "1"]), 3);
+    assert_eq!(run.code(&["search", "--ckpt", &ckpt, "--data", "nowhere", "--task", "cls"]), 3);
+    assert_eq!(run.code(&["search", "--ckpt", "nowhere", "--data", &data, "--task", "cls"]), 3);
+
+    let flat = run.path("pictures/dots");
+    let knn = ["eval", "knn", "--ckpt", &ckpt, "--arch", MIN];
+    assert_eq!(run.code(&[&knn[..], &["--data", &flat, "--test-data", &flat]].concat()), 3);
+    let no_arch = ["eval", "knn", "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
+    assert_eq!(run.code(&no_arch), 2);
+
+    let embed = ["embed", "--ckpt", &ckpt, "--arch", MIN, "--data", &data, "--out", &out];
+    run.json(&embed);
+    assert_eq!(run.code(&embed), 2);
+    run.json(&[&embed[..], &["--overwrite", "--bn", "batch"]].concat());
+    assert_eq!(run.code(&[&embed[..], &["--overwrite", "--features", "z,z"]].concat()), 2);
+}

@@ -1,0 +1,67 @@
+//! A run's folder with a checkpoint of a random net of preset tiny, and pictures of two kinds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use engine::device::Cx;
+use engine::nn::{MlpHead, Params, Role, Supernet};
+use engine::rng::{Philox, Purpose};
+use engine::space::Space;
+use engine::train::checkpoint::{self, State};
+
+pub const HEAD: MlpHead = MlpHead { hidden: 32, dim: 16 };
+
+/// Forty pictures of two kinds, stripes and dots, in class folders.
+pub fn write_pictures(dir: &Path) {
+    for (class, name) in ["dots", "stripes"].into_iter().enumerate() {
+        fs::create_dir_all(dir.join(name)).unwrap();
+        for i in 0..20u64 {
+            let mut rng = Philox::new(3, Purpose::Check, i, class as u16);
+            let (tint, period) = (rng.uniform(), 3 + rng.below(4) as u32);
+            let picture = image::RgbImage::from_fn(32, 32, |x, y| {
+                let on = match class {
+                    0 => x % period == 0 && y % period == 0,
+                    _ => (x + y) % period < period / 2,
+                };
+                let level = if on { 220.0 } else { 60.0 } + 30.0 * rng.uniform();
+                image::Rgb([level as u8, (level * tint) as u8, (level * (1.0 - tint)) as u8])
+            });
+            picture.save(dir.join(name).join(format!("{i:02}.png"))).unwrap();
+        }
+    }
+}
+
+/// A checkpoint of step 7 in `root/checkpoints`; the student's seed is 1.
+pub fn write_checkpoint(cx: &Cx, root: &Path, teacher_seed: u64) -> PathBuf {
+    let net = Supernet::new(&Space::preset("tiny").unwrap(), Some(&HEAD));
+    let tensors = |seed| {
+        let mut params = Params::init(cx, net.specs(), seed).unwrap();
+        // Blocks start as the identity; here they shall matter.
+        let scales = net.specs().iter().map(|s| s.role == Role::LastNormScale);
+        for (value, last) in params.values_mut().iter_mut().zip(scales) {
+            if last {
+                value.host_mut::<f32>().fill(0.7);
+            }
+        }
+        params.to_torch(cx).unwrap()
+    };
+    let head = [("moco.hidden", HEAD.hidden), ("moco.dim", HEAD.dim)];
+    let state = State {
+        step: 7,
+        steps: 10,
+        seed: 1,
+        preset: "tiny".into(),
+        method: "moco".into(),
+        data_cursor: 0,
+        sampler_cursor: 0,
+        queue_pointer: 0,
+        pictures: 40,
+        time_s: 0.0,
+        collapsed_steps: 0,
+        config: head.map(|(k, v)| (k.to_owned(), v.to_string())).into(),
+        hashes: BTreeMap::new(),
+    };
+    let contents = vec![("student", tensors(1)), ("teacher", tensors(teacher_seed))];
+    checkpoint::write(&root.join("checkpoints"), state, &contents, 1).unwrap()
+}

@@ -1,0 +1,139 @@
+//! The ops against what PyTorch computes: `fixtures/*.py` made the files that are read here.
+
+use engine::Error;
+use engine::device::Cx;
+use engine::ops::avg_pool::GlobalAvgPool;
+use engine::ops::batch_norm::{self, BatchNorm};
+use engine::ops::cross_entropy::CrossEntropy;
+use engine::ops::info_nce::InfoNCE;
+use engine::ops::l2_normalise::L2Normalise;
+use engine::ops::max_pool::MaxPool;
+use engine::ops::{Op, relation};
+use engine::tape::Grad;
+use engine::tensor::{DType, Meta, Shape, Tensor};
+use safetensors::SafeTensors;
+
+static OPS: &[u8] = include_bytes!("fixtures/ops.safetensors");
+
+/// One case of a fixture file.
+struct Fixture<'a> {
+    cx: Cx,
+    file: SafeTensors<'a>,
+    case: &'static str,
+}
+
+impl Fixture<'_> {
+    fn new(case: &'static str) -> Self {
+        let file = SafeTensors::deserialize(OPS).expect("the fixture is a safetensors file");
+        Self { cx: Cx::for_tests(), file, case }
+    }
+
+    /// A tensor of the case; vectors become 1×1×1×C, matrices N×1×1×C.
+    fn tensor(&self, name: &str) -> Tensor {
+        let view = self.file.tensor(&format!("{}.{name}", self.case)).expect("it is in the file");
+        let shape = match *view.shape() {
+            [c] => Shape::vector(c),
+            [n, c] => Shape::matrix(n, c),
+            [n, h, w, c] => Shape::nhwc(n, h, w, c),
+            _ => panic!("{name} has shape {:?}", view.shape()),
+        };
+        let bytes = view.data().chunks_exact(4);
+        let values: Vec<f32> =
+            bytes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        self.cx.upload(shape, DType::F32, &values).expect("memory for it")
+    }
+
+    fn compare(&self, name: &str, found: &Tensor) {
+        let expected = self.tensor(name);
+        assert_eq!(found.shape().elems(), expected.shape().elems(), "{}.{name}", self.case);
+        let (found, expected) = (found.to_f64(), expected.to_f64());
+        let size = expected.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let difference = found.iter().zip(&expected).map(|(f, e)| (f - e) * (f - e)).sum::<f64>();
+        let relative = difference.sqrt() / size;
+        assert!(relative <= 2e-6, "{}.{name}: off by {relative:e}", self.case);
+    }
+
+    /// Output, and gradients `g<name>` of those inputs that the file has one of.
+    fn check<O: Op>(&self, op: O, names: &[&str]) -> Result<(), Error> {
+        let inputs: Vec<Tensor> = names.iter().map(|n| self.tensor(n)).collect();
+        let metas: Vec<Meta> = inputs.iter().map(Tensor::meta).collect();
+        let announced = op.infer(&metas)?;
+        let (y, saved) = op.forward(&self.cx, &inputs.iter().collect::<Vec<_>>())?;
+        assert_eq!(y.meta(), announced);
+        self.compare("y", &y);
+        let gy = self.tensor("gy").reshaped(y.shape());
+        let known = |n: &&str| self.file.tensor(&format!("{}.g{n}", self.case)).is_ok();
+        let slot = |n| if known(n) { Grad::wanted(None) } else { Grad::unwanted() };
+        let mut grads: Vec<Grad> = names.iter().map(slot).collect();
+        op.backward(&self.cx, saved, gy, &mut grads)?;
+        let mut compared = 0;
+        for (name, grad) in names.iter().zip(grads) {
+            if let Some(grad) = grad.into_value() {
+                self.compare(&format!("g{name}"), &grad);
+                compared += 1;
+            }
+        }
+        assert!(compared > 0, "{} compares gradients", self.case);
+        Ok(())
+    }
+}
+
+#[test]
+fn batch_norm_in_groups() -> Result<(), Error> {
+    let op = BatchNorm::batch(2).add().relu();
+    Fixture::new("bn_groups").check(op, &["x", "gamma", "beta", "residual"])
+}
+
+#[test]
+fn batch_norm_with_given_statistics() -> Result<(), Error> {
+    let op = BatchNorm::given().relu();
+    Fixture::new("bn_given").check(op, &["x", "gamma", "beta", "mean", "var"])
+}
+
+#[test]
+fn batch_norm_statistics() -> Result<(), Error> {
+    let fixture = Fixture::new("bn_statistics");
+    let (mean, var) = batch_norm::statistics(&fixture.cx, &fixture.tensor("x"))?;
+    fixture.compare("mean", &mean);
+    fixture.compare("var", &var);
+    Ok(())
+}
+
+#[test]
+fn pools() -> Result<(), Error> {
+    Fixture::new("max_pool_even").check(MaxPool, &["x"])?;
+    Fixture::new("max_pool_odd").check(MaxPool, &["x"])?;
+    Fixture::new("avg_pool").check(GlobalAvgPool, &["x"])
+}
+
+#[test]
+fn losses() -> Result<(), Error> {
+    Fixture::new("l2_normalise").check(L2Normalise, &["x"])?;
+    let op = InfoNCE { tau: 0.2, weight: 1.0 };
+    Fixture::new("info_nce").check(op, &["q", "k", "queue"])
+}
+
+#[test]
+fn cross_entropy() -> Result<(), Error> {
+    let fixture = Fixture::new("cross_entropy");
+    let (logits, labels) = (fixture.tensor("logits"), fixture.tensor("labels"));
+    let labels = labels.reshaped(Shape::matrix(labels.shape().c(), 1));
+    let (loss, saved) = CrossEntropy.forward(&fixture.cx, &[&logits, &labels])?;
+    fixture.compare("y", &loss);
+    let mut grads = [Grad::wanted(None), Grad::unwanted()];
+    CrossEntropy.backward(&fixture.cx, saved, fixture.tensor("gy"), &mut grads)?;
+    let [grad, _] = grads;
+    fixture.compare("glogits", &grad.into_value().expect("it was wanted"));
+    Ok(())
+}
+
+#[test]
+fn relation_scores() -> Result<(), Error> {
+    let fixture = Fixture::new("relation");
+    let teacher = relation::Teacher::new(&fixture.cx, &fixture.tensor("teacher"))?;
+    let scores = teacher.score(&fixture.cx, &fixture.tensor("student"), 0.2)?;
+    let scores: Vec<f32> = scores.into_iter().map(|s| s as f32).collect();
+    let shape = Shape::vector(scores.len());
+    fixture.compare("score", &fixture.cx.upload(shape, DType::F32, &scores)?);
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! Nets and a whole training iteration against PyTorch, from files that the scripts beside
+//! them make.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use engine::config::Config;
+use engine::device::Cx;
+use engine::files::{self, Named};
+use engine::nn::{Feature, Gradients, Norm, ParamSpec, Params, Supernet, recalibrate};
+use engine::space::{Arch, Space, StageSpace, StemSpace};
+use engine::tape::Tape;
+use engine::tensor::{DType, Shape, Tensor};
+use engine::train::dump::to_nchw;
+use engine::train::iteration::{Iteration, Step};
+
+const MAPS: [Feature; 4] = [Feature::C2, Feature::C3, Feature::C4, Feature::C5];
+
+fn fixture(name: &str) -> (Named, HashMap<String, String>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    files::read_safetensors(&path).unwrap()
+}
+
+/// A space whose maximum is `max` and whose smallest net is all ones.
+fn space(max: &Arch, stem: [usize; 2], maxpool: bool) -> Space {
+    let strides = [1, 2, 2, 2];
+    Space {
+        name: max.to_string(),
+        resolution: 32,
+        stem: StemSpace { kernel: stem[0], stride: stem[1], maxpool, widths: vec![1, max.stem] },
+        stages: std::array::from_fn(|i| StageSpace {
+            widths: vec![1, max.widths[i]],
+            depths: vec![1, max.depths[i]],
+            stride: strides[i],
+        }),
+    }
+}
+
+/// The entries `prefix.*`, without the prefix.
+fn part(named: &Named, prefix: &str) -> Named {
+    let inside = |n: &String| n.strip_prefix(prefix)?.strip_prefix('.').map(str::to_owned);
+    named.iter().filter_map(|(n, v)| Some((inside(n)?, v.clone()))).collect()
+}
+
+/// Pictures [N, C, H, W] as a tensor [N, H, W, C].
+fn nhwc(cx: &Cx, (shape, values): &(Vec<usize>, Vec<f32>)) -> Tensor {
+    let &[n, c, h, w] = shape.as_slice() else { panic!("four dimensions") };
+    let values = to_nchw(values, c, h * w);
+    cx.upload(Shape::nhwc(n, h, w, c), DType::F32, &values).unwrap()
+}
+
+/// Values N×C×H×W.
+fn nchw(cx: &Cx, t: &Tensor) -> Vec<f32> {
+    to_nchw(&cx.download(t).unwrap(), t.shape().positions(), t.shape().c())
+}
+
+/// Largest difference relative to the largest expected magnitude.
+#[track_caller]
+fn close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
+    let worst = found.iter().zip(expected).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(worst <= tolerance * scale, "{what}: {worst:e} of {scale:e}");
+}
+
+fn close_all(cx: &Cx, what: &str, specs: &[ParamSpec], found: &[&Tensor], expected: &Named) {
+    for (spec, t) in specs.iter().zip(found) {
+        let values = spec.to_torch(&cx.download(t).unwrap());
+        close(&format!("{what} {}", spec.name), &values, &expected[&spec.name].1, 1e-4);
+    }
+}
+
+#[test]
+fn a_net_agrees_with_torchvisions_blocks() {
+    let (named, meta) = fixture("bottleneck.safetensors");
+    let cx = Cx::for_tests();
+    let arch: Arch = meta["arch"].parse().unwrap();
+    let net = Supernet::new(&space(&arch, [7, 2], true), None);
+    let params = Params::from_torch(&cx, net.specs(), &part(&named, "weight"), "fixture").unwrap();
+    let batches = [nhwc(&cx, &named["x.0"]), nhwc(&cx, &named["x.1"])];
+
+    let mut grads = Gradients::zeros(&cx, net.specs()).unwrap();
+    for probe in [Feature::C3, Feature::C5] {
+        let mut tape = Tape::recording(&cx);
+        let x = tape.constant(batches[0].clone());
+        let norm = &mut Norm::Batch { group: 0 };
+        let mut out = net.forward(&mut tape, &params, x, &arch, norm, &MAPS).unwrap();
+        for f in MAPS {
+            let expected = &named[&format!("train.{f}")].1;
+            close(&format!("train.{f}"), &nchw(&cx, out.get(f).value()), expected, 1e-5);
+        }
+        let root = out.take(probe);
+        drop(out);
+        let gradient = nhwc(&cx, &named[&format!("probe.{probe}")]);
+        tape.backward(root, gradient, &mut grads.0).unwrap();
+    }
+    let all: Vec<&Tensor> = (0..net.specs().len()).map(|i| grads.get(i)).collect();
+    close_all(&cx, "grad", net.specs(), &all, &part(&named, "grad"));
+
+    let stats = recalibrate(&cx, &net, &params, &arch, batches.clone().map(Ok)).unwrap();
+    for (i, name) in net.norms().iter().enumerate() {
+        let (mean, var) = stats.layer(i).unwrap();
+        for (what, t) in [("running_mean", mean), ("running_var", var)] {
+            let expected = &named[&format!("running.{name}.{what}")].1;
+            close(&format!("{name}.{what}"), &cx.download(t).unwrap(), expected, 1e-5);
+        }
+    }
+    let mut tape = Tape::inference(&cx);
+    let x = tape.constant(batches[0].clone());
+    let out = net.forward(&mut tape, &params, x, &arch, &mut Norm::Given(&stats), &MAPS).unwrap();
+    for f in MAPS {
+        let expected = &named[&format!("eval.{f}")].1;
+        close(&format!("eval.{f}"), &nchw(&cx, out.get(f).value()), expected, 1e-5);
+    }
+}
+
+/// The settings of the fixture's iteration.
+fn settings(meta: &HashMap<String, String>, queue: &[usize], hidden: usize) -> Config {
+    let number = |key: &str| meta[key].parse::<f64>().unwrap();
+    let mut config = Config::for_preset("tiny").unwrap();
+    config.seed = meta["seed"].parse().unwrap();
+    config.train.momentum = number("momentum");
+    config.train.weight_decay = number("weight_decay");
+    config.train.bn_group = number("bn_group") as usize;
+    config.moco.ema = number("ema");
+    config.moco.tau = number("tau");
+    config.moco.queue = queue[0];
+    config.moco.dim = queue[1];
+    config.moco.hidden = hidden;
+    config
+}
+
+#[test]
+fn an_iteration_agrees_with_autograd() {
+    let (named, meta) = fixture("iteration.safetensors");
+    let cx = Cx::for_tests();
+    let archs: Vec<Arch> = meta["archs"].split(',').map(|a| a.parse().unwrap()).collect();
+    let space = space(&archs[0], [3, 1], false);
+    let hidden = named["before.head.0.weight"].0[0];
+    let config = settings(&meta, &named["queue"].0, hidden);
+
+    let mut it = Iteration::new(&cx, &config, &space).unwrap();
+    let specs = it.net.specs().to_vec();
+    let load =
+        |prefix: &str| Params::from_torch(&cx, &specs, &part(&named, prefix), prefix).unwrap();
+    it.student = load("before");
+    it.teacher = load("teacher_before");
+    it.velocity = load("momentum_before").into_values();
+    it.method.restore(&cx, &named, meta["pointer"].parse().unwrap()).unwrap();
+
+    let (student_view, teacher_view) =
+        (nhwc(&cx, &named["x_student"]), nhwc(&cx, &named["x_teacher"]));
+    let step = Step {
+        step: meta["step"].parse().unwrap(),
+        steps: 10,
+        lr: meta["lr"].parse().unwrap(),
+        archs: &archs,
+        student_view: &student_view,
+        teacher_view: &teacher_view,
+    };
+    let report = it.run(&cx, &step, None).unwrap();
+
+    for (k, loss) in report.losses.iter().enumerate() {
+        close(&format!("loss {k}"), &[*loss as f32], &named[&format!("loss.{k}")].1, 1e-5);
+    }
+    let (queue, pointer) = it.method.state(&cx).unwrap();
+    close("queue", &queue[0].2, &named["queue_after"].1, 1e-5);
+    let (n, rows) = (student_view.shape().n() as u64, named["queue"].0[0] as u64);
+    assert_eq!(pointer, (meta["pointer"].parse::<u64>().unwrap() + n) % rows);
+    let squares = part(&named, "grad").values().flat_map(|v| &v.1).map(|g| g * g).sum::<f32>();
+    close("norm of the gradient", &[report.grad_norm as f32], &[squares.sqrt()], 1e-4);
+    for (what, found) in [
+        ("after", it.student.values()),
+        ("teacher_after", it.teacher.values()),
+        ("momentum", &it.velocity[..]),
+    ] {
+        let found: Vec<&Tensor> = found.iter().collect();
+        close_all(&cx, what, &specs, &found, &part(&named, what));
+    }
+}

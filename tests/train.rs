@@ -1,0 +1,249 @@
+//! Training as a user meets it: killed and resumed, stopped, out of disk, diverging.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::{engine, expect, pictures, s};
+
+const SMALL: [&str; 9] = [
+    "train.batch=8",
+    "train.epochs=2",
+    "train.bn_group=4",
+    "train.accum=2",
+    "moco.queue=24",
+    "moco.hidden=32",
+    "ckpt.every=3",
+    "ckpt.keep=2",
+    "log.every=1",
+];
+
+/// `engine train` of preset tiny on `data` into `out`, with more arguments.
+fn train<'a>(data: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["train", "--preset", "tiny", "--data", s(data), "--out", s(out)];
+    args.extend(more);
+    args.extend(SMALL);
+    args
+}
+
+fn files_of_last(run: &Path) -> Vec<(String, Vec<u8>)> {
+    ["student", "teacher", "optimizer", "queue"]
+        .map(|stem| {
+            let path = run.join(format!("checkpoints/last/{stem}.safetensors"));
+            (stem.to_owned(), fs::read(&path).unwrap())
+        })
+        .into()
+}
+
+fn assert_same_weights(a: &Path, b: &Path) {
+    for ((stem, x), (_, y)) in files_of_last(a).into_iter().zip(files_of_last(b)) {
+        assert!(x == y, "{stem} differs between {} and {}", a.display(), b.display());
+    }
+}
+
+fn steps_in_metrics(run: &Path) -> Vec<u64> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    let whole = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+    whole.map(|v| v["step"].as_u64().unwrap()).collect()
+}
+
+/// Starts a run and waits until it has done some steps (or ended).
+fn start_and_wait(args: &[&str], run: &Path, steps: usize) -> Child {
+    let child = engine(args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    wait_for(child, || steps_in_metrics(run).len() >= steps)
+}
+
+fn wait_for(mut child: Child, done: impl Fn() -> bool) -> Child {
+    while !done() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child
+}
+
+#[test]
+fn killed_and_resumed_is_bit_identical_and_so_is_any_number_of_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let whole = dir.path().join("whole");
+    expect(0, &train(&data, &whole, &["--threads", "2"]));
+    assert_eq!(steps_in_metrics(&whole), (0..12).collect::<Vec<_>>());
+
+    let killed = dir.path().join("killed");
+    for steps in [1, 5, 8] {
+        let args = train(&data, &killed, &["--threads", "1", "--resume", "auto"]);
+        let mut child = start_and_wait(&args, &killed, steps);
+        let _ = child.kill(); // It may have ended.
+        child.wait().unwrap();
+    }
+    expect(0, &train(&data, &killed, &["--threads", "3", "--resume", "auto"]));
+    assert_same_weights(&whole, &killed);
+    assert_eq!(steps_in_metrics(&killed), (0..12).collect::<Vec<_>>());
+    let status = fs::read_to_string(killed.join("status.json")).unwrap();
+    assert!(status.contains("\"done\""), "{status}");
+}
+
+#[test]
+fn term_checkpoints_and_can_be_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let (whole, stopped) = (dir.path().join("whole"), dir.path().join("stopped"));
+    expect(0, &train(&data, &whole, &[]));
+    let long = train(&data, &stopped, &[]);
+    let mut child = start_and_wait(&long, &stopped, 2);
+    let kill = |signal: &str, child: &Child| {
+        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    };
+    kill("-TERM", &child);
+    let code = child.wait().unwrap().code();
+    assert!(code == Some(75) || code == Some(0), "{code:?}");
+    if code == Some(75) {
+        let status = fs::read_to_string(stopped.join("status.json")).unwrap();
+        assert!(status.contains("\"stopped\""), "{status}");
+    }
+    expect(0, &train(&data, &stopped, &["--resume", "must"]));
+    assert_same_weights(&whole, &stopped);
+}
+
+#[test]
+fn max_steps_does_not_change_the_schedule() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    expect(0, &train(&data, &whole, &["--max-steps", "7"]));
+    expect(0, &train(&data, &parts, &["--max-steps", "4"]));
+    expect(0, &train(&data, &parts, &["--max-steps", "7", "--resume", "auto"]));
+    assert_same_weights(&whole, &parts);
+}
+
+#[test]
+fn a_time_limit_stops_with_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let out = dir.path().join("run");
+    let mut args = train(&data, &out, &["--time-limit", "1s"]);
+    args.push("train.epochs=100000");
+    expect(75, &args);
+    let done = steps_in_metrics(&out).len();
+    assert!(out.join(format!("checkpoints/step-{done:08}/DONE")).exists(), "{done}");
+}
+
+#[test]
+fn a_full_disk_leaves_the_last_checkpoint_usable() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let out = dir.path().join("run");
+    expect(0, &train(&data, &out, &["--max-steps", "3"]));
+    let args = train(&data, &out, &["--resume", "must"]);
+    // A limit on file sizes fails writes as a full disk does.
+    let script = "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"";
+    let limited = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_engine")])
+        .args(&args)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&limited.stderr);
+    assert_eq!(limited.status.code(), Some(5), "{stderr}");
+    assert!(
+        stderr.contains("last good checkpoint") && stderr.contains("step-00000003"),
+        "{stderr}"
+    );
+    expect(0, &train(&data, &out, &["--resume", "must"]));
+    assert_eq!(steps_in_metrics(&out), (0..12).collect::<Vec<_>>());
+}
+
+#[test]
+fn divergence_names_step_architecture_and_tensor() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let out = dir.path().join("run");
+    let (_, stderr) = expect(4, &train(&data, &out, &["train.lr=1000", "train.weight_decay=1"]));
+    assert!(stderr.contains("step ") && stderr.contains("architecture s"), "{stderr}");
+    assert!(["layer", "head", "conv"].iter().any(|part| stderr.contains(part)), "{stderr}");
+    let status = fs::read_to_string(out.join("status.json")).unwrap();
+    assert!(status.contains("\"diverged\""), "{status}");
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let out = dir.path().join("run");
+    let (stdout, _) = expect(0, &train(&data, &out, &["--dry-run"]));
+    assert!(stdout.contains("memory") && stdout.to_lowercase().contains("eta"), "{stdout}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn what_is_in_the_way_or_does_not_fit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let out = dir.path().join("run");
+    expect(0, &train(&data, &out, &["--max-steps", "1"]));
+    let (_, stderr) = expect(2, &train(&data, &out, &[]));
+    assert!(stderr.contains("--resume") && stderr.contains("--overwrite"), "{stderr}");
+    expect(0, &train(&data, &out, &["--max-steps", "1", "--overwrite"]));
+
+    let mut other = train(&data, &out, &["--resume", "auto"]);
+    other.push("train.lr=0.5");
+    let (_, stderr) = expect(6, &other);
+    assert!(stderr.contains("train.lr"), "{stderr}");
+    let preset = other.iter().position(|a| *a == "tiny").unwrap();
+    other[preset] = "cifar";
+    expect(6, &other);
+
+    let fresh = dir.path().join("fresh");
+    expect(6, &train(&data, &fresh, &["--resume", "must"]));
+    let (_, stderr) = expect(2, &train(&data, &fresh, &["train.lrr=0.5"]));
+    assert!(stderr.contains("train.lr"), "{stderr}");
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    expect(3, &train(&empty, &fresh, &[]));
+}
+
+#[test]
+fn a_run_leaves_what_the_docs_promise() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let (out, dumps) = (dir.path().join("run"), dir.path().join("dumps"));
+    expect(
+        0,
+        &train(&data, &out, &["--max-steps", "2", "--dump-steps", "0,1", "--dump-dir", s(&dumps)]),
+    );
+    for file in ["config.toml", "cmd.txt", "env.json", "train.log", "status.json", "metrics.jsonl"]
+    {
+        assert!(out.join(file).exists(), "{file}");
+    }
+    let (dump, meta) =
+        engine::files::read_safetensors(&dumps.join("step-00000001.safetensors")).unwrap();
+    for name in [
+        "x_student",
+        "x_teacher",
+        "z_teacher",
+        "queue",
+        "z_student.2",
+        "loss.2",
+        "before.conv1.weight",
+        "grad.layer1.0.conv1.weight",
+        "after.head.2.bias",
+        "momentum.bn1.weight",
+        "teacher_before.conv1.weight",
+        "teacher_after.conv1.weight",
+    ] {
+        assert!(dump.contains_key(name), "{name}");
+    }
+    assert_eq!(dump["x_student"].0, [8, 3, 32, 32]);
+    for key in ["archs", "bn_group", "lr", "momentum", "weight_decay", "ema", "tau"] {
+        assert!(meta.contains_key(key), "{key}");
+    }
+    // The moving average comes before the teacher's pass, from the students before the step.
+    let (m, name) = (meta["ema"].parse::<f32>().unwrap(), "layer4.0.conv2.weight");
+    let of = |prefix: &str| &dump[&format!("{prefix}.{name}")].1;
+    for ((after, before), student) in
+        of("teacher_after").iter().zip(of("teacher_before")).zip(of("before"))
+    {
+        assert!((after - (m * before + (1.0 - m) * student)).abs() < 1e-6);
+    }
+}
