@@ -90,7 +90,7 @@ impl Grad {
                 self.value = Some(grad);
                 Ok(())
             }
-            Some(sum) => cx.run("add", || {
+            Some(sum) => cx.run_native("add", || {
                 crate::dispatch!(sum.dtype(), T => {
                     crate::ops::add_in_place(sum.host_mut::<T>(), grad.host::<T>())
                 });

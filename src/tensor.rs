@@ -7,15 +7,18 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use num_traits::{Float, NumAssign};
 
-use crate::device::Buffer;
+use crate::device::{Buffer, DevicePtr};
 
 /// Type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// 32-bit float: what nets are trained in on the CPU.
     F32,
-    /// 64-bit float: what gradients are checked in.
+    /// 64-bit float: what gradients are checked in, on the CPU alone.
     F64,
+    /// bfloat16: what activations are kept in on devices. Statistics, sums and parameters of
+    /// batch norms stay f32.
+    BF16,
 }
 
 impl DType {
@@ -24,6 +27,14 @@ impl DType {
         match self {
             DType::F32 => 4,
             DType::F64 => 8,
+            DType::BF16 => 2,
+        }
+    }
+    /// The type of statistics, and of parameters of batch norms, beside values of this type.
+    pub fn wide(self) -> Self {
+        match self {
+            DType::BF16 => DType::F32,
+            other => other,
         }
     }
 }
@@ -60,7 +71,8 @@ impl Real for f64 {
     }
 }
 
-/// Runs an expression with `$t` bound to the Rust type of a [`DType`].
+/// Runs an expression with `$t` bound to the Rust type of a [`DType`] that the CPU computes
+/// in. Panics on bf16: `Cx::alloc` makes no such tensors in host memory.
 #[macro_export]
 macro_rules! dispatch {
     ($dtype:expr, $t:ident => $body:expr) => {
@@ -73,6 +85,7 @@ macro_rules! dispatch {
                 type $t = f64;
                 $body
             }
+            $crate::tensor::DType::BF16 => unreachable!("there is no native code for bf16"),
         }
     };
 }
@@ -210,6 +223,15 @@ impl Tensor {
         let elems = self.meta.shape.elems();
         let buffer = Arc::get_mut(&mut self.buffer).expect("written tensors are not shared");
         &mut bytemuck::cast_slice_mut(buffer.bytes_mut())[..elems]
+    }
+    /// Where the values lie on the device. Panics where they are not on one.
+    pub fn device(&self) -> DevicePtr {
+        self.buffer.device()
+    }
+    /// Where the values lie on the device, to write. Panics as [`Tensor::device`] does, and
+    /// where a clone exists.
+    pub fn device_mut(&mut self) -> DevicePtr {
+        Arc::get_mut(&mut self.buffer).expect("written tensors are not shared").device()
     }
     /// Whether no clone shares the values, so that they can be written in place.
     pub fn is_unique(&mut self) -> bool {

@@ -33,7 +33,7 @@ fn check(dtype: DType, tolerance: f64) {
             DType::F32 => {
                 t.host_mut::<f32>().iter_mut().zip(values).for_each(|(t, x)| *t = x as f32);
             }
-            DType::F64 => t.host_mut::<f64>().copy_from_slice(&values),
+            _ => t.host_mut::<f64>().copy_from_slice(&values),
         }
         t
     };

@@ -2,7 +2,8 @@
 
 use crate::cli::{DeviceArgs, open_device};
 use crate::error::{Error, Result};
-use crate::ops::{self, Outcome};
+use crate::ops::Outcome;
+use crate::ops::check::{self, Summary};
 
 /// Flags of `bench check`.
 #[derive(clap::Args, Debug)]
@@ -21,34 +22,16 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs) -> Result<u8> {
     let cx = open_device(&args.device)?;
     let wanted = |name: &str| args.filter.as_ref().is_none_or(|f| name.contains(f.as_str()));
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (name, check) in ops::registry() {
-        if !wanted(&name) {
-            skipped += 1;
-            continue;
-        }
-        match cx.install(|| check(&cx)) {
-            Ok(Outcome::Passed) => {
-                passed += 1;
-                if args.verbose {
-                    println!("ok    {name}");
-                }
-            }
-            Ok(Outcome::Skipped) => {
-                skipped += 1;
-                if args.verbose {
-                    println!("skip  {name}");
-                }
-            }
-            Err(why) => {
-                failed += 1;
-                println!("FAIL  {name}: {why}");
-            }
-        }
-    }
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    if passed + failed == 0 {
+    let summary = check::run_all(&cx, wanted, |name, outcome| match outcome {
+        Ok(Outcome::Passed) if args.verbose => println!("ok    {name}"),
+        Ok(Outcome::Skipped) if args.verbose => println!("skip  {name}"),
+        Ok(_) => {}
+        Err(why) => println!("FAIL  {name}: {why}"),
+    });
+    let Summary { passed, failed, skipped } = summary;
+    if summary == Summary::default() {
         return Err(Error::usage("--filter matches no check"));
     }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(u8::from(failed > 0))
 }

@@ -1,16 +1,31 @@
 //! The seam below which a device lies: everything that launches kernels goes through
 //! [`Driver`], whether they run on an NVIDIA GPU or on the emulator, which executes the same
-//! sources on the host.
+//! sources on the host. A [`Queue`] launches for one op.
 
-use crate::error::Result;
+use std::fmt;
+
+use bytemuck::NoUninit;
+
+use crate::error::{Error, Result};
 
 /// Address of memory on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DevicePtr(pub u64);
 
-/// How a kernel is started: chosen beside its parameters, in the op's folder.
+impl DevicePtr {
+    /// Points nowhere: for pointers that a kernel may do without.
+    pub const NULL: Self = Self(0);
+
+    /// The address `bytes` further on.
+    pub fn offset(self, bytes: usize) -> Self {
+        Self(self.0 + bytes as u64)
+    }
+}
+
+/// How many threads start, and how they share: chosen beside a kernel's parameters, in the
+/// op's folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Launch {
+pub struct Geometry {
     /// Blocks.
     pub grid: [u32; 3],
     /// Threads of a block.
@@ -19,12 +34,56 @@ pub struct Launch {
     pub shared_bytes: u32,
 }
 
-/// A device that holds memory and runs kernels of `kernels/`, by name. Work is queued in
+impl Geometry {
+    /// `blocks` blocks of `threads` threads.
+    pub fn linear(blocks: u32, threads: u32) -> Self {
+        Self { grid: [blocks, 1, 1], block: [threads, 1, 1], shared_bytes: 0 }
+    }
+
+    /// Blocks of `threads` threads, one thread for each of `items`; at least one block.
+    pub fn cover(items: u32, threads: u32) -> Self {
+        Self::linear(items.div_ceil(threads).max(1), threads)
+    }
+
+    /// With dynamic shared memory.
+    pub fn shared(self, shared_bytes: u32) -> Self {
+        Self { shared_bytes, ..self }
+    }
+}
+
+/// One launch of a kernel of `kernels/`. Its arguments are the pointers, then the parameters:
+/// one `#[repr(C)]` struct by value.
+#[derive(Clone, Copy)]
+pub struct Launch<'a> {
+    /// The op that launches, for messages and profiles.
+    pub op: &'a str,
+    /// The kernel's name.
+    pub kernel: &'a str,
+    /// Threads.
+    pub geometry: Geometry,
+    /// Its first arguments.
+    pub pointers: &'a [DevicePtr],
+    /// The bytes of its last argument.
+    pub params: &'a [u8],
+    /// The same for people: shapes, strides.
+    pub shapes: &'a dyn fmt::Debug,
+}
+
+impl fmt::Display for Launch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Geometry { grid, block, shared_bytes } = self.geometry;
+        let (op, kernel, shapes) = (self.op, self.kernel, self.shapes);
+        write!(f, "{kernel} of {op}, grid {grid:?}, block {block:?}, ")?;
+        write!(f, "{shared_bytes} bytes of dynamic shared memory, {shapes:?}")
+    }
+}
+
+/// A device that holds memory and runs the kernels of `kernels/`, by name. Work is queued in
 /// order; reading back waits for it.
 pub trait Driver: Send + Sync {
     /// Name for messages, say `cuda:0`.
     fn name(&self) -> String;
-    /// Device memory, uninitialised.
+    /// Device memory, uninitialised, aligned to at least 256 bytes.
     fn alloc(&self, bytes: usize) -> Result<DevicePtr>;
     /// Gives memory back once the work queued so far is done.
     fn free(&self, ptr: DevicePtr);
@@ -32,19 +91,79 @@ pub trait Driver: Send + Sync {
     fn copy_to_device(&self, dst: DevicePtr, src: &[u8]) -> Result<()>;
     /// Copies device memory to the host, after the work queued so far.
     fn copy_to_host(&self, dst: &mut [u8], src: DevicePtr) -> Result<()>;
-    /// Queues a kernel. Its arguments are `pointers`, then one `#[repr(C)]` struct by value
-    /// (`params`), whose size the driver checks against the kernel's. A failure names `op`,
-    /// kernel and shapes.
-    fn launch(
-        &self,
-        op: &str,
-        kernel: &str,
-        launch: Launch,
-        pointers: &[DevicePtr],
-        params: &[u8],
-    ) -> Result<()>;
+    /// Queues a copy within the device; the two must not overlap.
+    fn copy(&self, dst: DevicePtr, src: DevicePtr, bytes: usize) -> Result<()>;
+    /// Queues setting each byte to `value`.
+    fn fill(&self, dst: DevicePtr, value: u8, bytes: usize) -> Result<()>;
+    /// Queues a kernel, after checking the launch against the kernel table. A failure names
+    /// op, kernel and shapes.
+    fn launch(&self, launch: &Launch) -> Result<()>;
     /// Waits until all queued work is done.
     fn sync(&self) -> Result<()>;
     /// Device time that `work` takes, in milliseconds.
     fn time_ms(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f32>;
+
+    /// Whether the driver itself notices accesses outside of what was handed out and reads of
+    /// memory that nothing wrote.
+    fn is_checked(&self) -> bool {
+        false
+    }
+    /// A pool hands out exactly `bytes` at `ptr`; their contents are unspecified.
+    fn handed_out(&self, _ptr: DevicePtr, _bytes: usize) {}
+    /// Nobody may touch what was handed out at `ptr` any more.
+    fn handed_back(&self, _ptr: DevicePtr) {}
+    /// Makes later launches run their threads in another order, where the driver can choose
+    /// one; seed 0 is the natural order. Correct kernels give the same bits in every order.
+    fn reschedule(&self, _seed: u64) {}
+}
+
+/// Launches kernels for one op.
+pub struct Queue<'a> {
+    /// Where to.
+    pub driver: &'a dyn Driver,
+    /// The op's name.
+    pub op: &'a str,
+}
+
+impl Queue<'_> {
+    /// Queues a kernel with these pointers and parameters.
+    pub fn launch<P: NoUninit + fmt::Debug>(
+        &self,
+        kernel: &str,
+        geometry: Geometry,
+        pointers: &[DevicePtr],
+        params: &P,
+    ) -> Result<()> {
+        self.driver.launch(&Launch {
+            op: self.op,
+            kernel,
+            geometry,
+            pointers,
+            params: bytemuck::bytes_of(params),
+            shapes: params,
+        })
+    }
+}
+
+/// The name of a kernel for tensors of `dtype`: `kernel!("relu_forward", dtype)` is
+/// `relu_forward_f32` or `relu_forward_bf16`. There are none for f64.
+#[macro_export]
+macro_rules! kernel {
+    ($name:literal, $dtype:expr) => {
+        match $dtype {
+            $crate::tensor::DType::BF16 => concat!($name, "_bf16"),
+            _ => concat!($name, "_f32"),
+        }
+    };
+}
+
+/// A size as kernels take it: 31 bits, so that sums of two do not overflow.
+pub fn size(elems: usize) -> Result<u32> {
+    let fits = u32::try_from(elems).ok().filter(|n| *n < 1 << 31);
+    fits.ok_or_else(|| {
+        Error::device(format!(
+            "a tensor of {elems} elements is too large for the kernels, which count to 2^31; \
+             use a smaller train.batch"
+        ))
+    })
 }

@@ -3,12 +3,15 @@
 //! (CUDA or its emulator), or not at all while memory is being planned.
 
 pub mod driver;
+pub mod guarded;
 pub mod pool;
 
 use std::sync::Arc;
 
-pub use driver::Driver;
-pub use pool::{Buffer, MemoryUse, Pool};
+pub use driver::{DevicePtr, Driver, Geometry, Queue, size};
+pub use pool::{Buffer, MemoryUse, Place, Pool};
+
+use half::bf16;
 
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Meta, Real, Shape, Tensor};
@@ -23,6 +26,16 @@ pub enum Backend {
     Plan,
     /// Kernels on a device below the driver seam.
     Driver(Arc<dyn Driver>),
+}
+
+/// What an op has to do on a [`Cx`].
+pub enum Target<'a> {
+    /// Run its native code.
+    Native,
+    /// Launch its kernels.
+    Kernels(Queue<'a>),
+    /// Nothing: memory is being planned.
+    Nothing,
 }
 
 /// A device to compute on: backend, threads and memory pool.
@@ -43,14 +56,23 @@ impl Cx {
         Self::new(Backend::Plan, 1)
     }
 
+    /// A device below the driver seam. `threads` are those of the host's side.
+    pub fn device(driver: Arc<dyn Driver>, threads: usize) -> Result<Self> {
+        Self::new(Backend::Driver(driver), threads)
+    }
+
     fn new(backend: Backend, threads: usize) -> Result<Self> {
-        let real = !matches!(backend, Backend::Plan);
+        let place = match &backend {
+            Backend::Cpu => Place::Host,
+            Backend::Plan => Place::Planned,
+            Backend::Driver(driver) => Place::Device(driver.clone()),
+        };
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("compute-{i}"))
             .build()
             .map_err(|e| Error::device(format!("cannot start compute threads: {e}")))?;
-        Ok(Self { backend, pool: Pool::new(real), threads })
+        Ok(Self { backend, pool: Pool::new(place), threads })
     }
 
     /// The CPU with one thread, for tests.
@@ -79,22 +101,56 @@ impl Cx {
         matches!(self.backend, Backend::Plan)
     }
 
-    /// Runs an op's native code: on the CPU now, not at all while planning. An op that has a
-    /// kernel matches on [`Cx::backend`] instead and launches it there.
-    pub fn run(&self, op: &str, cpu: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// What an op has to do here.
+    pub fn target<'a>(&'a self, op: &'a str) -> Target<'a> {
         match &self.backend {
-            Backend::Cpu => cpu(),
-            Backend::Plan => Ok(()),
-            Backend::Driver(driver) => Err(Error::device(format!(
+            Backend::Cpu => Target::Native,
+            Backend::Plan => Target::Nothing,
+            Backend::Driver(driver) => Target::Kernels(Queue { driver: driver.as_ref(), op }),
+        }
+    }
+
+    /// Runs an op that has native code only.
+    pub fn run_native(&self, op: &str, native: impl FnOnce() -> Result<()>) -> Result<()> {
+        match self.target(op) {
+            Target::Native => native(),
+            Target::Nothing => Ok(()),
+            Target::Kernels(queue) => Err(Error::device(format!(
                 "op {op} has no kernel for {}; use --device cpu",
-                driver.name()
+                queue.driver.name()
             ))),
         }
     }
 
-    /// A tensor with unspecified contents (in builds with debug assertions: NaN).
+    /// A tensor with unspecified contents (on the CPU in builds with debug assertions: NaN).
     pub fn alloc(&self, meta: Meta) -> Result<Tensor> {
+        let has_type = match self.backend {
+            Backend::Cpu => meta.dtype != DType::BF16,
+            Backend::Plan => true,
+            Backend::Driver(_) => meta.dtype != DType::F64,
+        };
+        if !has_type {
+            let device = self.name();
+            return Err(Error::device(format!("{device} does not compute in {:?}", meta.dtype)));
+        }
         Ok(Tensor::from_buffer(self.pool.take(meta.size_bytes())?, meta))
+    }
+
+    /// Memory that only kernels need, for partial results: nothing on the CPU.
+    pub fn scratch(&self, meta: Meta) -> Result<Tensor> {
+        match self.backend {
+            Backend::Driver(_) => self.alloc(meta),
+            _ => self.alloc(Meta::new(Shape::vector(0), meta.dtype)),
+        }
+    }
+
+    /// What computes, for messages.
+    pub fn name(&self) -> String {
+        match &self.backend {
+            Backend::Cpu => "cpu".into(),
+            Backend::Plan => "a memory plan".into(),
+            Backend::Driver(driver) => driver.name(),
+        }
     }
 
     /// A tensor of zeros.
@@ -105,8 +161,15 @@ impl Cx {
     /// A tensor of one value.
     pub fn full(&self, shape: Shape, dtype: DType, value: f64) -> Result<Tensor> {
         let mut t = self.alloc(Meta::new(shape, dtype))?;
-        if !self.is_plan() {
-            crate::dispatch!(dtype, T => t.host_mut::<T>().fill(T::of(value)));
+        match &self.backend {
+            Backend::Cpu => crate::dispatch!(dtype, T => t.host_mut::<T>().fill(T::of(value))),
+            Backend::Plan => {}
+            Backend::Driver(driver) if value.to_bits() == 0 => {
+                driver.fill(t.device_mut(), 0, t.meta().size_bytes())?;
+            }
+            Backend::Driver(_) => {
+                return self.upload(shape, dtype, &vec![value as f32; shape.elems()]);
+            }
         }
         Ok(t)
     }
@@ -115,13 +178,22 @@ impl Cx {
     pub fn upload(&self, shape: Shape, dtype: DType, values: &[f32]) -> Result<Tensor> {
         assert_eq!(shape.elems(), values.len(), "values for a tensor of shape {shape}");
         let mut t = self.alloc(Meta::new(shape, dtype))?;
-        if !self.is_plan() {
-            match dtype {
-                DType::F32 => t.host_mut::<f32>().copy_from_slice(values),
-                DType::F64 => {
-                    let out = t.host_mut::<f64>().iter_mut();
-                    out.zip(values).for_each(|(o, v)| *o = f64::of(f64::from(*v)));
-                }
+        match &self.backend {
+            Backend::Cpu => crate::dispatch!(dtype, T => {
+                let out = t.host_mut::<T>().iter_mut();
+                out.zip(values).for_each(|(o, v)| *o = T::of(f64::from(*v)));
+            }),
+            Backend::Plan => {}
+            Backend::Driver(driver) => {
+                let narrow: Vec<bf16>;
+                let bytes = match dtype {
+                    DType::BF16 => {
+                        narrow = values.iter().map(|v| bf16::from_f32(*v)).collect();
+                        bytemuck::cast_slice(&narrow)
+                    }
+                    _ => bytemuck::cast_slice(values),
+                };
+                driver.copy_to_device(t.device_mut(), bytes)?;
             }
         }
         Ok(t)
@@ -129,17 +201,35 @@ impl Cx {
 
     /// The tensor's values in host memory as f32 (zeros while planning).
     pub fn download(&self, t: &Tensor) -> Result<Vec<f32>> {
-        if self.is_plan() {
-            return Ok(vec![0.0; t.shape().elems()]);
+        let mut values = vec![0.0; t.shape().elems()];
+        match (&self.backend, t.dtype()) {
+            (Backend::Cpu, dtype) => crate::dispatch!(dtype, T => {
+                values.iter_mut().zip(t.host::<T>()).for_each(|(v, x)| *v = x.f64() as f32);
+            }),
+            (Backend::Plan, _) => {}
+            (Backend::Driver(driver), DType::BF16) => {
+                let mut narrow = vec![bf16::ZERO; values.len()];
+                driver.copy_to_host(bytemuck::cast_slice_mut(&mut narrow), t.device())?;
+                values.iter_mut().zip(narrow).for_each(|(v, x)| *v = x.to_f32());
+            }
+            (Backend::Driver(driver), _) => {
+                driver.copy_to_host(bytemuck::cast_slice_mut(&mut values), t.device())?;
+            }
         }
-        Ok(crate::dispatch!(t.dtype(), T => t.host::<T>().iter().map(|x| x.f64() as f32).collect()))
+        Ok(values)
     }
 
     /// A copy of a tensor in a buffer of its own.
     pub fn copy(&self, t: &Tensor) -> Result<Tensor> {
         let mut out = self.alloc(t.meta())?;
-        if !self.is_plan() {
-            crate::dispatch!(t.dtype(), T => out.host_mut::<T>().copy_from_slice(t.host::<T>()));
+        match &self.backend {
+            Backend::Cpu => crate::dispatch!(t.dtype(), T => {
+                out.host_mut::<T>().copy_from_slice(t.host::<T>());
+            }),
+            Backend::Plan => {}
+            Backend::Driver(driver) => {
+                driver.copy(out.device_mut(), t.device(), t.meta().size_bytes())?;
+            }
         }
         Ok(out)
     }

@@ -22,7 +22,7 @@ pub mod relu;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::tape::Grad;
-use crate::tensor::{Meta, Real, Shape, Tensor};
+use crate::tensor::{DType, Meta, Real, Shape, Tensor};
 
 /// What an op keeps from its forward pass for its backward pass.
 pub type Saved = Vec<Tensor>;
@@ -64,6 +64,9 @@ pub struct Input {
     pub fill: Fill,
     /// Whether its gradient is checked.
     pub grad: bool,
+    /// Whether it has the type [`DType::wide`](crate::tensor::DType::wide), beside values that
+    /// are narrower.
+    pub wide: bool,
 }
 
 /// Values of an input.
@@ -96,7 +99,15 @@ pub enum Fill {
 impl Input {
     /// Standard normal values, gradient checked.
     pub fn normal(shape: Shape) -> Self {
-        Self { shape, fill: Fill::Normal, grad: true }
+        Self { shape, fill: Fill::Normal, grad: true, wide: false }
+    }
+    /// Standard normal values of a batch norm's parameter, which is never narrow.
+    pub fn wide(shape: Shape) -> Self {
+        Self { wide: true, ..Self::normal(shape) }
+    }
+    /// Its type where values are kept in `dtype`.
+    pub fn dtype(&self, dtype: DType) -> DType {
+        if self.wide { dtype.wide() } else { dtype }
     }
     /// Other values.
     pub fn fill(mut self, fill: Fill) -> Self {
@@ -145,6 +156,11 @@ pub fn registry() -> Vec<(String, Check)> {
 
 /// Fails unless there is one input for each of `names`, none empty and all of one type.
 pub fn expect_inputs(inputs: &[Meta], names: &[&str]) -> Result<()> {
+    expect_mixed(inputs, names, &[])
+}
+
+/// The same, but those of `names` that are in `wide` are of the first input's [`DType::wide`].
+pub fn expect_mixed(inputs: &[Meta], names: &[&str], wide: &[&str]) -> Result<()> {
     if inputs.len() != names.len() {
         let (expected, found) = (names.join(", "), inputs.len());
         return Err(Error::usage(format!("expected the inputs {expected}; found {found} inputs")));
@@ -153,11 +169,12 @@ pub fn expect_inputs(inputs: &[Meta], names: &[&str]) -> Result<()> {
         if meta.shape.elems() == 0 {
             return Err(Error::usage(format!("{name} of shape {} is empty", meta.shape)));
         }
-        if meta.dtype != inputs[0].dtype {
-            let (expected, found) = (inputs[0].dtype, meta.dtype);
+        let first = inputs[0].dtype;
+        let expected = if wide.contains(name) { first.wide() } else { first };
+        if meta.dtype != expected {
             return Err(Error::usage(format!(
-                "expected {expected:?}, the type of {}, for {name}; found {found:?}",
-                names[0]
+                "expected {expected:?} for {name}, as {} is {first:?}; found {:?}",
+                names[0], meta.dtype
             )));
         }
     }
@@ -191,7 +208,7 @@ fn remembered_size(t: &Tensor) -> (usize, usize) {
 /// Adds `sums` to the first elements of a parameter's gradient of type and shape `meta`.
 pub fn add_to_front(cx: &Cx, grad: &mut Grad, meta: Meta, sums: &[f64]) -> Result<()> {
     grad.write(cx, meta, |grad, accumulate| {
-        cx.run("add", || {
+        cx.run_native("add", || {
             crate::dispatch!(meta.dtype, T => {
                 let grad = grad.host_mut::<T>();
                 if !accumulate {
@@ -217,6 +234,9 @@ pub fn add_in_place<T: Real>(sum: &mut [T], x: &[T]) {
         )
     });
 }
+
+/// What a thread of an elementwise kernel reads at once.
+pub const VECTOR_BYTES: usize = 16;
 
 /// Elements that a thread takes at a time in elementwise passes (64 KiB of f32): the split
 /// does not depend on the number of threads.

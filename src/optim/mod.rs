@@ -38,7 +38,7 @@ impl Sgd {
                     if self.decay_exempt && s.role.decay_exempt() { 0.0 } else { self.weight_decay }
                 })
                 .collect();
-        cx.run("sgd", || {
+        cx.run_native("sgd", || {
             let grads = grads.0.par_iter_mut().flatten();
             let all = params.values_mut().par_iter_mut().zip(velocity).zip(decays);
             all.zip_eq(grads.collect::<Vec<_>>()).for_each(|(((w, v), decay), g)| {
@@ -65,7 +65,7 @@ fn update<T: Real>(w: &mut [T], g: &mut [T], v: &mut [T], momentum: T, decay: T,
 
 /// The teacher's moving average: θt ← m·θt + (1−m)·θs.
 pub fn ema(cx: &Cx, teacher: &mut Params, student: &Params, m: f64) -> Result<()> {
-    cx.run("ema", || {
+    cx.run_native("ema", || {
         let pairs = teacher.values_mut().par_iter_mut().zip(student.values());
         pairs.for_each(|(t, s)| {
             crate::dispatch!(t.dtype(), T => {

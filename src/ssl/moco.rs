@@ -90,7 +90,7 @@ impl Method for Moco {
         let dim = self.queue.shape().c();
         let n = keys.shape().n();
         let (queue, pointer) = (&mut self.queue, self.pointer);
-        cx.run("queue_push", || {
+        cx.run_native("queue_push", || {
             let (queue, keys) = (queue.host_mut::<f32>(), keys.host::<f32>());
             // Of more keys than rows only the last ones stay.
             for (i, key) in keys.chunks_exact(dim).enumerate().skip(n.saturating_sub(rows)) {

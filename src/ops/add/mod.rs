@@ -25,7 +25,7 @@ impl Op for Add {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let (a, b) = (inputs[0], inputs[1]);
         let mut y = cx.alloc(a.meta())?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             crate::dispatch!(a.dtype(), T => cpu::add(a.host::<T>(), b.host(), y.host_mut()));
             Ok(())
         })?;

@@ -25,7 +25,7 @@ impl Op for GlobalAvgPool {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let x = inputs[0];
         let mut y = cx.alloc(self.infer(&[x.meta()])?)?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             crate::dispatch!(x.dtype(), T => cpu::forward(x.shape(), x.host::<T>(), y.host_mut()));
             Ok(())
         })?;
@@ -36,7 +36,7 @@ impl Op for GlobalAvgPool {
         let (h, w) = remembered_size(&saved[0]);
         let shape = Shape::nhwc(gy.shape().n(), h, w, gy.shape().c());
         let mut gx = cx.alloc(Meta::new(shape, gy.dtype()))?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             crate::dispatch!(gy.dtype(), T => {
                 cpu::backward(shape, gy.host::<T>(), gx.host_mut())
             });

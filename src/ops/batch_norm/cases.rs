@@ -9,13 +9,13 @@ fn case(name: &str, op: BatchNorm, x: [usize; 4], max: usize) -> Case<BatchNorm>
     let (x, parameter) = (Shape(x), Shape::vector(max));
     let positive = Fill::Uniform { lo: 0.5, hi: 1.5 };
     let mut inputs =
-        vec![Input::normal(x), Input::normal(parameter).fill(positive), Input::normal(parameter)];
+        vec![Input::normal(x), Input::wide(parameter).fill(positive), Input::wide(parameter)];
     if op.add {
         inputs.push(Input::normal(x));
     }
     if op.stats == Stats::Given {
-        inputs.push(Input::normal(parameter).constant());
-        inputs.push(Input::normal(parameter).fill(positive).constant());
+        inputs.push(Input::wide(parameter).constant());
+        inputs.push(Input::wide(parameter).fill(positive).constant());
     }
     let tail = if op.relu { ", relu" } else { "" };
     let name = format!("{name}{}{tail}", if op.add { ", add" } else { "" });

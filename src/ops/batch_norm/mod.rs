@@ -5,7 +5,7 @@ mod cases;
 mod cpu;
 mod layout;
 
-use super::{Case, Op, Saved, add_to_front, expect_inputs, unshared};
+use super::{Case, Op, Saved, add_to_front, expect_mixed, unshared};
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::tape::Grad;
@@ -84,7 +84,7 @@ impl Op for BatchNorm {
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let names = self.names();
-        expect_inputs(inputs, &names)?;
+        expect_mixed(inputs, &names, &["gamma", "beta", "mean", "var"])?;
         let x = inputs[0];
         for (name, meta) in names.iter().zip(inputs).skip(1) {
             let fits = match *name {
@@ -105,10 +105,10 @@ impl Op for BatchNorm {
         let x = inputs[0];
         let groups = x.shape().n().div_ceil(self.group(x.shape().n()));
         // Rows 2g and 2g + 1: mean and 1/√(var + ε) of group g.
-        let stats = Meta::new(Shape::matrix(2 * groups, x.shape().c()), x.dtype());
+        let stats = Meta::new(Shape::matrix(2 * groups, x.shape().c()), x.dtype().wide());
         let mut stats = cx.alloc(stats)?;
         let mut y = cx.alloc(x.meta())?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             crate::dispatch!(x.dtype(), T => cpu::forward::<T>(self, inputs, &mut stats, &mut y));
             Ok(())
         })?;
@@ -126,7 +126,7 @@ impl Op for BatchNorm {
         let x = &saved[0];
         let mut gy = unshared(cx, gy)?;
         let mut sums = cpu::Sums::default();
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             sums = crate::dispatch!(x.dtype(), T => cpu::gradient_sums::<T>(self, &saved, &mut gy));
             Ok(())
         })?;
@@ -137,7 +137,7 @@ impl Op for BatchNorm {
         if grads[0].needed() {
             let (residual, mut gx) =
                 if keep { (Some(gy), cx.alloc(x.meta())?) } else { (None, gy) };
-            cx.run(Self::NAME, || {
+            cx.run_native(Self::NAME, || {
                 crate::dispatch!(x.dtype(), T => {
                     cpu::input_gradient::<T>(self, &saved, &sums, residual.as_ref(), &mut gx)
                 });
@@ -169,7 +169,7 @@ pub fn statistics(cx: &Cx, x: &Tensor) -> Result<(Tensor, Tensor)> {
     }
     let meta = Meta::new(Shape::vector(x.shape().c()), x.dtype());
     let (mut mean, mut var) = (cx.alloc(meta)?, cx.alloc(meta)?);
-    cx.run("batch_norm statistics", || {
+    cx.run_native("batch_norm statistics", || {
         crate::dispatch!(x.dtype(), T => {
             cpu::statistics(x.shape(), x.host::<T>(), mean.host_mut(), var.host_mut())
         });

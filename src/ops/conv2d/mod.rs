@@ -110,7 +110,7 @@ impl Op for Conv2d {
         let (x, w) = (inputs[0], inputs[1]);
         let g = self.geometry(x.shape(), w.shape());
         let mut y = cx.alloc(Meta::new(Shape::nhwc(g.n, g.p, g.q, g.cout), x.dtype()))?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             dispatch!(x.dtype(), T => cpu::fprop::<T>(&g, x.host(), w.host(), y.host_mut()));
             Ok(())
         })?;
@@ -121,7 +121,7 @@ impl Op for Conv2d {
         let (x, w) = (&saved[0], &saved[1]);
         let g = self.geometry(x.shape(), w.shape());
         grads[0].write(cx, x.meta(), |gx, accumulate| {
-            cx.run(Self::NAME, || {
+            cx.run_native(Self::NAME, || {
                 dispatch!(gx.dtype(), T => {
                     cpu::dgrad::<T>(&g, gy.host(), w.host(), gx.host_mut(), accumulate)
                 });
@@ -129,7 +129,7 @@ impl Op for Conv2d {
             })
         })?;
         grads[1].write(cx, w.meta(), |gw, accumulate| {
-            cx.run(Self::NAME, || {
+            cx.run_native(Self::NAME, || {
                 dispatch!(gw.dtype(), T => {
                     let gw = gw.host_mut::<T>();
                     if !accumulate {

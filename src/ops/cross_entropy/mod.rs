@@ -28,7 +28,7 @@ impl Op for CrossEntropy {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let (logits, labels) = (inputs[0], inputs[1]);
         let mut loss = cx.alloc(Meta::new(Shape::vector(1), logits.dtype()))?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             crate::dispatch!(logits.dtype(), T => {
                 let labels = labels.host::<T>();
                 cpu::check_labels(labels, logits.shape().c())?;
@@ -45,7 +45,7 @@ impl Op for CrossEntropy {
             return Err(Error::usage("labels are constants: no gradient"));
         }
         let mut gx = cx.alloc(logits.meta())?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             crate::dispatch!(logits.dtype(), T => {
                 let c = logits.shape().c();
                 let (labels, g) = (labels.host::<T>(), gy.host::<T>()[0]);

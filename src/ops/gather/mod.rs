@@ -30,7 +30,7 @@ pub fn rows_of(cx: &Cx, parts: &[Tensor], order: &[usize]) -> Result<Tensor> {
         return Err(Error::usage(format!("gather: expected indices below {n}; found {i}")));
     }
     let mut y = cx.alloc(Meta::new(Shape::nhwc(order.len(), h, w, c), first.dtype))?;
-    cx.run("gather", || {
+    cx.run_native("gather", || {
         let picture = h * w * c;
         if picture == 0 {
             return Ok(());

@@ -42,7 +42,7 @@ impl Op for InfoNCE {
         let mut direction = cx.alloc(q.meta())?;
         let split = cpu::Split::new(q.shape().n(), queue.shape().n(), q.shape().c());
         let mut parts = cx.alloc(Meta::new(Shape::vector(split.elems()), q.dtype()))?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             crate::dispatch!(q.dtype(), T => {
                 let parts = parts.host_mut::<T>();
                 cpu::sum_parts(&split, self.tau, q.host(), queue.host(), parts);
@@ -61,7 +61,7 @@ impl Op for InfoNCE {
         }
         let gq = saved.pop().ok_or_else(|| Error::usage("nothing was saved"))?;
         let mut gq = super::unshared(cx, gq)?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             crate::dispatch!(gq.dtype(), T => {
                 let g = gy.host::<T>()[0].f64();
                 let factor = T::of(g * self.weight / (self.tau * gq.shape().n() as f64));

@@ -31,7 +31,7 @@ impl Op for L2Normalise {
         let x = inputs[0];
         let mut y = cx.alloc(x.meta())?;
         let mut lengths = cx.alloc(Meta::new(Shape::vector(x.shape().rows()), x.dtype()))?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             crate::dispatch!(x.dtype(), T => {
                 cpu::forward(x.shape().c(), x.host::<T>(), y.host_mut(), lengths.host_mut())
             });
@@ -43,7 +43,7 @@ impl Op for L2Normalise {
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
         let (y, lengths) = (&saved[0], &saved[1]);
         let mut gy = unshared(cx, gy)?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             crate::dispatch!(y.dtype(), T => {
                 cpu::backward(y.shape().c(), y.host::<T>(), lengths.host(), gy.host_mut())
             });

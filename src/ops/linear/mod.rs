@@ -73,7 +73,7 @@ impl Op for Linear {
         let (x, w, b) = (inputs[0], inputs[1], inputs[2]);
         let g = self.geometry(x.shape(), w.shape());
         let mut y = cx.alloc(Meta::new(Shape::matrix(g.n, g.out), x.dtype()))?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             dispatch!(x.dtype(), T => {
                 cpu::fprop::<T>(&g, x.host(), w.host(), b.host(), y.host_mut())
             });
@@ -86,7 +86,7 @@ impl Op for Linear {
         let (x, w, b) = (&saved[0], &saved[1], &saved[2]);
         let g = self.geometry(x.shape(), w.shape());
         grads[0].write(cx, x.meta(), |gx, accumulate| {
-            cx.run(Self::NAME, || {
+            cx.run_native(Self::NAME, || {
                 dispatch!(gx.dtype(), T => {
                     cpu::dgrad::<T>(&g, gy.host(), w.host(), gx.host_mut(), accumulate)
                 });
@@ -94,7 +94,7 @@ impl Op for Linear {
             })
         })?;
         grads[1].write(cx, w.meta(), |gw, accumulate| {
-            cx.run(Self::NAME, || {
+            cx.run_native(Self::NAME, || {
                 dispatch!(gw.dtype(), T => {
                     let gw = gw.host_mut::<T>();
                     if !accumulate {
@@ -106,7 +106,7 @@ impl Op for Linear {
             })
         })?;
         grads[2].write(cx, b.meta(), |gb, accumulate| {
-            cx.run(Self::NAME, || {
+            cx.run_native(Self::NAME, || {
                 dispatch!(gb.dtype(), T => {
                     let gb = gb.host_mut::<T>();
                     if !accumulate {

@@ -38,7 +38,7 @@ impl Op for MaxPool {
         let y_shape = pooled(x.shape());
         let mut y = cx.alloc(Meta::new(y_shape, x.dtype()))?;
         let mut winner = cx.alloc(winners(y_shape))?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             let winner = bytemuck::cast_slice_mut(winner.host_mut::<f32>());
             let winner = &mut winner[..y_shape.elems()];
             crate::dispatch!(x.dtype(), T => {
@@ -53,7 +53,7 @@ impl Op for MaxPool {
         let (n, c) = (gy.shape().n(), gy.shape().c());
         let (h, w) = remembered_size(&saved[1]);
         let mut gx = cx.alloc(Meta::new(Shape::nhwc(n, h, w, c), gy.dtype()))?;
-        cx.run(Self::NAME, || {
+        cx.run_native(Self::NAME, || {
             let winner = &bytemuck::cast_slice(saved[0].host::<f32>())[..gy.shape().elems()];
             crate::dispatch!(gy.dtype(), T => {
                 cpu::backward(gx.shape(), winner, gy.host::<T>(), gx.host_mut())

@@ -51,7 +51,7 @@ impl Teacher {
         expect_shape("student", student.shape(), Shape::nhwc(n, h, w, student.shape().c()))?;
         let student = normalised(cx, student)?;
         let mut scores = vec![0.0; n];
-        cx.run("relation", || {
+        cx.run_native("relation", || {
             scores = crate::dispatch!(teacher.dtype(), T => {
                 cpu::scores(h * w, teacher.host::<T>(), student.host(), n, tau)
             });
@@ -66,7 +66,7 @@ fn normalised(cx: &Cx, x: &Tensor) -> Result<Tensor> {
     expect_inputs(&[x.meta()], &["features"])?;
     let mut y = cx.alloc(x.meta())?;
     let mut lengths = cx.alloc(Meta::new(Shape::vector(x.shape().rows()), x.dtype()))?;
-    cx.run("relation", || {
+    cx.run_native("relation", || {
         crate::dispatch!(x.dtype(), T => {
             let (c, lengths) = (x.shape().c(), lengths.host_mut());
             l2_normalise::rows(c, x.host::<T>(), y.host_mut(), lengths)

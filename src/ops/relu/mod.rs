@@ -2,9 +2,10 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 
 use super::{Case, Op, Saved, expect_inputs, unshared};
-use crate::device::Cx;
+use crate::device::{Cx, Target};
 use crate::error::Result;
 use crate::tape::Grad;
 use crate::tensor::{Meta, Tensor};
@@ -24,19 +25,26 @@ impl Op for Relu {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let x = inputs[0];
         let mut y = cx.alloc(x.meta())?;
-        cx.run(Self::NAME, || {
-            crate::dispatch!(x.dtype(), T => cpu::forward(x.host::<T>(), y.host_mut()));
-            Ok(())
-        })?;
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => {
+                crate::dispatch!(x.dtype(), T => cpu::forward(x.host::<T>(), y.host_mut()));
+            }
+            Target::Kernels(queue) => kernels::forward(&queue, x, &mut y)?,
+        }
         Ok((y.clone(), vec![y]))
     }
 
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
         let mut gy = unshared(cx, gy)?;
-        cx.run(Self::NAME, || {
-            crate::dispatch!(gy.dtype(), T => cpu::backward(saved[0].host::<T>(), gy.host_mut()));
-            Ok(())
-        })?;
+        let y = &saved[0];
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => {
+                crate::dispatch!(gy.dtype(), T => cpu::backward(y.host::<T>(), gy.host_mut()));
+            }
+            Target::Kernels(queue) => kernels::backward(&queue, y, &mut gy)?,
+        }
         grads[0].put(cx, gy)
     }
 
