@@ -81,6 +81,9 @@ def main():
     args.add_argument("--batch", type=int)
     args = args.parse_args()
     torch.set_num_threads(args.threads)
+    columns = "  engine  PyTorch GMAC/s  ratio"
+    print(" " * 29, *[f"{name:^31}" for name in ("fprop, ms", "dgrad, ms", "wgrad, ms")], sep=" | ")
+    print(f"{'N,H,W,CIN,COUT,K,STRIDE':>28}   ", *[columns] * 3, sep="| ")
     sets = {"resnet50": resnet50(args.batch or 16), "small": small(args.batch or 128)}
     for name, shapes in sets.items():
         if args.only not in (None, name):
@@ -88,7 +91,7 @@ def main():
         totals = [[0.0, 0.0] for _ in range(3)]
         for shape, count in shapes:
             text = ",".join(map(str, shape))
-            line = subprocess.check_output([args.bench, str(args.threads), text], text=True)
+            line = subprocess.check_output([args.bench, str(args.threads), text], text=True, stderr=subprocess.DEVNULL)
             ours = [float(ms) for ms in line.split("\t")[1:]]
             theirs = torch_ms(shape)
             n, h, w, cin, cout, k, s = shape

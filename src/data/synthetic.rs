@@ -1,6 +1,7 @@
 //! Pictures drawn by the program itself, to try everything without any data: two domains of
 //! eight classes each. What tells classes apart is form; colours, contrast and the share of the
-//! picture that each colour covers are drawn the same way for every class.
+//! picture that each colour covers are drawn the same way for every class. Colours differ
+//! little within a domain, so that a net finds little else to go by than form.
 
 use std::f32::consts::{PI, TAU};
 use std::path::Path;
@@ -101,12 +102,12 @@ struct Paint {
 
 impl Paint {
     fn new(domain: Domain, rng: &mut Philox) -> Self {
-        let colour = |rng: &mut Philox| -> [f32; 3] { std::array::from_fn(|_| rng.uniform()) };
-        let mut colours = [colour(rng), colour(rng)];
-        // Two colours that can be told apart.
-        while (0..3).map(|c| (colours[0][c] - colours[1][c]).powi(2)).sum::<f32>() < 0.2 {
-            colours = [colour(rng), colour(rng)];
-        }
+        let near = |colour: [f32; 3], rng: &mut Philox| colour.map(|c| c + rng.range(-0.1, 0.1));
+        let palette = match domain {
+            Domain::Shapes => [[0.93, 0.72, 0.25], [0.16, 0.26, 0.45]],
+            Domain::Textures => [[0.78, 0.62, 0.45], [0.22, 0.38, 0.24]],
+        };
+        let colours = palette.map(|colour| near(colour, rng));
         let (strength, noise) = match domain {
             Domain::Shapes => (0.1, 0.01),
             Domain::Textures => (0.6, 0.04),
@@ -140,7 +141,7 @@ fn fill(side: usize, angle: f32, centre: [f32; 2], f: impl Fn(f32, f32) -> f32) 
 /// A function that is small inside the shape and grows outwards, in units of the side of a
 /// square of the shape's area.
 fn shape_field(class: &str, share: f32, side: usize, rng: &mut Philox) -> Vec<f32> {
-    let angle = rng.range(0.0, TAU);
+    let angle = rng.range(-0.3, 0.3);
     let centre = [rng.range(-0.12, 0.12), rng.range(-0.12, 0.12)];
     let unit = share.sqrt();
     fill(side, angle, centre, |x, y| {
@@ -166,8 +167,8 @@ fn shape_field(class: &str, share: f32, side: usize, rng: &mut Philox) -> Vec<f3
 
 /// A function whose lower half is one colour and whose upper half the other.
 fn texture_field(class: &str, side: usize, rng: &mut Philox) -> Vec<f32> {
-    let angle = rng.range(0.0, TAU);
-    let waves = TAU * rng.range(3.0, 6.0);
+    let angle = rng.range(-0.2, 0.2);
+    let waves = TAU * rng.range(3.5, 5.0);
     let phase = [rng.range(0.0, TAU), rng.range(0.0, TAU)];
     let upright = |f: &dyn Fn(f32, f32) -> f32| fill(side, 0.0, [0.0; 2], f);
     match class {
