@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
+pub use crate::ops::norm::all_finite;
 use crate::ops::{Op, Saved};
 use crate::tensor::{Meta, Tensor};
 
@@ -90,12 +91,7 @@ impl Grad {
                 self.value = Some(grad);
                 Ok(())
             }
-            Some(sum) => cx.run_native("add", || {
-                crate::dispatch!(sum.dtype(), T => {
-                    crate::ops::add_in_place(sum.host_mut::<T>(), grad.host::<T>())
-                });
-                Ok(())
-            }),
+            Some(sum) => crate::ops::add::accumulate(cx, sum, &grad),
         }
     }
     /// What has been accumulated.
@@ -167,6 +163,7 @@ impl<'cx> Tape<'cx> {
 
     /// Runs an op and records it where a gradient will be wanted.
     pub fn apply<O: Op>(&mut self, op: O, inputs: &[&Var]) -> Result<Var> {
+        let _range = self.cx.range(&self.label);
         let values: Vec<&Tensor> = inputs.iter().map(|v| &v.value).collect();
         let run = || {
             let metas: Vec<Meta> = values.iter().map(|t| t.meta()).collect();
@@ -176,7 +173,7 @@ impl<'cx> Tape<'cx> {
             Ok((out, saved))
         };
         let (value, saved) = run().map_err(|e: Error| self.name_error::<O>(e))?;
-        if self.checking && !all_finite(self.cx, &value) {
+        if self.checking && !all_finite(self.cx, &value)? {
             return Err(Error::new(
                 Kind::Diverged,
                 format!("the output of {} ({}, shape {})", self.label, O::NAME, value.shape()),
@@ -217,6 +214,7 @@ impl<'cx> Tape<'cx> {
         drop(root);
         while let Some(node) = self.nodes.pop() {
             let Some(gy) = values[node.output].take() else { continue };
+            let _range = self.cx.range(&node.label);
             let mut slots: Vec<Grad> = node
                 .inputs
                 .iter()
@@ -238,9 +236,4 @@ impl<'cx> Tape<'cx> {
         }
         Ok(())
     }
-}
-
-/// Whether all values are finite (true while planning).
-pub fn all_finite(cx: &Cx, t: &Tensor) -> bool {
-    cx.is_plan() || crate::dispatch!(t.dtype(), T => t.host::<T>().iter().all(|x| T::is_finite(*x)))
 }

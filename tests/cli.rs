@@ -98,14 +98,34 @@ fn mistakes_exit_2_and_name_the_nearest() {
 
 #[test]
 fn devices_that_are_not_here_exit_5() {
-    for device in ["cuda", "cuda:3", "emulator"] {
-        let out = engine(&["doctor", "--device", device]);
-        let text = String::from_utf8(out.stderr).unwrap();
-        assert_eq!(out.status.code(), Some(5), "{text}");
-        assert!(text.contains("no CUDA kernels"), "{text}");
+    // Where nvcc was at hand it is the GPU that is missing: there is none with this number.
+    let out = engine(&["doctor", "--device", "cuda:99"]);
+    let text = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(5), "{text}");
+    let missing = ["no CUDA kernels", "no NVIDIA driver", "no GPU 99", "sees no GPU"];
+    assert!(missing.iter().any(|m| text.contains(m)), "{text}");
+    assert!(text.contains("--device cpu"), "{text}");
+}
+
+#[test]
+fn doctor_tells_what_is_here() {
+    let text = stdout(&["doctor"]);
+    for row in ["processor", "NVIDIA driver", "GPU kernels", "emulator", "device", "folder"] {
+        assert!(text.lines().any(|l| l.starts_with(row)), "{row}: {text}");
     }
-    assert!(stdout(&["doctor"]).contains("no CUDA kernels"));
-    assert_eq!(json(&["doctor", "--json"])["folder"]["writable"], true);
+    let v = json(&["doctor", "--json"]);
+    assert_eq!(v["folder"]["writable"], true);
+    assert!(v["device"]["name"].is_string() && v["device"]["why"].is_string(), "{v}");
+    assert!(v["cuda"]["gpus"].is_array() && v["emulator"]["kernels"].as_u64() > Some(0), "{v}");
+    let emulated = json(&["doctor", "--json", "--device", "emulator"]);
+    assert_eq!(emulated["device"]["name"], "emulator");
+    if v["gpu_kernels"]["nvcc"].is_null() {
+        assert_eq!(failure(&["doctor", "--kernels"]).0, 5);
+    } else {
+        assert!(stdout(&["doctor", "--kernels"]).contains("registers"));
+        let kernels = json(&["doctor", "--kernels", "--json"]);
+        assert!(kernels["kernels"][0]["registers"].as_u64() > Some(0), "{kernels}");
+    }
 }
 
 #[test]

@@ -1,9 +1,15 @@
-//! `bench check`: conformance of all ops, from their cases.
+//! `bench check`: conformance of all ops, from their cases, and of the other kernels.
+
+use std::sync::Arc;
 
 use crate::cli::{DeviceArgs, open_device};
+use crate::data;
+use crate::device::guarded::Guarded;
+use crate::device::{Backend, Cx};
 use crate::error::{Error, Result};
-use crate::ops::Outcome;
 use crate::ops::check::{self, Summary};
+use crate::ops::{self, Outcome};
+use crate::optim;
 
 /// Flags of `bench check`.
 #[derive(clap::Args, Debug)]
@@ -18,11 +24,26 @@ pub struct CheckArgs {
     verbose: bool,
 }
 
+/// Puts sentinels around the buffers of a device that does not watch them itself.
+fn guarded(cx: Cx) -> Result<Cx> {
+    match cx.backend() {
+        Backend::Driver(driver) if !driver.is_checked() => {
+            Cx::device(Arc::new(Guarded::new(driver.clone())), cx.threads())
+        }
+        _ => Ok(cx),
+    }
+}
+
 /// Runs all checks; 1 where one failed.
 pub fn run(args: &CheckArgs) -> Result<u8> {
-    let cx = open_device(&args.device)?;
+    let cx = guarded(open_device(&args.device)?)?;
     let wanted = |name: &str| args.filter.as_ref().is_none_or(|f| name.contains(f.as_str()));
-    let summary = check::run_all(&cx, wanted, |name, outcome| match outcome {
+    let mut checks = ops::registry();
+    checks.extend(check::draws::checks());
+    checks.extend(ops::norm::checks::checks());
+    checks.extend(optim::checks());
+    checks.extend(data::augment_checks());
+    let summary = check::run(&cx, checks, wanted, |name, outcome| match outcome {
         Ok(Outcome::Passed) if args.verbose => println!("ok    {name}"),
         Ok(Outcome::Skipped) if args.verbose => println!("skip  {name}"),
         Ok(_) => {}

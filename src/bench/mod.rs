@@ -2,6 +2,7 @@
 //! program's can be held.
 
 pub mod check;
+pub mod kernels;
 pub mod loader;
 pub mod step;
 
@@ -21,6 +22,8 @@ pub struct BenchCli {
 enum Verb {
     /// Runs the cases of every op against the f64 reference; exits 1 if any fails.
     Check(check::CheckArgs),
+    /// Counts what kernels do on the emulator, beside the least that each op needs.
+    Kernels(kernels::KernelsArgs),
     Step(step::StepArgs),
     /// Times decoding and augmentation of pictures, alone and together.
     Loader(loader::LoaderArgs),
@@ -30,6 +33,7 @@ enum Verb {
 pub fn run(cli: BenchCli) -> Result<u8> {
     match cli.verb {
         Verb::Check(args) => check::run(&args),
+        Verb::Kernels(args) => kernels::run(&args).map(|()| 0),
         Verb::Step(args) => step::run(&args).map(|()| 0),
         Verb::Loader(args) => loader::run(&args).map(|()| 0),
     }

@@ -1,72 +1,238 @@
 //! `engine doctor`: what this machine offers.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::device::check_precision;
 use super::output::table;
-use super::{Globals, device, print, print_json};
+use super::{Globals, print, print_json};
+use crate::config::Precision;
+use crate::device::cuda::{self, Gpu, Installed};
+use crate::device::gpu_code::GPU_CODE;
+use crate::device::kernels::kernels;
+use crate::device::ptxas::Usage;
+use crate::device::{self, Backend, Chosen};
 use crate::error::{Error, Result};
+use crate::ops::without_kernels;
 
 /// Arguments of `engine doctor`.
 #[derive(Args, Clone, Debug)]
-pub struct DoctorArgs {}
+pub struct DoctorArgs {
+    /// List the GPU kernels instead, with what each uses: registers, memory, spills.
+    #[arg(long)]
+    kernels: bool,
+}
 
 /// Prints what is here; exit 5 where something that every verb needs is missing.
-pub fn run(_args: &DoctorArgs, globals: &Globals) -> Result<()> {
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let threads = match globals.device.threads {
-        0 => cores,
-        n => usize::from(n),
-    };
-    let (total, available) = memory_bytes();
-    let device = device::choose(&globals.device);
-    let here = std::env::current_dir().map_err(|e| Error::read(Path::new("."), e))?;
-    let writable = tempfile_in(&here);
-    let features = cpu_features();
-    if globals.json {
-        print_json(&json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "cpu": { "model": cpu_model(), "cores": cores, "features": features },
-            "threads": threads,
-            "memory": { "total_bytes": total, "available_bytes": available },
-            "device": match &device {
-                Ok(why) => json!({ "name": "cpu", "precision": "fp32", "why": why }),
-                Err(e) => json!({ "name": Value::Null, "why": e.to_string() }),
-            },
-            "nvidia_driver": nvidia_driver(),
-            "folder": { "path": here.display().to_string(), "writable": writable.is_ok() },
-        }))?;
-    } else {
-        let gib = |bytes: Option<u64>| {
-            bytes.map_or("unknown".to_owned(), |b| {
-                format!("{:.1} GiB", b as f64 / (1u64 << 30) as f64)
-            })
-        };
-        let chosen = match &device {
-            Ok(why) => format!("cpu, fp32 ({why})"),
-            Err(e) => e.to_string(),
-        };
-        let folder = match &writable {
-            Ok(()) => format!("{} (writable)", here.display()),
-            Err(e) => e.to_string(),
-        };
-        let rows = [
-            ("engine", env!("CARGO_PKG_VERSION").to_owned()),
-            ("processor", cpu_model().unwrap_or_else(|| "unknown".into())),
-            ("instructions", features.join(" ")),
-            ("threads", format!("{threads} of {cores}")),
-            ("memory", format!("{}, of which {} are free", gib(total), gib(available))),
-            ("NVIDIA driver", nvidia_driver().unwrap_or_else(|| "none".into())),
-            ("device", chosen),
-            ("folder", folder),
-        ];
-        print(&table(&rows.map(|(name, value)| vec![name.to_owned(), format!(" {value}")])))?;
+pub fn run(args: &DoctorArgs, globals: &Globals) -> Result<()> {
+    if args.kernels {
+        return list_kernels(globals.json);
     }
-    device?;
-    writable
+    check_precision(globals.device.precision.unwrap_or(Precision::Auto))?;
+    let found = Found::look(globals)?;
+    if globals.json {
+        print_json(&found.json())?;
+    } else {
+        let rows = found.rows()?;
+        let row = |(name, value): &(String, String)| vec![name.clone(), format!(" {value}")];
+        print(&table(&rows.iter().map(row).collect::<Vec<_>>()))?;
+    }
+    found.device?;
+    found.writable
+}
+
+/// All that was looked at.
+struct Found {
+    threads: usize,
+    cores: usize,
+    /// Memory in bytes: of the machine, available.
+    memory: (Option<u64>, Option<u64>),
+    cuda: Result<Installed>,
+    device: Result<Chosen>,
+    folder: PathBuf,
+    writable: Result<()>,
+}
+
+impl Found {
+    fn look(globals: &Globals) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let threads = match globals.device.threads {
+            0 => cores,
+            n => usize::from(n),
+        };
+        let folder = std::env::current_dir().map_err(|e| Error::read(Path::new("."), e))?;
+        Ok(Self {
+            threads,
+            cores,
+            memory: memory_bytes(),
+            cuda: cuda::installed(),
+            device: device::choose(globals.device.device, threads, &without_kernels()),
+            writable: tempfile_in(&folder),
+            folder,
+        })
+    }
+
+    fn json(&self) -> Value {
+        let device = match &self.device {
+            Ok(chosen) => {
+                json!({ "name": name(&chosen.backend), "precision": "fp32", "why": chosen.why })
+            }
+            Err(e) => json!({ "name": Value::Null, "why": e.to_string() }),
+        };
+        let cuda = match &self.cuda {
+            Ok(here) => json!({
+                "driver": here.release.to_string(),
+                "gpus": here.gpus.iter().map(|gpu| gpu_json(here, gpu)).collect::<Vec<_>>(),
+            }),
+            Err(e) => json!({ "driver": Value::Null, "why": e.to_string(), "gpus": [] }),
+        };
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "cpu": { "model": cpu_model(), "cores": self.cores, "features": cpu_features() },
+            "threads": self.threads,
+            "memory": { "total_bytes": self.memory.0, "available_bytes": self.memory.1 },
+            "device": device,
+            "nvidia_driver": nvidia_driver(),
+            "cuda": cuda,
+            "gpu_kernels": {
+                "nvcc": GPU_CODE.nvcc,
+                "targets": GPU_CODE.targets,
+                "count": GPU_CODE.kernels().ok(),
+            },
+            "emulator": { "kernels": kernels().len() },
+            "folder": {
+                "path": self.folder.display().to_string(),
+                "writable": self.writable.is_ok(),
+            },
+        })
+    }
+
+    fn rows(&self) -> Result<Vec<(String, String)>> {
+        let memory = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), gib);
+        let (total, available) = self.memory;
+        let driver = match (&self.cuda, nvidia_driver()) {
+            (Ok(here), text) => {
+                let release = format!("CUDA {}", here.release);
+                text.map_or(release.clone(), |t| format!("{release}; {t}"))
+            }
+            // Its kernel module may be there without its library, in a container say.
+            (Err(e), Some(text)) => format!("{e}; {text}"),
+            (Err(e), None) => e.to_string(),
+        };
+        let gpu_kernels = match GPU_CODE.present() {
+            Ok(nvcc) => {
+                let (n, targets) = (GPU_CODE.kernels()?, GPU_CODE.targets.join(" "));
+                format!("{n} for {targets}, built by nvcc {nvcc}")
+            }
+            Err(e) => e.to_string(),
+        };
+        let device = match &self.device {
+            Ok(chosen) => format!("{}, fp32 ({})", name(&chosen.backend), chosen.why),
+            Err(e) => e.to_string(),
+        };
+        let folder = match &self.writable {
+            Ok(()) => format!("{} (writable)", self.folder.display()),
+            Err(e) => e.to_string(),
+        };
+        let row = |name: &str, value: String| (name.to_owned(), value);
+        let mut rows = vec![
+            row("engine", env!("CARGO_PKG_VERSION").to_owned()),
+            row("processor", cpu_model().unwrap_or_else(|| "unknown".into())),
+            row("instructions", cpu_features().join(" ")),
+            row("threads", format!("{} of {}", self.threads, self.cores)),
+            row("memory", format!("{}, of which {} are free", memory(total), memory(available))),
+            row("NVIDIA driver", driver),
+        ];
+        if let Ok(here) = &self.cuda {
+            let gpu = |gpu: &Gpu| (format!("GPU {}", gpu.index), gpu_text(here, gpu));
+            rows.extend(here.gpus.iter().map(gpu));
+        }
+        let emulated = format!("{} kernels, run and checked on the host", kernels().len());
+        rows.extend([row("GPU kernels", gpu_kernels), row("emulator", emulated)]);
+        rows.extend([row("device", device), row("folder", folder)]);
+        Ok(rows)
+    }
+}
+
+fn name(backend: &Backend) -> String {
+    match backend {
+        Backend::Cpu | Backend::Plan => "cpu".into(),
+        Backend::Driver(driver) => driver.name(),
+    }
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
+}
+
+fn gpu_json(here: &Installed, gpu: &Gpu) -> Value {
+    let target = here.target_for(gpu);
+    json!({
+        "index": gpu.index,
+        "name": gpu.name,
+        "compute_capability": gpu.capability.to_string(),
+        "memory_bytes": gpu.memory_bytes,
+        "target": target.as_ref().ok(),
+        "why_not": target.as_ref().err().map(Error::to_string),
+    })
+}
+
+fn gpu_text(here: &Installed, gpu: &Gpu) -> String {
+    let runs = match here.target_for(gpu) {
+        Ok(target) => format!("runs the kernels for {target}"),
+        Err(e) => format!("not usable: {e}"),
+    };
+    let (name, capability, memory) = (&gpu.name, gpu.capability, gib(gpu.memory_bytes));
+    format!("{name}, compute capability {capability}, {memory}, {runs}")
+}
+
+/// `--kernels`: what each kernel uses on each target.
+fn list_kernels(as_json: bool) -> Result<()> {
+    let nvcc = GPU_CODE.present()?;
+    let usage = GPU_CODE.usage()?;
+    if as_json {
+        let kernels: Vec<Value> = usage.iter().map(usage_json).collect();
+        return print_json(&json!({
+            "nvcc": nvcc,
+            "targets": GPU_CODE.targets,
+            "kernels": kernels,
+        }));
+    }
+    let header = [
+        "kernel",
+        "target",
+        "registers",
+        "shared B",
+        "constant B",
+        "stack B",
+        "spill stores B",
+        "spill loads B",
+    ];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(usage.iter().map(|u| {
+        let memory = [u.shared_bytes, u.constant_bytes, u.stack_bytes];
+        let spills = [u.spill_store_bytes, u.spill_load_bytes];
+        let numbers = [&[u.registers], &memory[..], &spills].concat();
+        let words = [u.kernel.clone(), u.target.clone()];
+        words.into_iter().chain(numbers.iter().map(u32::to_string)).collect()
+    }));
+    print(&table(&rows))
+}
+
+fn usage_json(u: &Usage) -> Value {
+    json!({
+        "kernel": u.kernel,
+        "target": u.target,
+        "registers": u.registers,
+        "shared_bytes": u.shared_bytes,
+        "constant_bytes": u.constant_bytes,
+        "stack_bytes": u.stack_bytes,
+        "spill_store_bytes": u.spill_store_bytes,
+        "spill_load_bytes": u.spill_load_bytes,
+    })
 }
 
 /// Instruction sets that the ops' code looks for.

@@ -8,16 +8,16 @@ use super::vectorised;
 /// after. Whole numbers, as PIL has them: with small widths many results lie halfway between
 /// two levels, and three passes along each axis would add up what another rounding makes of them.
 #[derive(Clone, Copy, Debug)]
-struct BoxFilter {
-    reach: usize,
-    centre: u32,
-    edge: u32,
+pub(super) struct BoxFilter {
+    pub reach: usize,
+    pub centre: u32,
+    pub edge: u32,
 }
 
 impl BoxFilter {
     /// The box that, applied three times, has the deviation `sigma`, in PIL's arithmetic; `None`
     /// where that changes nothing.
-    fn new(sigma: f32) -> Option<Self> {
+    pub fn new(sigma: f32) -> Option<Self> {
         let variance = sigma * sigma / 3.0;
         let length = (12.0 * f64::from(variance) + 1.0).sqrt() as f32;
         let l = ((length - 1.0) / 2.0).floor();

@@ -27,7 +27,7 @@ pub mod synthetic;
 mod throughput;
 mod views;
 
-pub use self::augment::{Scratch, render};
+pub use self::augment::{Pictures, Scratch, ViewFormat, checks as augment_checks, render};
 pub use self::dataset::Dataset;
 pub use self::eval::{EvalBatch, EvalBatches, eval_batches, eval_batches_with};
 pub use self::image::{Format, Image, MAX_PIXELS};

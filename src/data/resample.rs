@@ -18,7 +18,7 @@ pub enum Filter {
 
 impl Filter {
     /// Half its width at scale 1.
-    fn support(self) -> f64 {
+    pub(super) fn support(self) -> f64 {
         match self {
             Filter::Bilinear => 1.0,
             Filter::Bicubic => 2.0,

@@ -115,6 +115,10 @@ pub trait Driver: Send + Sync {
     /// Makes later launches run their threads in another order, where the driver can choose
     /// one; seed 0 is the natural order. Correct kernels give the same bits in every order.
     fn reschedule(&self, _seed: u64) {}
+    /// What is queued from now on is `name` on a profiler's time line; ranges nest.
+    fn range_begins(&self, _name: &str) {}
+    /// Ends the range that began last in this thread.
+    fn range_ends(&self) {}
 }
 
 /// Launches kernels for one op.
@@ -146,13 +150,22 @@ impl Queue<'_> {
 }
 
 /// The name of a kernel for tensors of `dtype`: `kernel!("relu_forward", dtype)` is
-/// `relu_forward_f32` or `relu_forward_bf16`. There are none for f64.
+/// `relu_forward_f32` or `relu_forward_bf16`. There are none for f64. With the number of
+/// elements that a thread has at once, `kernel!("max_pool_forward", dtype, lanes)` is the
+/// variant `max_pool_forward_scalar_…` where that is one.
 #[macro_export]
 macro_rules! kernel {
     ($name:literal, $dtype:expr) => {
         match $dtype {
             $crate::tensor::DType::BF16 => concat!($name, "_bf16"),
             _ => concat!($name, "_f32"),
+        }
+    };
+    ($name:literal, $dtype:expr, $lanes:expr) => {
+        match ($dtype, $lanes) {
+            ($crate::tensor::DType::BF16, 1) => concat!($name, "_scalar_bf16"),
+            (_, 1) => concat!($name, "_scalar_f32"),
+            (dtype, _) => $crate::kernel!($name, dtype),
         }
     };
 }

@@ -132,6 +132,18 @@ impl Driver for Guarded {
         self.inner.time_ms(work)
     }
 
+    fn reschedule(&self, seed: u64) {
+        self.inner.reschedule(seed);
+    }
+
+    fn range_begins(&self, name: &str) {
+        self.inner.range_begins(name);
+    }
+
+    fn range_ends(&self) {
+        self.inner.range_ends();
+    }
+
     fn handed_out(&self, ptr: DevicePtr, bytes: usize) {
         let piece = {
             let mut state = self.state();

@@ -2,16 +2,26 @@
 //! it allocates from a [`pool`], and runs an op natively on the CPU, on a [`driver::Driver`]
 //! (CUDA or its emulator), or not at all while memory is being planned.
 
+pub mod choice;
+pub mod cuda;
 pub mod driver;
+pub mod emulator;
+pub mod gpu_code;
 pub mod guarded;
+pub mod kernels;
 pub mod pool;
+pub mod ptxas;
+mod tables;
 
 use std::sync::Arc;
 
+pub use choice::{Chosen, DeviceChoice, choose};
 pub use driver::{DevicePtr, Driver, Geometry, Queue, size};
 pub use pool::{Buffer, MemoryUse, Place, Pool};
 
+use bytemuck::{AnyBitPattern, NoUninit};
 use half::bf16;
+use tables::Tables;
 
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Meta, Real, Shape, Tensor};
@@ -42,6 +52,7 @@ pub enum Target<'a> {
 pub struct Cx {
     backend: Backend,
     pool: Arc<Pool>,
+    tables: Tables,
     threads: rayon::ThreadPool,
 }
 
@@ -72,7 +83,7 @@ impl Cx {
             .thread_name(|i| format!("compute-{i}"))
             .build()
             .map_err(|e| Error::device(format!("cannot start compute threads: {e}")))?;
-        Ok(Self { backend, pool: Pool::new(place), threads })
+        Ok(Self { backend, pool: Pool::new(place), tables: Tables::default(), threads })
     }
 
     /// The CPU with one thread, for tests.
@@ -199,6 +210,39 @@ impl Cx {
         Ok(t)
     }
 
+    /// Device memory with the bytes of a slice, as a vector of type f32 whose values mean
+    /// nothing. Errors where there is no device.
+    pub fn upload_bytes<T: NoUninit>(&self, values: &[T]) -> Result<Tensor> {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let mut t = self.alloc(Meta::new(Shape::vector(bytes.len().div_ceil(4)), DType::F32))?;
+        self.driver()?.copy_to_device(t.device_mut(), bytes)?;
+        Ok(t)
+    }
+
+    /// As [`Cx::upload_bytes`], for tables that are the same from step to step: what was
+    /// uploaded lately is not uploaded again.
+    pub fn table<T: NoUninit>(&self, values: &[T]) -> Result<Tensor> {
+        self.tables.get(bytemuck::cast_slice(values), || self.upload_bytes(values))
+    }
+
+    /// Reads the first bytes of a tensor on a device as plain values.
+    pub fn download_bytes<T: AnyBitPattern + NoUninit>(
+        &self,
+        t: &Tensor,
+        len: usize,
+    ) -> Result<Vec<T>> {
+        let mut values = vec![T::zeroed(); len];
+        self.driver()?.copy_to_host(bytemuck::cast_slice_mut(&mut values), t.device())?;
+        Ok(values)
+    }
+
+    fn driver(&self) -> Result<&dyn Driver> {
+        match &self.backend {
+            Backend::Driver(driver) => Ok(driver.as_ref()),
+            _ => Err(Error::device(format!("{} has no memory for kernels", self.name()))),
+        }
+    }
+
     /// The tensor's values in host memory as f32 (zeros while planning).
     pub fn download(&self, t: &Tensor) -> Result<Vec<f32>> {
         let mut values = vec![0.0; t.shape().elems()];
@@ -234,8 +278,31 @@ impl Cx {
         Ok(out)
     }
 
+    /// Names what follows on a profiler's time line (`step/teacher`), until the value is
+    /// dropped.
+    pub fn range(&self, name: &str) -> Range<'_> {
+        match &self.backend {
+            Backend::Driver(driver) if !name.is_empty() => {
+                driver.range_begins(name);
+                Range(Some(driver.as_ref()))
+            }
+            _ => Range(None),
+        }
+    }
+
     /// Memory in use, its peak, and how often the pool had to grow.
     pub fn memory(&self) -> MemoryUse {
         self.pool.memory()
+    }
+}
+
+/// A named stretch of a profiler's time line; see [`Cx::range`].
+pub struct Range<'a>(Option<&'a dyn Driver>);
+
+impl Drop for Range<'_> {
+    fn drop(&mut self) {
+        if let Some(driver) = self.0 {
+            driver.range_ends();
+        }
     }
 }

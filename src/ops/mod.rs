@@ -13,11 +13,15 @@ pub mod gather;
 pub mod gemm;
 pub mod info_nce;
 pub mod l2_normalise;
+pub mod lanes;
 pub mod linear;
 pub mod max_pool;
+pub mod norm;
 pub mod passes;
 pub mod relation;
 pub mod relu;
+pub mod spans;
+pub mod work;
 
 use crate::device::Cx;
 use crate::error::{Error, Result};
@@ -31,6 +35,8 @@ pub type Saved = Vec<Tensor>;
 pub trait Op: Send + Sync + 'static {
     /// Name for messages and profiles: the field's term.
     const NAME: &'static str;
+    /// Whether it runs on devices.
+    const HAS_KERNELS: bool = true;
     /// Shape and type of the output, or an error that names what does not fit.
     fn infer(&self, inputs: &[Meta]) -> Result<Meta>;
     /// The output, and what [`Op::backward`] will need.
@@ -38,10 +44,22 @@ pub trait Op: Send + Sync + 'static {
     /// From `gy`, the gradient of the output, puts or adds the gradient of input i into
     /// `grads[i]` where it is wanted. `gy` is not shared: it may be overwritten and moved on.
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()>;
-    /// The situations in which the op is checked and timed.
+    /// The situations in which the op is checked.
     fn cases() -> Vec<Case<Self>>
     where
         Self: Sized;
+    /// Those in which it is timed, or its work counted.
+    fn benches() -> Vec<Case<Self>>
+    where
+        Self: Sized,
+    {
+        Self::cases()
+    }
+    /// Floating-point operations of a forward pass; a backward pass has twice as many. Counted
+    /// for ops that are more than a pass over memory.
+    fn flops(&self, _inputs: &[Meta]) -> u64 {
+        0
+    }
 }
 
 /// One situation of an op: from it come the gradient check in f64, the comparison of f32 and
@@ -133,25 +151,65 @@ pub enum Outcome {
 /// A check of an op in one case: on a context, how it ended or why it failed.
 pub type Check = Box<dyn Fn(&Cx) -> Result<Outcome, String> + Send + Sync>;
 
+/// Something that is done for every op.
+trait Visitor {
+    fn visit<O: Op>(&mut self) -> Result<()>;
+}
+
+/// All ops.
+fn each(visitor: &mut impl Visitor) -> Result<()> {
+    visitor.visit::<add::Add>()?;
+    visitor.visit::<avg_pool::GlobalAvgPool>()?;
+    visitor.visit::<batch_norm::BatchNorm>()?;
+    visitor.visit::<conv2d::Conv2d>()?;
+    visitor.visit::<cross_entropy::CrossEntropy>()?;
+    visitor.visit::<info_nce::InfoNCE>()?;
+    visitor.visit::<l2_normalise::L2Normalise>()?;
+    visitor.visit::<linear::Linear>()?;
+    visitor.visit::<max_pool::MaxPool>()?;
+    visitor.visit::<relu::Relu>()
+}
+
 /// All checks of all ops, as (name, check).
 pub fn registry() -> Vec<(String, Check)> {
-    let mut all = Vec::new();
-    macro_rules! register {
-        ($($op:ty),* $(,)?) => {$(check::add_cases::<$op>(&mut all);)*};
+    struct Checks(Vec<(String, Check)>);
+    impl Visitor for Checks {
+        fn visit<O: Op>(&mut self) -> Result<()> {
+            check::add_cases::<O>(&mut self.0);
+            Ok(())
+        }
     }
-    register![
-        add::Add,
-        avg_pool::GlobalAvgPool,
-        batch_norm::BatchNorm,
-        conv2d::Conv2d,
-        cross_entropy::CrossEntropy,
-        info_nce::InfoNCE,
-        l2_normalise::L2Normalise,
-        linear::Linear,
-        max_pool::MaxPool,
-        relu::Relu,
-    ];
-    all
+    let mut checks = Checks(Vec::new());
+    each(&mut checks).expect("listing checks does not fail");
+    checks.0
+}
+
+/// The passes of all ops that have kernels, in f32 and in bf16.
+pub fn work() -> Result<Vec<work::Work>> {
+    struct All(Vec<work::Work>);
+    impl Visitor for All {
+        fn visit<O: Op>(&mut self) -> Result<()> {
+            let types = if O::HAS_KERNELS { &[DType::F32, DType::BF16][..] } else { &[] };
+            types.iter().try_for_each(|dtype| work::add_work::<O>(&mut self.0, *dtype))
+        }
+    }
+    let mut all = All(Vec::new());
+    each(&mut all)?;
+    Ok(all.0)
+}
+
+/// Names of the ops that run on the CPU only.
+pub fn without_kernels() -> Vec<&'static str> {
+    struct Names(Vec<&'static str>);
+    impl Visitor for Names {
+        fn visit<O: Op>(&mut self) -> Result<()> {
+            self.0.extend((!O::HAS_KERNELS).then_some(O::NAME));
+            Ok(())
+        }
+    }
+    let mut names = Names(Vec::new());
+    each(&mut names).expect("listing names does not fail");
+    names.0
 }
 
 /// Fails unless there is one input for each of `names`, none empty and all of one type.
@@ -205,7 +263,8 @@ fn remembered_size(t: &Tensor) -> (usize, usize) {
     (t.shape().0[0], t.shape().0[1])
 }
 
-/// Adds `sums` to the first elements of a parameter's gradient of type and shape `meta`.
+/// Adds `sums` to the first elements of a parameter's gradient of type and shape `meta`, in
+/// native code: kernels leave no sums in host memory.
 pub fn add_to_front(cx: &Cx, grad: &mut Grad, meta: Meta, sums: &[f64]) -> Result<()> {
     grad.write(cx, meta, |grad, accumulate| {
         cx.run_native("add", || {
@@ -220,23 +279,6 @@ pub fn add_to_front(cx: &Cx, grad: &mut Grad, meta: Meta, sums: &[f64]) -> Resul
         })
     })
 }
-
-/// `sum += x`, element by element.
-pub fn add_in_place<T: Real>(sum: &mut [T], x: &[T]) {
-    passes::chunks_mut(sum.len(), sum, CHUNK, |i, sum| {
-        passes::vectorise(
-            #[inline(always)]
-            || {
-                for (sum, x) in sum.iter_mut().zip(&x[i * CHUNK..]) {
-                    *sum += *x;
-                }
-            },
-        )
-    });
-}
-
-/// What a thread of an elementwise kernel reads at once.
-pub const VECTOR_BYTES: usize = 16;
 
 /// Elements that a thread takes at a time in elementwise passes (64 KiB of f32): the split
 /// does not depend on the number of threads.

@@ -137,6 +137,7 @@ impl Iteration {
             dump.before(cx, self, s)?;
         }
         let mut report = Report { ema: self.method.ema(s.step, s.steps), ..Report::default() };
+        let range = cx.range("step/teacher");
         optim::ema(cx, &mut self.teacher, &self.student, report.ema)?;
         let mut targets = vec![self.teacher_pass(cx, s, &s.archs[0], false)?];
         if self.teacher_arch == TeacherArch::Same {
@@ -144,12 +145,14 @@ impl Iteration {
                 targets.push(self.teacher_pass(cx, s, arch, false)?);
             }
         }
+        drop(range);
         if let Some(dump) = &mut dump {
             dump.teacher(cx, &targets[0], self.method.as_ref())?;
         }
         report.parts.teacher_ms = ms_since(started);
         for (k, arch) in s.archs.iter().enumerate() {
             let started = Instant::now();
+            let _range = cx.range(&self.range_of(arch));
             let target = targets.get(k).unwrap_or(&targets[0]);
             let (loss, z) = self.student_pass(cx, s, arch, target)?;
             if let Some(dump) = &mut dump {
@@ -163,9 +166,10 @@ impl Iteration {
         }
         report.loss = report.losses.iter().sum();
         let started = Instant::now();
-        report.grad_norm = optim::grad_norm(cx, &self.grads);
+        let _range = cx.range("step/optimizer");
+        report.grad_norm = optim::grad_norm(cx, &self.grads)?;
         if !report.grad_norm.is_finite() {
-            return Err(self.name_bad_gradient(cx, s, &targets));
+            return Err(self.name_bad_gradient(cx, s, &targets)?);
         }
         if let Some(dump) = &mut dump {
             dump.gradients(cx, &self.grads, self.net.specs())?;
@@ -177,6 +181,18 @@ impl Iteration {
         }
         report.parts.optimizer_ms = ms_since(started);
         Ok(report)
+    }
+
+    /// A student's name on a profiler's time line.
+    fn range_of(&self, arch: &Arch) -> String {
+        let space = self.net.space();
+        if *arch == space.max() {
+            "step/max".into()
+        } else if *arch == space.min() {
+            "step/min".into()
+        } else {
+            format!("step/{arch}")
+        }
     }
 
     /// The teacher's output for the whole batch. Its pictures are permuted before the pass and
@@ -282,45 +298,61 @@ impl Iteration {
         target: &[Tensor],
         rows: std::ops::Range<usize>,
     ) -> Error {
-        let bad_param = self.net.specs().iter().zip(self.student.values());
-        let bad_param =
-            bad_param.into_iter().find(|(_, t)| !all_finite(cx, t)).map(|(p, _)| &p.name);
-        let place = if !all_finite(cx, s.student_view) {
-            "the pictures (view of the students)".to_owned()
-        } else if let Some(name) = bad_param {
-            format!("the parameter {name}")
-        } else if target.iter().any(|t| !all_finite(cx, t)) {
-            match self.teacher_pass(cx, s, arch, true) {
+        match self.bad_place(cx, s, arch, target, rows) {
+            Ok(place) => diverged(s.step, &arch.to_string(), &place),
+            Err(e) => e,
+        }
+    }
+
+    /// Where the first value that is not finite appears.
+    fn bad_place(
+        &self,
+        cx: &Cx,
+        s: &Step,
+        arch: &Arch,
+        target: &[Tensor],
+        rows: std::ops::Range<usize>,
+    ) -> Result<String> {
+        let first_bad = |tensors: &[Tensor]| -> Result<Option<usize>> {
+            for (i, t) in tensors.iter().enumerate() {
+                if !all_finite(cx, t)? {
+                    return Ok(Some(i));
+                }
+            }
+            Ok(None)
+        };
+        if !all_finite(cx, s.student_view)? {
+            return Ok("the pictures (view of the students)".to_owned());
+        }
+        if let Some(i) = first_bad(self.student.values())? {
+            return Ok(format!("the parameter {}", self.net.specs()[i].name));
+        }
+        if first_bad(target)?.is_some() {
+            return Ok(match self.teacher_pass(cx, s, arch, true) {
                 Err(e) => format!("the teacher: {e}"),
                 Ok(_) => "the teacher's output".to_owned(),
-            }
-        } else {
-            let mut tape = Tape::inference(cx).checking();
-            match self.student_forward(&mut tape, s, arch, target, rows, 1.0) {
-                Err(e) => e.to_string(),
-                Ok(_) => "the loss".to_owned(),
-            }
-        };
-        diverged(s.step, &arch.to_string(), &place)
+            });
+        }
+        let mut tape = Tape::inference(cx).checking();
+        Ok(match self.student_forward(&mut tape, s, arch, target, rows, 1.0) {
+            Err(e) => e.to_string(),
+            Ok(_) => "the loss".to_owned(),
+        })
     }
 
     /// Repeats the students one by one to find whose gradient is not finite, and where.
-    fn name_bad_gradient(&mut self, cx: &Cx, s: &Step, targets: &[Vec<Tensor>]) -> Error {
+    fn name_bad_gradient(&mut self, cx: &Cx, s: &Step, targets: &[Vec<Tensor>]) -> Result<Error> {
         for (k, arch) in s.archs.iter().enumerate() {
-            match Gradients::zeros(cx, self.net.specs()) {
-                Ok(zeros) => self.grads = zeros,
-                Err(e) => return e,
-            }
-            if let Err(e) = self.student_pass(cx, s, arch, targets.get(k).unwrap_or(&targets[0])) {
-                return e;
-            }
-            let bad = (0..self.net.specs().len()).find(|&i| !all_finite(cx, self.grads.get(i)));
-            if let Some(i) = bad {
-                let place = format!("the gradient of {}", self.net.specs()[i].name);
-                return diverged(s.step, &arch.to_string(), &place);
+            self.grads = Gradients::zeros(cx, self.net.specs())?;
+            self.student_pass(cx, s, arch, targets.get(k).unwrap_or(&targets[0]))?;
+            for (i, spec) in self.net.specs().iter().enumerate() {
+                if !all_finite(cx, self.grads.get(i))? {
+                    let place = format!("the gradient of {}", spec.name);
+                    return Ok(diverged(s.step, &arch.to_string(), &place));
+                }
             }
         }
-        diverged(s.step, "the sum over all students", "the norm of the gradient")
+        Ok(diverged(s.step, "the sum over all students", "the norm of the gradient"))
     }
 }
 

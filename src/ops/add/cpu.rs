@@ -18,3 +18,17 @@ pub(super) fn add<T: Real>(a: &[T], b: &[T], y: &mut [T]) {
         );
     });
 }
+
+/// sum += x.
+pub(super) fn accumulate<T: Real>(sum: &mut [T], x: &[T]) {
+    chunks_mut(sum.len(), sum, CHUNK, |i, sum| {
+        vectorise(
+            #[inline(always)]
+            || {
+                for (sum, x) in sum.iter_mut().zip(&x[i * CHUNK..]) {
+                    *sum += *x;
+                }
+            },
+        );
+    });
+}

@@ -2,16 +2,32 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 
 use super::{Case, Op, Saved, expect_inputs, expect_shape};
-use crate::device::Cx;
-use crate::error::Result;
+use crate::device::{Cx, Target};
+use crate::error::{Error, Result};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Tensor};
 
 /// The op. Inputs: a and b of one shape. Output: the same shape. Saves nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Add;
+
+/// sum += x, for x of the sum's type and shape.
+pub fn accumulate(cx: &Cx, sum: &mut Tensor, x: &Tensor) -> Result<()> {
+    if x.meta() != sum.meta() {
+        return Err(Error::usage(format!("cannot add {x:?} to {sum:?}: expected one shape")));
+    }
+    match cx.target(Add::NAME) {
+        Target::Nothing => Ok(()),
+        Target::Native => {
+            crate::dispatch!(x.dtype(), T => cpu::accumulate(sum.host_mut::<T>(), x.host()));
+            Ok(())
+        }
+        Target::Kernels(queue) => kernels::accumulate(&queue, sum, x),
+    }
+}
 
 impl Op for Add {
     const NAME: &'static str = "add";
@@ -25,10 +41,13 @@ impl Op for Add {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let (a, b) = (inputs[0], inputs[1]);
         let mut y = cx.alloc(a.meta())?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(a.dtype(), T => cpu::add(a.host::<T>(), b.host(), y.host_mut()));
-            Ok(())
-        })?;
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => {
+                crate::dispatch!(a.dtype(), T => cpu::add(a.host::<T>(), b.host(), y.host_mut()));
+            }
+            Target::Kernels(queue) => kernels::forward(&queue, a, b, &mut y)?,
+        }
         Ok((y, Vec::new()))
     }
 
@@ -46,5 +65,9 @@ impl Op for Add {
 
     fn cases() -> Vec<Case<Self>> {
         cases::all()
+    }
+
+    fn benches() -> Vec<Case<Self>> {
+        cases::benches()
     }
 }

@@ -1,6 +1,7 @@
-//! Situations in which average pooling is checked and timed.
+//! Situations in which average pooling is checked, and timed.
 
 use super::GlobalAvgPool;
+use crate::ops::work::STAGE_4;
 use crate::ops::{Case, Fill, Input};
 use crate::tensor::Shape;
 
@@ -12,7 +13,12 @@ pub(super) fn all() -> Vec<Case<GlobalAvgPool>> {
     vec![
         case("odd size", [3, 7, 5, 9], Fill::Normal),
         case("one position", [4, 1, 1, 6], Fill::Normal),
+        case("one picture, many channels", [1, 3, 3, 520], Fill::Normal),
         case("many positions", [5, 24, 20, 24], Fill::Normal),
         case("integers, a power of two", [3, 4, 8, 5], Fill::Integers { lo: -8, hi: 8 }),
     ]
+}
+
+pub(super) fn benches() -> Vec<Case<GlobalAvgPool>> {
+    vec![Case { name: "stage 4".into(), op: GlobalAvgPool, inputs: vec![Input::normal(STAGE_4)] }]
 }

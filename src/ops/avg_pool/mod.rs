@@ -2,9 +2,10 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 
 use super::{Case, Op, Saved, expect_inputs, remember_size, remembered_size};
-use crate::device::Cx;
+use crate::device::{Cx, Target};
 use crate::error::Result;
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
@@ -25,10 +26,13 @@ impl Op for GlobalAvgPool {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let x = inputs[0];
         let mut y = cx.alloc(self.infer(&[x.meta()])?)?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(x.dtype(), T => cpu::forward(x.shape(), x.host::<T>(), y.host_mut()));
-            Ok(())
-        })?;
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => crate::dispatch!(x.dtype(), T => {
+                cpu::forward(x.shape(), x.host::<T>(), y.host_mut())
+            }),
+            Target::Kernels(queue) => kernels::forward(&queue, x, &mut y)?,
+        }
         Ok((y, vec![remember_size(cx, x)?]))
     }
 
@@ -36,16 +40,21 @@ impl Op for GlobalAvgPool {
         let (h, w) = remembered_size(&saved[0]);
         let shape = Shape::nhwc(gy.shape().n(), h, w, gy.shape().c());
         let mut gx = cx.alloc(Meta::new(shape, gy.dtype()))?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(gy.dtype(), T => {
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => crate::dispatch!(gy.dtype(), T => {
                 cpu::backward(shape, gy.host::<T>(), gx.host_mut())
-            });
-            Ok(())
-        })?;
+            }),
+            Target::Kernels(queue) => kernels::backward(&queue, &gy, &mut gx)?,
+        }
         grads[0].put(cx, gx)
     }
 
     fn cases() -> Vec<Case<Self>> {
         cases::all()
+    }
+
+    fn benches() -> Vec<Case<Self>> {
+        cases::benches()
     }
 }

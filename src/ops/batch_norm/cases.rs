@@ -1,6 +1,7 @@
-//! Situations in which batch normalisation is checked and timed.
+//! Situations in which batch normalisation is checked, and timed.
 
 use super::{BatchNorm, EPS, Stats};
+use crate::ops::work::{STAGE_1, STAGE_4, STEM};
 use crate::ops::{Case, Fill, Input};
 use crate::tensor::Shape;
 
@@ -33,7 +34,9 @@ pub(super) fn all() -> Vec<Case<BatchNorm>> {
             case("active < max", batch(0), [3, 2, 4, 24], 40),
             case("one picture a group", batch(1), [3, 5, 5, 3], 3),
             case("more channels than a wide row", batch(2), [4, 2, 3, 129], 130),
-            case("several parts, groups of 2", batch(2), [6, 36, 32, 32], 32),
+            case("several tiles, active < max", batch(2), [3, 2, 3, 264], 272),
+            case("one picture, active < max", batch(0), [1, 3, 7, 16], 24),
+            case("several parts, a smaller group", batch(2), [5, 36, 32, 32], 32),
             case("given statistics", op(Stats::Given), [3, 3, 2, 12], 20),
         ]);
     }
@@ -41,4 +44,16 @@ pub(super) fn all() -> Vec<Case<BatchNorm>> {
     far.inputs[0].fill = Fill::Uniform { lo: 99.0, hi: 101.0 };
     cases.push(far);
     cases
+}
+
+/// Parameters are stored for half as many channels again, as of the largest net.
+pub(super) fn benches() -> Vec<Case<BatchNorm>> {
+    let one = |name: &str, op: BatchNorm, x: Shape| case(name, op, x.0, x.c() * 3 / 2);
+    let batch = BatchNorm::batch(0);
+    vec![
+        one("stem", batch.relu(), STEM),
+        one("stage 1", batch.add().relu(), STAGE_1),
+        one("stage 4", batch.relu(), STAGE_4),
+        one("stage 1, given statistics", BatchNorm::given().add().relu(), STAGE_1),
+    ]
 }

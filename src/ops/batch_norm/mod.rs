@@ -3,10 +3,11 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 mod layout;
 
 use super::{Case, Op, Saved, add_to_front, expect_mixed, unshared};
-use crate::device::Cx;
+use crate::device::{Cx, Target};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
@@ -77,6 +78,58 @@ impl BatchNorm {
             _ => n,
         }
     }
+
+    /// The sums over the gradient; adds those that are the gradients of γ and β. With a
+    /// residual and a ReLU, `gy` is masked on the way.
+    fn gradient_sums(
+        &self,
+        cx: &Cx,
+        saved: &[Tensor],
+        gy: &mut Tensor,
+        grads: &mut [Grad],
+    ) -> Result<Sums> {
+        let sums = match cx.target(Self::NAME) {
+            Target::Nothing => cpu::Sums::default(),
+            Target::Native => {
+                crate::dispatch!(gy.dtype(), T => cpu::gradient_sums::<T>(self, saved, gy))
+            }
+            Target::Kernels(queue) => {
+                let terms = kernels::gradient_sums(self, cx, &queue, saved, gy, grads)?;
+                return Ok(Sums::OnDevice(terms));
+            }
+        };
+        add_to_front(cx, &mut grads[1], saved[1].meta(), &sums.gamma)?;
+        add_to_front(cx, &mut grads[2], saved[2].meta(), &sums.beta)?;
+        Ok(Sums::OnHost(sums))
+    }
+
+    /// The gradient of x, from that of y in `gy`, or in `gx` where that is `None`.
+    fn input_gradient(
+        &self,
+        cx: &Cx,
+        saved: &[Tensor],
+        sums: &Sums,
+        gy: Option<&Tensor>,
+        gx: &mut Tensor,
+    ) -> Result<()> {
+        match (cx.target(Self::NAME), sums) {
+            (Target::Native, Sums::OnHost(sums)) => crate::dispatch!(gx.dtype(), T => {
+                cpu::input_gradient::<T>(self, saved, sums, gy, gx)
+            }),
+            (Target::Kernels(queue), Sums::OnDevice(terms)) => {
+                kernels::input_gradient(self, &queue, saved, terms, gy, gx)?;
+            }
+            (Target::Nothing, _) => {}
+            _ => unreachable!("the sums are where the op runs"),
+        }
+        Ok(())
+    }
+}
+
+/// What the gradient of x needs of all rows.
+enum Sums {
+    OnHost(cpu::Sums),
+    OnDevice(kernels::Terms),
 }
 
 impl Op for BatchNorm {
@@ -108,10 +161,15 @@ impl Op for BatchNorm {
         let stats = Meta::new(Shape::matrix(2 * groups, x.shape().c()), x.dtype().wide());
         let mut stats = cx.alloc(stats)?;
         let mut y = cx.alloc(x.meta())?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(x.dtype(), T => cpu::forward::<T>(self, inputs, &mut stats, &mut y));
-            Ok(())
-        })?;
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => crate::dispatch!(x.dtype(), T => {
+                cpu::forward::<T>(self, inputs, &mut stats, &mut y)
+            }),
+            Target::Kernels(queue) => {
+                kernels::forward(self, cx, &queue, inputs, &mut stats, &mut y)?;
+            }
+        }
         let mut saved = vec![x.clone(), inputs[1].clone(), inputs[2].clone(), stats];
         if self.add && self.relu {
             saved.push(y.clone());
@@ -125,24 +183,13 @@ impl Op for BatchNorm {
         }
         let x = &saved[0];
         let mut gy = unshared(cx, gy)?;
-        let mut sums = cpu::Sums::default();
-        cx.run_native(Self::NAME, || {
-            sums = crate::dispatch!(x.dtype(), T => cpu::gradient_sums::<T>(self, &saved, &mut gy));
-            Ok(())
-        })?;
-        add_to_front(cx, &mut grads[1], saved[1].meta(), &sums.gamma)?;
-        add_to_front(cx, &mut grads[2], saved[2].meta(), &sums.beta)?;
+        let sums = self.gradient_sums(cx, &saved, &mut gy, grads)?;
         // The masked gradient is the residual's; where nobody wants it, it becomes that of x.
         let keep = self.add && grads[3].needed();
         if grads[0].needed() {
             let (residual, mut gx) =
                 if keep { (Some(gy), cx.alloc(x.meta())?) } else { (None, gy) };
-            cx.run_native(Self::NAME, || {
-                crate::dispatch!(x.dtype(), T => {
-                    cpu::input_gradient::<T>(self, &saved, &sums, residual.as_ref(), &mut gx)
-                });
-                Ok(())
-            })?;
+            self.input_gradient(cx, &saved, &sums, residual.as_ref(), &mut gx)?;
             grads[0].put(cx, gx)?;
             residual.map_or(Ok(()), |gy| grads[3].put(cx, gy))
         } else if keep {
@@ -154,6 +201,10 @@ impl Op for BatchNorm {
 
     fn cases() -> Vec<Case<Self>> {
         cases::all()
+    }
+
+    fn benches() -> Vec<Case<Self>> {
+        cases::benches()
     }
 }
 
@@ -167,13 +218,14 @@ pub fn statistics(cx: &Cx, x: &Tensor) -> Result<(Tensor, Tensor)> {
             x.shape()
         )));
     }
-    let meta = Meta::new(Shape::vector(x.shape().c()), x.dtype());
+    let meta = Meta::new(Shape::vector(x.shape().c()), x.dtype().wide());
     let (mut mean, mut var) = (cx.alloc(meta)?, cx.alloc(meta)?);
-    cx.run_native("batch_norm statistics", || {
-        crate::dispatch!(x.dtype(), T => {
+    match cx.target(BatchNorm::NAME) {
+        Target::Nothing => {}
+        Target::Native => crate::dispatch!(x.dtype(), T => {
             cpu::statistics(x.shape(), x.host::<T>(), mean.host_mut(), var.host_mut())
-        });
-        Ok(())
-    })?;
+        }),
+        Target::Kernels(queue) => kernels::statistics(cx, &queue, x, &mut mean, &mut var)?,
+    }
     Ok((mean, var))
 }

@@ -92,19 +92,31 @@ pub(super) fn order<O: Op>(case: &Case<O>, cx: &Cx) -> Result<Outcome> {
                 false => Err("results of 1 and of 3 threads differ".into()),
             }
         }
-        Backend::Driver(driver) => {
+        Backend::Driver(_) => {
             for dtype in [DType::F32, DType::BF16] {
-                let natural = bits(cx, dtype)?;
-                for seed in 1..SCHEDULES {
-                    driver.reschedule(seed);
-                    let shuffled = bits(cx, dtype);
-                    driver.reschedule(0);
-                    if shuffled? != natural {
-                        return Err(format!("{dtype:?}: schedule {seed} gives other bits"));
-                    }
-                }
+                let run = |cx: &Cx| bits(cx, dtype);
+                on_schedules(cx, run).map_err(|e| format!("{dtype:?}: {e}"))?;
             }
             Ok(Outcome::Passed)
         }
     }
+}
+
+/// On a device, runs `run` in several schedules, or the same twice where it has no choice;
+/// all must give the same bits. Skips contexts that are no devices.
+pub fn on_schedules<B: PartialEq, E: std::fmt::Display>(
+    cx: &Cx,
+    run: impl Fn(&Cx) -> Result<B, E>,
+) -> Result<Outcome> {
+    let Backend::Driver(driver) = cx.backend() else { return Ok(Outcome::Skipped) };
+    let natural = run(cx).map_err(|e| e.to_string())?;
+    for seed in 1..SCHEDULES {
+        driver.reschedule(seed);
+        let shuffled = run(cx);
+        driver.reschedule(0);
+        if shuffled.map_err(|e| format!("schedule {seed}: {e}"))? != natural {
+            return Err(format!("schedule {seed} gives other bits"));
+        }
+    }
+    Ok(Outcome::Passed)
 }

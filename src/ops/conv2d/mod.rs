@@ -79,6 +79,7 @@ impl Conv2d {
 
 impl Op for Conv2d {
     const NAME: &'static str = "conv2d";
+    const HAS_KERNELS: bool = false;
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let [x, w] = inputs else {

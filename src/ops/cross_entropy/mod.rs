@@ -16,6 +16,7 @@ pub struct CrossEntropy;
 
 impl Op for CrossEntropy {
     const NAME: &'static str = "cross_entropy";
+    const HAS_KERNELS: bool = false;
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         expect_inputs(inputs, &["logits", "labels"])?;

@@ -23,6 +23,7 @@ pub struct InfoNCE {
 
 impl Op for InfoNCE {
     const NAME: &'static str = "info_nce";
+    const HAS_KERNELS: bool = false;
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         expect_inputs(inputs, &["q", "k", "queue"])?;

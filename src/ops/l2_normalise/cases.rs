@@ -1,4 +1,4 @@
-//! Situations in which the normalisation of rows is checked and timed.
+//! Situations in which the normalisation of rows is checked, and timed.
 
 use super::L2Normalise;
 use crate::ops::{Case, Input};
@@ -13,6 +13,13 @@ pub(super) fn all() -> Vec<Case<L2Normalise>> {
         case("embeddings", [7, 1, 1, 128]),
         case("odd length", [5, 1, 1, 37]),
         case("feature map", [2, 3, 5, 20]),
+        case("one row", [1, 1, 1, 8]),
+        case("long rows", [3, 1, 1, 520]),
         case("many rows", [4, 20, 20, 24]),
     ]
+}
+
+pub(super) fn benches() -> Vec<Case<L2Normalise>> {
+    let inputs = vec![Input::normal(Shape::matrix(256, 128))];
+    vec![Case { name: "embeddings".into(), op: L2Normalise, inputs }]
 }

@@ -2,11 +2,12 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 
 pub(crate) use cpu::forward as rows;
 
 use super::{Case, Op, Saved, expect_inputs, unshared};
-use crate::device::Cx;
+use crate::device::{Cx, Target};
 use crate::error::Result;
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
@@ -30,29 +31,35 @@ impl Op for L2Normalise {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let x = inputs[0];
         let mut y = cx.alloc(x.meta())?;
-        let mut lengths = cx.alloc(Meta::new(Shape::vector(x.shape().rows()), x.dtype()))?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(x.dtype(), T => {
+        let mut lengths = cx.alloc(Meta::new(Shape::vector(x.shape().rows()), x.dtype().wide()))?;
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => crate::dispatch!(x.dtype(), T => {
                 cpu::forward(x.shape().c(), x.host::<T>(), y.host_mut(), lengths.host_mut())
-            });
-            Ok(())
-        })?;
+            }),
+            Target::Kernels(queue) => kernels::forward(&queue, x, &mut y, &mut lengths)?,
+        }
         Ok((y.clone(), vec![y, lengths]))
     }
 
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
         let (y, lengths) = (&saved[0], &saved[1]);
         let mut gy = unshared(cx, gy)?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(y.dtype(), T => {
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => crate::dispatch!(y.dtype(), T => {
                 cpu::backward(y.shape().c(), y.host::<T>(), lengths.host(), gy.host_mut())
-            });
-            Ok(())
-        })?;
+            }),
+            Target::Kernels(queue) => kernels::backward(&queue, y, lengths, &mut gy)?,
+        }
         grads[0].put(cx, gy)
     }
 
     fn cases() -> Vec<Case<Self>> {
         cases::all()
+    }
+
+    fn benches() -> Vec<Case<Self>> {
+        cases::benches()
     }
 }

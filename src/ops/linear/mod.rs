@@ -41,6 +41,7 @@ impl Linear {
 
 impl Op for Linear {
     const NAME: &'static str = "linear";
+    const HAS_KERNELS: bool = false;
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let [x, w, b] = inputs else {

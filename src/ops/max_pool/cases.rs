@@ -1,6 +1,7 @@
-//! Situations in which max-pooling is checked and timed.
+//! Situations in which max-pooling is checked, and timed.
 
 use super::MaxPool;
+use crate::ops::work::STEM;
 use crate::ops::{Case, Fill, Input};
 use crate::tensor::Shape;
 
@@ -14,7 +15,12 @@ pub(super) fn all() -> Vec<Case<MaxPool>> {
         case("odd size", [2, 7, 5, 3], Fill::Distinct),
         case("one pixel", [3, 1, 1, 4], Fill::Distinct),
         case("one row", [2, 1, 9, 4], Fill::Distinct),
+        case("one picture, odd size, vectors", [1, 5, 7, 16], Fill::Distinct),
         case("two by two", [2, 2, 2, 4], Fill::Distinct),
         case("large", [3, 33, 34, 24], Fill::Distinct),
     ]
+}
+
+pub(super) fn benches() -> Vec<Case<MaxPool>> {
+    vec![Case { name: "stem".into(), op: MaxPool, inputs: vec![Input::normal(STEM)] }]
 }

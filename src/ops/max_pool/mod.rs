@@ -2,9 +2,10 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 
 use super::{Case, Op, Saved, expect_inputs, remember_size, remembered_size};
-use crate::device::Cx;
+use crate::device::{Cx, Target};
 use crate::error::Result;
 use crate::tape::Grad;
 use crate::tensor::{DType, Meta, Shape, Tensor};
@@ -38,14 +39,17 @@ impl Op for MaxPool {
         let y_shape = pooled(x.shape());
         let mut y = cx.alloc(Meta::new(y_shape, x.dtype()))?;
         let mut winner = cx.alloc(winners(y_shape))?;
-        cx.run_native(Self::NAME, || {
-            let winner = bytemuck::cast_slice_mut(winner.host_mut::<f32>());
-            let winner = &mut winner[..y_shape.elems()];
-            crate::dispatch!(x.dtype(), T => {
-                cpu::forward(x.shape(), x.host::<T>(), y.host_mut(), winner)
-            });
-            Ok(())
-        })?;
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => {
+                let winner = bytemuck::cast_slice_mut(winner.host_mut::<f32>());
+                let winner = &mut winner[..y_shape.elems()];
+                crate::dispatch!(x.dtype(), T => {
+                    cpu::forward(x.shape(), x.host::<T>(), y.host_mut(), winner)
+                });
+            }
+            Target::Kernels(queue) => kernels::forward(&queue, x, &mut y, &mut winner)?,
+        }
         Ok((y, vec![winner, remember_size(cx, x)?]))
     }
 
@@ -53,17 +57,24 @@ impl Op for MaxPool {
         let (n, c) = (gy.shape().n(), gy.shape().c());
         let (h, w) = remembered_size(&saved[1]);
         let mut gx = cx.alloc(Meta::new(Shape::nhwc(n, h, w, c), gy.dtype()))?;
-        cx.run_native(Self::NAME, || {
-            let winner = &bytemuck::cast_slice(saved[0].host::<f32>())[..gy.shape().elems()];
-            crate::dispatch!(gy.dtype(), T => {
-                cpu::backward(gx.shape(), winner, gy.host::<T>(), gx.host_mut())
-            });
-            Ok(())
-        })?;
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => {
+                let winner = &bytemuck::cast_slice(saved[0].host::<f32>())[..gy.shape().elems()];
+                crate::dispatch!(gy.dtype(), T => {
+                    cpu::backward(gx.shape(), winner, gy.host::<T>(), gx.host_mut())
+                });
+            }
+            Target::Kernels(queue) => kernels::backward(&queue, &saved[0], &gy, &mut gx)?,
+        }
         grads[0].put(cx, gx)
     }
 
     fn cases() -> Vec<Case<Self>> {
         cases::all()
+    }
+
+    fn benches() -> Vec<Case<Self>> {
+        cases::benches()
     }
 }

@@ -2,10 +2,10 @@
 
 use bytemuck::NoUninit;
 
-use crate::device::{Geometry, Queue, size};
+use crate::device::{Queue, size};
 use crate::error::Result;
 use crate::kernel;
-use crate::ops::VECTOR_BYTES;
+use crate::ops::lanes;
 use crate::tensor::Tensor;
 
 /// `ReluParams`.
@@ -27,9 +27,8 @@ pub(super) fn backward(queue: &Queue, y: &Tensor, g: &mut Tensor) -> Result<()> 
     launch(queue, name, y, g)
 }
 
-/// A thread for each vector of elements.
 fn launch(queue: &Queue, name: &str, x: &Tensor, y: &mut Tensor) -> Result<()> {
-    let params = Params { elems: size(x.shape().elems())? };
-    let vectors = params.elems.div_ceil((VECTOR_BYTES / x.dtype().size_bytes()) as u32);
-    queue.launch(name, Geometry::cover(vectors, 256), &[x.device(), y.device_mut()], &params)
+    let elems = x.shape().elems();
+    let geometry = lanes::elementwise(elems, x.dtype())?;
+    queue.launch(name, geometry, &[x.device(), y.device_mut()], &Params { elems: size(elems)? })
 }

@@ -1,17 +1,17 @@
 //! Makes a view of a picture, given its parameters. Values stay 8-bit between the steps, and
 //! every step rounds as PIL does, so that views are those that published recipes trained on.
 
-use super::blur::blur;
-use super::pixels::Normalise;
-use super::resample::{ResizeScratch, Window, resize, to_u8};
-use super::views::{Adjust, ViewParams};
-use super::{Image, vectorised};
+use crate::data::blur::blur;
+use crate::data::pixels::Normalise;
+use crate::data::resample::{ResizeScratch, Window, resize, to_u8};
+use crate::data::views::{Adjust, ViewParams};
+use crate::data::{Image, vectorised};
 
 /// Memory that [`render`] uses again and again; one a thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    pub(super) resize: ResizeScratch,
-    pub(super) planes: Vec<u8>,
+    pub(in crate::data) resize: ResizeScratch,
+    pub(in crate::data) planes: Vec<u8>,
     other: Vec<u8>,
     padded: Vec<u8>,
 }
@@ -45,7 +45,7 @@ pub fn render(
 
 /// Planes of bytes to normalised pixels, N×H×W×C order. Turns the rows of `planes` round where
 /// `flip` says so.
-pub(super) fn write_normalised(
+pub(in crate::data) fn write_normalised(
     planes: &mut [u8],
     normalise: &Normalise,
     side: usize,
@@ -86,8 +86,7 @@ fn adjust_colours(planes: &mut [u8], adjust: &[Option<Adjust>; 4], grey: bool) {
             }
             Some(Adjust::Brightness(factor)) => Step::Blend { with: 0.0, factor },
             Some(Adjust::Saturation(factor)) => Step::Saturate(factor),
-            // As torchvision: the turn in 1/255 of the circle, towards zero.
-            Some(Adjust::Hue(turn)) => Step::Turn((turn * 255.0) as i32 as f32),
+            Some(Adjust::Hue(turn)) => Step::Turn(hue_levels(turn)),
         };
         if contrast.is_none() { before[i] = step } else { after[i] = step }
     }
@@ -104,6 +103,11 @@ fn adjust_colours(planes: &mut [u8], adjust: &[Option<Adjust>; 4], grey: bool) {
         before[4] = after[4];
         pass(planes, &before, false);
     }
+}
+
+/// A turn of the hue in 1/255 of the circle, towards zero, as torchvision has it.
+pub(super) fn hue_levels(turn: f32) -> f32 {
+    (turn * 255.0) as i32 as f32
 }
 
 /// What is done to the colour of each pixel by itself.

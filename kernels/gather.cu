@@ -1,0 +1,30 @@
+// Pictures in another order.
+#include "include/kernel.h"
+#include "include/vector.h"
+
+struct GatherParams {
+    u32 moves;    // pictures to copy
+    u32 picture;  // elements of one
+};
+
+// Picture from of x becomes picture to of y, for each (from, to) of `moves`. A thread has a
+// vector of one picture.
+template <int N, typename T>
+DEVICE void rows(const T* x, const u32* moves, T* y, const GatherParams& p) {
+    u32 vectors = p.picture / N;
+    u32 move = global_thread() / vectors;
+    if (move >= p.moves) return;
+    u32 at = global_thread() % vectors * N;
+    u32 from = moves[2 * move], to = moves[2 * move + 1];
+    store_vec<N>(y + to * p.picture + at, load_vec<N>(x + from * p.picture + at));
+}
+
+#define GATHER(suffix, T, N)                                                               \
+    KERNEL(gather_rows##suffix, 256, (const T* x, const u32* moves, T* y, GatherParams p)) { \
+        rows<N>(x, moves, y, p);                                                           \
+    }
+
+GATHER(_f32, float, VECTOR<float>)
+GATHER(_bf16, bf16, VECTOR<bf16>)
+GATHER(_scalar_f32, float, 1)
+GATHER(_scalar_bf16, bf16, 1)

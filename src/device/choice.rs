@@ -1,0 +1,136 @@
+//! Which device computes, and why.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::Backend;
+use super::cuda::{self, Cuda};
+use super::emulator::Emulator;
+use super::gpu_code::GPU_CODE;
+use super::kernels::kernels;
+use crate::error::{Error, Result, nearest};
+
+/// What was asked for: the value of `--device`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// CUDA where a usable GPU, driver and built kernels exist, else the CPU.
+    #[default]
+    Auto,
+    /// The host's cores.
+    Cpu,
+    /// The NVIDIA GPU with this index.
+    Cuda(usize),
+    /// The CUDA kernels, run on the host.
+    Emulator,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        let wrong = || {
+            let names = ["auto", "cpu", "cuda", "emulator"];
+            Error::usage(format!(
+                "unknown device {s:?}{}: expected auto, cpu, cuda, cuda:N or emulator",
+                nearest(s, names)
+            ))
+        };
+        match s {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            "emulator" => Ok(Self::Emulator),
+            _ => {
+                let index = s.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+                index.map(Self::Cuda).ok_or_else(wrong)
+            }
+        }
+    }
+}
+
+/// What computes.
+#[derive(Clone)]
+pub struct Chosen {
+    /// The device, open.
+    pub backend: Backend,
+    /// Why this one, in words.
+    pub why: String,
+}
+
+/// Opens what was asked for; errors (exit 5) say why it cannot be. `auto` always finds
+/// something. `threads` are the host's (0 = all cores), which the emulator runs on. While there
+/// are ops `without_kernels`, no net can be computed on a GPU, and `auto` stays on the CPU.
+pub fn choose(wanted: DeviceChoice, threads: usize, without_kernels: &[&str]) -> Result<Chosen> {
+    let asked = |backend| Chosen { backend, why: "as asked for".to_owned() };
+    match wanted {
+        DeviceChoice::Auto => Ok(auto(without_kernels)),
+        DeviceChoice::Cpu => Ok(asked(Backend::Cpu)),
+        DeviceChoice::Cuda(index) => match open_cuda(index) {
+            Ok((backend, gpu)) => Ok(Chosen { backend, why: format!("as asked for; {gpu}") }),
+            Err(e) => Err(Error::device(format!(
+                "--device cuda:{index} cannot be used: {e}; or use --device cpu"
+            ))),
+        },
+        DeviceChoice::Emulator => {
+            let backend = Backend::Driver(Arc::new(Emulator::new(threads)?));
+            let n = kernels().len();
+            let why = format!("as asked for; {n} kernels run on the host, with checks: slowly");
+            Ok(Chosen { backend, why })
+        }
+    }
+}
+
+fn auto(without_kernels: &[&str]) -> Chosen {
+    let cpu = |why| Chosen { backend: Backend::Cpu, why };
+    if let Err(e) = usable(0) {
+        return cpu(e.to_string());
+    }
+    if !without_kernels.is_empty() {
+        let ops = without_kernels.join(", ");
+        return cpu(format!("a GPU is here, but kernels for {ops} are not built in yet"));
+    }
+    match open_cuda(0) {
+        Ok((backend, gpu)) => Chosen { backend, why: gpu },
+        Err(e) => cpu(e.to_string()),
+    }
+}
+
+/// Whether driver, GPU and kernels for it are here, without opening anything.
+fn usable(index: usize) -> Result<()> {
+    // First what a driver would not help with.
+    GPU_CODE.present()?;
+    let installed = cuda::installed()?;
+    installed.target_for(installed.gpu(index)?).map(drop)
+}
+
+/// A GPU, and what it is in words.
+fn open_cuda(index: usize) -> Result<(Backend, String)> {
+    usable(index)?;
+    let cuda = Cuda::open(index)?;
+    let gpu = cuda.gpu();
+    let target = GPU_CODE.target_for(gpu.capability)?;
+    let words =
+        format!("{}, compute capability {}, kernels for {target}", gpu.name, gpu.capability);
+    Ok((Backend::Driver(Arc::new(cuda)), words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read() {
+        let read = |s: &str| s.parse::<DeviceChoice>();
+        assert_eq!(read("cuda").unwrap(), DeviceChoice::Cuda(0));
+        assert_eq!(read("cuda:12").unwrap(), DeviceChoice::Cuda(12));
+        for wrong in ["", "cuda:", "cuda:-1", "CUDA", "gpu", "cuda:99999999999999999999"] {
+            assert_eq!(read(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn auto_always_finds_something_and_says_why() {
+        let chosen = choose(DeviceChoice::Auto, 1, &["convolution"]).unwrap();
+        assert!(!chosen.why.is_empty());
+        assert!(matches!(chosen.backend, Backend::Cpu));
+    }
+}

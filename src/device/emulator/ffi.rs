@@ -1,0 +1,96 @@
+//! The C interface of the emulator: `kernels/host/emulator.h`.
+
+use std::ffi::{c_char, c_int, c_void};
+
+/// `EmuKernel`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    pub name: *const c_char,
+    pub file: *const c_char,
+    pub pointers: u32,
+    pub params_bytes: u32,
+    pub max_threads: u32,
+}
+
+/// `EmuMessage`.
+#[repr(C)]
+pub struct Message {
+    pub text: [c_char; 8000],
+}
+
+/// `EmuDevice`.
+#[repr(C)]
+pub struct Device {
+    _private: [u8; 0],
+}
+
+/// `EmuLaunch`.
+#[repr(C)]
+pub struct Launch {
+    pub kernel: u32,
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared_bytes: u32,
+    pub races: u32,
+    pub counts: u32,
+    pub seed: u64,
+    pub pointers: *const u64,
+    pub params: *const c_void,
+}
+
+/// What the launches of one kernel did. A request is what one instruction of a warp asks for.
+#[repr(C)]
+#[derive(serde::Serialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Launches that were counted.
+    pub launches: u64,
+    /// Bytes that threads read from global memory.
+    pub global_read_bytes: u64,
+    /// Requests that read global memory.
+    pub global_read_requests: u64,
+    /// Sectors of 32 bytes that these touched.
+    pub global_read_sectors: u64,
+    /// Bytes that threads wrote to global memory.
+    pub global_written_bytes: u64,
+    /// Requests that write global memory.
+    pub global_write_requests: u64,
+    /// Sectors of 32 bytes that these touched.
+    pub global_write_sectors: u64,
+    /// Requests to shared memory.
+    pub shared_requests: u64,
+    /// Turns of the 32 banks of shared memory that these took.
+    pub shared_wavefronts: u64,
+    /// Turns they would have taken without bank conflicts.
+    pub shared_least_wavefronts: u64,
+    /// Barriers that a block came to, named ones included.
+    pub barriers: u64,
+    /// Shuffles, votes and synchronisations of warps.
+    pub warp_operations: u64,
+    /// Bytes that asynchronous copies read.
+    pub copied_bytes: u64,
+    /// Multiply-adds of tensor cores.
+    pub tensor_issued: u64,
+    /// Those of them whose factors are both not zero.
+    pub tensor_useful: u64,
+    /// Atomic operations of threads.
+    pub atomics: u64,
+}
+
+unsafe extern "C" {
+    pub fn emu_kernel_count() -> u32;
+    pub fn emu_kernel(i: u32) -> Kernel;
+    pub fn emu_alloc(bytes: u64, address: *mut u64, message: *mut Message) -> c_int;
+    pub fn emu_free(address: u64, message: *mut Message) -> c_int;
+    pub fn emu_copy_in(dst: u64, src: *const c_void, bytes: u64, message: *mut Message) -> c_int;
+    pub fn emu_copy_out(dst: *mut c_void, src: u64, bytes: u64, message: *mut Message) -> c_int;
+    pub fn emu_copy(dst: u64, src: u64, bytes: u64, message: *mut Message) -> c_int;
+    pub fn emu_fill(dst: u64, value: u8, bytes: u64, message: *mut Message) -> c_int;
+    pub fn emu_handed_out(address: u64, bytes: u64, message: *mut Message) -> c_int;
+    pub fn emu_handed_back(address: u64, message: *mut Message) -> c_int;
+    pub fn emu_open(threads: u32) -> *mut Device;
+    pub fn emu_close(device: *mut Device);
+    pub fn emu_counters(device: *const Device, kernel: u32) -> Counters;
+    pub fn emu_clear_counters(device: *mut Device);
+    pub fn emu_launch(device: *mut Device, launch: *const Launch, message: *mut Message) -> c_int;
+}

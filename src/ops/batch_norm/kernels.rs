@@ -1,0 +1,244 @@
+//! Launches of `kernels/batch_norm.cu`.
+
+use bytemuck::NoUninit;
+
+use super::{BatchNorm, Stats};
+use crate::device::{Cx, DevicePtr, Geometry, Queue, size};
+use crate::error::Result;
+use crate::kernel;
+use crate::ops::lanes::{self, THREADS, Tiles};
+use crate::tape::Grad;
+use crate::tensor::{DType, Meta, Shape, Tensor};
+
+/// Rows that a thread has at least, so that sums over a block are little of its work.
+const ROWS_A_THREAD: u32 = 16;
+/// Blocks of a pass over x that are enough to keep any device busy.
+const BLOCKS: u32 = 4096;
+/// Most parts of a group: what a later kernel adds up.
+const PARTS: u32 = 1024;
+/// Channels of a block that adds parts up.
+const TOTAL_COLUMNS: u32 = 8;
+
+/// `BatchNormParams`: how x is cut into groups of pictures, parts of groups and tiles of
+/// channels, which is a function of its shape and type alone; and what is computed.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct Params {
+    channels: u32,
+    rows: u32,
+    groups: u32,
+    group_rows: u32,
+    parts: u32,
+    part_rows: u32,
+    columns: u32,
+    tiles: u32,
+    add: u32,
+    relu: u32,
+    given: u32,
+    eps: f32,
+}
+
+/// `BatchNormParametersParams`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct ParametersParams {
+    channels: u32,
+    groups: u32,
+    max: [u32; 2],
+    accumulate: [u32; 2],
+}
+
+/// Scratch: two f32 values for each channel, `n` times.
+fn pairs(cx: &Cx, n: u32, channels: u32) -> Result<Tensor> {
+    let elems = size(2 * n as usize * channels as usize)?;
+    cx.scratch(Meta::new(Shape::vector(elems as usize), DType::F32))
+}
+
+impl Params {
+    fn new(op: &BatchNorm, x: Meta) -> Result<Self> {
+        size(x.shape.elems())?;
+        let (channels, rows) = (x.shape.c() as u32, x.shape.rows() as u32);
+        let pictures = op.group(x.shape.n());
+        let groups = x.shape.n().div_ceil(pictures) as u32;
+        let group_rows = (pictures * x.shape.positions()) as u32;
+        let tiles = Tiles::new(channels, lanes::of_row(x.shape.c(), x.dtype));
+        let most = (BLOCKS / groups.saturating_mul(tiles.tiles)).clamp(1, PARTS);
+        let parts = group_rows.div_ceil(tiles.rows() * ROWS_A_THREAD).min(most);
+        let part_rows = group_rows.div_ceil(parts);
+        Ok(Self {
+            channels,
+            rows,
+            groups,
+            group_rows,
+            parts: group_rows.div_ceil(part_rows),
+            part_rows,
+            columns: tiles.columns,
+            tiles: tiles.tiles,
+            add: op.add.into(),
+            relu: op.relu.into(),
+            given: (op.stats == Stats::Given).into(),
+            eps: op.eps as f32,
+        })
+    }
+
+    /// A pass over x: a block for each tile of each part of each group.
+    fn pass(&self) -> Geometry {
+        Geometry::linear(self.groups * self.tiles * self.parts, THREADS)
+    }
+
+    /// The sum of parts: a block for some channels of each group.
+    fn total(&self) -> Geometry {
+        Geometry::linear(self.groups * self.channels.div_ceil(TOTAL_COLUMNS), THREADS)
+    }
+}
+
+/// Sums and shifts from which mean and variance of each group follow.
+fn moments(cx: &Cx, queue: &Queue, params: &Params, x: &Tensor) -> Result<[Tensor; 2]> {
+    let mut sums = pairs(cx, params.groups * params.parts, params.channels)?;
+    let mut shifts = pairs(cx, params.groups, params.channels)?;
+    let at_once = lanes::of_row(x.shape().c(), x.dtype());
+    let name = kernel!("batch_norm_moments", x.dtype(), at_once);
+    let pointers = [x.device(), sums.device_mut(), shifts.device_mut()];
+    queue.launch(name, params.pass(), &pointers, params)?;
+    Ok([sums, shifts])
+}
+
+/// Mean and unbiased variance over all rows.
+pub(super) fn statistics(
+    cx: &Cx,
+    queue: &Queue,
+    x: &Tensor,
+    mean: &mut Tensor,
+    var: &mut Tensor,
+) -> Result<()> {
+    let params = Params::new(&BatchNorm::batch(0), x.meta())?;
+    let [sums, shifts] = moments(cx, queue, &params, x)?;
+    let pointers = [sums.device(), shifts.device(), mean.device_mut(), var.device_mut()];
+    queue.launch("batch_norm_statistics_f32", params.total(), &pointers, &params)
+}
+
+/// Fills `stats` (mean and 1/√(var + ε) of each group) and `y`.
+pub(super) fn forward(
+    op: &BatchNorm,
+    cx: &Cx,
+    queue: &Queue,
+    inputs: &[&Tensor],
+    stats: &mut Tensor,
+    y: &mut Tensor,
+) -> Result<()> {
+    let x = inputs[0];
+    let params = Params::new(op, x.meta())?;
+    if op.stats == Stats::Given {
+        let [mean, var] = [2, 1].map(|i| inputs[inputs.len() - i].device());
+        let geometry = Geometry::cover(params.channels, THREADS);
+        let pointers = [mean, var, stats.device_mut()];
+        queue.launch("batch_norm_given_f32", geometry, &pointers, &params)?;
+    } else {
+        let [sums, shifts] = moments(cx, queue, &params, x)?;
+        let pointers = [sums.device(), shifts.device(), stats.device_mut()];
+        queue.launch("batch_norm_finalise_f32", params.total(), &pointers, &params)?;
+    }
+    let residual = if op.add { inputs[3].device() } else { DevicePtr::NULL };
+    let [gamma, beta] = [1, 2].map(|i| inputs[i].device());
+    let at_once = lanes::of_row(x.shape().c(), x.dtype());
+    let name = kernel!("batch_norm_forward", x.dtype(), at_once);
+    let pointers = [x.device(), gamma, beta, stats.device(), residual, y.device_mut()];
+    queue.launch(name, params.pass(), &pointers, &params)
+}
+
+/// For each group and channel, what the statistics contribute to the gradient of x.
+pub(super) struct Terms(Tensor);
+
+/// Masks `gy` where there is a residual and a ReLU, adds the gradients of γ and β, and returns
+/// what [`input_gradient`] needs.
+pub(super) fn gradient_sums(
+    op: &BatchNorm,
+    cx: &Cx,
+    queue: &Queue,
+    saved: &[Tensor],
+    gy: &mut Tensor,
+    grads: &mut [Grad],
+) -> Result<Terms> {
+    let (x, stats) = (&saved[0], &saved[3]);
+    let params = Params::new(op, x.meta())?;
+    let mut sums = pairs(cx, params.groups * params.parts, params.channels)?;
+    let y = saved.get(4).map_or(DevicePtr::NULL, Tensor::device);
+    let at_once = lanes::of_row(x.shape().c(), x.dtype());
+    let name = kernel!("batch_norm_sums", x.dtype(), at_once);
+    let [x, gamma, beta, stats] = [x, &saved[1], &saved[2], stats].map(Tensor::device);
+    let pointers = [x, gamma, beta, stats, y, gy.device_mut(), sums.device_mut()];
+    queue.launch(name, params.pass(), &pointers, &params)?;
+
+    let mut totals = pairs(cx, params.groups, params.channels)?;
+    let mut terms = pairs(cx, params.groups, params.channels)?;
+    let pointers = [sums.device(), stats, totals.device_mut(), terms.device_mut()];
+    queue.launch("batch_norm_terms_f32", params.total(), &pointers, &params)?;
+    add_to_parameters(cx, queue, &params, saved, &totals, grads)?;
+    Ok(Terms(terms))
+}
+
+/// Adds the gradients of γ and β where they are wanted.
+fn add_to_parameters(
+    cx: &Cx,
+    queue: &Queue,
+    params: &Params,
+    saved: &[Tensor],
+    totals: &Tensor,
+    grads: &mut [Grad],
+) -> Result<()> {
+    let mut pointers = [totals.device(), DevicePtr::NULL, DevicePtr::NULL];
+    let [max, accumulate] = [[0; 2]; 2];
+    let (channels, groups) = (params.channels, params.groups);
+    let mut params = ParametersParams { channels, groups, max, accumulate };
+    for i in 0..2 {
+        let meta = saved[i + 1].meta();
+        params.max[i] = size(meta.shape.elems())?;
+        grads[i + 1].write(cx, meta, |grad, accumulate| {
+            pointers[i + 1] = grad.device_mut();
+            params.accumulate[i] = accumulate.into();
+            Ok(())
+        })?;
+    }
+    if pointers[1..] == [DevicePtr::NULL; 2] {
+        return Ok(());
+    }
+    let geometry = Geometry::cover(params.max[0].max(params.max[1]), THREADS);
+    queue.launch("batch_norm_parameters_f32", geometry, &pointers, &params)
+}
+
+/// The gradient of x, from that of y in `gy`, or in `gx` where that is `None`.
+pub(super) fn input_gradient(
+    op: &BatchNorm,
+    queue: &Queue,
+    saved: &[Tensor],
+    terms: &Terms,
+    gy: Option<&Tensor>,
+    gx: &mut Tensor,
+) -> Result<()> {
+    let params = Params::new(op, saved[0].meta())?;
+    let at_once = lanes::of_row(gx.shape().c(), gx.dtype());
+    let name = kernel!("batch_norm_backward", gx.dtype(), at_once);
+    let gx = gx.device_mut();
+    let [x, gamma, beta, stats] = [0, 1, 2, 3].map(|i| saved[i].device());
+    let pointers = [x, gamma, beta, stats, terms.0.device(), gy.map_or(gx, Tensor::device), gx];
+    queue.launch(name, params.pass(), &pointers, &params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_groups() {
+        for shape in [[1, 1, 1, 1], [5, 3, 2, 8], [256, 112, 112, 64], [70_000, 1, 1, 9]] {
+            for group in [0, 1, 2, 32] {
+                let x = Meta::new(Shape(shape), DType::BF16);
+                let p = Params::new(&BatchNorm::batch(group), x).unwrap();
+                assert!(p.parts * p.part_rows >= p.group_rows);
+                assert!((p.parts - 1) * p.part_rows < p.group_rows);
+                assert!(p.groups * p.group_rows >= p.rows);
+                assert!((p.groups - 1) * p.group_rows < p.rows, "{p:?}");
+            }
+        }
+    }
+}

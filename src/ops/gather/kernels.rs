@@ -1,0 +1,48 @@
+//! Launches of `kernels/gather.cu`.
+
+use bytemuck::NoUninit;
+
+use crate::device::{Cx, Geometry, Queue, size};
+use crate::error::Result;
+use crate::kernel;
+use crate::ops::lanes;
+use crate::tensor::{DType, Meta, Shape, Tensor};
+
+/// `GatherParams`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct Params {
+    moves: u32,
+    picture: u32,
+}
+
+/// Picture i of y is that of `sources[i]`: (tensor of `parts`, picture in it). A launch for
+/// each tensor that something is taken from.
+pub(super) fn rows_of(
+    cx: &Cx,
+    queue: &Queue,
+    parts: &[Tensor],
+    sources: &[(usize, usize)],
+    y: &mut Tensor,
+) -> Result<()> {
+    size(y.shape().elems())?;
+    let picture = y.shape().elems() / y.shape().n();
+    let at_once = lanes::of_row(picture, y.dtype());
+    let name = kernel!("gather_rows", y.dtype(), at_once);
+    for (part, x) in parts.iter().enumerate() {
+        size(x.shape().elems())?;
+        let taken = sources.iter().enumerate().filter(|(_, (p, _))| *p == part);
+        let moves: Vec<[u32; 2]> = taken.map(|(to, (_, from))| [*from as u32, to as u32]).collect();
+        if moves.is_empty() {
+            continue;
+        }
+        // Indices, in the memory of an f32 tensor.
+        let mut list = cx.scratch(Meta::new(Shape::vector(2 * moves.len()), DType::F32))?;
+        queue.driver.copy_to_device(list.device_mut(), bytemuck::cast_slice(&moves))?;
+        let params = Params { moves: moves.len() as u32, picture: picture as u32 };
+        let threads = (moves.len() * picture / at_once) as u32;
+        let pointers = [x.device(), list.device(), y.device_mut()];
+        queue.launch(name, Geometry::cover(threads, lanes::THREADS), &pointers, &params)?;
+    }
+    Ok(())
+}

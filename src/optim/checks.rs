@@ -1,0 +1,233 @@
+//! The optimizer on a device against the CPU: the same operations in the same order, so the
+//! same bits.
+
+use half::bf16;
+
+use super::{Along, Sgd, Teacher, follow};
+use crate::device::{Backend, Cx};
+use crate::error::Result;
+use crate::nn::{Gradients, ParamSpec, Params, Role};
+use crate::ops::check::{on_schedules, values};
+use crate::ops::{Check, Fill, Outcome};
+use crate::tensor::{DType, Meta, Shape, Tensor};
+
+/// Parameters by their sizes; the kernel takes vectors of 4 and chunks of 4096.
+const SIZES: [(&str, &[usize]); 4] = [
+    ("one element", &[1]),
+    ("no multiple of the vector", &[7, 3]),
+    ("chunks", &[4096, 5, 9001, 64]),
+    ("many tensors", &[33; 70]),
+];
+/// Rounds that are compared.
+const STEPS: u64 = 3;
+
+/// What is done in a round.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Pass {
+    Update,
+    UpdateWithCopies,
+    UpdateAndFollow,
+    Follow,
+}
+
+/// All checks, as (name, check). They skip the CPU, which they compare with.
+pub fn checks() -> Vec<(String, Check)> {
+    let mut all: Vec<(String, Check)> = Vec::new();
+    for (name, sizes) in SIZES {
+        for (what, pass) in [
+            ("sgd", Pass::Update),
+            ("sgd with bf16 copies", Pass::UpdateWithCopies),
+            ("sgd then ema", Pass::UpdateAndFollow),
+            ("ema", Pass::Follow),
+        ] {
+            let check: Check = Box::new(move |cx| against_cpu(cx, sizes, pass));
+            all.push((format!("sgd/{name}/{what}"), check));
+        }
+    }
+    all.push(("sgd/empty and missing tensors".into(), Box::new(refuses)));
+    all
+}
+
+/// Everything that a pass reads and writes.
+pub(super) struct State {
+    student: Params,
+    teacher: Params,
+    grads: Gradients,
+    velocity: Vec<Tensor>,
+    /// In bf16, of the student and of the teacher; none on the CPU.
+    copies: Option<[Vec<Tensor>; 2]>,
+}
+
+impl State {
+    pub fn new(cx: &Cx, sizes: &[usize]) -> Result<Self> {
+        let spec = |(i, n): (usize, &usize)| ParamSpec {
+            name: format!("w{i}"),
+            shape: Shape::vector(*n),
+            role: if i % 2 == 0 { Role::Linear } else { Role::NormScale },
+        };
+        let specs: Vec<ParamSpec> = sizes.iter().enumerate().map(spec).collect();
+        let fill = |seed: u64| -> Result<Vec<Tensor>> {
+            let one = |(i, s): (usize, &ParamSpec)| {
+                let values = values(s.shape, Fill::Normal, seed + i as u64);
+                cx.upload(s.shape, DType::F32, &values)
+            };
+            specs.iter().enumerate().map(one).collect()
+        };
+        let params = |seed: u64| -> Result<Params> {
+            let mut params = Params::init(cx, &specs, 0)?;
+            params.values_mut().clone_from_slice(&fill(seed)?);
+            Ok(params)
+        };
+        let narrow = || -> Result<Vec<Tensor>> {
+            specs.iter().map(|s| cx.alloc(Meta::new(s.shape, DType::BF16))).collect()
+        };
+        let copies = match cx.backend() {
+            Backend::Driver(_) => Some([narrow()?, narrow()?]),
+            _ => None,
+        };
+        Ok(Self {
+            student: params(1000)?,
+            teacher: params(2000)?,
+            grads: Gradients::zeros(cx, &specs)?,
+            velocity: fill(3000)?,
+            copies,
+        })
+    }
+
+    pub fn gradients(&self) -> impl Iterator<Item = &Tensor> {
+        self.grads.0.iter().flatten()
+    }
+
+    /// A round with gradients of its own.
+    fn run(&mut self, cx: &Cx, pass: Pass, step: u64) -> Result<()> {
+        for (i, g) in self.grads.0.iter_mut().flatten().enumerate() {
+            let values = values(g.shape(), Fill::Normal, 4000 + 100 * step + i as u64);
+            *g = cx.upload(g.shape(), DType::F32, &values)?;
+        }
+        self.update(cx, pass)
+    }
+
+    /// The pass itself.
+    pub fn update(&mut self, cx: &Cx, pass: Pass) -> Result<()> {
+        let [student_copies, teacher_copies] = match &mut self.copies {
+            Some([s, t]) => [Some(s.as_mut_slice()), Some(t.as_mut_slice())],
+            None => [None, None],
+        };
+        // A share that f32 does not hold exactly, as in training.
+        let teacher = Teacher { params: &mut self.teacher, keep: 0.996, copies: teacher_copies };
+        let along = match pass {
+            Pass::Update => Along::default(),
+            Pass::UpdateWithCopies => Along { copies: student_copies, teacher: None },
+            Pass::UpdateAndFollow => Along { copies: student_copies, teacher: Some(teacher) },
+            Pass::Follow => return follow(cx, teacher, &self.student),
+        };
+        let sgd = Sgd { momentum: 0.9, weight_decay: 1e-4, decay_exempt: true };
+        let Self { student, grads, velocity, .. } = self;
+        sgd.step_along(cx, student, grads, velocity, 0.03, along)
+    }
+
+    /// All values after it, as bits: student, teacher, gradients, momenta, then the copies.
+    fn bits(&self, cx: &Cx, pass: Pass) -> Result<Vec<Vec<u32>>> {
+        let read = |t: &Tensor| -> Result<Vec<u32>> {
+            Ok(cx.download(t)?.into_iter().map(f32::to_bits).collect())
+        };
+        let lists = [self.student.values(), self.teacher.values()].into_iter().flatten();
+        let lists = lists.chain(self.grads.0.iter().flatten()).chain(&self.velocity);
+        let mut all: Vec<Vec<u32>> = lists.map(read).collect::<Result<_>>()?;
+        let narrow = |t: &Tensor| -> Result<Vec<u32>> {
+            let rounded = |x: f32| bf16::from_f32(x).to_f32().to_bits();
+            Ok(cx.download(t)?.into_iter().map(rounded).collect())
+        };
+        let copied = [
+            matches!(pass, Pass::UpdateWithCopies | Pass::UpdateAndFollow),
+            matches!(pass, Pass::UpdateAndFollow | Pass::Follow),
+        ];
+        for (i, params) in [&self.student, &self.teacher].into_iter().enumerate() {
+            if copied[i] {
+                let copies = self.copies.as_ref().map(|copies| copies[i].as_slice());
+                for t in copies.unwrap_or(params.values()) {
+                    all.push(narrow(t)?);
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn against_cpu(cx: &Cx, sizes: &'static [usize], pass: Pass) -> Result<Outcome, String> {
+    let run = |cx: &Cx| -> Result<Vec<Vec<u32>>> {
+        let mut state = State::new(cx, sizes)?;
+        for step in 0..STEPS {
+            state.run(cx, pass, step)?;
+        }
+        state.bits(cx, pass)
+    };
+    if !matches!(cx.backend(), Backend::Driver(_)) {
+        return Ok(Outcome::Skipped);
+    }
+    let expected = Cx::cpu(1).and_then(|cpu| run(&cpu)).map_err(|e| e.to_string())?;
+    on_schedules(cx, |cx| -> Result<Vec<Vec<u32>>, String> {
+        let found = run(cx).map_err(|e| e.to_string())?;
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            if let Some(k) = (0..expected.len()).find(|&k| found.get(k) != Some(&expected[k])) {
+                let list = ["weight", "teacher", "gradient", "momentum", "copy", "copy"];
+                let what = format!("{} {}, element {k}", list[i / sizes.len()], i % sizes.len());
+                let [found, expected] = [found[k], expected[k]].map(f32::from_bits);
+                return Err(format!("{what}: {found:e}, the CPU has {expected:e}"));
+            }
+        }
+        Ok(found)
+    })
+}
+
+/// Tensors that are empty, missing or of another shape are errors, on every context.
+fn refuses(cx: &Cx) -> Result<Outcome, String> {
+    let attempt = |sizes: &[usize], spoil: fn(&mut State)| -> Result<()> {
+        let mut state = State::new(cx, sizes)?;
+        spoil(&mut state);
+        let State { student, grads, velocity, .. } = &mut state;
+        let sgd = Sgd { momentum: 0.9, weight_decay: 0.0, decay_exempt: false };
+        sgd.step(cx, student, grads, velocity, 0.1)
+    };
+    attempt(&[3, 4], |_| {}).map_err(|e| e.to_string())?;
+    for (what, result) in [
+        ("an empty parameter", attempt(&[3, 0, 4], |_| {})),
+        ("too few momenta", attempt(&[3, 4], |s| drop(s.velocity.pop()))),
+        ("a missing gradient", attempt(&[3, 4], |s| s.grads.0[1] = None)),
+        ("a momentum of another shape", attempt(&[3, 4], |s| s.velocity.swap(0, 1))),
+    ] {
+        if result.is_ok() {
+            return Err(format!("took {what}"));
+        }
+    }
+    Ok(Outcome::Passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_along_is_what_follows() {
+        let cx = Cx::for_tests();
+        let mut together = State::new(&cx, &[5, 20_000]).unwrap();
+        together.run(&cx, Pass::UpdateAndFollow, 0).unwrap();
+        let mut apart = State::new(&cx, &[5, 20_000]).unwrap();
+        apart.run(&cx, Pass::Update, 0).unwrap();
+        let before = apart.bits(&cx, Pass::Update).unwrap();
+        apart.run(&cx, Pass::Follow, 0).unwrap();
+        let after = apart.bits(&cx, Pass::Update).unwrap();
+        assert_eq!(together.bits(&cx, Pass::Update).unwrap(), after);
+        assert!(
+            before[..2] == after[..2] && before[2..4] != after[2..4],
+            "the teacher alone moves"
+        );
+    }
+
+    #[test]
+    fn tensors_that_do_not_fit_are_refused_in_native_code_and_in_plans() {
+        for cx in [Cx::for_tests(), Cx::plan().unwrap()] {
+            assert_eq!(refuses(&cx), Ok(Outcome::Passed));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Launches of `kernels/sgd.cu`: all parameters in one.
+
+use bytemuck::NoUninit;
+
+use super::{Along, Sgd, Teacher};
+use crate::device::{Cx, Geometry, Queue, size};
+use crate::error::{Error, Result};
+use crate::nn::{Gradients, Params};
+use crate::ops::lanes::THREADS;
+use crate::ops::spans::{CHUNK, count_chunks};
+use crate::tensor::{DType, Tensor};
+
+/// `SgdSpan`: one parameter. Addresses of what is not there are 0.
+#[derive(Clone, Copy, Debug, Default, NoUninit)]
+#[repr(C)]
+struct Span {
+    weight: u64,
+    gradient: u64,
+    velocity: u64,
+    teacher: u64,
+    weight_copy: u64,
+    teacher_copy: u64,
+    elems: u32,
+    first_chunk: u32,
+    decay: f32,
+    unused: u32,
+}
+
+/// `SgdParams`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct LaunchParams {
+    spans: u32,
+    chunk: u32,
+    momentum: f32,
+    lr: f32,
+    keep: f32,
+    take: f32,
+}
+
+/// A step of SGD.
+pub(super) struct Step<'a> {
+    pub sgd: &'a Sgd,
+    pub lr: f64,
+    pub grads: &'a mut Gradients,
+    pub velocity: &'a mut [Tensor],
+}
+
+/// SGD, and what goes along with it.
+pub(super) fn update(
+    cx: &Cx,
+    queue: &Queue,
+    params: &mut Params,
+    step: Step,
+    along: Along,
+) -> Result<()> {
+    let mut spans = Spans::new(params)?;
+    for (span, decay) in spans.all.iter_mut().zip(step.sgd.decays(params)) {
+        span.decay = decay as f32;
+    }
+    spans.set(DType::F32, params.values_mut(), |span| &mut span.weight)?;
+    spans.set(DType::F32, step.grads.0.iter_mut().flatten(), |span| &mut span.gradient)?;
+    spans.set(DType::F32, step.velocity, |span| &mut span.velocity)?;
+    if let Some(copies) = along.copies {
+        spans.set(DType::BF16, copies, |span| &mut span.weight_copy)?;
+    }
+    let name = if along.teacher.is_some() { "sgd_update_ema_f32" } else { "sgd_update_f32" };
+    let keep = spans.set_teacher(along.teacher)?;
+    spans.launch(cx, queue, name, step.sgd.momentum, step.lr, keep)
+}
+
+/// The moving average alone.
+pub(super) fn follow(cx: &Cx, queue: &Queue, teacher: Teacher, student: &Params) -> Result<()> {
+    let mut spans = Spans::new(student)?;
+    for (span, w) in spans.all.iter_mut().zip(student.values()) {
+        expect_type(DType::F32, w)?;
+        span.weight = w.device().0;
+    }
+    let keep = spans.set_teacher(Some(teacher))?;
+    spans.launch(cx, queue, "sgd_ema_f32", 0.0, 0.0, keep)
+}
+
+/// The table of all parameters.
+struct Spans {
+    all: Vec<Span>,
+    chunks: u32,
+}
+
+impl Spans {
+    /// Sizes alone.
+    fn new(params: &Params) -> Result<Self> {
+        let mut spans = Self { all: Vec::with_capacity(params.values().len()), chunks: 0 };
+        for w in params.values() {
+            let elems = size(w.shape().elems())?;
+            spans.all.push(Span { elems, first_chunk: spans.chunks, ..Span::default() });
+            spans.chunks = count_chunks(spans.chunks, elems)?;
+        }
+        Ok(spans)
+    }
+
+    /// Notes where tensors lie that are written.
+    fn set<'a>(
+        &mut self,
+        dtype: DType,
+        tensors: impl IntoIterator<Item = &'a mut Tensor>,
+        field: impl Fn(&mut Span) -> &mut u64,
+    ) -> Result<()> {
+        for (span, t) in self.all.iter_mut().zip(tensors) {
+            expect_type(dtype, t)?;
+            *field(span) = t.device_mut().0;
+        }
+        Ok(())
+    }
+
+    /// Notes where the teacher lies; returns what it keeps of itself (all where there is none).
+    fn set_teacher(&mut self, teacher: Option<Teacher>) -> Result<f64> {
+        let Some(teacher) = teacher else { return Ok(1.0) };
+        self.set(DType::F32, teacher.params.values_mut(), |span| &mut span.teacher)?;
+        if let Some(copies) = teacher.copies {
+            self.set(DType::BF16, copies, |span| &mut span.teacher_copy)?;
+        }
+        Ok(teacher.keep)
+    }
+
+    /// Does nothing where there is no parameter.
+    fn launch(
+        &self,
+        cx: &Cx,
+        queue: &Queue,
+        name: &str,
+        momentum: f64,
+        lr: f64,
+        keep: f64,
+    ) -> Result<()> {
+        if self.all.is_empty() {
+            return Ok(());
+        }
+        let params = LaunchParams {
+            spans: size(self.all.len())?,
+            chunk: CHUNK,
+            momentum: momentum as f32,
+            lr: lr as f32,
+            keep: keep as f32,
+            take: (1.0 - keep) as f32,
+        };
+        let table = cx.table(&self.all)?;
+        queue.launch(name, Geometry::linear(self.chunks, THREADS), &[table.device()], &params)
+    }
+}
+
+fn expect_type(expected: DType, t: &Tensor) -> Result<()> {
+    if t.dtype() == expected {
+        return Ok(());
+    }
+    Err(Error::usage(format!("the optimizer expected a tensor of {expected:?}, found {t:?}")))
+}

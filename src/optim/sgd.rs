@@ -1,0 +1,147 @@
+//! SGD with momentum and weight decay.
+
+use rayon::prelude::*;
+
+use super::{Teacher, expect_alike, kernels};
+use crate::device::{Cx, Target};
+use crate::error::Result;
+use crate::nn::{Gradients, Params};
+use crate::ops::CHUNK;
+use crate::tensor::{Real, Tensor};
+
+/// SGD as PyTorch defines it: v ← μ·v + g + λ·w; w ← w − lr·v.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    /// μ.
+    pub momentum: f64,
+    /// λ.
+    pub weight_decay: f64,
+    /// Whether batch norms and biases go without weight decay.
+    pub decay_exempt: bool,
+}
+
+/// What is done with the new weights in the same pass over memory.
+#[derive(Default)]
+pub struct Along<'a> {
+    /// The weights in bf16, rounded to nearest even: written where given, on devices.
+    pub copies: Option<&'a mut [Tensor]>,
+    /// A teacher that moves towards the new weights.
+    pub teacher: Option<Teacher<'a>>,
+}
+
+impl Sgd {
+    /// Updates all parameters with their gradients and sets the gradients to zero.
+    pub fn step(
+        &self,
+        cx: &Cx,
+        params: &mut Params,
+        grads: &mut Gradients,
+        velocity: &mut [Tensor],
+        lr: f64,
+    ) -> Result<()> {
+        self.step_along(cx, params, grads, velocity, lr, Along::default())
+    }
+
+    /// The same, and what is to be done with the new weights: on a device in one launch.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::Kind::Usage) where there is not one tensor of the same shape for
+    /// each parameter, or one is empty.
+    pub fn step_along(
+        &self,
+        cx: &Cx,
+        params: &mut Params,
+        grads: &mut Gradients,
+        velocity: &mut [Tensor],
+        lr: f64,
+        along: Along,
+    ) -> Result<()> {
+        expect_alike(params, "a gradient", grads.0.iter().flatten())?;
+        expect_alike(params, "a momentum", velocity.iter())?;
+        if let Some(copies) = &along.copies {
+            expect_alike(params, "a copy", copies.iter())?;
+        }
+        if let Some(teacher) = &along.teacher {
+            teacher.expect_alike(params)?;
+        }
+        match cx.target("sgd") {
+            Target::Nothing => {}
+            Target::Native => {
+                self.native(params, grads, velocity, lr);
+                along.teacher.into_iter().for_each(|teacher| teacher.native(params));
+            }
+            Target::Kernels(queue) => {
+                let step = kernels::Step { sgd: self, lr, grads, velocity };
+                kernels::update(cx, &queue, params, step, along)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// λ of each parameter.
+    pub(super) fn decays<'a>(&'a self, params: &'a Params) -> impl Iterator<Item = f64> + 'a {
+        let exempt = |s: &crate::nn::ParamSpec| self.decay_exempt && s.role.decay_exempt();
+        params.specs().iter().map(move |s| if exempt(s) { 0.0 } else { self.weight_decay })
+    }
+
+    fn native(&self, params: &mut Params, grads: &mut Gradients, velocity: &mut [Tensor], lr: f64) {
+        let decays: Vec<f64> = self.decays(params).collect();
+        let grads = grads.0.par_iter_mut().flatten();
+        let all = params.values_mut().par_iter_mut().zip(velocity).zip(decays);
+        all.zip_eq(grads.collect::<Vec<_>>()).for_each(|(((w, v), decay), g)| {
+            crate::dispatch!(w.dtype(), T => update(
+                w.host_mut::<T>(), g.host_mut::<T>(), v.host_mut::<T>(),
+                T::of(self.momentum), T::of(decay), T::of(lr),
+            ));
+        });
+    }
+}
+
+fn update<T: Real>(w: &mut [T], g: &mut [T], v: &mut [T], momentum: T, decay: T, lr: T) {
+    let chunks = w.par_chunks_mut(CHUNK).zip(g.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK));
+    chunks.for_each(|((w, g), v)| {
+        for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
+            *v = momentum * *v + *g + decay * *w;
+            *w -= lr * *v;
+            *g = T::zero();
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{ParamSpec, Role};
+    use crate::optim::grad_norm;
+    use crate::tensor::{DType, Shape};
+
+    #[test]
+    fn sgd_is_pytorchs() {
+        let cx = Cx::for_tests();
+        let spec = |role| ParamSpec { name: "w".into(), shape: Shape::vector(2), role };
+        let specs = [spec(Role::Linear), spec(Role::Bias)];
+        let mut params = Params::init(&cx, &specs, 0).unwrap();
+        let mut grads = Gradients::zeros(&cx, &specs).unwrap();
+        let mut velocity: Vec<Tensor> =
+            (0..2).map(|_| cx.zeros(Shape::vector(2), DType::F32).unwrap()).collect();
+        for w in params.values_mut() {
+            w.host_mut::<f32>().copy_from_slice(&[1.0, -2.0]);
+        }
+        let sgd = Sgd { momentum: 0.9, weight_decay: 0.1, decay_exempt: true };
+        for _ in 0..2 {
+            for i in 0..2 {
+                grads.get_mut(i).host_mut::<f32>().copy_from_slice(&[0.5, 0.25]);
+            }
+            let norm = grad_norm(&cx, &grads).unwrap();
+            assert!((norm - (2.0f64 * (0.25 + 0.0625)).sqrt()).abs() < 1e-7);
+            sgd.step(&cx, &mut params, &mut grads, &mut velocity, 0.1).unwrap();
+        }
+        // By hand: v1 = 0.5 + 0.1·1 = 0.6, w1 = 0.94; v2 = 0.54 + 0.5 + 0.094, w2 = 0.94 − 0.1134.
+        let w = params.values()[0].host::<f32>();
+        assert!((w[0] - 0.8266).abs() < 1e-6, "{w:?}");
+        // Without decay: v1 = 0.5, w1 = 0.95; v2 = 0.95, w2 = 0.855.
+        let b = params.values()[1].host::<f32>();
+        assert!((b[0] - 0.855).abs() < 1e-6, "{b:?}");
+        assert!(grads.get(0).host::<f32>().iter().all(|&g| g == 0.0));
+    }
+}

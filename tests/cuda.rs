@@ -1,0 +1,233 @@
+//! The CUDA driver of this program, above a stand-in for NVIDIA's library (`stand_in/`): what
+//! is queued, in which order, and what is said when something is missing. That kernels run on
+//! a GPU is not shown here.
+
+#![cfg(target_os = "linux")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use engine::device::cuda::Cuda;
+use engine::device::driver::Launch;
+use engine::device::gpu_code::{GPU_CODE, HOW_TO_GET};
+use engine::device::{DevicePtr, Driver, Geometry};
+
+/// Compiles the stand-ins into a folder of their own.
+fn stand_in(flags: &[&str]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (source, library) in
+        [("libcuda.c", "libcuda.so.1"), ("libnvToolsExt.c", "libnvToolsExt.so.1")]
+    {
+        let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
+        let status = Command::new(compiler)
+            .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"])
+            .arg(dir.path().join(library))
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand_in").join(source))
+            .args(flags)
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+    dir
+}
+
+/// Runs a test of this file again, with the stand-in in front of any real driver.
+fn again(test: &str, libraries: &Path, settings: &[(&str, &str)]) {
+    let out = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env("LD_LIBRARY_PATH", libraries)
+        .env("STAND_IN_NVTX", libraries.join("nvtx"))
+        .envs(settings.iter().copied())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && text.contains("1 passed"), "{text}");
+}
+
+fn doctor(libraries: &Path, args: &[&str], settings: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_engine"))
+        .arg("doctor")
+        .args(args)
+        .env("LD_LIBRARY_PATH", libraries)
+        .envs(settings.iter().copied())
+        .output()
+        .unwrap()
+}
+
+/// Whether this build can open a GPU at all.
+fn has_gpu_code() -> bool {
+    let has = GPU_CODE.nvcc.is_some() && GPU_CODE.kernels().unwrap() > 0;
+    if !has {
+        eprintln!("skipped: this build holds no GPU code; {HOW_TO_GET}");
+    }
+    has
+}
+
+/// Its arguments are those that the stand-in expects of every kernel.
+const KERNEL: &str = "relu_forward_f32";
+
+fn bytes(values: &[f32]) -> &[u8] {
+    bytemuck::cast_slice(values)
+}
+
+fn read(cuda: &Cuda, from: DevicePtr, n: usize) -> Vec<f32> {
+    let mut values = vec![0f32; n];
+    cuda.copy_to_host(bytemuck::cast_slice_mut(&mut values), from).unwrap();
+    values
+}
+
+/// y = x + 1 over `n` values.
+fn plus_one(
+    cuda: &Cuda,
+    x: DevicePtr,
+    y: DevicePtr,
+    n: u32,
+    geometry: Geometry,
+) -> engine::Result<()> {
+    let (params, shapes) = (n.to_ne_bytes(), format!("{n} values"));
+    cuda.launch(&Launch {
+        op: "plus-one",
+        kernel: KERNEL,
+        geometry,
+        pointers: &[x, y],
+        params: &params,
+        shapes: &shapes,
+    })
+}
+
+#[test]
+#[ignore = "needs the stand-in; started by `work_keeps_its_order`"]
+fn order() {
+    let cuda = Cuda::open(0).unwrap();
+    // More than both staging buffers hold, so that they are used again.
+    let n = 5 << 20;
+    let mut values: Vec<f32> = (0..n).map(|i| i as f32).collect();
+    let (x, y) = (cuda.alloc(4 * n).unwrap(), cuda.alloc(4 * n).unwrap());
+    cuda.copy_to_device(x, bytes(&values)).unwrap();
+    // The copy has its own copy of what it was given.
+    values.fill(-1.0);
+    let geometry = Geometry::cover(n as u32, 256);
+    plus_one(&cuda, x, y, n as u32, geometry).unwrap();
+    // After the kernel, which still reads x.
+    cuda.copy_to_device(x, bytes(&[7.0, 8.0])).unwrap();
+    cuda.copy(y.offset(8), x, 8).unwrap();
+    cuda.fill(y, 0, 4).unwrap();
+    let got = read(&cuda, y, n);
+    assert_eq!(got[..6], [0.0, 2.0, 7.0, 8.0, 5.0, 6.0]);
+    assert!(got.iter().enumerate().skip(4).all(|(i, v)| *v == i as f32 + 1.0));
+    assert_eq!(read(&cuda, x, 4), [7.0, 8.0, 2.0, 3.0]);
+    // Freed behind the work that uses it.
+    plus_one(&cuda, y, x, 4, Geometry::linear(1, 256)).unwrap();
+    cuda.free(y);
+    assert_eq!(read(&cuda, x, 4), [1.0, 3.0, 8.0, 9.0]);
+
+    cuda.range_begins("step/teacher");
+    cuda.range_begins("layer1.0\0");
+    cuda.range_ends();
+    cuda.range_ends();
+
+    let ms = cuda.time_ms(&mut || {
+        cuda.fill(x, 1, 4)?;
+        cuda.fill(x, 2, 4)
+    });
+    assert_eq!(ms.unwrap(), 2.0);
+    cuda.free(x);
+    cuda.sync().unwrap();
+    let (free, total) = cuda.memory_bytes().unwrap();
+    assert_eq!((free, total), (256 << 20, 256 << 20));
+    assert_eq!((cuda.name(), cuda.gpu().name.as_str()), ("cuda:0".into(), "Stand-in 0"));
+}
+
+#[test]
+fn work_keeps_its_order() {
+    if has_gpu_code() {
+        let libraries = stand_in(&[]);
+        again("order", libraries.path(), &[]);
+        again("order", libraries.path(), &[("STAND_IN_EAGER", "1")]);
+        let ranges = std::fs::read_to_string(libraries.path().join("nvtx")).unwrap();
+        assert_eq!(ranges, "0 step/teacher\n1 layer1.0 \n1 end\n0 end\n".repeat(2));
+    }
+}
+
+#[test]
+#[ignore = "needs the stand-in; started by `wrong_launches_are_named`"]
+fn wrong() {
+    let cuda = Cuda::open(0).unwrap();
+    let x = cuda.alloc(1024).unwrap();
+    let fails = |geometry: Geometry| {
+        let e = plus_one(&cuda, x, x, 4, geometry).unwrap_err();
+        assert_eq!(e.exit_code(), 5);
+        e.to_string()
+    };
+    assert!(fails(Geometry::linear(1, 512)).contains("512 threads a block"));
+    let large = fails(Geometry::linear(1, 32).shared(200 << 10));
+    assert!(large.contains("at most 166912 bytes of shared memory"), "{large}");
+    plus_one(&cuda, x, x, 4, Geometry::linear(1, 32).shared(100 << 10)).unwrap();
+
+    let e = cuda.alloc(300 << 20).unwrap_err();
+    assert_eq!(e.exit_code(), 5);
+    let text = e.to_string();
+    assert!(text.contains("300 MiB more") && text.contains("256 MiB, of which 255 are"), "{text}");
+
+    let e = Cuda::open(1).err().unwrap().to_string();
+    assert!(e.contains("no GPU 1"), "{e}");
+}
+
+#[test]
+fn wrong_launches_are_named() {
+    if has_gpu_code() {
+        again("wrong", stand_in(&[]).path(), &[]);
+    }
+}
+
+#[test]
+#[ignore = "needs the stand-in; started by `a_fault_names_its_kernel`"]
+fn fault() {
+    let cuda = Cuda::open(0).unwrap();
+    let x = cuda.alloc(1024).unwrap();
+    let launched = plus_one(&cuda, x, x, 4, Geometry::linear(1, 32));
+    if std::env::var_os("ENGINE_CUDA_SYNC").is_some() {
+        let text = launched.unwrap_err().to_string();
+        for part in [KERNEL, "plus-one", "4 values", "ILLEGAL_ADDRESS"] {
+            assert!(text.contains(part), "{text}");
+        }
+    } else {
+        launched.unwrap();
+        let text = cuda.sync().unwrap_err().to_string();
+        assert!(text.contains("ENGINE_CUDA_SYNC=1") && text.contains("cuda:0"), "{text}");
+    }
+}
+
+#[test]
+fn a_fault_names_its_kernel() {
+    if has_gpu_code() {
+        let libraries = stand_in(&[]);
+        again("fault", libraries.path(), &[("STAND_IN_FAULT", "1")]);
+        let sync = [("STAND_IN_FAULT", "1"), ("ENGINE_CUDA_SYNC", "1")];
+        again("fault", libraries.path(), &sync);
+    }
+}
+
+#[test]
+fn doctor_says_what_the_driver_lacks() {
+    let (libraries, old) = (stand_in(&[]), stand_in(&["-DWITHOUT_POOLS"]));
+    let with = |path: PathBuf, settings: &[(&str, &str)]| {
+        let out = doctor(&path, &[], settings);
+        let text = String::from_utf8(out.stdout).unwrap();
+        assert!(out.status.success() && out.stderr.is_empty(), "{text} {:?}", out.stderr);
+        text
+    };
+    let here = || libraries.path().to_owned();
+    let text = with(here(), &[("STAND_IN_GPUS", "2")]);
+    assert!(text.contains("CUDA 13.0"), "{text}");
+    assert!(text.contains("Stand-in 1, compute capability 9.0, 0.2 GiB"), "{text}");
+    assert!(with(old.path().to_owned(), &[]).contains("no cuDeviceGetDefaultMemPool"));
+    assert!(with(here(), &[("STAND_IN_INIT", "999")]).contains("does not work"));
+    if has_gpu_code() {
+        assert!(with(here(), &[]).contains("runs the kernels for sm_90a"));
+        assert!(with(here(), &[("STAND_IN_CAPABILITY", "120")]).contains("for compute_80"));
+        assert!(with(here(), &[("STAND_IN_CAPABILITY", "75")]).contains("8.0 or newer"));
+        assert!(with(here(), &[("STAND_IN_VERSION", "12020")]).contains("driver is too old"));
+        assert!(with(here(), &[("STAND_IN_GPUS", "0")]).contains("sees no GPU"));
+    }
+}

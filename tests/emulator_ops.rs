@@ -1,0 +1,171 @@
+//! The kernels of the ops on the emulator: every case of every op that has kernels, against
+//! the CPU, in several schedules; and what no case can say.
+
+use std::sync::Arc;
+
+use engine::device::Cx;
+use engine::device::emulator::Emulator;
+use engine::ops::add::accumulate;
+use engine::ops::batch_norm::{BatchNorm, statistics};
+use engine::ops::check::{run_all, values};
+use engine::ops::max_pool::MaxPool;
+use engine::ops::relu::Relu;
+use engine::ops::{Fill, Op, gather};
+use engine::tape::Grad;
+use engine::tensor::{DType, Shape, Tensor};
+
+/// Ops that have kernels.
+const OPS: [&str; 6] = ["add", "avg_pool", "batch_norm", "l2_normalise", "max_pool", "relu"];
+
+fn emulator() -> Cx {
+    Cx::device(Arc::new(Emulator::new(0).unwrap()), 1).unwrap()
+}
+
+fn cpu() -> Cx {
+    Cx::cpu(1).unwrap()
+}
+
+/// Every check of every case, and none skipped that a device can go through.
+#[test]
+fn ops_conform_on_the_emulator() {
+    let wanted = |name: &str| OPS.contains(&name.split('/').next().unwrap_or_default());
+    let mut failures = Vec::new();
+    let summary = run_all(&emulator(), wanted, |name, outcome| {
+        failures.extend(outcome.as_ref().err().map(|why| format!("{name}: {why}")));
+    });
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    let names: Vec<String> = engine::ops::registry().into_iter().map(|(name, _)| name).collect();
+    let ours = names.iter().filter(|n| wanted(n)).count();
+    let on_the_cpu = names.iter().filter(|n| wanted(n) && n.ends_with("/finite differences"));
+    let on_the_cpu = on_the_cpu.count();
+    assert_eq!((summary.passed, summary.skipped), (ours - on_the_cpu, on_the_cpu));
+}
+
+/// Output and gradients of the wanted inputs, given the gradient of the output.
+fn run<O: Op>(op: &O, cx: &Cx, inputs: &[Tensor], wanted: &[bool], gy: &[f32]) -> Vec<Vec<f32>> {
+    cx.install(|| {
+        let (y, saved) = op.forward(cx, &inputs.iter().collect::<Vec<_>>()).unwrap();
+        let gy = cx.upload(y.shape(), y.dtype(), gy).unwrap();
+        let mut out = vec![cx.download(&y).unwrap()];
+        drop(y);
+        let slot = |wanted: &bool| if *wanted { Grad::wanted(None) } else { Grad::unwanted() };
+        let mut grads: Vec<Grad> = wanted.iter().map(slot).collect();
+        op.backward(cx, saved, gy, &mut grads).unwrap();
+        let value = |g: Grad| g.into_value().map(|g| cx.download(&g).unwrap());
+        out.extend(grads.into_iter().map(|g| value(g).unwrap_or_default()));
+        out
+    })
+}
+
+/// The bits, with one pattern for all NaN.
+fn bits(all: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    let bits = |x: &f32| if x.is_nan() { u32::MAX } else { x.to_bits() };
+    all.iter().map(|x| x.iter().map(bits).collect()).collect()
+}
+
+/// Small whole numbers, many of them equal, with NaN and infinities among them.
+fn ties(shape: Shape) -> Vec<f32> {
+    let mut x = values(shape, Fill::Integers { lo: -2, hi: 2 }, 7);
+    for (i, special) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0].into_iter().enumerate() {
+        x.iter_mut().skip(3 * i).step_by(29 + i).for_each(|x| *x = special);
+    }
+    // A picture's corner where nothing is greater than −∞.
+    x[..2 * shape.c()].fill(f32::NEG_INFINITY);
+    x
+}
+
+#[test]
+fn ties_and_values_that_are_not_finite_go_as_on_the_cpu() {
+    for [n, h, w, c] in [[2, 7, 5, 8], [1, 6, 4, 3]] {
+        let shape = Shape::nhwc(n, h, w, c);
+        let pooled = Shape::nhwc(n, h.div_ceil(2), w.div_ceil(2), c);
+        let (x, gx) = (ties(shape), values(shape, Fill::Integers { lo: -9, hi: 9 }, 8));
+        let gy = values(pooled, Fill::Integers { lo: -9, hi: 9 }, 9);
+        let [expected, found] = [cpu(), emulator()].map(|cx| {
+            let x = [cx.upload(shape, DType::F32, &x).unwrap()];
+            [run(&Relu, &cx, &x, &[true], &gx), run(&MaxPool, &cx, &x, &[true], &gy)]
+        });
+        assert_eq!(bits(&found[0]), bits(&expected[0]));
+        assert_eq!(bits(&found[1]), bits(&expected[1]));
+    }
+}
+
+#[test]
+fn sums_of_gradients_are_rounded_once() {
+    let (cx, shape) = (emulator(), Shape::vector(21));
+    let [a, b] = [1, 2].map(|seed| values(shape, Fill::Integers { lo: -99, hi: 99 }, seed));
+    let upload = |values: &[f32]| cx.upload(shape, DType::BF16, values).unwrap();
+    let (mut sum, x) = (upload(&a), upload(&b));
+    accumulate(&cx, &mut sum, &x).unwrap();
+    let expected: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
+    assert_eq!(cx.download(&sum).unwrap(), expected);
+    let other = cx.upload(Shape::vector(20), DType::BF16, &[0.0; 20]).unwrap();
+    assert!(accumulate(&cx, &mut sum, &other).is_err());
+}
+
+#[test]
+fn pictures_are_gathered_from_several_tensors() {
+    let cx = emulator();
+    let order = [4, 0, 6, 6, 2];
+    for (c, dtype) in [(3, DType::F32), (8, DType::F32), (8, DType::BF16), (5, DType::BF16)] {
+        let picture = 3 * c;
+        let x: Vec<f32> = (0..7 * picture).map(|i| (i % 256) as f32).collect();
+        let part = |from: usize, to: usize| {
+            let shape = Shape::nhwc(to - from, 3, 1, c);
+            cx.upload(shape, dtype, &x[from * picture..to * picture]).unwrap()
+        };
+        let y = gather::rows_of(&cx, &[part(0, 3), part(3, 4), part(4, 7)], &order).unwrap();
+        let expected = order.iter().flat_map(|i| &x[i * picture..][..picture]);
+        assert_eq!(cx.download(&y).unwrap(), expected.copied().collect::<Vec<_>>());
+        assert!(gather::rows(&cx, &y, &[5]).is_err());
+        assert_eq!(gather::rows(&cx, &y, &[]).unwrap().shape().n(), 0);
+    }
+}
+
+#[test]
+fn statistics_are_those_of_the_cpu() {
+    for (shape, dtype) in [
+        (Shape::nhwc(5, 9, 7, 24), DType::F32),
+        (Shape::nhwc(40, 9, 7, 24), DType::BF16),
+        (Shape::nhwc(2, 1, 1, 3), DType::BF16),
+    ] {
+        // bf16 holds multiples of 1/2 up to 128.
+        let x: Vec<f32> = values(shape, Fill::Integers { lo: 190, hi: 210 }, 3);
+        let x: Vec<f32> = x.into_iter().map(|x| x / 2.0).collect();
+        let run = |cx: Cx, dtype| {
+            let x = cx.upload(shape, dtype, &x).unwrap();
+            let (mean, var) = cx.install(|| statistics(&cx, &x)).unwrap();
+            assert_eq!((mean.dtype(), var.dtype()), (DType::F32, DType::F32));
+            [cx.download(&mean).unwrap(), cx.download(&var).unwrap()].concat()
+        };
+        let (expected, found) = (run(cpu(), DType::F32), run(emulator(), dtype));
+        for (e, f) in expected.iter().zip(&found) {
+            assert!((e - f).abs() <= 1e-6 * e.abs(), "{e} {f}");
+        }
+    }
+}
+
+/// Which gradients of a batch norm are wanted changes none of them; γ and β may be stored for
+/// different numbers of channels.
+#[test]
+fn gradients_of_batch_norm_do_not_depend_on_which_are_wanted() {
+    let (cx, shape) = (emulator(), Shape::nhwc(3, 2, 3, 8));
+    let inputs: Vec<Tensor> = [shape, Shape::vector(10), Shape::vector(13), shape]
+        .iter()
+        .enumerate()
+        .map(|(i, s)| cx.upload(*s, DType::F32, &values(*s, Fill::Normal, i as u64)).unwrap())
+        .collect();
+    let gy = values(shape, Fill::Normal, 9);
+    let op = BatchNorm::batch(2).add().relu();
+    let all = run(&op, &cx, &inputs, &[true; 4], &gy);
+    assert!(all[2][..8].iter().all(|g| *g != 0.0) && all[2][8..] == [0.0; 2]);
+    assert!(all[3][..8].iter().all(|g| *g != 0.0) && all[3][8..] == [0.0; 5]);
+    for set in 0..16 {
+        let wanted = [0, 1, 2, 3].map(|i| set >> i & 1 == 1);
+        let some = run(&op, &cx, &inputs, &wanted, &gy);
+        for i in 0..4 {
+            let expected = if wanted[i] { &all[i + 1][..] } else { &[] };
+            assert_eq!(some[i + 1], expected, "gradient {i} of {wanted:?}");
+        }
+    }
+}
