@@ -1,5 +1,5 @@
 //! Kernels that belong to no differentiable op, on the emulator against the CPU: the
-//! optimizer, norms, random draws, views. Each check runs in several schedules.
+//! optimizer, norms, random draws, views, the queue, the relation score, nearest neighbours. Each check runs in several schedules.
 
 use std::sync::Arc;
 
@@ -44,4 +44,19 @@ fn updates_are_those_of_the_cpu() {
 #[test]
 fn views_are_those_of_the_cpu() {
     all_pass(engine::data::augment_checks());
+}
+
+#[test]
+fn the_queue_holds_the_newest() {
+    all_pass(engine::ops::queue_push::checks::checks());
+}
+
+#[test]
+fn relation_scores_are_those_of_the_cpu() {
+    all_pass(engine::ops::relation::checks::checks());
+}
+
+#[test]
+fn nearest_neighbours_are_those_of_the_cpu() {
+    all_pass(engine::eval::knn::checks::checks());
 }

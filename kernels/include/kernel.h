@@ -15,6 +15,9 @@
 // Defines a kernel for blocks of at most `max_threads` threads.
 #define KERNEL(name, max_threads, signature) \
     extern "C" __global__ void __launch_bounds__(max_threads) name signature
+// The same, with registers for so many blocks at a time on a multiprocessor.
+#define KERNEL_RESIDENT(name, max_threads, blocks, signature) \
+    extern "C" __global__ void __launch_bounds__(max_threads, blocks) name signature
 
 #else
 
@@ -24,6 +27,7 @@
     static void name signature;                                                          \
     static const emulator::Kernel<&name> name##_kernel(#name, __FILE__, max_threads);     \
     static void name signature
+#define KERNEL_RESIDENT(name, max_threads, blocks, signature) KERNEL(name, max_threads, signature)
 
 #endif
 

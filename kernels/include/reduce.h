@@ -11,6 +11,13 @@ DEVICE float warp_sum(float v) {
     return v;
 }
 
+// The greatest v of all lanes of a warp, in all of them; NaN may be passed over.
+DEVICE float warp_max(float v) {
+    UNROLL
+    for (u32 with = 16; with > 0; with /= 2) v = max(v, shuffle_xor(FULL_WARP, v, with));
+    return v;
+}
+
 // The threads of a block over a matrix: `columns` side by side, and as many rows of them as
 // there are threads for. Threads that are left over have no place.
 struct Tile {

@@ -7,6 +7,7 @@ use crate::data;
 use crate::device::guarded::Guarded;
 use crate::device::{Backend, Cx};
 use crate::error::{Error, Result};
+use crate::eval;
 use crate::ops::check::{self, Summary};
 use crate::ops::{self, Outcome};
 use crate::optim;
@@ -41,8 +42,11 @@ pub fn run(args: &CheckArgs) -> Result<u8> {
     let mut checks = ops::registry();
     checks.extend(check::draws::checks());
     checks.extend(ops::norm::checks::checks());
+    checks.extend(ops::queue_push::checks::checks());
+    checks.extend(ops::relation::checks::checks());
     checks.extend(optim::checks());
     checks.extend(data::augment_checks());
+    checks.extend(eval::knn::checks::checks());
     let summary = check::run(&cx, checks, wanted, |name, outcome| match outcome {
         Ok(Outcome::Passed) if args.verbose => println!("ok    {name}"),
         Ok(Outcome::Skipped) if args.verbose => println!("skip  {name}"),

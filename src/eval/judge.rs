@@ -154,7 +154,9 @@ pub fn judge(cx: &Cx, subnet: &Subnet, sets: &Sets, options: &Options) -> Result
     let train = extract(cx, subnet, &sets.train, options.feature)?;
     let test = extract(cx, subnet, &sets.test, options.feature)?;
     match options.protocol {
-        Protocol::Knn => Ok(Verdict::Knn(knn::accuracy(&train, &test, &NEIGHBOURS, sets.classes))),
+        Protocol::Knn => {
+            Ok(Verdict::Knn(knn::accuracy(cx, &train, &test, &NEIGHBOURS, sets.classes)?))
+        }
         Protocol::Linear => {
             let (epochs, seed) = (options.epochs, options.seed);
             Ok(Verdict::Linear(linear::probe(cx, &train, &test, sets.classes, epochs, seed)?))

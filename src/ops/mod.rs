@@ -9,6 +9,7 @@ pub mod batch_norm;
 pub mod check;
 pub mod conv2d;
 pub mod cross_entropy;
+pub mod divide;
 pub mod gather;
 pub mod gemm;
 pub mod info_nce;
@@ -16,8 +17,11 @@ pub mod l2_normalise;
 pub mod lanes;
 pub mod linear;
 pub mod max_pool;
+pub(crate) mod mean;
 pub mod norm;
 pub mod passes;
+pub(crate) mod products;
+pub mod queue_push;
 pub mod relation;
 pub mod relu;
 pub mod spans;
@@ -85,6 +89,8 @@ pub struct Input {
     /// Whether it has the type [`DType::wide`](crate::tensor::DType::wide), beside values that
     /// are narrower.
     pub wide: bool,
+    /// Whether its gradient has that type: that of a weight, which sums over much.
+    pub wide_grad: bool,
 }
 
 /// Values of an input.
@@ -117,7 +123,11 @@ pub enum Fill {
 impl Input {
     /// Standard normal values, gradient checked.
     pub fn normal(shape: Shape) -> Self {
-        Self { shape, fill: Fill::Normal, grad: true, wide: false }
+        Self { shape, fill: Fill::Normal, grad: true, wide: false, wide_grad: false }
+    }
+    /// Standard normal values of a weight, whose gradient is never narrow.
+    pub fn weight(shape: Shape) -> Self {
+        Self { wide_grad: true, ..Self::normal(shape) }
     }
     /// Standard normal values of a batch norm's parameter, which is never narrow.
     pub fn wide(shape: Shape) -> Self {
@@ -126,6 +136,10 @@ impl Input {
     /// Its type where values are kept in `dtype`.
     pub fn dtype(&self, dtype: DType) -> DType {
         if self.wide { dtype.wide() } else { dtype }
+    }
+    /// The type of its gradient where values are kept in `dtype`.
+    pub fn grad_dtype(&self, dtype: DType) -> DType {
+        if self.wide_grad { dtype.wide() } else { self.dtype(dtype) }
     }
     /// Other values.
     pub fn fill(mut self, fill: Fill) -> Self {

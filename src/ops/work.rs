@@ -64,8 +64,12 @@ pub fn add_work<O: Op>(all: &mut Vec<Work>, dtype: DType) -> Result<()> {
         let this = case.clone();
         let prepare = Box::new(move |cx: &Cx| forward(this.clone(), cx, dtype));
         add("forward", bytes(&metas) + bytes(&[y]), flops, prepare);
-        let wanted: Vec<Meta> =
-            metas.iter().zip(&case.inputs).filter(|(_, i)| i.grad).map(|(m, _)| *m).collect();
+        let wanted: Vec<Meta> = case
+            .inputs
+            .iter()
+            .filter(|i| i.grad)
+            .map(|i| Meta::new(i.shape, i.grad_dtype(dtype)))
+            .collect();
         if !wanted.is_empty() {
             let saved: Vec<Meta> = saved(&case, dtype)?.iter().map(Tensor::meta).collect();
             let least = bytes(&[y]) + bytes(&saved) + bytes(&wanted);

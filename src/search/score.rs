@@ -12,7 +12,7 @@ use crate::eval::progress::Progress;
 use crate::eval::store::{MEMORY_LIMIT_BYTES, Store};
 use crate::nn::{Feature, Subnet};
 use crate::ops::relation;
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{Shape, Tensor};
 
 /// The teacher's features of one kind, of all pictures.
 struct Level {
@@ -82,7 +82,7 @@ impl Level {
     fn push(&mut self, cx: &Cx, value: &Tensor) -> Result<()> {
         let features = match self.feature {
             Feature::Z => cx.download(value)?,
-            _ => cx.download(relation::Teacher::new(cx, value)?.normalised())?,
+            _ => cx.download(&relation::Teacher::new(cx, value)?.normalised(cx)?)?,
         };
         self.batches.push((value.shape(), self.store.push(&features)?));
         Ok(())
@@ -95,7 +95,7 @@ impl Level {
         if self.feature == Feature::Z {
             return Ok(cosines(&features, &cx.download(student)?, shape.c()));
         }
-        let features = cx.upload(*shape, DType::F32, &features)?;
+        let features = cx.upload(*shape, student.dtype(), &features)?;
         relation::Teacher::from_normalised(features).score(cx, student, tau)
     }
 }

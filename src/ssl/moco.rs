@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::files::{Entry, Named};
 use crate::nn::{Feature, Outputs};
 use crate::ops::info_nce::InfoNCE;
+use crate::ops::queue_push;
 use crate::rng::{Philox, Purpose};
 use crate::tape::{Tape, Var};
 use crate::tensor::{DType, Shape, Tensor};
@@ -86,20 +87,7 @@ impl Method for Moco {
     }
 
     fn finish_step(&mut self, cx: &Cx, target: &[Tensor]) -> Result<()> {
-        let (keys, rows) = (&target[0], self.queue.shape().n());
-        let dim = self.queue.shape().c();
-        let n = keys.shape().n();
-        let (queue, pointer) = (&mut self.queue, self.pointer);
-        cx.run_native("queue_push", || {
-            let (queue, keys) = (queue.host_mut::<f32>(), keys.host::<f32>());
-            // Of more keys than rows only the last ones stay.
-            for (i, key) in keys.chunks_exact(dim).enumerate().skip(n.saturating_sub(rows)) {
-                let row = (pointer + i) % rows;
-                queue[row * dim..][..dim].copy_from_slice(key);
-            }
-            Ok(())
-        })?;
-        self.pointer = (self.pointer + n) % rows;
+        self.pointer = queue_push::push(cx, &mut self.queue, self.pointer, &target[0])?;
         Ok(())
     }
 

@@ -125,3 +125,81 @@ pub(super) fn restore(cx: &Cx, it: &mut Iteration, checkpoint: &Checkpoint) -> R
     it.velocity = Params::from_torch(cx, &prefixed, &optimizer, &origin)?.into_values();
     it.method.restore(cx, &checkpoint.tensors("queue")?, checkpoint.state.queue_pointer)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::device::emulator::Emulator;
+    use crate::ops::Fill;
+    use crate::ops::check::values;
+    use crate::space::Space;
+    use crate::tensor::{DType, Shape, Tensor};
+    use crate::train::checkpoint;
+
+    fn state() -> State {
+        let config = [("moco.hidden", 16), ("moco.dim", 8)];
+        State {
+            step: 3,
+            steps: 10,
+            seed: 1,
+            preset: "tiny".into(),
+            method: "moco".into(),
+            data_cursor: 0,
+            sampler_cursor: 0,
+            queue_pointer: 0,
+            pictures: 5,
+            time_s: 0.0,
+            collapsed_steps: 0,
+            config: config.map(|(key, n)| (key.to_owned(), n.to_string())).into(),
+            hashes: Default::default(),
+        }
+    }
+
+    fn iteration(cx: &Cx, seed: u64) -> Iteration {
+        let mut config = Config::for_preset("tiny").unwrap();
+        (config.seed, config.moco.hidden, config.moco.dim) = (seed, 16, 8);
+        config.moco.queue = 10;
+        Iteration::new(cx, &config, &Space::preset("tiny").unwrap()).unwrap()
+    }
+
+    /// Everything that a checkpoint holds, as bits.
+    fn bits(cx: &Cx, it: &Iteration) -> (Vec<Vec<u32>>, u64) {
+        let mut state = state();
+        let contents = contents(cx, it, &mut state).unwrap();
+        let entries = contents.into_iter().flat_map(|(_, entries)| entries);
+        let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
+        (entries.map(|(_, _, values)| bits(values)).collect(), state.queue_pointer)
+    }
+
+    #[test]
+    fn a_checkpoint_goes_from_device_to_device_bit_for_bit() {
+        let emulator = Cx::device(Arc::new(Emulator::new(1).unwrap()), 1).unwrap();
+        let cpu = Cx::for_tests();
+        let mut it = iteration(&emulator, 1);
+        for (i, v) in it.velocity.iter_mut().enumerate() {
+            let values = values(v.shape(), Fill::Normal, i as u64);
+            *v = emulator.upload(v.shape(), DType::F32, &values).unwrap();
+        }
+        // Subnormal numbers and a negative zero too.
+        let keys = [[-0.0, 1e-42, 0.1, -3.5, f32::MIN_POSITIVE, 1.0, 2.0, 0.0]; 7].concat();
+        let keys: Tensor = emulator.upload(Shape::matrix(7, 8), DType::F32, &keys).unwrap();
+        it.method.finish_step(&emulator, &[keys]).unwrap();
+        let expected = bits(&emulator, &it);
+        assert_eq!(expected.1, 7);
+
+        let run = tempfile::tempdir().unwrap();
+        let mut state = state();
+        let written = contents(&emulator, &it, &mut state).unwrap();
+        checkpoint::write(&run.path().join("checkpoints"), state, &written, 1).unwrap();
+        let checkpoint = Checkpoint::open(run.path()).unwrap();
+        for cx in [&cpu, &emulator] {
+            let mut other = iteration(cx, 2);
+            assert_ne!(bits(cx, &other), expected);
+            restore(cx, &mut other, &checkpoint).unwrap();
+            assert_eq!(bits(cx, &other), expected);
+        }
+    }
+}

@@ -42,7 +42,7 @@ pub(super) fn precision<O: Op>(case: &Case<O>, cx: &Cx, dtype: DType) -> Result<
     compare("output", &found.y, &expected.y, dtype)?;
     for (i, (found, expected)) in found.grads.iter().zip(&expected.grads).enumerate() {
         if let (Some(found), Some(expected)) = (found, expected) {
-            let dtype = case.inputs[i].dtype(dtype);
+            let dtype = case.inputs[i].grad_dtype(dtype);
             compare(&format!("gradient {i}"), found, expected, dtype)?;
         }
     }

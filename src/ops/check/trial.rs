@@ -105,7 +105,7 @@ impl<'a, O: Op> Trial<'a, O> {
         expect(y.meta() == announced, || format!("made {:?}, announced {announced:?}", y.meta()))?;
         let values = read(cx, &y)?;
         let weights = self.weights(y.shape());
-        let gy = cx.upload(y.shape(), dtype, &weights)?;
+        let gy = cx.upload(y.shape(), y.dtype(), &weights)?;
         drop(y);
         let slot = |(i, input): (usize, &Input)| {
             Ok(match (input.grad, prefill) {
@@ -113,7 +113,7 @@ impl<'a, O: Op> Trial<'a, O> {
                 (true, false) => Grad::wanted(None),
                 (true, true) => {
                     let before = self.prefill(i);
-                    Grad::wanted(Some(cx.upload(input.shape, input.dtype(dtype), &before)?))
+                    Grad::wanted(Some(cx.upload(input.shape, input.grad_dtype(dtype), &before)?))
                 }
             })
         };
@@ -124,7 +124,7 @@ impl<'a, O: Op> Trial<'a, O> {
         for (i, (slot, input)) in slots.into_iter().zip(&self.inputs).enumerate() {
             let grad = slot.into_value();
             let found = grad.as_ref().map(Tensor::meta);
-            let wanted = input.grad.then(|| Meta::new(input.shape, input.dtype(dtype)));
+            let wanted = input.grad.then(|| Meta::new(input.shape, input.grad_dtype(dtype)));
             expect(found == wanted, || format!("gradient {i} is {found:?}, wanted {wanted:?}"))?;
             grads.push(grad.map(|g| read(cx, &g)).transpose()?);
         }

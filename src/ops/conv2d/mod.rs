@@ -4,12 +4,13 @@ mod cases;
 mod cpu;
 mod gather;
 mod im2col;
+pub(super) mod kernels;
 #[cfg(test)]
 mod tests;
 mod wgrad;
 mod window;
 
-use crate::device::Cx;
+use crate::device::{Cx, Target};
 use crate::dispatch;
 use crate::error::{Error, Result};
 use crate::ops::{Case, Op, Saved};
@@ -21,7 +22,8 @@ use crate::tensor::{Meta, Shape, Tensor};
 /// Inputs: `x` N×H×W×Cin and `w` Omax×k×k×Imax, of which the first `cout` output and the first
 /// Cin input channels are used, in place. Output: N×P×Q×cout with P = ⌊(H − 1) / stride⌋ + 1:
 /// y\[n,p,q,o\] = Σ x\[n, p·stride + r − k/2, q·stride + s − k/2, i\] · w\[o,r,s,i\].
-/// The gradient of `w` is added to its active part alone.
+/// The gradient of `w`, of type [`DType::wide`](crate::tensor::DType::wide), is added to its
+/// active part alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2d {
     /// Output channels.
@@ -34,7 +36,7 @@ pub struct Conv2d {
 
 /// All extents of a convolution.
 #[derive(Clone, Copy, Debug)]
-struct Geometry {
+pub(super) struct Geometry {
     n: usize,
     h: usize,
     w: usize,
@@ -60,7 +62,7 @@ impl Geometry {
 }
 
 impl Conv2d {
-    fn geometry(&self, x: Shape, w: Shape) -> Geometry {
+    pub(super) fn geometry(&self, x: Shape, w: Shape) -> Geometry {
         let outputs = |size: usize| size.saturating_sub(1) / self.stride + 1;
         Geometry {
             n: x.n(),
@@ -79,7 +81,6 @@ impl Conv2d {
 
 impl Op for Conv2d {
     const NAME: &'static str = "conv2d";
-    const HAS_KERNELS: bool = false;
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let [x, w] = inputs else {
@@ -111,10 +112,13 @@ impl Op for Conv2d {
         let (x, w) = (inputs[0], inputs[1]);
         let g = self.geometry(x.shape(), w.shape());
         let mut y = cx.alloc(Meta::new(Shape::nhwc(g.n, g.p, g.q, g.cout), x.dtype()))?;
-        cx.run_native(Self::NAME, || {
-            dispatch!(x.dtype(), T => cpu::fprop::<T>(&g, x.host(), w.host(), y.host_mut()));
-            Ok(())
-        })?;
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => {
+                dispatch!(x.dtype(), T => cpu::fprop::<T>(&g, x.host(), w.host(), y.host_mut()));
+            }
+            Target::Kernels(queue) => kernels::fprop(&g, &queue, [x, w], None, &mut y)?,
+        }
         Ok((y, vec![x.clone(), w.clone()]))
     }
 
@@ -122,28 +126,44 @@ impl Op for Conv2d {
         let (x, w) = (&saved[0], &saved[1]);
         let g = self.geometry(x.shape(), w.shape());
         grads[0].write(cx, x.meta(), |gx, accumulate| {
-            cx.run_native(Self::NAME, || {
-                dispatch!(gx.dtype(), T => {
+            match cx.target(Self::NAME) {
+                Target::Nothing => {}
+                Target::Native => dispatch!(gx.dtype(), T => {
                     cpu::dgrad::<T>(&g, gy.host(), w.host(), gx.host_mut(), accumulate)
-                });
-                Ok(())
-            })
+                }),
+                Target::Kernels(queue) => kernels::dgrad(&g, &queue, [&gy, w], gx, accumulate)?,
+            }
+            Ok(())
         })?;
-        grads[1].write(cx, w.meta(), |gw, accumulate| {
-            cx.run_native(Self::NAME, || {
-                dispatch!(gw.dtype(), T => {
+        let gw = Meta::new(w.shape(), w.dtype().wide());
+        grads[1].write(cx, gw, |gw, accumulate| {
+            match cx.target(Self::NAME) {
+                Target::Nothing => {}
+                Target::Native => dispatch!(gw.dtype(), T => {
                     let gw = gw.host_mut::<T>();
                     if !accumulate {
                         gw.fill(0.0);
                     }
                     wgrad::wgrad::<T>(&g, x.host(), gy.host(), gw)
-                });
-                Ok(())
-            })
+                }),
+                Target::Kernels(queue) => {
+                    kernels::wgrad(&g, cx, &queue, [x, &gy], gw, accumulate)?;
+                }
+            }
+            Ok(())
         })
     }
 
     fn cases() -> Vec<Case<Self>> {
         cases::all()
+    }
+
+    fn benches() -> Vec<Case<Self>> {
+        cases::benches()
+    }
+
+    fn flops(&self, inputs: &[Meta]) -> u64 {
+        let g = self.geometry(inputs[0].shape, inputs[1].shape);
+        2 * (g.n * g.p * g.q * g.cout) as u64 * (g.kernel * g.kernel * g.cin) as u64
     }
 }

@@ -10,7 +10,7 @@ pub(super) fn all() -> Vec<Case<CrossEntropy>> {
         let logits = Shape::matrix(rows, classes);
         let inputs = vec![
             Input::normal(logits),
-            Input::normal(Shape::matrix(rows, 1)).fill(labels).constant(),
+            Input::wide(Shape::matrix(rows, 1)).fill(labels).constant(),
         ];
         Case { name: name.into(), op: CrossEntropy, inputs }
     };

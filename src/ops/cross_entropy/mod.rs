@@ -2,41 +2,46 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 
-use super::{Case, Op, Saved, expect_inputs, expect_shape};
-use crate::device::Cx;
+use super::{Case, Op, Saved, expect_mixed, expect_shape};
+use crate::device::{Cx, Target};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
 
 /// The op: the mean over rows of −log softmax(logits)\[label\]. Inputs: logits `[N,1,1,C]`;
-/// labels `[N,1,1,1]`, whole numbers below C, constant. Output: one element.
+/// labels `[N,1,1,1]`, whole numbers below C, constant, wide. Output: one element, wide.
 #[derive(Clone, Copy, Debug)]
 pub struct CrossEntropy;
 
 impl Op for CrossEntropy {
     const NAME: &'static str = "cross_entropy";
-    const HAS_KERNELS: bool = false;
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
-        expect_inputs(inputs, &["logits", "labels"])?;
+        expect_mixed(inputs, &["logits", "labels"], &["labels"])?;
         let logits = inputs[0].shape;
         expect_shape("logits", logits, Shape::matrix(logits.n(), logits.c()))?;
         expect_shape("labels", inputs[1].shape, Shape::matrix(logits.n(), 1))?;
-        Ok(Meta::new(Shape::vector(1), inputs[0].dtype))
+        Ok(Meta::new(Shape::vector(1), inputs[0].dtype.wide()))
     }
 
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let (logits, labels) = (inputs[0], inputs[1]);
-        let mut loss = cx.alloc(Meta::new(Shape::vector(1), logits.dtype()))?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(logits.dtype(), T => {
+        let (classes, dtype) = (logits.shape().c(), logits.dtype().wide());
+        let mut loss = cx.alloc(Meta::new(Shape::vector(1), dtype))?;
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => crate::dispatch!(logits.dtype(), T => {
                 let labels = labels.host::<T>();
-                cpu::check_labels(labels, logits.shape().c())?;
-                loss.host_mut()[0] = cpu::loss(logits.shape().c(), logits.host::<T>(), labels);
-            });
-            Ok(())
-        })?;
+                cpu::check_labels(labels, classes)?;
+                loss.host_mut()[0] = cpu::loss(classes, logits.host::<T>(), labels);
+            }),
+            Target::Kernels(queue) => {
+                cpu::check_labels(&cx.download(labels)?, classes)?;
+                kernels::forward(cx, &queue, logits, labels, &mut loss)?;
+            }
+        }
         Ok((loss, vec![logits.clone(), labels.clone()]))
     }
 
@@ -46,14 +51,15 @@ impl Op for CrossEntropy {
             return Err(Error::usage("labels are constants: no gradient"));
         }
         let mut gx = cx.alloc(logits.meta())?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(logits.dtype(), T => {
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => crate::dispatch!(logits.dtype(), T => {
                 let c = logits.shape().c();
                 let (labels, g) = (labels.host::<T>(), gy.host::<T>()[0]);
                 cpu::gradient(c, logits.host(), labels, g, gx.host_mut())
-            });
-            Ok(())
-        })?;
+            }),
+            Target::Kernels(queue) => kernels::backward(&queue, logits, labels, &gy, &mut gx)?,
+        }
         grads[0].put(cx, gx)
     }
 

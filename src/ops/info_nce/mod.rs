@@ -2,17 +2,19 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 
 use super::{Case, Op, Saved, expect_inputs, expect_shape};
-use crate::device::Cx;
+use crate::device::{Cx, Target};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Real, Shape, Tensor};
 
 /// The op: weight · mean over rows of −log softmax(\[q·k, q·queue₁, …\]/τ)\[0\]. Inputs: q
 /// `[N,1,1,D]`, rows of unit length; k `[N,1,1,D]`, constant; queue `[K,1,1,D]`, constant.
-/// Output: one element. The N×K logits are never stored; forward makes the direction of q's
-/// gradient on the way (saved, `[N,1,1,D]`), so that they are computed once.
+/// Output: one element, of the type [`DType::wide`](crate::tensor::DType::wide). The N×K logits
+/// are never stored; forward makes the direction of q's gradient on the way (saved,
+/// `[N,1,1,D]`, wide), so that they are computed once.
 #[derive(Clone, Copy, Debug)]
 pub struct InfoNCE {
     /// Temperature τ.
@@ -23,7 +25,6 @@ pub struct InfoNCE {
 
 impl Op for InfoNCE {
     const NAME: &'static str = "info_nce";
-    const HAS_KERNELS: bool = false;
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         expect_inputs(inputs, &["q", "k", "queue"])?;
@@ -34,46 +35,69 @@ impl Op for InfoNCE {
         expect_shape("q", q, Shape::matrix(q.n(), q.c()))?;
         expect_shape("k", inputs[1].shape, q)?;
         expect_shape("queue", queue, Shape::matrix(queue.n(), q.c()))?;
-        Ok(Meta::new(Shape::vector(1), inputs[0].dtype))
+        Ok(Meta::new(Shape::vector(1), inputs[0].dtype.wide()))
     }
 
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let (q, k, queue) = (inputs[0], inputs[1], inputs[2]);
         let mut loss = cx.alloc(self.infer(&[q.meta(), k.meta(), queue.meta()])?)?;
-        let mut direction = cx.alloc(q.meta())?;
-        let split = cpu::Split::new(q.shape().n(), queue.shape().n(), q.shape().c());
-        let mut parts = cx.alloc(Meta::new(Shape::vector(split.elems()), q.dtype()))?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(q.dtype(), T => {
-                let parts = parts.host_mut::<T>();
-                cpu::sum_parts(&split, self.tau, q.host(), queue.host(), parts);
-                let direction = direction.host_mut();
-                let mean = cpu::combine(&split, self.tau, q.host(), k.host(), parts, direction);
-                loss.host_mut()[0] = T::of(self.weight * mean);
-            });
-            Ok(())
-        })?;
-        Ok((loss, vec![direction]))
+        let mut direction = cx.alloc(Meta::new(q.shape(), loss.dtype()))?;
+        match cx.target(Self::NAME) {
+            Target::Nothing => drop(self.parts(cx, q, queue)?),
+            Target::Native => {
+                let (split, mut parts) = self.parts(cx, q, queue)?;
+                crate::dispatch!(q.dtype(), T => {
+                    let parts = parts.host_mut::<T>();
+                    cpu::sum_parts(&split, self.tau, q.host(), queue.host(), parts);
+                    let direction = direction.host_mut();
+                    let mean = cpu::combine(&split, self.tau, q.host(), k.host(), parts, direction);
+                    loss.host_mut()[0] = T::of(self.weight * mean);
+                });
+            }
+            Target::Kernels(launches) => {
+                let inputs = [q, k, queue];
+                kernels::forward(self, cx, &launches, inputs, &mut loss, &mut direction)?;
+            }
+        }
+        Ok((loss, vec![direction, q.clone()]))
     }
 
     fn backward(&self, cx: &Cx, mut saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
         if grads[1].needed() || grads[2].needed() {
             return Err(Error::usage("k and queue are constants: no gradient"));
         }
-        let gq = saved.pop().ok_or_else(|| Error::usage("nothing was saved"))?;
-        let mut gq = super::unshared(cx, gq)?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(gq.dtype(), T => {
-                let g = gy.host::<T>()[0].f64();
-                let factor = T::of(g * self.weight / (self.tau * gq.shape().n() as f64));
-                gq.host_mut::<T>().iter_mut().for_each(|x| *x *= factor);
-            });
-            Ok(())
-        })?;
+        let q = saved[1].meta();
+        let direction = saved.swap_remove(0);
+        let gq = match cx.target(Self::NAME) {
+            Target::Kernels(launches) => {
+                let mut gq = cx.alloc(q)?;
+                kernels::backward(self, &launches, &direction, &gy, &mut gq)?;
+                gq
+            }
+            Target::Nothing => cx.alloc(q)?,
+            Target::Native => {
+                let mut gq = super::unshared(cx, direction)?;
+                crate::dispatch!(gq.dtype(), T => {
+                    let g = gy.host::<T>()[0].f64();
+                    let factor = T::of(g * self.weight / (self.tau * gq.shape().n() as f64));
+                    gq.host_mut::<T>().iter_mut().for_each(|x| *x *= factor);
+                });
+                gq
+            }
+        };
         grads[0].put(cx, gq)
     }
 
     fn cases() -> Vec<Case<Self>> {
         cases::all()
+    }
+}
+
+impl InfoNCE {
+    /// How native code cuts the logits, and memory for its tasks' results.
+    fn parts(&self, cx: &Cx, q: &Tensor, queue: &Tensor) -> Result<(cpu::Split, Tensor)> {
+        let split = cpu::Split::new(q.shape().n(), queue.shape().n(), q.shape().c());
+        let parts = cx.alloc(Meta::new(Shape::vector(split.elems()), q.dtype()))?;
+        Ok((split, parts))
     }
 }

@@ -9,7 +9,9 @@ fn case(n: usize, cin: usize, out: usize, [omax, imax]: [usize; 2], fill: Fill) 
     Case {
         name: format!("input {x}, weight {w}, {out} out, {fill:?}"),
         op: Linear { out },
-        inputs: [x, w, Shape::vector(omax)].map(|s| Input::normal(s).fill(fill)).to_vec(),
+        inputs: [Input::normal(x), Input::weight(w), Input::wide(Shape::vector(omax))]
+            .map(|input| input.fill(fill))
+            .to_vec(),
     }
 }
 
@@ -21,5 +23,6 @@ pub(super) fn all() -> Vec<Case<Linear>> {
         case(12, 32, 16, [16, 32], integers),
         case(3, 40, 37, [48, 40], integers),
         case(4, 6, 3, [5, 8], Fill::Normal),
+        case(140, 40, 72, [80, 48], Fill::Normal),
     ]
 }

@@ -2,12 +2,14 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 #[cfg(test)]
 mod tests;
 
-use crate::device::Cx;
+use crate::device::{Cx, Target};
 use crate::dispatch;
 use crate::error::{Error, Result};
+use crate::ops::conv2d::{self, Conv2d};
 use crate::ops::{Case, Op, Saved};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
@@ -15,8 +17,9 @@ use crate::tensor::{Meta, Shape, Tensor};
 /// y = x · wᵀ + b.
 ///
 /// Inputs: `x` N×1×1×Cin, `w` Omax×1×1×Imax and `b` 1×1×1×Omax, of which the first `out` output
-/// and the first Cin input channels are used, in place. Output: N×1×1×out. The gradients of
-/// `w` and `b` are added to their active parts alone.
+/// and the first Cin input channels are used, in place. The bias is never narrow. Output:
+/// N×1×1×out. The gradients of `w` and `b`, of type [`DType::wide`](crate::tensor::DType::wide),
+/// are added to their active parts alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linear {
     /// Output channels.
@@ -37,11 +40,15 @@ impl Linear {
     fn geometry(&self, x: Shape, w: Shape) -> Geometry {
         Geometry { n: x.n(), cin: x.c(), out: self.out, cin_max: w.c() }
     }
+
+    /// The same as a convolution.
+    fn convolution(&self, x: Shape, w: Shape) -> conv2d::Geometry {
+        Conv2d { cout: self.out, kernel: 1, stride: 1 }.geometry(x, w)
+    }
 }
 
 impl Op for Linear {
     const NAME: &'static str = "linear";
-    const HAS_KERNELS: bool = false;
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let [x, w, b] = inputs else {
@@ -58,11 +65,11 @@ impl Op for Linear {
                 self.out, x.dtype, x.shape, w.shape, w.dtype
             )));
         }
-        if b.shape != Shape::vector(omax) || b.dtype != x.dtype {
+        if b.shape != Shape::vector(omax) || b.dtype != x.dtype.wide() {
             return Err(Error::usage(format!(
                 "expected a bias of {} in {:?}, found {} in {:?}",
                 Shape::vector(omax),
-                x.dtype,
+                x.dtype.wide(),
                 b.shape,
                 b.dtype
             )));
@@ -74,53 +81,73 @@ impl Op for Linear {
         let (x, w, b) = (inputs[0], inputs[1], inputs[2]);
         let g = self.geometry(x.shape(), w.shape());
         let mut y = cx.alloc(Meta::new(Shape::matrix(g.n, g.out), x.dtype()))?;
-        cx.run_native(Self::NAME, || {
-            dispatch!(x.dtype(), T => {
+        match cx.target(Self::NAME) {
+            Target::Nothing => {}
+            Target::Native => dispatch!(x.dtype(), T => {
                 cpu::fprop::<T>(&g, x.host(), w.host(), b.host(), y.host_mut())
-            });
-            Ok(())
-        })?;
+            }),
+            Target::Kernels(queue) => {
+                let c = self.convolution(x.shape(), w.shape());
+                conv2d::kernels::fprop(&c, &queue, [x, w], Some(b), &mut y)?;
+            }
+        }
         Ok((y, vec![x.clone(), w.clone(), b.clone()]))
     }
 
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
         let (x, w, b) = (&saved[0], &saved[1], &saved[2]);
         let g = self.geometry(x.shape(), w.shape());
+        let c = self.convolution(x.shape(), w.shape());
+        let wide = |t: &Tensor| Meta::new(t.shape(), t.dtype().wide());
         grads[0].write(cx, x.meta(), |gx, accumulate| {
-            cx.run_native(Self::NAME, || {
-                dispatch!(gx.dtype(), T => {
+            match cx.target(Self::NAME) {
+                Target::Nothing => {}
+                Target::Native => dispatch!(gx.dtype(), T => {
                     cpu::dgrad::<T>(&g, gy.host(), w.host(), gx.host_mut(), accumulate)
-                });
-                Ok(())
-            })
+                }),
+                Target::Kernels(queue) => {
+                    conv2d::kernels::dgrad(&c, &queue, [&gy, w], gx, accumulate)?;
+                }
+            }
+            Ok(())
         })?;
-        grads[1].write(cx, w.meta(), |gw, accumulate| {
-            cx.run_native(Self::NAME, || {
-                dispatch!(gw.dtype(), T => {
+        grads[1].write(cx, wide(w), |gw, accumulate| {
+            match cx.target(Self::NAME) {
+                Target::Nothing => {}
+                Target::Native => dispatch!(gw.dtype(), T => {
                     let gw = gw.host_mut::<T>();
                     if !accumulate {
                         gw.fill(0.0);
                     }
                     cpu::wgrad::<T>(&g, x.host(), gy.host(), gw)
-                });
-                Ok(())
-            })
+                }),
+                Target::Kernels(queue) => {
+                    conv2d::kernels::wgrad(&c, cx, &queue, [x, &gy], gw, accumulate)?;
+                }
+            }
+            Ok(())
         })?;
-        grads[2].write(cx, b.meta(), |gb, accumulate| {
-            cx.run_native(Self::NAME, || {
-                dispatch!(gb.dtype(), T => {
+        grads[2].write(cx, wide(b), |gb, accumulate| {
+            match cx.target(Self::NAME) {
+                Target::Nothing => {}
+                Target::Native => dispatch!(gb.dtype(), T => {
                     let gb = gb.host_mut::<T>();
                     if !accumulate {
                         gb.fill(0.0);
                     }
                     cpu::bias_grad::<T>(&g, gy.host(), gb)
-                });
-                Ok(())
-            })
+                }),
+                Target::Kernels(queue) => kernels::bias_grad(&queue, &gy, gb, accumulate)?,
+            }
+            Ok(())
         })
     }
 
     fn cases() -> Vec<Case<Self>> {
         cases::all()
+    }
+
+    fn flops(&self, inputs: &[Meta]) -> u64 {
+        2 * (inputs[0].shape.n() * inputs[0].shape.c() * self.out) as u64
     }
 }

@@ -49,7 +49,7 @@ fn compare(hw: [usize; 2], channels: [usize; 2], tau: f64, tolerance: f64, dtype
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found - expected).abs() <= tolerance, "{hw:?} tau {tau}: {found} {expected}");
     }
-    let stored = Teacher::from_normalised(teacher.normalised().clone());
+    let stored = Teacher::from_normalised(teacher.normalised(&cx).unwrap());
     assert_eq!(stored.score(&cx, &student, tau).unwrap(), found);
 }
 

@@ -2,18 +2,18 @@
 //! top of it (Wu et al., "Unsupervised feature learning via non-parametric instance
 //! discrimination", CVPR 2018).
 
+pub mod checks;
+mod cpu;
+mod kernels;
+
 use rayon::prelude::*;
 
 use super::features::Labelled;
-use crate::ops::gemm::{MatMut, MatRef, gemm};
+use crate::device::{Cx, Target};
+use crate::error::{Error, Result};
 
 /// Temperature of the vote: a neighbour with cosine s weighs exp(s / 0.07).
 const TAU: f64 = 0.07;
-/// Test pictures whose similarities are computed at a time.
-const TEST_TILE: usize = 256;
-/// Training pictures whose similarities are computed at a time.
-const TRAIN_TILE: usize = 4096;
-
 /// A neighbour: similarity and index among the training pictures.
 type Neighbour = (f32, u32);
 
@@ -21,38 +21,55 @@ type Neighbour = (f32, u32);
 /// gets most of the weight of its k nearest training pictures by cosine similarity. Equal
 /// similarities are taken by index, equal votes by class. Where there are fewer than k
 /// training pictures, all vote.
-pub fn accuracy(train: &Labelled, test: &Labelled, ks: &[usize], classes: usize) -> Vec<f64> {
-    let most = ks.iter().copied().max().unwrap_or(0).min(train.len());
-    let (a, b) = (unit_rows(test), unit_rows(train));
-    let mut right = vec![0usize; ks.len()];
-    let mut tile = vec![0.0f32; TEST_TILE * TRAIN_TILE];
-    for rows in (0..test.len()).step_by(TEST_TILE) {
-        let n = TEST_TILE.min(test.len() - rows);
-        let mut best: Vec<Vec<Neighbour>> = vec![Vec::with_capacity(most + TRAIN_TILE); n];
-        for cols in (0..train.len()).step_by(TRAIN_TILE) {
-            let m = TRAIN_TILE.min(train.len() - cols);
-            let d = train.dim;
-            let q = MatRef::new(&a[rows * d..(rows + n) * d], n, d);
-            let keys = MatRef::new(&b[cols * d..(cols + m) * d], m, d);
-            gemm(1.0, q, keys.t(), 0.0, MatMut::new(&mut tile[..n * m], n, m));
-            best.par_iter_mut().zip(tile.par_chunks(m)).for_each(|(best, row)| {
-                merge(best, row, cols, most);
-            });
-        }
-        let votes: Vec<Vec<bool>> = best
-            .par_iter()
-            .enumerate()
-            .map(|(i, near)| {
-                let vote =
-                    |&k: &usize| classify(&near[..k.min(near.len())], &train.labels, classes);
-                ks.iter().map(|k| vote(k) == test.labels[rows + i]).collect()
-            })
-            .collect();
-        for vote in votes {
-            right.iter_mut().zip(vote).for_each(|(r, v)| *r += usize::from(v));
-        }
+///
+/// # Errors
+/// Those of the device; training and test features of different lengths.
+pub fn accuracy(
+    cx: &Cx,
+    train: &Labelled,
+    test: &Labelled,
+    ks: &[usize],
+    classes: usize,
+) -> Result<Vec<f64>> {
+    if train.dim != test.dim && !train.is_empty() && !test.is_empty() {
+        return Err(Error::usage(format!(
+            "knn: expected features of one length; found {} and {}",
+            train.dim, test.dim
+        )));
     }
-    right.iter().map(|&r| r as f64 / test.len().max(1) as f64).collect()
+    let most = ks.iter().copied().max().unwrap_or(0).min(train.len());
+    let near = nearest(cx, train, test, most)?;
+    let hits = near.par_iter().zip(&test.labels).map(|(near, label)| {
+        let vote = |&k: &usize| classify(&near[..k.min(near.len())], &train.labels, classes);
+        ks.iter().map(|k| usize::from(vote(k) == *label)).collect::<Vec<_>>()
+    });
+    let mut right = vec![0usize; ks.len()];
+    for hits in hits.collect::<Vec<_>>() {
+        right.iter_mut().zip(hits).for_each(|(r, hit)| *r += hit);
+    }
+    Ok(right.iter().map(|&r| r as f64 / test.len().max(1) as f64).collect())
+}
+
+/// The `most` (at most those there are) nearest training pictures of each test picture,
+/// sorted: equal similarities by index.
+fn nearest(cx: &Cx, train: &Labelled, test: &Labelled, most: usize) -> Result<Vec<Vec<Neighbour>>> {
+    let pair = Pair { queries: &unit_rows(test), keys: &unit_rows(train), dim: train.dim, most };
+    match cx.target("knn") {
+        _ if most == 0 || test.is_empty() => Ok(vec![Vec::new(); test.len()]),
+        Target::Nothing => Ok(vec![Vec::new(); test.len()]),
+        Target::Native => Ok(cpu::nearest(&pair)),
+        Target::Kernels(queue) => kernels::nearest(cx, &queue, &pair),
+    }
+}
+
+/// Rows of unit length whose nearest are sought, and those they are sought among.
+struct Pair<'a> {
+    queries: &'a [f32],
+    keys: &'a [f32],
+    /// Length of a row.
+    dim: usize,
+    /// Neighbours wanted, at least one and no more than keys.
+    most: usize,
 }
 
 /// The feature rows at length 1.
@@ -70,19 +87,6 @@ fn nearer(a: &Neighbour, b: &Neighbour) -> std::cmp::Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
-/// Keeps the `most` nearest of `best` (sorted) and a row of similarities to the training
-/// pictures from `first` on.
-fn merge(best: &mut Vec<Neighbour>, row: &[f32], first: usize, most: usize) {
-    let bar = if best.len() == most { best.last().copied() } else { None };
-    let all = row.iter().enumerate().map(|(j, &s)| (s, (first + j) as u32));
-    best.extend(all.filter(|x| bar.is_none_or(|bar| nearer(x, &bar).is_lt())));
-    if best.len() > most && most > 0 {
-        best.select_nth_unstable_by(most - 1, nearer);
-    }
-    best.truncate(most);
-    best.sort_unstable_by(nearer);
-}
-
 /// The class with most of the neighbours' weight; the first one where several are equal.
 fn classify(near: &[Neighbour], labels: &[usize], classes: usize) -> usize {
     let mut votes = vec![0.0f64; classes];
@@ -95,8 +99,13 @@ fn classify(near: &[Neighbour], labels: &[usize], classes: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::cpu::{TEST_TILE, TRAIN_TILE};
     use super::*;
     use crate::rng::{Philox, Purpose};
+
+    fn accuracy(train: &Labelled, test: &Labelled, ks: &[usize], classes: usize) -> Vec<f64> {
+        super::accuracy(&Cx::for_tests(), train, test, ks, classes).unwrap()
+    }
 
     fn random(n: usize, dim: usize, classes: usize, stream: u64) -> Labelled {
         let mut rng = Philox::new(5, Purpose::Check, stream, 0);

@@ -1,0 +1,283 @@
+// Convolution as matrix products whose operands are gathered on the way to shared memory:
+//
+//   fprop   y[pixel, o]      = Σ over (tap, i)   x[window of pixel, i] · w[o, tap, i] (+ bias)
+//   dgrad   gx[pixel, i]     = Σ over (tap, o)   gy[window of pixel, o] · w[o, tap, i]
+//   wgrad   gw[o, (tap, i)] += Σ over pixels     gy[pixel, o] · x[window of pixel, i]
+//
+// Activations are N×H×W×C. The weight is stored for more channels than are active, and is read
+// where it lies. wgrad splits the pixels among blocks, whose sums another kernel adds in order.
+// Where channels are whole vectors, operands come by asynchronous copies of 16 bytes; the
+// `scalar` variants take any number of channels, element by element.
+#include "include/kernel.h"
+#include "include/product.h"
+#include "include/window.h"
+
+// Starts to bring a vector, or an element, to shared memory; zeros where there is none.
+template <bool VECTORS, typename T>
+DEVICE void bring(T* to, const T* from, bool is_there) {
+    if constexpr (VECTORS) {
+        copy_async<16>(to, from, is_there ? 16 : 0);
+    } else {
+        *to = is_there ? *from : T(0.0f);
+    }
+}
+
+// How the threads of a block share what a tile holds of an operand: pieces of `WIDTH` elements,
+// `ACROSS` of them in a row, so that neighbours have neighbours.
+template <typename P, typename Shape, typename T, bool VECTORS>
+struct Share {
+    static constexpr u32 WIDTH = VECTORS ? VECTOR<T> : 1;
+    static constexpr u32 ACROSS = Shape::COLUMNS / WIDTH;
+    static constexpr u32 EACH = (Shape::ROWS * ACROSS + P::THREADS - 1) / P::THREADS;
+    // Where a thread stays in its column: rows from one piece to the next.
+    static constexpr u32 STEP = P::THREADS / ACROSS;
+    static constexpr bool IS_EVEN = P::THREADS % ACROSS == 0;
+
+    DEVICE static u32 row() { return thread_index().x / ACROSS; }
+    DEVICE static u32 column() { return thread_index().x % ACROSS * WIDTH; }
+};
+
+// Adds bias and what is there to a block's sums and writes them: rows to where `to(row)` says,
+// columns from `first` of `columns`.
+template <typename P, bool VECTORS, typename T, typename To>
+DEVICE void write(const float* staged, u32 first, u32 columns, const float* bias,
+                  bool accumulate, T* y, To to) {
+    constexpr u32 V = VECTORS ? VECTOR<T> : 1, CHUNKS = P::N / V;
+    for (u32 at = thread_index().x; at < u32(P::M) * CHUNKS; at += P::THREADS) {
+        u32 row = at / CHUNKS, in_tile = at % CHUNKS * V, column = first + in_tile;
+        u32 start = to(row);
+        if (start == NOWHERE || column >= columns) continue;
+        Values<V> sum = load<V>(staged + row * P::STAGED + in_tile);
+        if (bias) {
+            Values<V> b = load<V>(bias + column);
+            UNROLL
+            for (u32 i = 0; i < V; ++i) sum[i] += b[i];
+        }
+        if (accumulate) {
+            Values<V> before = load<V>(y + start + column);
+            UNROLL
+            for (u32 i = 0; i < V; ++i) sum[i] += before[i];
+        }
+        store<V>(y + start + column, sum);
+    }
+}
+
+// The tile of pixels × channels that a block has, the tiles of the same pixels side by side;
+// and, in shared memory, its pixels.
+template <typename P>
+struct Block {
+    u32 first_pixel, first_channel;
+
+    DEVICE explicit Block(u32 channels) {
+        u32 across = (channels + P::N - 1) / P::N;
+        first_pixel = block_index().x / across * P::M;
+        first_channel = block_index().x % across * P::N;
+    }
+
+    DEVICE void fill(Pixel* pixels, const Window& window, u32 pictures) const {
+        for (u32 i = thread_index().x; i < u32(P::M); i += P::THREADS) {
+            pixels[i] = window.pixel(first_pixel + i, pictures);
+        }
+        barrier();
+    }
+};
+
+// The gathered operand, whose rows are the pixels' windows.
+template <typename P, typename T, bool VECTORS>
+struct Gather {
+    using Mine = Share<P, typename P::A, T, VECTORS>;
+    static_assert(Mine::IS_EVEN, "a thread stays at its place in the slice");
+    // A thread with few pixels keeps them.
+    static constexpr bool KEEPS = VECTORS;
+    static constexpr u32 KEPT = KEEPS ? Mine::EACH : 1;
+    const Pixel* pixels;
+    i32 base[KEPT];
+    Place place[KEPT];
+
+    DEVICE explicit Gather(const Pixel* of_block) : pixels(of_block + Mine::row()) {
+        UNROLL
+        for (u32 e = 0; e < KEPT; ++e) {
+            base[e] = pixels[e * Mine::STEP].base;
+            place[e] = pixels[e * Mine::STEP].place;
+        }
+    }
+
+    DEVICE void load(T* a, const T* src, const Window& window, const Tap& tap, bool is_there) {
+        i32 offset = window.source(tap);
+        T* to = a + Mine::row() * P::A::STRIDE + Mine::column();
+        UNROLL
+        for (u32 e = 0; e < Mine::EACH; ++e) {
+            const Pixel& pixel = pixels[e * Mine::STEP];
+            Place at = KEEPS ? place[e % KEPT] : pixel.place;
+            i32 from = KEEPS ? base[e % KEPT] : pixel.base;
+            bring<VECTORS>(to + e * Mine::STEP * P::A::STRIDE, src + (from + offset),
+                           is_there && window.is_inside(at, tap));
+        }
+    }
+};
+
+template <typename T, int N, bool VECTORS>
+DEVICE void fprop(const T* x, const T* w, const float* bias, T* y, const Conv2dParams& p) {
+    using P = Product<T, 128, N, Along::DEPTH, Along::DEPTH>;
+    SHARED(Pixel, pixels, P::M);
+    Window window = fprop_window(p);
+    Block<P> block(p.cout);
+    block.fill(pixels, window, p.n);
+    Gather<P, T, VECTORS> gather(pixels);
+    using Filters = Share<P, typename P::B, T, VECTORS>;
+    P product;
+    u32 depth = window.depth();
+    float* staged = product.run(depth, [&](T* a, T* b, u32 from) {
+        u32 at = from + Filters::column();
+        Tap tap = window.tap(at);
+        gather.load(a, x, window, tap, at < depth);
+        i32 matrix = window.weight(tap) + i32(tap.channel);
+        UNROLL
+        for (u32 e = 0; e < Filters::EACH; ++e) {
+            u32 o = Filters::row() + e * Filters::STEP, filter = block.first_channel + o;
+            if (o >= u32(N)) break;
+            bring<VECTORS>(b + o * P::B::STRIDE + Filters::column(),
+                           w + (i32(filter * p.filter_stride()) + matrix),
+                           at < depth && filter < p.cout);
+        }
+    });
+    write<P, VECTORS>(staged, block.first_channel, p.cout, bias, p.accumulate != 0, y,
+                      [&](u32 row) { return pixels[row].to; });
+}
+
+template <typename T, int N, bool VECTORS>
+DEVICE void dgrad(const T* gy, const T* w, T* gx, const Conv2dParams& p) {
+    using P = Product<T, 128, N, Along::DEPTH, Along::SIDE>;
+    SHARED(Pixel, pixels, P::M);
+    u32 phase = block_index().z;
+    Window window = dgrad_window(p, phase / p.stride, phase % p.stride);
+    Block<P> block(p.cin);
+    // Classes differ in size; the grid is for the largest.
+    if (block.first_pixel >= p.n * window.rows * window.columns) return;
+    block.fill(pixels, window, p.n);
+    Gather<P, T, VECTORS> gather(pixels);
+    using Channels = Share<P, typename P::B, T, VECTORS>;
+    P product;
+    u32 depth = window.depth();
+    float* staged = product.run(depth, [&](T* a, T* b, u32 from) {
+        u32 at = from + Gather<P, T, VECTORS>::Mine::column();
+        gather.load(a, gy, window, window.tap(at), at < depth);
+        UNROLL
+        for (u32 e = 0; e < Channels::EACH; ++e) {
+            u32 piece = thread_index().x + e * P::THREADS;
+            u32 deep = piece / Channels::ACROSS, across = piece % Channels::ACROSS * Channels::WIDTH;
+            if (deep >= u32(P::B::ROWS)) break;
+            Tap tap = window.tap(from + deep);
+            i32 filter = i32(tap.channel * p.filter_stride()) + window.weight(tap);
+            u32 channel = block.first_channel + across;
+            bring<VECTORS>(b + deep * P::B::STRIDE + across, w + (filter + i32(channel)),
+                           from + deep < depth && channel < p.cin);
+        }
+    });
+    write<P, VECTORS>(staged, block.first_channel, p.cin, nullptr, p.accumulate != 0, gx,
+                      [&](u32 row) { return pixels[row].to; });
+}
+
+// Sums over `split_pixels` of the pixels, for each of the splits: cout × (taps × cin).
+template <typename T, int M, int N, bool VECTORS>
+DEVICE void wgrad(const T* x, const T* gy, float* sums, const Conv2dParams& p) {
+    using P = Product<T, M, N, Along::SIDE, Along::SIDE>;
+    Window window = fprop_window(p);
+    u32 columns = window.depth(), across = (columns + N - 1) / N;
+    u32 first_row = block_index().x / across * M, first_column = block_index().x % across * N;
+    u32 begin = block_index().z * p.split_pixels;
+    u32 end = min(begin + p.split_pixels, p.n * p.p * p.q);
+
+    using Rows = Share<P, typename P::A, T, VECTORS>;
+    using Columns = Share<P, typename P::B, T, VECTORS>;
+    static_assert(Rows::IS_EVEN && Columns::IS_EVEN, "a thread's channels stay the same");
+    u32 row = first_row + Rows::column(), column = first_column + Columns::column();
+    Tap tap = window.tap(column);
+    i32 source = window.source(tap);
+
+    P product;
+    float* staged = product.run(end - begin, [&](T* a, T* b, u32 from) {
+        UNROLL
+        for (u32 e = 0; e < Rows::EACH; ++e) {
+            u32 deep = Rows::row() + e * Rows::STEP, pixel = begin + from + deep;
+            bring<VECTORS>(a + deep * P::A::STRIDE + Rows::column(), gy + (pixel * p.cout + row),
+                           pixel < end && row < p.cout);
+        }
+        UNROLL
+        for (u32 e = 0; e < Columns::EACH; ++e) {
+            u32 deep = Columns::row() + e * Columns::STEP, pixel = begin + from + deep;
+            u32 picture = p.by_positions.quotient(pixel);
+            u32 position = pixel - picture * p.p * p.q, line = p.by_columns.quotient(position);
+            i32 y = i32(line) * window.step + window.first_row;
+            i32 left = i32(position - line * p.q) * window.step + window.first_column;
+            i32 base = ((i32(picture) * window.h + y) * window.w + left) * window.channels;
+            bool inside = u32(y + tap.row) < p.h && u32(left + tap.column) < p.w;
+            bring<VECTORS>(b + deep * P::B::STRIDE + Columns::column(), x + (base + source),
+                           pixel < end && column < columns && inside);
+        }
+    });
+    sums += block_index().z * p.cout * columns;
+    write<P, VECTORS>(staged, first_column, columns, nullptr, false, sums, [&](u32 row) {
+        row += first_row;
+        return row < p.cout ? row * columns : NOWHERE;
+    });
+}
+
+// Adds the splits' sums, in order, to the active part of the weight's gradient. A thread has N
+// of the sums.
+template <int N>
+DEVICE void wgrad_sum(const float* sums, float* gw, const Conv2dParams& p) {
+    u32 columns = p.kernel * p.kernel * p.cin, elems = p.cout * columns;
+    u32 at = global_thread() * N;
+    if (at >= elems) return;
+    Values<N> total = load<N>(sums + at);
+    for (u32 split = 1; split < p.splits; ++split) {
+        Values<N> sum = load<N>(sums + split * elems + at);
+        UNROLL
+        for (int i = 0; i < N; ++i) total[i] += sum[i];
+    }
+    u32 tap = at / p.cin, channel = at % p.cin;
+    // Taps of all filters follow each other, cin_max apart.
+    float* to = gw + (tap * p.cin_max + channel);
+    Values<N> before = load<N>(to);
+    UNROLL
+    for (int i = 0; i < N; ++i) total[i] += before[i];
+    store<N>(to, total);
+}
+
+#define CONV2D(variant, T, N, VECTORS)                                                         \
+    KERNEL(conv2d_fprop_##variant, (Product<T, 128, N, Along::DEPTH, Along::DEPTH>::THREADS),  \
+           (const T* x, const T* w, const float* bias, T* y, Conv2dParams p)) {                \
+        fprop<T, N, VECTORS>(x, w, bias, y, p);                                                \
+    }                                                                                          \
+    KERNEL(conv2d_dgrad_##variant, (Product<T, 128, N, Along::DEPTH, Along::SIDE>::THREADS),   \
+           (const T* gy, const T* w, T* gx, Conv2dParams p)) {                                 \
+        dgrad<T, N, VECTORS>(gy, w, gx, p);                                                    \
+    }
+
+#define CONV2D_WGRAD(variant, T, M, N, VECTORS)                                                \
+    KERNEL(conv2d_wgrad_##variant, (Product<T, M, N, Along::SIDE, Along::SIDE>::THREADS),      \
+           (const T* x, const T* gy, float* sums, Conv2dParams p)) {                           \
+        wgrad<T, M, N, VECTORS>(x, gy, sums, p);                                               \
+    }
+
+CONV2D(n64_f32, float, 64, true)
+CONV2D(scalar_f32, float, 64, false)
+CONV2D_WGRAD(m128_f32, float, 128, 64, true)
+CONV2D_WGRAD(scalar_f32, float, 128, 64, false)
+CONV2D(n128_bf16, bf16, 128, true)
+CONV2D(n96_bf16, bf16, 96, true)
+CONV2D(n64_bf16, bf16, 64, true)
+CONV2D(n48_bf16, bf16, 48, true)
+CONV2D(n32_bf16, bf16, 32, true)
+CONV2D(scalar_bf16, bf16, 64, false)
+CONV2D_WGRAD(m128_bf16, bf16, 128, 128, true)
+CONV2D_WGRAD(m64_bf16, bf16, 64, 128, true)
+CONV2D_WGRAD(scalar_bf16, bf16, 64, 128, false)
+
+KERNEL(conv2d_wgrad_sum_f32, 256, (const float* sums, float* gw, Conv2dParams p)) {
+    wgrad_sum<4>(sums, gw, p);
+}
+KERNEL(conv2d_wgrad_sum_scalar_f32, 256, (const float* sums, float* gw, Conv2dParams p)) {
+    wgrad_sum<1>(sums, gw, p);
+}

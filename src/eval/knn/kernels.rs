@@ -1,0 +1,131 @@
+//! Launches of `kernels/knn.cu`.
+
+use bytemuck::NoUninit;
+
+use super::{Neighbour, Pair};
+use crate::device::{Cx, DevicePtr, Geometry, Queue, size};
+use crate::error::{Error, Result};
+use crate::ops::{lanes, products};
+use crate::tensor::{DType, Meta, Shape, Tensor};
+
+/// Keys whose products are computed at a time, and queries: 64 MiB of products.
+const KEYS: usize = 4096;
+const QUERIES: usize = 4096;
+/// Neighbours that shared memory holds: at least, and 32 KiB of them at most.
+const LEAST_CAPACITY: u32 = 1024;
+const CAPACITY: u32 = 4096;
+/// Bytes of a neighbour in the kernel: product and index.
+const NEIGHBOUR_BYTES: usize = 8;
+
+/// `KnnProductsParams`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct ProductsParams {
+    queries: u32,
+    keys: u32,
+    channels: u32,
+    tiles: u32,
+}
+
+/// `KnnSelectParams`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct SelectParams {
+    keys: u32,
+    first: u32,
+    most: u32,
+    kept: u32,
+    capacity: u32,
+}
+
+/// The nearest keys of each query, sorted. Keys go to the device a part after the other;
+/// queries and the best so far stay there.
+pub(super) fn nearest(cx: &Cx, queue: &Queue, pair: &Pair) -> Result<Vec<Vec<Neighbour>>> {
+    let Pair { queries, keys, dim, most } = *pair;
+    size(queries.len())?;
+    size(keys.len() / dim)?;
+    let rows = queries.len() / dim;
+    let mut select = SelectParams {
+        keys: 0,
+        first: 0,
+        most: size(most)?,
+        kept: 0,
+        capacity: capacity(size(most)?)?,
+    };
+    let queries = cx.upload(Shape::matrix(rows, dim), DType::F32, queries)?;
+    let words = size(rows * most * NEIGHBOUR_BYTES / DType::F32.size_bytes())? as usize;
+    let mut best = cx.scratch(Meta::new(Shape::vector(words), DType::F32))?;
+    let mut products = cx.scratch(Meta::new(
+        Shape::matrix(rows.min(QUERIES), (keys.len() / dim).min(KEYS)),
+        DType::F32,
+    ))?;
+    for part in keys.chunks(KEYS * dim) {
+        select.keys = (part.len() / dim) as u32;
+        let part = cx.upload(Shape::matrix(part.len() / dim, dim), DType::F32, part)?;
+        for start in (0..rows).step_by(QUERIES) {
+            let n = QUERIES.min(rows - start) as u32;
+            let from = queries.device().offset(start * dim * DType::F32.size_bytes());
+            multiply(queue, (from, n), &part, &mut products)?;
+            let best = best.device_mut().offset(start * most * NEIGHBOUR_BYTES);
+            let shared_bytes = select.capacity * NEIGHBOUR_BYTES as u32;
+            let geometry = Geometry::linear(n, lanes::THREADS).shared(shared_bytes);
+            queue.launch("knn_select_f32", geometry, &[products.device(), best], &select)?;
+        }
+        select.first += select.keys;
+        select.kept = select.most.min(select.first);
+    }
+    let best: Vec<u64> = cx.download_bytes(&best, rows * most)?;
+    Ok(best.chunks(most).map(|row| row.iter().copied().map(decode).collect()).collect())
+}
+
+/// Products of `n` queries from an address on with some keys.
+fn multiply(
+    queue: &Queue,
+    (queries, n): (DevicePtr, u32),
+    keys: &Tensor,
+    products: &mut Tensor,
+) -> Result<()> {
+    let shape = keys.shape();
+    let tiles = (shape.n() as u32).div_ceil(products::TILE);
+    let params =
+        ProductsParams { queries: n, keys: shape.n() as u32, channels: shape.c() as u32, tiles };
+    let name = match lanes::of_row(shape.c(), DType::F32) {
+        1 => "knn_products_scalar_f32",
+        _ => "knn_products_f32",
+    };
+    let geometry = Geometry::linear(n.div_ceil(products::TILE) * tiles, products::THREADS);
+    queue.launch(name, geometry, &[queries, keys.device(), products.device_mut()], &params)
+}
+
+/// Neighbours that shared memory must hold to find so many: these, and as many again or a
+/// block's threads.
+fn capacity(most: u32) -> Result<u32> {
+    if most > CAPACITY - lanes::THREADS {
+        return Err(Error::usage(format!(
+            "knn: expected at most {} neighbours on a device, found {most}; use --device cpu",
+            CAPACITY - lanes::THREADS
+        )));
+    }
+    Ok((most + most.max(lanes::THREADS)).next_power_of_two().clamp(LEAST_CAPACITY, CAPACITY))
+}
+
+/// Similarity and index of what the kernel calls a neighbour.
+fn decode(neighbour: u64) -> Neighbour {
+    let (ordered, index) = ((neighbour >> 32) as u32, !(neighbour as u32));
+    let bits = if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered };
+    (f32::from_bits(bits), index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_a_block_beside_the_nearest() {
+        for most in [1, 200, 256, 700, 2048, CAPACITY - lanes::THREADS] {
+            let capacity = capacity(most).unwrap();
+            assert!(capacity.is_power_of_two() && capacity >= most + lanes::THREADS);
+        }
+        assert!(capacity(CAPACITY).is_err());
+    }
+}

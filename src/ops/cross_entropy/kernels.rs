@@ -1,0 +1,61 @@
+//! Launches of `kernels/cross_entropy.cu`.
+
+use bytemuck::NoUninit;
+
+use crate::device::{Cx, Geometry, Queue, size};
+use crate::error::Result;
+use crate::kernel;
+use crate::ops::{lanes, mean};
+use crate::tensor::{DType, Meta, Shape, Tensor};
+
+/// `CrossEntropyParams`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct Params {
+    rows: u32,
+    classes: u32,
+    weight: f32,
+}
+
+impl Params {
+    fn new(logits: Shape) -> Result<Self> {
+        size(logits.elems())?;
+        let (rows, classes) = (logits.n() as u32, logits.c() as u32);
+        Ok(Self { rows, classes, weight: (logits.n() as f64).recip() as f32 })
+    }
+
+    /// A warp for each row.
+    fn geometry(&self) -> Geometry {
+        Geometry::linear(self.rows.div_ceil(lanes::THREADS / 32), lanes::THREADS)
+    }
+}
+
+/// The mean loss. Labels are whole numbers below the number of classes.
+pub(super) fn forward(
+    cx: &Cx,
+    queue: &Queue,
+    logits: &Tensor,
+    labels: &Tensor,
+    loss: &mut Tensor,
+) -> Result<()> {
+    let params = Params::new(logits.shape())?;
+    let mut losses = cx.scratch(Meta::new(Shape::vector(logits.shape().n()), DType::F32))?;
+    let pointers = [logits.device(), labels.device(), losses.device_mut()];
+    let name = kernel!("cross_entropy_forward", logits.dtype());
+    queue.launch(name, params.geometry(), &pointers, &params)?;
+    mean::rows(queue, &losses, 1.0, loss)
+}
+
+/// The gradient of the logits.
+pub(super) fn backward(
+    queue: &Queue,
+    logits: &Tensor,
+    labels: &Tensor,
+    gy: &Tensor,
+    gx: &mut Tensor,
+) -> Result<()> {
+    let params = Params::new(logits.shape())?;
+    let pointers = [logits.device(), labels.device(), gy.device(), gx.device_mut()];
+    let name = kernel!("cross_entropy_backward", logits.dtype());
+    queue.launch(name, params.geometry(), &pointers, &params)
+}

@@ -1,0 +1,114 @@
+//! Launches of `kernels/info_nce.cu`.
+
+use bytemuck::NoUninit;
+
+use super::InfoNCE;
+use crate::device::{Cx, Geometry, Queue, size};
+use crate::error::Result;
+use crate::kernel;
+use crate::ops::{lanes, mean, products};
+use crate::tensor::{DType, Meta, Shape, Tensor};
+
+/// Blocks that are enough to keep any device busy.
+const BLOCKS: u32 = 256;
+/// Channels of the sum of negatives that a block keeps.
+const PIECE: u32 = 128;
+
+/// `InfoNceParams`: how the queue is cut is a function of the shapes alone.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct Params {
+    rows: u32,
+    negatives: u32,
+    channels: u32,
+    strips: u32,
+    strip: u32,
+    pieces: u32,
+    scale: f32,
+}
+
+/// `InfoNceBackwardParams`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct BackwardParams {
+    elems: u32,
+    factor: f32,
+}
+
+impl Params {
+    fn new(op: &InfoNCE, q: Shape, queue: Shape) -> Result<Self> {
+        let [rows, negatives, channels] = [size(q.n())?, size(queue.n())?, size(q.c())?];
+        size(q.elems().max(queue.elems()))?;
+        let pieces = channels.div_ceil(PIECE);
+        let blocks = rows.div_ceil(products::TILE) * pieces;
+        let tiles = negatives.div_ceil(products::TILE);
+        let strip = tiles.div_ceil((BLOCKS / blocks).clamp(1, tiles)) * products::TILE;
+        let strips = negatives.div_ceil(strip);
+        size(strips as usize * q.elems())?;
+        let scale = op.tau.recip() as f32;
+        Ok(Self { rows, negatives, channels, strips, strip, pieces, scale })
+    }
+}
+
+/// Fills the loss and the direction of q's gradient, both f32.
+pub(super) fn forward(
+    op: &InfoNCE,
+    cx: &Cx,
+    launches: &Queue,
+    [q, k, queue]: [&Tensor; 3],
+    loss: &mut Tensor,
+    direction: &mut Tensor,
+) -> Result<()> {
+    let params = Params::new(op, q.shape(), queue.shape())?;
+    let Params { rows, strips, pieces, channels, .. } = params;
+    let per_row = |n: u32| {
+        let elems = strips as usize * rows as usize * n as usize;
+        cx.scratch(Meta::new(Shape::vector(elems), DType::F32))
+    };
+    let (mut states, mut sums) = (per_row(2)?, per_row(channels)?);
+    let at_once = lanes::of_row(q.shape().c(), q.dtype());
+    let name = kernel!("info_nce_parts", q.dtype(), at_once);
+    let blocks = rows.div_ceil(products::TILE) * strips * pieces;
+    let pointers = [q.device(), queue.device(), states.device_mut(), sums.device_mut()];
+    launches.launch(name, Geometry::linear(blocks, products::THREADS), &pointers, &params)?;
+
+    let mut losses = cx.scratch(Meta::new(Shape::vector(rows as usize), DType::F32))?;
+    let [states, sums] = [&states, &sums].map(Tensor::device);
+    let pointers =
+        [q.device(), k.device(), states, sums, direction.device_mut(), losses.device_mut()];
+    // A warp has a row.
+    let geometry = Geometry::linear(rows.div_ceil(lanes::THREADS / 32), lanes::THREADS);
+    launches.launch(kernel!("info_nce_combine", q.dtype()), geometry, &pointers, &params)?;
+    mean::rows(launches, &losses, op.weight, loss)
+}
+
+/// The gradient of q from its direction.
+pub(super) fn backward(
+    op: &InfoNCE,
+    launches: &Queue,
+    direction: &Tensor,
+    gy: &Tensor,
+    gq: &mut Tensor,
+) -> Result<()> {
+    let factor = (op.weight / (op.tau * gq.shape().n() as f64)) as f32;
+    let params = BackwardParams { elems: size(gq.shape().elems())?, factor };
+    let geometry = lanes::elementwise(gq.shape().elems(), gq.dtype())?;
+    let pointers = [direction.device(), gy.device(), gq.device_mut()];
+    launches.launch(kernel!("info_nce_backward", gq.dtype()), geometry, &pointers, &params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strips_cover_the_queue() {
+        let op = InfoNCE { tau: 0.2, weight: 1.0 };
+        for (n, d, k) in [(1, 7, 1), (131, 8, 4500), (256, 128, 65_536), (4096, 300, 129)] {
+            let p = Params::new(&op, Shape::matrix(n, d), Shape::matrix(k, d)).unwrap();
+            assert!(p.strips * p.strip >= p.negatives, "{p:?}");
+            assert!((p.strips - 1) * p.strip < p.negatives, "{p:?}");
+            assert_eq!(p.strip % products::TILE, 0);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Geometry of kernels that multiply rows with rows, by tiles (`kernels/include/products.h`).
+
+/// Threads of a block.
+pub const THREADS: u32 = 256;
+/// Rows and columns of a tile.
+pub const TILE: u32 = 64;
