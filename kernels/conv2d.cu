@@ -37,6 +37,22 @@ struct Share {
     DEVICE static u32 column() { return thread_index().x % ACROSS * WIDTH; }
 };
 
+// Reads sums of a row. Of eight lanes with 32 bytes each, four begin with the second half: so
+// they read all banks at once.
+template <int N>
+DEVICE Values<N> staged_sums(const float* from) {
+    if constexpr (N == 8) {
+        bool turned = lane() / 4 % 2 == 1;
+        Values<4> x = load<4>(from + (turned ? 4 : 0)), y = load<4>(from + (turned ? 0 : 4));
+        Values<8> sums;
+        UNROLL
+        for (int i = 0; i < 8; ++i) sums[i] = (i < 4) != turned ? x[i % 4] : y[i % 4];
+        return sums;
+    } else {
+        return load<N>(from);
+    }
+}
+
 // Adds bias and what is there to a block's sums and writes them: rows to where `to(row)` says,
 // columns from `first` of `columns`.
 template <typename P, bool VECTORS, typename T, typename To>
@@ -47,7 +63,7 @@ DEVICE void write(const float* staged, u32 first, u32 columns, const float* bias
         u32 row = at / CHUNKS, in_tile = at % CHUNKS * V, column = first + in_tile;
         u32 start = to(row);
         if (start == NOWHERE || column >= columns) continue;
-        Values<V> sum = load<V>(staged + row * P::STAGED + in_tile);
+        Values<V> sum = staged_sums<V>(staged + row * P::STAGED + in_tile);
         if (bias) {
             Values<V> b = load<V>(bias + column);
             UNROLL
@@ -87,9 +103,8 @@ template <typename P, typename T, bool VECTORS>
 struct Gather {
     using Mine = Share<P, typename P::A, T, VECTORS>;
     static_assert(Mine::IS_EVEN, "a thread stays at its place in the slice");
-    // A thread with few pixels keeps them.
-    static constexpr bool KEEPS = VECTORS;
-    static constexpr u32 KEPT = KEEPS ? Mine::EACH : 1;
+    // With vectors a thread has few pixels, and keeps them.
+    static constexpr u32 KEPT = VECTORS ? Mine::EACH : 1;
     const Pixel* pixels;
     i32 base[KEPT];
     Place place[KEPT];
@@ -108,8 +123,8 @@ struct Gather {
         UNROLL
         for (u32 e = 0; e < Mine::EACH; ++e) {
             const Pixel& pixel = pixels[e * Mine::STEP];
-            Place at = KEEPS ? place[e % KEPT] : pixel.place;
-            i32 from = KEEPS ? base[e % KEPT] : pixel.base;
+            Place at = VECTORS ? place[e % KEPT] : pixel.place;
+            i32 from = VECTORS ? base[e % KEPT] : pixel.base;
             bring<VECTORS>(to + e * Mine::STEP * P::A::STRIDE, src + (from + offset),
                            is_there && window.is_inside(at, tap));
         }

@@ -65,7 +65,7 @@ struct Tiled {
             full = full + 1 == STAGES ? 0 : full + 1;
             empty = empty + 1 == STAGES ? 0 : empty + 1;
         }
-        copy_async_wait<0>();
+        // All slices have landed, and take no more reads.
         barrier();
         float* staged = dynamic_shared<float>();
         static_cast<S*>(this)->put(staged);
@@ -140,7 +140,16 @@ struct Product<float, M, N, A_ALONG, B_ALONG>
         for (u32 r = 0; r < 8; ++r) {
             float* to = staged + place<A_ALONG>(row, M / 8, r) * Base::STAGED;
             UNROLL
-            for (u32 c = 0; c < 8; ++c) to[place<B_ALONG>(column, N / 8, c)] = sums[r][c];
+            for (u32 c = 0; c < 8; c += 4) {
+                const float* four = sums[r] + c;
+                u32 at = place<B_ALONG>(column, N / 8, c);
+                if (B_ALONG == Along::SIDE) {
+                    store<4>(to + at, Values<4>{{four[0], four[1], four[2], four[3]}});
+                } else {
+                    UNROLL
+                    for (u32 i = 0; i < 4; ++i) to[at + i * (N / 8)] = four[i];
+                }
+            }
         }
     }
 };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::filter::Filter;
 use crate::cli::{DeviceArgs, open_device};
 use crate::data;
 use crate::device::guarded::Guarded;
@@ -17,9 +18,8 @@ use crate::optim;
 pub struct CheckArgs {
     #[command(flatten)]
     device: DeviceArgs,
-    /// Runs only checks whose name contains this.
-    #[arg(long)]
-    filter: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
     /// Names every check, not only those that fail.
     #[arg(long)]
     verbose: bool,
@@ -38,7 +38,6 @@ fn guarded(cx: Cx) -> Result<Cx> {
 /// Runs all checks; 1 where one failed.
 pub fn run(args: &CheckArgs) -> Result<u8> {
     let cx = guarded(open_device(&args.device)?)?;
-    let wanted = |name: &str| args.filter.as_ref().is_none_or(|f| name.contains(f.as_str()));
     let mut checks = ops::registry();
     checks.extend(check::draws::checks());
     checks.extend(ops::norm::checks::checks());
@@ -47,12 +46,17 @@ pub fn run(args: &CheckArgs) -> Result<u8> {
     checks.extend(optim::checks());
     checks.extend(data::augment_checks());
     checks.extend(eval::knn::checks::checks());
-    let summary = check::run(&cx, checks, wanted, |name, outcome| match outcome {
-        Ok(Outcome::Passed) if args.verbose => println!("ok    {name}"),
-        Ok(Outcome::Skipped) if args.verbose => println!("skip  {name}"),
-        Ok(_) => {}
-        Err(why) => println!("FAIL  {name}: {why}"),
-    });
+    let summary = check::run(
+        &cx,
+        checks,
+        |name| args.filter.matches(name),
+        |name, outcome| match outcome {
+            Ok(Outcome::Passed) if args.verbose => println!("ok    {name}"),
+            Ok(Outcome::Skipped) if args.verbose => println!("skip  {name}"),
+            Ok(_) => {}
+            Err(why) => println!("FAIL  {name}: {why}"),
+        },
+    );
     let Summary { passed, failed, skipped } = summary;
     if summary == Summary::default() {
         return Err(Error::usage("--filter matches no check"));

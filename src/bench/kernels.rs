@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::filter::Filter;
 use crate::cli::DeviceArgs;
 use crate::cli::output::table;
 use crate::device::emulator::{Counters, Emulator};
@@ -26,9 +27,8 @@ const MARK_SECTORS: f64 = 0.75;
 pub struct KernelsArgs {
     #[command(flatten)]
     device: DeviceArgs,
-    /// Runs only work whose name contains this.
-    #[arg(long)]
-    filter: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
     /// A row for each kernel, beside one for the whole pass.
     #[arg(long)]
     verbose: bool,
@@ -54,9 +54,10 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
     let threads = usize::from(args.device.threads);
     let emulator = Arc::new(Emulator::new(threads)?);
     let cx = Cx::device(emulator.clone(), threads)?;
-    let wanted = |w: &Work| args.filter.as_ref().is_none_or(|f| w.name.contains(f.as_str()));
     let mut counted = Vec::new();
-    for work in ops::work()?.into_iter().chain(optim::work()).filter(wanted) {
+    for work in
+        ops::work()?.into_iter().chain(optim::work()).filter(|w| args.filter.matches(&w.name))
+    {
         let kernels = cx.install(|| count(&cx, &emulator, &work))?;
         counted.push(Counted { work, kernels });
     }

@@ -2,6 +2,7 @@
 //! program's can be held.
 
 pub mod check;
+mod filter;
 pub mod kernels;
 pub mod loader;
 pub mod step;

@@ -5,7 +5,6 @@ use clap::Args;
 use crate::config::Precision;
 use crate::device::{self, Backend, Chosen, Cx, DeviceChoice};
 use crate::error::{Error, Result};
-use crate::ops::without_kernels;
 
 /// Flags that choose the device.
 #[derive(Args, Clone, Debug, Default)]
@@ -27,7 +26,7 @@ pub struct DeviceArgs {
 pub fn open_device(args: &DeviceArgs) -> Result<Cx> {
     check_precision(args.precision.unwrap_or(Precision::Auto))?;
     let threads = usize::from(args.threads);
-    let Chosen { backend, why } = device::choose(args.device, threads, &without_kernels())?;
+    let Chosen { backend, why } = device::choose(args.device, threads)?;
     let cx = match backend {
         Backend::Driver(driver) => Cx::device(driver, threads)?,
         Backend::Cpu | Backend::Plan => Cx::cpu(threads)?,

@@ -16,7 +16,6 @@ use crate::device::kernels::kernels;
 use crate::device::ptxas::Usage;
 use crate::device::{self, Backend, Chosen};
 use crate::error::{Error, Result};
-use crate::ops::without_kernels;
 
 /// Arguments of `engine doctor`.
 #[derive(Args, Clone, Debug)]
@@ -69,7 +68,7 @@ impl Found {
             cores,
             memory: memory_bytes(),
             cuda: cuda::installed(),
-            device: device::choose(globals.device.device, threads, &without_kernels()),
+            device: device::choose(globals.device.device, threads),
             writable: tempfile_in(&folder),
             folder,
         })

@@ -57,12 +57,11 @@ pub struct Chosen {
 }
 
 /// Opens what was asked for; errors (exit 5) say why it cannot be. `auto` always finds
-/// something. `threads` are the host's (0 = all cores), which the emulator runs on. While there
-/// are ops `without_kernels`, no net can be computed on a GPU, and `auto` stays on the CPU.
-pub fn choose(wanted: DeviceChoice, threads: usize, without_kernels: &[&str]) -> Result<Chosen> {
+/// something. `threads` are the host's (0 = all cores), which the emulator runs on.
+pub fn choose(wanted: DeviceChoice, threads: usize) -> Result<Chosen> {
     let asked = |backend| Chosen { backend, why: "as asked for".to_owned() };
     match wanted {
-        DeviceChoice::Auto => Ok(auto(without_kernels)),
+        DeviceChoice::Auto => Ok(auto()),
         DeviceChoice::Cpu => Ok(asked(Backend::Cpu)),
         DeviceChoice::Cuda(index) => match open_cuda(index) {
             Ok((backend, gpu)) => Ok(Chosen { backend, why: format!("as asked for; {gpu}") }),
@@ -79,14 +78,10 @@ pub fn choose(wanted: DeviceChoice, threads: usize, without_kernels: &[&str]) ->
     }
 }
 
-fn auto(without_kernels: &[&str]) -> Chosen {
+fn auto() -> Chosen {
     let cpu = |why| Chosen { backend: Backend::Cpu, why };
     if let Err(e) = usable(0) {
         return cpu(e.to_string());
-    }
-    if !without_kernels.is_empty() {
-        let ops = without_kernels.join(", ");
-        return cpu(format!("a GPU is here, but kernels for {ops} are not built in yet"));
     }
     match open_cuda(0) {
         Ok((backend, gpu)) => Chosen { backend, why: gpu },
@@ -129,8 +124,6 @@ mod tests {
 
     #[test]
     fn auto_always_finds_something_and_says_why() {
-        let chosen = choose(DeviceChoice::Auto, 1, &["convolution"]).unwrap();
-        assert!(!chosen.why.is_empty());
-        assert!(matches!(chosen.backend, Backend::Cpu));
+        assert!(!choose(DeviceChoice::Auto, 1).unwrap().why.is_empty());
     }
 }

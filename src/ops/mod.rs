@@ -39,8 +39,6 @@ pub type Saved = Vec<Tensor>;
 pub trait Op: Send + Sync + 'static {
     /// Name for messages and profiles: the field's term.
     const NAME: &'static str;
-    /// Whether it runs on devices.
-    const HAS_KERNELS: bool = true;
     /// Shape and type of the output, or an error that names what does not fit.
     fn infer(&self, inputs: &[Meta]) -> Result<Meta>;
     /// The output, and what [`Op::backward`] will need.
@@ -198,32 +196,19 @@ pub fn registry() -> Vec<(String, Check)> {
     checks.0
 }
 
-/// The passes of all ops that have kernels, in f32 and in bf16.
+/// The passes of all ops, in f32 and in bf16.
 pub fn work() -> Result<Vec<work::Work>> {
     struct All(Vec<work::Work>);
     impl Visitor for All {
         fn visit<O: Op>(&mut self) -> Result<()> {
-            let types = if O::HAS_KERNELS { &[DType::F32, DType::BF16][..] } else { &[] };
-            types.iter().try_for_each(|dtype| work::add_work::<O>(&mut self.0, *dtype))
+            [DType::F32, DType::BF16]
+                .into_iter()
+                .try_for_each(|dtype| work::add_work::<O>(&mut self.0, dtype))
         }
     }
     let mut all = All(Vec::new());
     each(&mut all)?;
     Ok(all.0)
-}
-
-/// Names of the ops that run on the CPU only.
-pub fn without_kernels() -> Vec<&'static str> {
-    struct Names(Vec<&'static str>);
-    impl Visitor for Names {
-        fn visit<O: Op>(&mut self) -> Result<()> {
-            self.0.extend((!O::HAS_KERNELS).then_some(O::NAME));
-            Ok(())
-        }
-    }
-    let mut names = Names(Vec::new());
-    each(&mut names).expect("listing names does not fail");
-    names.0
 }
 
 /// Fails unless there is one input for each of `names`, none empty and all of one type.

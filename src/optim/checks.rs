@@ -215,7 +215,7 @@ mod tests {
         let mut apart = State::new(&cx, &[5, 20_000]).unwrap();
         apart.run(&cx, Pass::Update, 0).unwrap();
         let before = apart.bits(&cx, Pass::Update).unwrap();
-        apart.run(&cx, Pass::Follow, 0).unwrap();
+        apart.update(&cx, Pass::Follow).unwrap();
         let after = apart.bits(&cx, Pass::Update).unwrap();
         assert_eq!(together.bits(&cx, Pass::Update).unwrap(), after);
         assert!(
