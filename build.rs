@@ -7,15 +7,29 @@ mod host;
 mod nvcc;
 
 use std::fmt::Display;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 fn main() {
     for path in ["build.rs", "build", "kernels"] {
         println!("cargo:rerun-if-changed={path}");
     }
     let out = std::env::var_os("OUT_DIR").unwrap_or_else(|| fail("cargo did not set OUT_DIR"));
-    host::compile();
-    nvcc::build(Path::new("kernels"), Path::new(&out)).unwrap_or_else(|e| fail(e));
+    let (out, kernels) = (Path::new(&out), files("kernels", "cu"));
+    host::compile(&kernels, out);
+    nvcc::build(Path::new("kernels"), &kernels, out).unwrap_or_else(|e| fail(e));
+}
+
+/// The files of a folder with an extension, sorted.
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|e| fail(format!("cannot list {folder}: {e}")));
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == extension))
+        .collect();
+    found.sort();
+    found
 }
 
 /// A variable that changes what is built; empty counts as not set.

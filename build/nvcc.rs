@@ -22,8 +22,9 @@ type Result<T> = std::result::Result<T, String>;
 const DEFAULT_ARCHS: &str = "80,90a";
 const HOW_TO_GET: &str = "run scripts/install-nvcc, or set NVCC or CUDA_HOME";
 
-/// Compiles the kernels in `dir` and writes `OUT/gpu_code.rs`, the table of what was built.
-pub fn build(dir: &Path, out: &Path) -> Result<()> {
+/// Compiles the kernels `sources`, files of `dir`, and writes `OUT/gpu_code.rs`, the table of
+/// what was built.
+pub fn build(dir: &Path, sources: &[PathBuf], out: &Path) -> Result<()> {
     let required = env("ENGINE_REQUIRE_NVCC").is_some_and(|v| v != "0");
     let targets = Targets::parse(&env("ENGINE_CUDA_ARCHS").unwrap_or(DEFAULT_ARCHS.into()))?;
     let off = env("ENGINE_NVCC").is_some_and(|v| v == "off");
@@ -37,9 +38,8 @@ pub fn build(dir: &Path, out: &Path) -> Result<()> {
         return write_table(out, None, &targets, &[]);
     };
     let build = Build { dir, out, flags: flags(dir, &targets), nvcc: &nvcc };
-    let sources = sources(dir)?;
-    build.all(&sources)?;
-    write_table(out, Some(&nvcc), &targets, &sources)
+    build.all(sources)?;
+    write_table(out, Some(&nvcc), &targets, sources)
 }
 
 /// What is compiled for: machine code for each architecture, and PTX of the lowest for GPUs
@@ -102,20 +102,6 @@ fn flags(dir: &Path, targets: &Targets) -> Vec<String> {
         flags.push(format!("-ccbin={host}"));
     }
     flags
-}
-
-/// The kernel files, sorted.
-fn sources(dir: &Path) -> Result<Vec<PathBuf>> {
-    let Ok(entries) = fs::read_dir(dir) else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|e| format!("cannot list {}: {e}", dir.display()))?.path();
-        if path.extension().is_some_and(|e| e == "cu") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// One run of the compiler over all files.

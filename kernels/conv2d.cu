@@ -9,7 +9,7 @@
 // Where channels are whole vectors, operands come by asynchronous copies of 16 bytes; the
 // `scalar` variants take any number of channels, element by element.
 #include "include/kernel.h"
-#include "include/product.h"
+#include "include/gemm.h"
 #include "include/window.h"
 
 // Starts to bring a vector, or an element, to shared memory; zeros where there is none.

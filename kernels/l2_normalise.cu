@@ -8,18 +8,6 @@ struct L2NormaliseParams {
     float eps;
 };
 
-// Σ a·b over a row, in all lanes.
-template <int N, typename T>
-DEVICE float dot(const T* a, const T* b, u32 channels) {
-    float sum = 0.0f;
-    for (u32 c = lane() * N; c < channels; c += 32 * N) {
-        Values<N> u = load<N>(a + c), v = load<N>(b + c);
-        UNROLL
-        for (int i = 0; i < N; ++i) sum += u[i] * v[i];
-    }
-    return warp_sum(sum);
-}
-
 // y, and the divisors.
 template <int N, typename T, typename U>
 DEVICE void forward(const T* x, U* y, float* lengths, const L2NormaliseParams& p) {

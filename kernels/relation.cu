@@ -185,12 +185,6 @@ KERNEL(relation_lengths_bf16, 256, (const bf16* x, float* inverse, RelationLengt
     u32 row = global_thread() / 32;
     if (row >= p.rows) return;
     x += row * p.channels;
-    float sum = 0.0f;
-    for (u32 c = lane() * 8; c < p.channels; c += 32 * 8) {
-        Values<8> v = load<8>(x + c);
-        UNROLL
-        for (u32 i = 0; i < 8; ++i) sum += v[i] * v[i];
-    }
-    float length = sqrtf(warp_sum(sum));
+    float length = sqrtf(dot<8>(x, x, p.channels));
     if (lane() == 0) inverse[row] = 1.0f / (length < p.eps ? p.eps : length);
 }

@@ -8,18 +8,24 @@ fn bench(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_bench")).args(args).output().unwrap()
 }
 
-/// The ReLU of 2×112×112×64 values reads and writes each once, sixteen bytes a thread: a warp's
-/// request is 16 sectors.
-#[test]
-fn counts_are_those_worked_out_by_hand() {
+/// The only work that a filter lets through, counted.
+fn counted(filter: &str) -> Value {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("counts.json");
-    let args = ["kernels", "--device", "emulator", "--filter", "relu/stem/forward/f32", "--json"];
+    let args = ["kernels", "--device", "emulator", "--filter", filter, "--json"];
     let out = bench(&[&args[..], &[file.to_str().unwrap()]].concat());
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let counts: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     assert_eq!(counts["device"], "emulator");
-    let relu = &counts["benchmarks"][0];
+    assert_eq!(counts["benchmarks"].as_array().unwrap().len(), 1, "{counts}");
+    counts["benchmarks"][0].clone()
+}
+
+/// The ReLU of 2×112×112×64 values reads and writes each once, sixteen bytes a thread: a warp's
+/// request is 16 sectors.
+#[test]
+fn counts_are_those_worked_out_by_hand() {
+    let relu = counted("relu/stem/forward/f32");
     let bytes = 2 * 4 * (2 * 112 * 112 * 64);
     assert_eq!((&relu["op"], &relu["launches"]), (&"relu".into(), &1.into()));
     assert_eq!((&relu["bytes"], &relu["bytes_floor"]), (&bytes.into(), &bytes.into()));
@@ -28,6 +34,16 @@ fn counts_are_those_worked_out_by_hand() {
         (&(bytes / 32).into(), &(bytes / 512).into())
     );
     assert_eq!(relu["bank_conflicts"], 0);
+}
+
+/// A 1×1 convolution of 256 pixels from 64 to 64 channels in bf16 takes two blocks of 128 pixels.
+/// Each brings its pixels and all of the weight to shared memory once, by asynchronous copies.
+#[test]
+fn what_asynchronous_copies_read_counts_once() {
+    let conv = counted("conv2d/1x1 stride 1, .* 1x16x16x64, .*/forward/bf16");
+    let (pixels, weight, outputs) = (2 * 256 * 64, 2 * 64 * 64, 2 * 256 * 64);
+    assert_eq!(conv["bytes"], pixels + 2 * weight + outputs, "{conv}");
+    assert_eq!(conv["flops"], 2 * 256 * 64 * 64);
 }
 
 #[test]

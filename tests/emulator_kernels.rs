@@ -1,5 +1,6 @@
 //! Kernels that belong to no differentiable op, on the emulator against the CPU: the
-//! optimizer, norms, random draws, views, the queue, the relation score, nearest neighbours. Each check runs in several schedules.
+//! optimizer, norms, random draws, views, the queue, the relation score, nearest neighbours.
+//! Each check runs in several schedules.
 
 use std::sync::Arc;
 

@@ -274,37 +274,12 @@ void __tsan_func_entry(void*) {
     }
 }
 
-uint64_t emu_atomic(EmuAtomicOperation operation, void* p, uint32_t bytes, uint64_t value,
-                    uint64_t expected) {
+uint32_t emu_atomic_add(uint32_t* p, uint32_t value) {
     Worker& w = *this_worker;
     uintptr_t address = uintptr_t(p), pc = PC;
-    if (address % bytes) misaligned(w, address, bytes, true, pc);
-    check_access(w, Access::ATOMIC, address, bytes, pc);
+    if (address % sizeof(*p)) misaligned(w, address, sizeof(*p), true, pc);
+    check_access(w, Access::ATOMIC, address, sizeof(*p), pc);
     w.counters.totals.atomics++;
-    auto combine = [=](auto before) {
-        using T = decltype(before);
-        T v = T(value);
-        switch (operation) {
-            case EMU_ADD: return T(before + v);
-            case EMU_MAX_UNSIGNED: return before < v ? v : before;
-            case EMU_MIN_UNSIGNED: return v < before ? v : before;
-            case EMU_MAX_SIGNED: return int32_t(before) < int32_t(v) ? v : before;
-            case EMU_MIN_SIGNED: return int32_t(v) < int32_t(before) ? v : before;
-            case EMU_OR: return T(before | v);
-            case EMU_EXCHANGE: return v;
-            case EMU_COMPARE_EXCHANGE: return before == T(expected) ? v : before;
-        }
-        return before;
-    };
-    auto update = [&](auto* target) -> uint64_t {
-        auto before = __atomic_load_n(target, __ATOMIC_RELAXED);
-        while (!__atomic_compare_exchange_n(target, &before, combine(before), false,
-                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
-        }
-        return before;
-    };
-    return bytes == 8 ? update(static_cast<uint64_t*>(p)) : update(static_cast<uint32_t*>(p));
+    return __atomic_fetch_add(p, value, __ATOMIC_SEQ_CST);
 }
-
-void emu_fence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 }

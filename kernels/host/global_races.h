@@ -27,8 +27,8 @@ class GlobalRaces {
     bool enabled = false;
 
   private:
-    // Writer and reader are slots of Races. A tag is the launch, 32 bits, whether blocks other than this one
-    // have read, and the block, 31 bits.
+    // Writer and reader are slots of Races. A tag is the launch, 32 bits, whether blocks other
+    // than this one have read, and the block, 31 bits.
     struct Entry {
         uint64_t writer, writer_tag, reader, reader_tag;
     };

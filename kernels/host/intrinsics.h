@@ -28,15 +28,11 @@ void* emu_dynamic_shared();
 
 void emu_barrier();
 void emu_named_barrier(uint32_t id, uint32_t threads, bool wait);
-void emu_fence();
 
 enum EmuWarpOperation : uint32_t {
     EMU_SYNC,
-    EMU_SHUFFLE_INDEX,
-    EMU_SHUFFLE_UP,
     EMU_SHUFFLE_DOWN,
     EMU_SHUFFLE_XOR,
-    EMU_BALLOT,
     EMU_MMA_BF16,
     EMU_MMA_TF32,
     EMU_LDMATRIX_X4,
@@ -44,8 +40,8 @@ enum EmuWarpOperation : uint32_t {
     EMU_LDMATRIX_X2,
     EMU_LDMATRIX_X2_TRANS,
 };
-/* The result of an operation among the lanes of `mask` for this lane. `argument` is the lane
- * or distance of a shuffle. */
+/* The result of an operation among the lanes of `mask` for this lane. `argument` is the distance
+ * of a shuffle. */
 uint32_t emu_warp(EmuWarpOperation operation, uint32_t mask, uint32_t value, uint32_t argument);
 
 /* Fragments of a lane: by value, so that they can stay in registers. */
@@ -54,19 +50,8 @@ typedef uint32_t EmuWords __attribute__((vector_size(16)));
 EmuFloats emu_mma(EmuWarpOperation operation, EmuFloats d, EmuWords a, uint32_t b0, uint32_t b1);
 EmuWords emu_ldmatrix(EmuWarpOperation operation, const void* row);
 
-enum EmuAtomicOperation : uint32_t {
-    EMU_ADD,
-    EMU_MAX_UNSIGNED,
-    EMU_MAX_SIGNED,
-    EMU_MIN_UNSIGNED,
-    EMU_MIN_SIGNED,
-    EMU_OR,
-    EMU_EXCHANGE,
-    EMU_COMPARE_EXCHANGE,
-};
-/* The value before, of 4 or 8 bytes. */
-uint64_t emu_atomic(EmuAtomicOperation operation, void* address, uint32_t bytes, uint64_t value,
-                    uint64_t expected);
+/* The value before. */
+uint32_t emu_atomic_add(uint32_t* address, uint32_t value);
 
 /* Copies `bytes` (the rest of `size` are zeros) when its group is waited for. */
 void emu_copy_async(void* shared, const void* global, uint32_t size, uint32_t bytes);

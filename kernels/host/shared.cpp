@@ -43,14 +43,14 @@ void* SharedMemory::array(Worker& worker, const EmuShared* declared, uintptr_t p
     uint64_t align = declared->align > STATIC_ALIGN_BYTES ? declared->align : STATIC_ALIGN_BYTES;
     static_bytes_ = (static_bytes_ + align - 1) / align * align + declared->bytes;
     if (static_bytes_ > MOST_STATIC_BYTES) {
-        worker.fault(pc, "declares %s, which makes %" PRIu64 " bytes of static shared memory, of which there are %u; "
-                         "use dynamic shared memory", declared->name, static_bytes_,
-                     MOST_STATIC_BYTES);
+        worker.fault(pc, "declares %s, which makes %" PRIu64 " bytes of static shared memory, of "
+                         "which there are %u; use dynamic shared memory", declared->name,
+                     static_bytes_, MOST_STATIC_BYTES);
     }
     if (static_bytes_ + dynamic_bytes_ > MOST_BYTES) {
-        worker.fault(pc, "declares %s, which makes %" PRIu64 " bytes of static and %u of dynamic shared memory, of "
-                         "which there are %u together", declared->name, static_bytes_,
-                     dynamic_bytes_, MOST_BYTES);
+        worker.fault(pc, "declares %s, which makes %" PRIu64 " bytes of static and %u of dynamic "
+                         "shared memory, of which there are %u together", declared->name,
+                     static_bytes_, dynamic_bytes_, MOST_BYTES);
     }
     uintptr_t address = place(declared->bytes, align);
     arrays_[n_arrays_++] = {declared, address};

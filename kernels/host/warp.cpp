@@ -63,23 +63,13 @@ void Worker::complete_meeting(uint32_t w, const Meeting& m, uintptr_t pc) {
     counters.totals.warp_operations++;
 }
 
-// Shuffles and votes.
+// Shuffles.
 void Worker::exchange(uint32_t w, const Meeting& m, uintptr_t pc) {
     Warp& warp = warps_[w];
-    uint32_t set = 0;
-    for (uint32_t lane = 0; lane < WARP; lane++) {
-        if ((m.mask >> lane & 1) && warp.value[lane]) set |= 1u << lane;
-    }
     for (uint32_t lane = 0; lane < WARP; lane++) {
         if (!(m.mask >> lane & 1)) continue;
-        if (m.operation == EMU_BALLOT) {
-            warp.result[lane] = set;
-            continue;
-        }
-        uint32_t by = warp.argument[lane], from = by % WARP;
-        if (m.operation == EMU_SHUFFLE_UP) from = by > lane ? lane : lane - by;
+        uint32_t by = warp.argument[lane], from = (lane ^ by) % WARP;
         if (m.operation == EMU_SHUFFLE_DOWN) from = by >= WARP - lane ? lane : lane + by;
-        if (m.operation == EMU_SHUFFLE_XOR) from = (lane ^ by) % WARP;
         if (!(m.mask >> from & 1)) {
             set_current(w * WARP + lane);
             fault(pc, "shuffles a value from lane %u, which the mask 0x%08x does not name", from,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernel.h"
+#include "vector.h"
 
 // Σ v over all lanes of a warp, in all of them.
 DEVICE float warp_sum(float v) {
@@ -16,6 +17,18 @@ DEVICE float warp_max(float v) {
     UNROLL
     for (u32 with = 16; with > 0; with /= 2) v = max(v, shuffle_xor(FULL_WARP, v, with));
     return v;
+}
+
+// Σ a·b over rows of `channels` elements that a warp has, in all lanes.
+template <int N, typename T>
+DEVICE float dot(const T* a, const T* b, u32 channels) {
+    float sum = 0.0f;
+    for (u32 c = lane() * N; c < channels; c += 32 * N) {
+        Values<N> u = load<N>(a + c), v = load<N>(b + c);
+        UNROLL
+        for (int i = 0; i < N; ++i) sum += u[i] * v[i];
+    }
+    return warp_sum(sum);
 }
 
 // The threads of a block over a matrix: `columns` side by side, and as many rows of them as

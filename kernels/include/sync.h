@@ -1,4 +1,4 @@
-// Shared memory of a block, barriers and fences.
+// Shared memory of a block, and barriers.
 #pragma once
 
 #include "types.h"
@@ -27,9 +27,6 @@ DEVICE void named_barrier_arrive(u32 id, u32 threads) {
 }
 // Waits for the lanes in `mask`; what they wrote before is seen by them after.
 DEVICE void warp_sync(u32 mask) { __syncwarp(mask); }
-// Writes before are seen by the block, or the device, before writes after.
-DEVICE void fence_block() { __threadfence_block(); }
-DEVICE void fence_device() { __threadfence(); }
 
 #else
 
@@ -44,7 +41,5 @@ DEVICE void barrier() { emu_barrier(); }
 DEVICE void named_barrier(u32 id, u32 threads) { emu_named_barrier(id, threads, true); }
 DEVICE void named_barrier_arrive(u32 id, u32 threads) { emu_named_barrier(id, threads, false); }
 DEVICE void warp_sync(u32 mask) { emu_warp(EMU_SYNC, mask, 0, 0); }
-DEVICE void fence_block() { emu_fence(); }
-DEVICE void fence_device() { emu_fence(); }
 
 #endif

@@ -106,23 +106,7 @@ template <typename T>
 DEVICE T min(T a, T b) { return b < a ? b : a; }
 template <typename T>
 DEVICE T max(T a, T b) { return a < b ? b : a; }
-DEVICE float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 #endif
 
-// Number of bits that are set, and of zeros before the first (32 for 0).
-DEVICE u32 count_bits(u32 x) {
-#ifdef __CUDACC__
-    return u32(__popc(int(x)));
-#else
-    return u32(__builtin_popcount(x));
-#endif
-}
-DEVICE u32 leading_zeros(u32 x) {
-#ifdef __CUDACC__
-    return u32(__clz(int(x)));
-#else
-    return x ? u32(__builtin_clz(x)) : 32;
-#endif
-}
 // The upper half of a product.
 DEVICE u32 mul_high(u32 a, u32 b) { return u32((u64(a) * b) >> 32); }

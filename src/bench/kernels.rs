@@ -97,7 +97,8 @@ impl Sums {
         let sum = |f: fn(&Counters) -> u64| counters.clone().map(f).sum();
         Self {
             launches: sum(|c| c.launches),
-            bytes: sum(|c| c.global_read_bytes + c.global_written_bytes + c.copied_bytes),
+            // What asynchronous copies read is among what is read.
+            bytes: sum(|c| c.global_read_bytes + c.global_written_bytes),
             sectors: sum(|c| c.global_read_sectors + c.global_write_sectors),
             requests: sum(|c| c.global_read_requests + c.global_write_requests),
             conflicts: sum(|c| c.shared_wavefronts - c.shared_least_wavefronts),
@@ -111,10 +112,16 @@ impl Sums {
         self.bytes as f64 / (self.sectors * SECTOR_BYTES).max(1) as f64
     }
 
-    fn cells(&self) -> [String; 6] {
-        [
+    /// Cells of a row of the table: `floor`, where there is one, is least bytes and ratio.
+    fn row(&self, mark: &str, name: &str, floor: [String; 2]) -> Vec<String> {
+        let [least, ratio] = floor;
+        vec![
+            mark.to_owned(),
+            name.to_owned(),
             self.launches.to_string(),
-            format!("{:.1}", self.bytes as f64 / 1024.0),
+            kib(self.bytes),
+            least,
+            ratio,
             format!("{:.2}", self.sectors as f64 / self.requests.max(1) as f64),
             format!("{:.0} %", 100.0 * self.sector_use()),
             self.conflicts.to_string(),
@@ -123,13 +130,13 @@ impl Sums {
     }
 }
 
+fn kib(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / 1024.0)
+}
+
 impl Counted {
     fn sums(&self) -> Sums {
         Sums::of(self.kernels.values())
-    }
-
-    fn over_floor(&self) -> f64 {
-        self.sums().bytes as f64 / self.work.bytes_floor.max(1) as f64
     }
 
     fn json(&self) -> Value {
@@ -153,40 +160,15 @@ impl Counted {
     }
 
     fn rows(&self, verbose: bool) -> Vec<Vec<String>> {
-        let sums = self.sums();
-        let poor = self.over_floor() > MARK_BYTES || sums.sector_use() < MARK_SECTORS;
+        let (sums, floor) = (self.sums(), self.work.bytes_floor);
+        let ratio = sums.bytes as f64 / floor.max(1) as f64;
         // An op may have nothing to do, and pass its gradient on.
-        let marked = poor && sums.launches > 0;
-        let [launches, kib, per_request, sectors, conflicts, barriers] = sums.cells();
-        let mut rows = vec![vec![
-            if marked { "*" } else { "" }.to_owned(),
-            self.work.name.clone(),
-            launches,
-            kib,
-            format!("{:.1}", self.work.bytes_floor as f64 / 1024.0),
-            format!("{:.2}", self.over_floor()),
-            per_request,
-            sectors,
-            conflicts,
-            barriers,
-        ]];
+        let poor = ratio > MARK_BYTES || sums.sector_use() < MARK_SECTORS;
+        let mark = if poor && sums.launches > 0 { "*" } else { "" };
+        let mut rows = vec![sums.row(mark, &self.work.name, [kib(floor), format!("{ratio:.2}")])];
         for (name, counters) in self.kernels.iter().filter(|_| verbose) {
-            let [launches, kib, per_request, sectors, conflicts, barriers] =
-                Sums::of(std::iter::once(counters)).cells();
-            let blank = String::new();
-            let name = format!("  {name}");
-            rows.push(vec![
-                blank.clone(),
-                name,
-                launches,
-                kib,
-                blank.clone(),
-                blank,
-                per_request,
-                sectors,
-                conflicts,
-                barriers,
-            ]);
+            let sums = Sums::of(std::iter::once(counters));
+            rows.push(sums.row("", &format!("  {name}"), Default::default()));
         }
         rows
     }

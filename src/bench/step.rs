@@ -105,7 +105,7 @@ pub fn run(args: &StepArgs) -> Result<()> {
         "parts": {"teacher": teacher, "student": students, "optimizer": optimizer},
         "images_per_s": images_per_s,
         "peak_bytes": peak_bytes,
-        "device": "cpu",
+        "device": cx.name(),
         "threads": cx.threads(),
         "preset": args.preset,
         "batch": config.train.batch,

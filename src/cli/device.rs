@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::config::Precision;
-use crate::device::{self, Backend, Chosen, Cx, DeviceChoice};
+use crate::device::{self, Chosen, Cx, DeviceChoice};
 use crate::error::{Error, Result};
 
 /// Flags that choose the device.
@@ -12,7 +12,7 @@ pub struct DeviceArgs {
     /// Where to compute: `auto` takes CUDA where it can, else the CPU.
     #[arg(long, global = true, value_name = "auto|cpu|cuda[:N]|emulator", default_value = "auto")]
     pub device: DeviceChoice,
-    /// Numbers that activations are kept in (default: bf16 on CUDA, fp32 on the CPU).
+    /// Numbers that activations are kept in: fp32 everywhere; bf16 is not there yet.
     #[arg(long, global = true, value_name = "bf16|fp32")]
     pub precision: Option<Precision>,
     /// Compute threads; 0 = all cores. Results do not depend on it.
@@ -22,28 +22,25 @@ pub struct DeviceArgs {
 }
 
 /// Opens the device and says on the log which one and why. Exit 5 where it is not usable, 2
-/// for a precision that it does not have.
+/// for a precision that is not there.
 pub fn open_device(args: &DeviceArgs) -> Result<Cx> {
     check_precision(args.precision.unwrap_or(Precision::Auto))?;
     let threads = usize::from(args.threads);
     let Chosen { backend, why } = device::choose(args.device, threads)?;
-    let cx = match backend {
-        Backend::Driver(driver) => Cx::device(driver, threads)?,
-        Backend::Cpu | Backend::Plan => Cx::cpu(threads)?,
-    };
+    let cx = Cx::new(backend, threads)?;
     let threads = cx.threads();
     let s = if threads == 1 { "" } else { "s" };
     tracing::info!("device: {}, {threads} thread{s}, fp32 ({why})", cx.name());
     Ok(cx)
 }
 
-/// Exit 2 for a precision that the CPU does not have.
+/// Exit 2 for a precision that nets cannot be computed in yet.
 pub fn check_precision(precision: Precision) -> Result<()> {
     match precision {
         Precision::Auto | Precision::Fp32 => Ok(()),
         Precision::Bf16 => Err(Error::usage(
-            "precision bf16 needs a CUDA device; the CPU computes in fp32: expected auto or fp32 \
-             (--precision, or the setting train.precision)",
+            "precision bf16 is not there yet: nets are computed in fp32 on every device; expected \
+             auto or fp32 (--precision, or the setting train.precision)",
         )),
     }
 }

@@ -14,7 +14,7 @@ use crate::device::cuda::{self, Gpu, Installed};
 use crate::device::gpu_code::GPU_CODE;
 use crate::device::kernels::kernels;
 use crate::device::ptxas::Usage;
-use crate::device::{self, Backend, Chosen};
+use crate::device::{self, Chosen};
 use crate::error::{Error, Result};
 
 /// Arguments of `engine doctor`.
@@ -77,7 +77,7 @@ impl Found {
     fn json(&self) -> Value {
         let device = match &self.device {
             Ok(chosen) => {
-                json!({ "name": name(&chosen.backend), "precision": "fp32", "why": chosen.why })
+                json!({ "name": chosen.backend.name(), "precision": "fp32", "why": chosen.why })
             }
             Err(e) => json!({ "name": Value::Null, "why": e.to_string() }),
         };
@@ -129,7 +129,7 @@ impl Found {
             Err(e) => e.to_string(),
         };
         let device = match &self.device {
-            Ok(chosen) => format!("{}, fp32 ({})", name(&chosen.backend), chosen.why),
+            Ok(chosen) => format!("{}, fp32 ({})", chosen.backend.name(), chosen.why),
             Err(e) => e.to_string(),
         };
         let folder = match &self.writable {
@@ -153,13 +153,6 @@ impl Found {
         rows.extend([row("GPU kernels", gpu_kernels), row("emulator", emulated)]);
         rows.extend([row("device", device), row("folder", folder)]);
         Ok(rows)
-    }
-}
-
-fn name(backend: &Backend) -> String {
-    match backend {
-        Backend::Cpu | Backend::Plan => "cpu".into(),
-        Backend::Driver(driver) => driver.name(),
     }
 }
 

@@ -26,9 +26,9 @@ crate::choice! {
 crate::choice! {
     /// Numbers that activations and gradients are kept in.
     pub enum Precision("precision") {
-        /// bf16 on CUDA, fp32 on the CPU.
+        /// The best that the device has: fp32, as long as there is no other.
         Auto = "auto",
-        /// Half of the bytes, with fp32 sums and master weights; CUDA only.
+        /// Half of the bytes, with fp32 sums and master weights; not there yet.
         Bf16 = "bf16",
         /// Single precision.
         Fp32 = "fp32",

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::Backend;
-use super::cuda::{self, Cuda};
+use super::cuda::Cuda;
 use super::emulator::Emulator;
 use super::gpu_code::GPU_CODE;
 use super::kernels::kernels;
@@ -79,27 +79,16 @@ pub fn choose(wanted: DeviceChoice, threads: usize) -> Result<Chosen> {
 }
 
 fn auto() -> Chosen {
-    let cpu = |why| Chosen { backend: Backend::Cpu, why };
-    if let Err(e) = usable(0) {
-        return cpu(e.to_string());
-    }
     match open_cuda(0) {
         Ok((backend, gpu)) => Chosen { backend, why: gpu },
-        Err(e) => cpu(e.to_string()),
+        Err(e) => Chosen { backend: Backend::Cpu, why: e.to_string() },
     }
 }
 
-/// Whether driver, GPU and kernels for it are here, without opening anything.
-fn usable(index: usize) -> Result<()> {
+/// A GPU, and what it is in words; an error that says what is missing.
+fn open_cuda(index: usize) -> Result<(Backend, String)> {
     // First what a driver would not help with.
     GPU_CODE.present()?;
-    let installed = cuda::installed()?;
-    installed.target_for(installed.gpu(index)?).map(drop)
-}
-
-/// A GPU, and what it is in words.
-fn open_cuda(index: usize) -> Result<(Backend, String)> {
-    usable(index)?;
     let cuda = Cuda::open(index)?;
     let gpu = cuda.gpu();
     let target = GPU_CODE.target_for(gpu.capability)?;

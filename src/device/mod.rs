@@ -38,6 +38,17 @@ pub enum Backend {
     Driver(Arc<dyn Driver>),
 }
 
+impl Backend {
+    /// Name for messages and reports.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Cpu => "cpu".into(),
+            Self::Plan => "a memory plan".into(),
+            Self::Driver(driver) => driver.name(),
+        }
+    }
+}
+
 /// What an op has to do on a [`Cx`].
 pub enum Target<'a> {
     /// Run its native code.
@@ -72,7 +83,8 @@ impl Cx {
         Self::new(Backend::Driver(driver), threads)
     }
 
-    fn new(backend: Backend, threads: usize) -> Result<Self> {
+    /// Any backend; `threads` are those of the host (0 = all cores).
+    pub fn new(backend: Backend, threads: usize) -> Result<Self> {
         let place = match &backend {
             Backend::Cpu => Place::Host,
             Backend::Plan => Place::Planned,
@@ -105,6 +117,11 @@ impl Cx {
     /// What runs the ops.
     pub fn backend(&self) -> &Backend {
         &self.backend
+    }
+
+    /// Whether ops launch kernels, on a GPU or on the emulator.
+    pub fn is_device(&self) -> bool {
+        matches!(self.backend, Backend::Driver(_))
     }
 
     /// Whether this context only plans: values can neither be read nor written.
@@ -157,11 +174,7 @@ impl Cx {
 
     /// What computes, for messages.
     pub fn name(&self) -> String {
-        match &self.backend {
-            Backend::Cpu => "cpu".into(),
-            Backend::Plan => "a memory plan".into(),
-            Backend::Driver(driver) => driver.name(),
-        }
+        self.backend.name()
     }
 
     /// A tensor of zeros.

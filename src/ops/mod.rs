@@ -57,8 +57,9 @@ pub trait Op: Send + Sync + 'static {
     {
         Self::cases()
     }
-    /// Floating-point operations of a forward pass; a backward pass has twice as many. Counted
-    /// for ops that are more than a pass over memory.
+    /// Floating-point operations of a forward pass; a backward pass has as many for the gradient
+    /// of the input, and for that of the weight. Counted for ops that are more than a pass over
+    /// memory.
     fn flops(&self, _inputs: &[Meta]) -> u64 {
         0
     }

@@ -75,7 +75,8 @@ pub fn add_work<O: Op>(all: &mut Vec<Work>, dtype: DType) -> Result<()> {
             let least = bytes(&[y]) + bytes(&saved) + bytes(&wanted);
             let this = case.clone();
             let prepare = Box::new(move |cx: &Cx| backward(this.clone(), cx, dtype));
-            add("backward", least, 2 * flops, prepare);
+            // Conv2d's and Linear's: one product for each of input and weight.
+            add("backward", least, flops * wanted.len().min(2) as u64, prepare);
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 use half::bf16;
 
 use super::{Along, Sgd, Teacher, follow};
-use crate::device::{Backend, Cx};
+use crate::device::Cx;
 use crate::error::Result;
 use crate::nn::{Gradients, ParamSpec, Params, Role};
 use crate::ops::check::{on_schedules, values};
@@ -81,10 +81,7 @@ impl State {
         let narrow = || -> Result<Vec<Tensor>> {
             specs.iter().map(|s| cx.alloc(Meta::new(s.shape, DType::BF16))).collect()
         };
-        let copies = match cx.backend() {
-            Backend::Driver(_) => Some([narrow()?, narrow()?]),
-            _ => None,
-        };
+        let copies = if cx.is_device() { Some([narrow()?, narrow()?]) } else { None };
         Ok(Self {
             student: params(1000)?,
             teacher: params(2000)?,
@@ -162,7 +159,7 @@ fn against_cpu(cx: &Cx, sizes: &'static [usize], pass: Pass) -> Result<Outcome, 
         }
         state.bits(cx, pass)
     };
-    if !matches!(cx.backend(), Backend::Driver(_)) {
+    if !cx.is_device() {
         return Ok(Outcome::Skipped);
     }
     let expected = Cx::cpu(1).and_then(|cpu| run(&cpu)).map_err(|e| e.to_string())?;

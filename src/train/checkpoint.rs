@@ -258,10 +258,10 @@ fn remove_dir(dir: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn state(step: u64) -> State {
+    pub fn state(step: u64) -> State {
         State {
             step,
             steps: 10,

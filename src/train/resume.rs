@@ -137,26 +137,7 @@ mod tests {
     use crate::ops::check::values;
     use crate::space::Space;
     use crate::tensor::{DType, Shape, Tensor};
-    use crate::train::checkpoint;
-
-    fn state() -> State {
-        let config = [("moco.hidden", 16), ("moco.dim", 8)];
-        State {
-            step: 3,
-            steps: 10,
-            seed: 1,
-            preset: "tiny".into(),
-            method: "moco".into(),
-            data_cursor: 0,
-            sampler_cursor: 0,
-            queue_pointer: 0,
-            pictures: 5,
-            time_s: 0.0,
-            collapsed_steps: 0,
-            config: config.map(|(key, n)| (key.to_owned(), n.to_string())).into(),
-            hashes: Default::default(),
-        }
-    }
+    use crate::train::checkpoint::{self, tests::state};
 
     fn iteration(cx: &Cx, seed: u64) -> Iteration {
         let mut config = Config::for_preset("tiny").unwrap();
@@ -167,7 +148,7 @@ mod tests {
 
     /// Everything that a checkpoint holds, as bits.
     fn bits(cx: &Cx, it: &Iteration) -> (Vec<Vec<u32>>, u64) {
-        let mut state = state();
+        let mut state = state(3);
         let contents = contents(cx, it, &mut state).unwrap();
         let entries = contents.into_iter().flat_map(|(_, entries)| entries);
         let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
@@ -191,7 +172,7 @@ mod tests {
         assert_eq!(expected.1, 7);
 
         let run = tempfile::tempdir().unwrap();
-        let mut state = state();
+        let mut state = state(3);
         let written = contents(&emulator, &it, &mut state).unwrap();
         checkpoint::write(&run.path().join("checkpoints"), state, &written, 1).unwrap();
         let checkpoint = Checkpoint::open(run.path()).unwrap();

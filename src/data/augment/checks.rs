@@ -6,7 +6,7 @@ use super::{Pictures, ViewFormat};
 use crate::data::resample::Filter;
 use crate::data::views::{Adjust, Crop, ViewParams, Views};
 use crate::data::{Image, Normalise};
-use crate::device::{Backend, Cx};
+use crate::device::Cx;
 use crate::error::Result;
 use crate::ops::check::on_schedules;
 use crate::ops::{Check, Outcome};
@@ -126,7 +126,7 @@ fn picture(i: usize, (width, height): (usize, usize)) -> Image {
 }
 
 fn against_cpu(cx: &Cx, s: &Situation, channels: usize) -> Result<Outcome, String> {
-    if !matches!(cx.backend(), Backend::Driver(_)) {
+    if !cx.is_device() {
         return Ok(Outcome::Skipped);
     }
     let images: Vec<Image> = s.sizes.iter().enumerate().map(|(i, z)| picture(i, *z)).collect();

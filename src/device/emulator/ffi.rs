@@ -65,7 +65,7 @@ pub struct Counters {
     pub shared_least_wavefronts: u64,
     /// Barriers that a block came to, named ones included.
     pub barriers: u64,
-    /// Shuffles, votes and synchronisations of warps.
+    /// Shuffles and synchronisations of warps.
     pub warp_operations: u64,
     /// Bytes that asynchronous copies read.
     pub copied_bytes: u64,

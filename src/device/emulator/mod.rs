@@ -84,9 +84,7 @@ impl Emulator {
             counts: AtomicBool::new(false),
         })
     }
-}
 
-impl Emulator {
     /// Where launches from now on look for races; at first on shared memory. A kernel with a
     /// race that nobody looks for runs on, and may give other results under another seed.
     pub fn check_races(&self, place: Races) {

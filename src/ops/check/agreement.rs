@@ -11,8 +11,7 @@ const SCHEDULES: u64 = 4;
 
 /// `dtype` on the context against f64 on the CPU.
 pub(super) fn precision<O: Op>(case: &Case<O>, cx: &Cx, dtype: DType) -> Result<Outcome> {
-    let on_device = matches!(cx.backend(), Backend::Driver(_));
-    if cx.is_plan() || dtype == DType::BF16 && !on_device {
+    if cx.is_plan() || dtype == DType::BF16 && !cx.is_device() {
         return Ok(Outcome::Skipped);
     }
     let mut trial = Trial::new(case);

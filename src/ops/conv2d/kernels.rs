@@ -69,19 +69,25 @@ macro_rules! tiles {
     };
 }
 
-const FPROP_F32: &[Tile] = tiles!("fprop", 128 x 64 "n64_f32", 128 x 64 "scalar_f32");
-const DGRAD_F32: &[Tile] = tiles!("dgrad", 128 x 64 "n64_f32", 128 x 64 "scalar_f32");
+/// Tiles of pixels and channels, which fprop and dgrad share.
+macro_rules! pixel_tiles {
+    ($pass:literal, f32) => {
+        tiles!($pass, 128 x 64 "n64_f32", 128 x 64 "scalar_f32")
+    };
+    ($pass:literal, bf16) => {
+        tiles!(
+            $pass,
+            128 x 128 "n128_bf16", 128 x 96 "n96_bf16", 128 x 64 "n64_bf16",
+            128 x 48 "n48_bf16", 128 x 32 "n32_bf16", 128 x 64 "scalar_bf16"
+        )
+    };
+}
+
+const FPROP_F32: &[Tile] = pixel_tiles!("fprop", f32);
+const DGRAD_F32: &[Tile] = pixel_tiles!("dgrad", f32);
 const WGRAD_F32: &[Tile] = tiles!("wgrad", 128 x 64 "m128_f32", 128 x 64 "scalar_f32");
-const FPROP_BF16: &[Tile] = tiles!(
-    "fprop",
-    128 x 128 "n128_bf16", 128 x 96 "n96_bf16", 128 x 64 "n64_bf16", 128 x 48 "n48_bf16",
-    128 x 32 "n32_bf16", 128 x 64 "scalar_bf16"
-);
-const DGRAD_BF16: &[Tile] = tiles!(
-    "dgrad",
-    128 x 128 "n128_bf16", 128 x 96 "n96_bf16", 128 x 64 "n64_bf16", 128 x 48 "n48_bf16",
-    128 x 32 "n32_bf16", 128 x 64 "scalar_bf16"
-);
+const FPROP_BF16: &[Tile] = pixel_tiles!("fprop", bf16);
+const DGRAD_BF16: &[Tile] = pixel_tiles!("dgrad", bf16);
 const WGRAD_BF16: &[Tile] =
     tiles!("wgrad", 128 x 128 "m128_bf16", 64 x 128 "m64_bf16", 64 x 128 "scalar_bf16");
 

@@ -6,7 +6,7 @@ use crate::device::{Cx, Geometry, Queue, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::lanes;
-use crate::tensor::{DType, Meta, Shape, Tensor};
+use crate::tensor::Tensor;
 
 /// `GatherParams`.
 #[derive(Clone, Copy, Debug, NoUninit)]
@@ -36,9 +36,7 @@ pub(super) fn rows_of(
         if moves.is_empty() {
             continue;
         }
-        // Indices, in the memory of an f32 tensor.
-        let mut list = cx.scratch(Meta::new(Shape::vector(2 * moves.len()), DType::F32))?;
-        queue.driver.copy_to_device(list.device_mut(), bytemuck::cast_slice(&moves))?;
+        let list = cx.upload_bytes(&moves)?;
         let params = Params { moves: moves.len() as u32, picture: picture as u32 };
         let threads = (moves.len() * picture / at_once) as u32;
         let pointers = [x.device(), list.device(), y.device_mut()];

@@ -28,12 +28,11 @@ pub(super) fn bias_grad(
     if !accumulate {
         queue.driver.fill(gb.device_mut(), 0, gb.meta().size_bytes())?;
     }
-    let (rows, channels) = (gy.shape().rows(), gy.shape().c());
-    let at_once = lanes::of_row(channels, gy.dtype());
-    let params = BiasParams { rows: size(rows)?, channels: size(channels)?, columns: 0 };
-    let tiles = Tiles::new(params.channels, at_once);
-    let params = BiasParams { columns: tiles.columns, ..params };
+    let (rows, channels) = (size(gy.shape().rows())?, size(gy.shape().c())?);
+    let at_once = lanes::of_row(gy.shape().c(), gy.dtype());
+    let Tiles { columns, tiles } = Tiles::new(channels, at_once);
+    let params = BiasParams { rows, channels, columns };
     let name = kernel!("linear_bias_gradient", gy.dtype(), at_once);
-    let geometry = Geometry::linear(tiles.tiles, THREADS);
+    let geometry = Geometry::linear(tiles, THREADS);
     queue.launch(name, geometry, &[gy.device(), gb.device_mut()], &params)
 }

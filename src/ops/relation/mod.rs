@@ -50,8 +50,8 @@ impl Teacher {
     /// positions, S = MᵀM and P = softmax over j of S/τ,
     /// score = mean over i of Σⱼ Pᵗᵉᵃᶜʰᵉʳᵢⱼ · log Pˢᵗᵘᵈᵉⁿᵗᵢⱼ. Higher is better.
     ///
-    /// `student` is `[N,H,W,any]`, of the teacher's type. Memory grows with the positions, not with their square.
-    /// Fails on other shapes and on a τ below [`MIN_TAU`].
+    /// `student` is `[N,H,W,any]`, of the teacher's type. Memory grows with the positions, not
+    /// with their square. Fails on other shapes and on a τ below [`MIN_TAU`].
     pub fn score(&self, cx: &Cx, student: &Tensor, tau: f64) -> Result<Vec<f64>> {
         if !(MIN_TAU..f64::INFINITY).contains(&tau) {
             return Err(Error::usage(format!(
