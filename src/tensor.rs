@@ -233,6 +233,10 @@ impl Tensor {
     pub fn device_mut(&mut self) -> DevicePtr {
         Arc::get_mut(&mut self.buffer).expect("written tensors are not shared").device()
     }
+    /// Whether two tensors are clones, which share their values.
+    pub fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.buffer, &other.buffer)
+    }
     /// Whether no clone shares the values, so that they can be written in place.
     pub fn is_unique(&mut self) -> bool {
         Arc::get_mut(&mut self.buffer).is_some()

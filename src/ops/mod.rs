@@ -57,6 +57,11 @@ pub trait Op: Send + Sync + 'static {
     {
         Self::cases()
     }
+    /// Elements of each input that are used: fewer than there are of a parameter that is stored
+    /// for more channels than are active.
+    fn used(&self, inputs: &[Meta]) -> Vec<usize> {
+        inputs.iter().map(|m| m.shape.elems()).collect()
+    }
     /// Floating-point operations of a forward pass; a backward pass has as many for the gradient
     /// of the input, and for that of the weight. Counted for ops that are more than a pass over
     /// memory.

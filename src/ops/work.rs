@@ -31,7 +31,8 @@ pub struct Work {
     pub op: &'static str,
     /// Its inputs' dimensions.
     pub shape: String,
-    /// What must be read and written at least: each input, saved value and output once.
+    /// What must be read and written at least: what is used of each input, saved value and output
+    /// once.
     pub bytes_floor: u64,
     /// Floating-point operations.
     pub flops: u64,
@@ -46,7 +47,7 @@ pub fn add_work<O: Op>(all: &mut Vec<Work>, dtype: DType) -> Result<()> {
         let metas: Vec<Meta> =
             case.inputs.iter().map(|i| Meta::new(i.shape, i.dtype(dtype))).collect();
         let y = case.op.infer(&metas)?;
-        let bytes = |metas: &[Meta]| metas.iter().map(|m| m.size_bytes() as u64).sum::<u64>();
+        let used = case.op.used(&metas);
         let shapes: Vec<String> = metas.iter().map(|m| m.shape.to_string()).collect();
         let kind = format!("{dtype:?}").to_lowercase();
         let flops = case.op.flops(&metas);
@@ -63,30 +64,33 @@ pub fn add_work<O: Op>(all: &mut Vec<Work>, dtype: DType) -> Result<()> {
         };
         let this = case.clone();
         let prepare = Box::new(move |cx: &Cx| forward(this.clone(), cx, dtype));
-        add("forward", bytes(&metas) + bytes(&[y]), flops, prepare);
-        let wanted: Vec<Meta> = case
-            .inputs
-            .iter()
-            .filter(|i| i.grad)
-            .map(|i| Meta::new(i.shape, i.grad_dtype(dtype)))
-            .collect();
-        if !wanted.is_empty() {
-            let saved: Vec<Meta> = saved(&case, dtype)?.iter().map(Tensor::meta).collect();
-            let least = bytes(&[y]) + bytes(&saved) + bytes(&wanted);
+        let read: usize = metas.iter().zip(&used).map(|(m, n)| n * m.dtype.size_bytes()).sum();
+        add("forward", (read + y.size_bytes()) as u64, flops, prepare);
+        let wanted = case.inputs.iter().zip(&used).filter(|(input, _)| input.grad);
+        let written: Vec<usize> =
+            wanted.map(|(input, n)| n * input.grad_dtype(dtype).size_bytes()).collect();
+        if !written.is_empty() {
+            let least = y.size_bytes() + saved_bytes(&case, &used, dtype)?;
+            let least = least + written.iter().sum::<usize>();
             let this = case.clone();
             let prepare = Box::new(move |cx: &Cx| backward(this.clone(), cx, dtype));
             // Conv2d's and Linear's: one product for each of input and weight.
-            add("backward", least, flops * wanted.len().min(2) as u64, prepare);
+            add("backward", least as u64, flops * written.len().min(2) as u64, prepare);
         }
     }
     Ok(())
 }
 
-/// What forward saves, without values.
-fn saved<O: Op>(case: &Case<O>, dtype: DType) -> Result<Vec<Tensor>> {
+/// Bytes of what forward saves: of an input, as much as is used.
+fn saved_bytes<O: Op>(case: &Case<O>, used: &[usize], dtype: DType) -> Result<usize> {
     let cx = Cx::plan()?;
     let inputs = inputs(case, &cx, dtype)?;
-    Ok(case.op.forward(&cx, &inputs.iter().collect::<Vec<_>>())?.1)
+    let (_, saved) = case.op.forward(&cx, &inputs.iter().collect::<Vec<_>>())?;
+    let bytes = |t: &Tensor| {
+        let input = inputs.iter().position(|input| input.shares_with(t));
+        input.map_or(t.meta().size_bytes(), |i| used[i] * t.dtype().size_bytes())
+    };
+    Ok(saved.iter().map(bytes).sum())
 }
 
 fn inputs<O: Op>(case: &Case<O>, cx: &Cx, dtype: DType) -> Result<Vec<Tensor>> {

@@ -206,6 +206,11 @@ impl Op for BatchNorm {
     fn benches() -> Vec<Case<Self>> {
         cases::benches()
     }
+
+    fn used(&self, inputs: &[Meta]) -> Vec<usize> {
+        let x = inputs[0].shape;
+        inputs.iter().map(|m| m.shape.elems().min(m.shape.rows() * x.c())).collect()
+    }
 }
 
 /// Mean and unbiased variance of each channel over all of x `[N,H,W,C]`, as two `[1,1,1,C]`:

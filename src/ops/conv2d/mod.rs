@@ -162,6 +162,11 @@ impl Op for Conv2d {
         cases::benches()
     }
 
+    fn used(&self, inputs: &[Meta]) -> Vec<usize> {
+        let g = self.geometry(inputs[0].shape, inputs[1].shape);
+        vec![inputs[0].shape.elems(), g.cout * g.kernel * g.kernel * g.cin]
+    }
+
     fn flops(&self, inputs: &[Meta]) -> u64 {
         let g = self.geometry(inputs[0].shape, inputs[1].shape);
         2 * (g.n * g.p * g.q * g.cout) as u64 * (g.kernel * g.kernel * g.cin) as u64

@@ -147,6 +147,11 @@ impl Op for Linear {
         cases::all()
     }
 
+    fn used(&self, inputs: &[Meta]) -> Vec<usize> {
+        let x = inputs[0].shape;
+        vec![x.elems(), self.out * x.c(), self.out]
+    }
+
     fn flops(&self, inputs: &[Meta]) -> u64 {
         2 * (inputs[0].shape.n() * inputs[0].shape.c() * self.out) as u64
     }
