@@ -4,26 +4,43 @@
 use std::fmt;
 use std::path::Path;
 
-/// What kind of failure it was; the discriminant is the process's exit code.
+/// What kind of failure it was, which decides the process's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Kind {
     /// Wrong flag, key, value, architecture or budget; a folder in the way.
-    Usage = 2,
+    Usage,
     /// Pictures, checkpoints or weights that cannot be read or are not what they claim.
-    Data = 3,
+    Data,
     /// Training diverged (a number stopped being finite) or collapsed.
-    Diverged = 4,
-    /// The device, its memory, or the disk that a result must be written to.
-    Device = 5,
+    Diverged,
+    /// The device, or the disk that a result must be written to.
+    Device,
+    /// The device's memory does not suffice.
+    Memory,
     /// A checkpoint that does not belong to the run that wants to continue from it.
-    Resume = 6,
+    Resume,
     /// An export that is not the same net, or a benchmark that regressed.
-    Parity = 7,
+    Parity,
     /// Stopped by TERM or USR1 after a checkpoint; can be resumed.
-    Stopped = 75,
+    Stopped,
     /// Stopped by INT after a checkpoint.
-    Interrupted = 130,
+    Interrupted,
+}
+
+impl Kind {
+    /// The process's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::Data => 3,
+            Self::Diverged => 4,
+            Self::Device | Self::Memory => 5,
+            Self::Resume => 6,
+            Self::Parity => 7,
+            Self::Stopped => 75,
+            Self::Interrupted => 130,
+        }
+    }
 }
 
 /// An error: its [`Kind`] and a message that says what was expected, what was found, where,
@@ -50,9 +67,13 @@ impl Error {
     pub fn data(message: impl Into<String>) -> Self {
         Self::new(Kind::Data, message)
     }
-    /// Device, memory or disk (exit 5).
+    /// Device or disk (exit 5).
     pub fn device(message: impl Into<String>) -> Self {
         Self::new(Kind::Device, message)
+    }
+    /// Memory (exit 5).
+    pub fn memory(message: impl Into<String>) -> Self {
+        Self::new(Kind::Memory, message)
     }
     /// A file or folder that could not be read (exit 3).
     pub fn read(path: &Path, err: impl fmt::Display) -> Self {
@@ -73,7 +94,7 @@ impl Error {
     }
     /// The process's exit code for this error.
     pub fn exit_code(&self) -> u8 {
-        self.kind as u8
+        self.kind.exit_code()
     }
 }
 

@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Sampler, Space};
-use crate::tensor::{DType, Shape};
-use crate::train::iteration::{Iteration, Report, Step};
+use crate::tensor::Shape;
+use crate::train::iteration::{Iteration, Parts, Step};
 use crate::train::progress::human_bytes;
 
 /// Flags of `bench step`.
@@ -61,11 +61,11 @@ pub fn run(args: &StepArgs) -> Result<()> {
     };
     archs.iter().try_for_each(|a| space.check(a))?;
     let shape = Shape::nhwc(config.train.batch, space.resolution, space.resolution, 3);
-    let timed = cx.install(|| -> Result<Vec<(f64, Report)>> {
+    let timed = cx.install(|| -> Result<Vec<(f64, Parts)>> {
         let picture = |view: u16| {
             let mut rng = Philox::new(0, Purpose::Check, 0, view);
             let x: Vec<f32> = (0..shape.elems()).map(|_| rng.normal()).collect();
-            cx.upload(shape, DType::F32, &x)
+            cx.upload(shape, cx.dtype(), &x)
         };
         let (student_view, teacher_view) = (picture(0)?, picture(1)?);
         let mut iteration = Iteration::new(&cx, &config, &space)?;
@@ -80,21 +80,20 @@ pub fn run(args: &StepArgs) -> Result<()> {
                 student_view: &student_view,
                 teacher_view: &teacher_view,
             };
-            let report = iteration.run(&cx, &step, None)?;
-            timed.push((began.elapsed().as_secs_f64() * 1e3, report));
+            // With its parts' times the iteration's end is waited for.
+            let parts = iteration.run(&cx, &step, None, || Ok(()))?.parts(&cx)?;
+            timed.push((began.elapsed().as_secs_f64() * 1e3, parts));
         }
         Ok(timed.split_off(args.warmup))
     })?;
-    let median = |f: &dyn Fn(&(f64, Report)) -> f64| {
+    let median = |f: &dyn Fn(&(f64, Parts)) -> f64| {
         let mut values: Vec<f64> = timed.iter().map(f).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
     let total_ms = median(&|t| t.0);
-    let students: Vec<f64> =
-        (0..archs.len()).map(|k| median(&|t| t.1.parts.student_ms[k])).collect();
-    let (teacher, optimizer) =
-        (median(&|t| t.1.parts.teacher_ms), median(&|t| t.1.parts.optimizer_ms));
+    let students: Vec<f64> = (0..archs.len()).map(|k| median(&|t| t.1.student_ms[k])).collect();
+    let (teacher, optimizer) = (median(&|t| t.1.teacher_ms), median(&|t| t.1.optimizer_ms));
     let images_per_s = config.train.batch as f64 / total_ms * 1e3;
     let peak_bytes = cx.memory().peak_bytes;
     let fold = |f: fn(f64, f64) -> f64, start| timed.iter().fold(start, |m, t| f(m, t.0));

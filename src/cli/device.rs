@@ -1,10 +1,10 @@
-//! Which device computes.
+//! Which device computes, and in which precision.
 
 use clap::Args;
 
 use crate::config::Precision;
 use crate::device::{self, Chosen, Cx, DeviceChoice};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Flags that choose the device.
 #[derive(Args, Clone, Debug, Default)]
@@ -12,7 +12,7 @@ pub struct DeviceArgs {
     /// Where to compute: `auto` takes CUDA where it can, else the CPU.
     #[arg(long, global = true, value_name = "auto|cpu|cuda[:N]|emulator", default_value = "auto")]
     pub device: DeviceChoice,
-    /// Numbers that activations are kept in: fp32 everywhere; bf16 is not there yet.
+    /// Numbers that nets compute in (default: bf16 on cuda and emulator, fp32 on the CPU).
     #[arg(long, global = true, value_name = "bf16|fp32")]
     pub precision: Option<Precision>,
     /// Compute threads; 0 = all cores. Results do not depend on it.
@@ -21,26 +21,21 @@ pub struct DeviceArgs {
     pub threads: u16,
 }
 
-/// Opens the device and says on the log which one and why. Exit 5 where it is not usable, 2
-/// for a precision that is not there.
+/// Opens the device and says on the log which one, in which precision, and why. Exit 5 where
+/// it is not usable, 2 where it does not compute in the precision.
 pub fn open_device(args: &DeviceArgs) -> Result<Cx> {
-    check_precision(args.precision.unwrap_or(Precision::Auto))?;
-    let threads = usize::from(args.threads);
-    let Chosen { backend, why } = device::choose(args.device, threads)?;
-    let cx = Cx::new(backend, threads)?;
-    let threads = cx.threads();
-    let s = if threads == 1 { "" } else { "s" };
-    tracing::info!("device: {}, {threads} thread{s}, fp32 ({why})", cx.name());
-    Ok(cx)
+    open_device_in(args, args.precision.unwrap_or(Precision::Auto))
 }
 
-/// Exit 2 for a precision that nets cannot be computed in yet.
-pub fn check_precision(precision: Precision) -> Result<()> {
-    match precision {
-        Precision::Auto | Precision::Fp32 => Ok(()),
-        Precision::Bf16 => Err(Error::usage(
-            "precision bf16 is not there yet: nets are computed in fp32 on every device; expected \
-             auto or fp32 (--precision, or the setting train.precision)",
-        )),
-    }
+/// The same in a precision that comes from elsewhere than the flag: a setting, or the verb.
+pub fn open_device_in(args: &DeviceArgs, precision: Precision) -> Result<Cx> {
+    let threads = usize::from(args.threads);
+    let Chosen { backend, why } = device::choose(args.device, threads)?;
+    let dtype = precision.dtype(&backend)?;
+    let cx = Cx::new(backend, threads)?.computing_in(dtype);
+    let threads = cx.threads();
+    let s = if threads == 1 { "" } else { "s" };
+    let precision = Precision::of(dtype);
+    tracing::info!("device: {}, {threads} thread{s}, {precision} ({why})", cx.name());
+    Ok(cx)
 }

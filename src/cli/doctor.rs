@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::device::check_precision;
 use super::output::table;
 use super::{Globals, print, print_json};
 use crate::config::Precision;
@@ -30,7 +29,6 @@ pub fn run(args: &DoctorArgs, globals: &Globals) -> Result<()> {
     if args.kernels {
         return list_kernels(globals.json);
     }
-    check_precision(globals.device.precision.unwrap_or(Precision::Auto))?;
     let found = Found::look(globals)?;
     if globals.json {
         print_json(&found.json())?;
@@ -50,7 +48,7 @@ struct Found {
     /// Memory in bytes: of the machine, available.
     memory: (Option<u64>, Option<u64>),
     cuda: Result<Installed>,
-    device: Result<Chosen>,
+    device: Result<(Chosen, Precision)>,
     folder: PathBuf,
     writable: Result<()>,
 }
@@ -62,13 +60,18 @@ impl Found {
             0 => cores,
             n => usize::from(n),
         };
+        let wanted = globals.device.precision.unwrap_or(Precision::Auto);
+        let device = device::choose(globals.device.device, threads).and_then(|chosen| {
+            let dtype = wanted.dtype(&chosen.backend)?;
+            Ok((chosen, Precision::of(dtype)))
+        });
         let folder = std::env::current_dir().map_err(|e| Error::read(Path::new("."), e))?;
         Ok(Self {
             threads,
             cores,
             memory: memory_bytes(),
             cuda: cuda::installed(),
-            device: device::choose(globals.device.device, threads),
+            device,
             writable: tempfile_in(&folder),
             folder,
         })
@@ -76,8 +79,8 @@ impl Found {
 
     fn json(&self) -> Value {
         let device = match &self.device {
-            Ok(chosen) => {
-                json!({ "name": chosen.backend.name(), "precision": "fp32", "why": chosen.why })
+            Ok((Chosen { backend, why }, precision)) => {
+                json!({ "name": backend.name(), "precision": precision, "why": why })
             }
             Err(e) => json!({ "name": Value::Null, "why": e.to_string() }),
         };
@@ -129,7 +132,9 @@ impl Found {
             Err(e) => e.to_string(),
         };
         let device = match &self.device {
-            Ok(chosen) => format!("{}, fp32 ({})", chosen.backend.name(), chosen.why),
+            Ok((Chosen { backend, why }, precision)) => {
+                format!("{}, {precision} ({why})", backend.name())
+            }
             Err(e) => e.to_string(),
         };
         let folder = match &self.writable {

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::device::open_device_in;
 use super::output::table;
 use super::search::at_least_two;
-use super::{Globals, open_device, print, print_json};
+use super::{Globals, print, print_json};
+use crate::config::Precision;
 use crate::error::{Error, Result};
 use crate::export;
 use crate::space::Arch;
@@ -54,7 +56,13 @@ pub fn run(args: &ExportArgs, globals: &Globals) -> Result<()> {
             args.tolerance
         )));
     }
-    let cx = open_device(&globals.device)?;
+    if globals.device.precision == Some(Precision::Bf16) {
+        return Err(Error::usage(
+            "an export is made and proved in fp32, as its users will run it: expected --precision \
+             fp32, or none",
+        ));
+    }
+    let cx = open_device_in(&globals.device, Precision::Fp32)?;
     let options = export::Options {
         ckpt: args.ckpt.clone(),
         arch: args.arch,

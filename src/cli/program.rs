@@ -21,7 +21,7 @@ pub fn run<P: Parser>(program: impl FnOnce(P) -> Result<u8>) -> ExitCode {
         Err(e) => {
             // Help that nobody reads any more is no failure.
             let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { Kind::Usage as u8 } else { 0 });
+            return ExitCode::from(if e.use_stderr() { Kind::Usage.exit_code() } else { 0 });
         }
     };
     match panic::catch_unwind(AssertUnwindSafe(|| program(parsed))) {
@@ -34,7 +34,7 @@ pub fn run<P: Parser>(program: impl FnOnce(P) -> Result<u8>) -> ExitCode {
             ExitCode::from(e.exit_code())
         }
         // The hook has said what happened.
-        Err(_) => ExitCode::from(Kind::Device as u8),
+        Err(_) => ExitCode::from(Kind::Device.exit_code()),
     }
 }
 

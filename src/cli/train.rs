@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::config::SettingArgs;
-use super::device::check_precision;
-use super::{Globals, open_device, print, print_json};
+use super::device::open_device_in;
+use super::{Globals, print, print_json};
 use crate::config::{Resolved, Setting, looks_like_word, parse_duration, resolve, word};
 use crate::error::{Error, Result};
 use crate::train::progress::{human_bytes, human_duration};
@@ -96,8 +96,7 @@ fn split_words(values: &[String]) -> Result<(Vec<String>, Vec<Setting>)> {
 /// Trains, or plans to.
 pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
     let (resolved, data) = args.resolve(globals)?;
-    check_precision(resolved.config.train.precision)?;
-    let cx = open_device(&globals.device)?;
+    let cx = open_device_in(&globals.device, resolved.config.train.precision)?;
     let options = Options {
         config_toml: resolved.to_toml(),
         config: resolved.config,

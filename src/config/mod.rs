@@ -13,7 +13,10 @@ pub use time::{CkptEvery, format_duration, parse_duration};
 
 use crate::data;
 pub use crate::data::OnCorrupt;
+use crate::device::Backend;
+use crate::error::{Error, Result};
 use crate::space::Policy;
+use crate::tensor::DType;
 
 crate::choice! {
     /// The self-supervised method.
@@ -26,12 +29,34 @@ crate::choice! {
 crate::choice! {
     /// Numbers that activations and gradients are kept in.
     pub enum Precision("precision") {
-        /// The best that the device has: fp32, as long as there is no other.
+        /// What suits the device: bf16 where there are kernels, fp32 on the CPU.
         Auto = "auto",
-        /// Half of the bytes, with fp32 sums and master weights; not there yet.
+        /// Half of the bytes, with fp32 sums, statistics, losses and master weights.
         Bf16 = "bf16",
         /// Single precision.
         Fp32 = "fp32",
+    }
+}
+
+impl Precision {
+    /// The type that nets compute in on a device.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::Kind::Usage) for bf16 where there are no kernels.
+    pub fn dtype(self, backend: &Backend) -> Result<DType> {
+        match (self, backend) {
+            (Self::Bf16, Backend::Cpu) => Err(Error::usage(
+                "the CPU computes in fp32 alone: expected precision fp32 or auto (--precision, or \
+                 the setting train.precision), or a device with kernels (--device cuda)",
+            )),
+            (Self::Bf16, _) | (Self::Auto, Backend::Driver(_)) => Ok(DType::BF16),
+            _ => Ok(DType::F32),
+        }
+    }
+
+    /// The precision in which nets compute in this type.
+    pub fn of(dtype: DType) -> Self {
+        if dtype == DType::BF16 { Self::Bf16 } else { Self::Fp32 }
     }
 }
 

@@ -2,6 +2,7 @@
 //! [`Driver`], whether they run on an NVIDIA GPU or on the emulator, which executes the same
 //! sources on the host. A [`Queue`] launches for one op.
 
+use std::any::Any;
 use std::fmt;
 
 use bytemuck::NoUninit;
@@ -19,6 +20,21 @@ impl DevicePtr {
     /// The address `bytes` further on.
     pub fn offset(self, bytes: usize) -> Self {
         Self(self.0 + bytes as u64)
+    }
+}
+
+/// A place in the order of queued work: what [`Driver::mark`] gave, in the driver's own terms.
+pub struct Mark(Box<dyn Any + Send>);
+
+impl Mark {
+    /// Holds a driver's own mark.
+    pub fn new<T: Any + Send>(of_driver: T) -> Self {
+        Self(Box::new(of_driver))
+    }
+
+    /// The driver's own mark. Panics for another driver's: a mistake of the caller.
+    pub fn of_driver<T: Any>(&self) -> &T {
+        self.0.downcast_ref().expect("a mark is used with the driver that made it")
     }
 }
 
@@ -100,9 +116,25 @@ pub trait Driver: Send + Sync {
     fn launch(&self, launch: &Launch) -> Result<()>;
     /// Waits until all queued work is done.
     fn sync(&self) -> Result<()>;
-    /// Device time that `work` takes, in milliseconds.
-    fn time_ms(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f32>;
+    /// Marks where the queue stands now.
+    fn mark(&self) -> Result<Mark>;
+    /// Device time between two marks, in milliseconds. Waits for the second.
+    fn ms_between(&self, from: &Mark, to: &Mark) -> Result<f32>;
 
+    /// Device time that `work` takes, in milliseconds.
+    fn time_ms(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f32> {
+        let from = self.mark()?;
+        work()?;
+        self.ms_between(&from, &self.mark()?)
+    }
+
+    /// Bytes that could still be allocated, where that is known.
+    fn available_bytes(&self) -> Result<Option<usize>>;
+
+    /// Whether nothing is held or computed: memory is being planned.
+    fn plans(&self) -> bool {
+        false
+    }
     /// Whether the driver itself notices accesses outside of what was handed out and reads of
     /// memory that nothing wrote.
     fn is_checked(&self) -> bool {
@@ -174,9 +206,8 @@ macro_rules! kernel {
 pub fn size(elems: usize) -> Result<u32> {
     let fits = u32::try_from(elems).ok().filter(|n| *n < 1 << 31);
     fits.ok_or_else(|| {
-        Error::device(format!(
-            "a tensor of {elems} elements is too large for the kernels, which count to 2^31; \
-             use a smaller train.batch"
+        Error::memory(format!(
+            "a tensor of {elems} elements is too large for the kernels, which count to 2^31"
         ))
     })
 }

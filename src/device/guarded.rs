@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::driver::{DevicePtr, Driver, Launch};
+use super::driver::{DevicePtr, Driver, Launch, Mark};
 use crate::error::{Error, Result};
 
 /// Bytes before and after each buffer.
@@ -128,8 +128,16 @@ impl Driver for Guarded {
         self.inner.sync()
     }
 
-    fn time_ms(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f32> {
-        self.inner.time_ms(work)
+    fn mark(&self) -> Result<Mark> {
+        self.inner.mark()
+    }
+
+    fn ms_between(&self, from: &Mark, to: &Mark) -> Result<f32> {
+        self.inner.ms_between(from, to)
+    }
+
+    fn available_bytes(&self) -> Result<Option<usize>> {
+        self.inner.available_bytes()
     }
 
     fn reschedule(&self, seed: u64) {
@@ -218,8 +226,14 @@ mod tests {
         fn sync(&self) -> Result<()> {
             Ok(())
         }
-        fn time_ms(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f32> {
-            work().map(|()| 0.0)
+        fn mark(&self) -> Result<Mark> {
+            Ok(Mark::new(()))
+        }
+        fn ms_between(&self, _: &Mark, _: &Mark) -> Result<f32> {
+            Ok(0.0)
+        }
+        fn available_bytes(&self) -> Result<Option<usize>> {
+            Ok(None)
         }
     }
 

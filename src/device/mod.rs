@@ -8,19 +8,23 @@ pub mod driver;
 pub mod emulator;
 pub mod gpu_code;
 pub mod guarded;
+pub mod host;
 pub mod kernels;
+mod planner;
 pub mod pool;
 pub mod ptxas;
 mod tables;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use choice::{Chosen, DeviceChoice, choose};
-pub use driver::{DevicePtr, Driver, Geometry, Queue, size};
-pub use pool::{Buffer, MemoryUse, Place, Pool};
+pub use driver::{DevicePtr, Driver, Geometry, Mark, Queue, size};
+pub use pool::{Buffer, Layout, MemoryUse, Place, Pool};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use half::bf16;
+use planner::Planner;
 use tables::Tables;
 
 use crate::error::{Error, Result};
@@ -59,12 +63,15 @@ pub enum Target<'a> {
     Nothing,
 }
 
-/// A device to compute on: backend, threads and memory pool.
+/// A device to compute on: backend, threads, memory pool, and the type that nets compute in.
+/// Clones share all of it.
+#[derive(Clone)]
 pub struct Cx {
     backend: Backend,
+    dtype: DType,
     pool: Arc<Pool>,
-    tables: Tables,
-    threads: rayon::ThreadPool,
+    tables: Arc<Tables>,
+    threads: Arc<rayon::ThreadPool>,
 }
 
 impl Cx {
@@ -73,9 +80,18 @@ impl Cx {
         Self::new(Backend::Cpu, threads)
     }
 
-    /// A context that only plans memory.
+    /// A context that only plans the CPU's memory.
     pub fn plan() -> Result<Self> {
         Self::new(Backend::Plan, 1)
+    }
+
+    /// A context that plans the memory of this one.
+    pub fn planning(&self) -> Result<Self> {
+        let backend = match &self.backend {
+            Backend::Driver(driver) => Backend::Driver(Arc::new(Planner::new(driver.name()))),
+            _ => Backend::Plan,
+        };
+        Ok(Self::new(backend, 1)?.computing_in(self.dtype))
     }
 
     /// A device below the driver seam. `threads` are those of the host's side.
@@ -95,7 +111,25 @@ impl Cx {
             .thread_name(|i| format!("compute-{i}"))
             .build()
             .map_err(|e| Error::device(format!("cannot start compute threads: {e}")))?;
-        Ok(Self { backend, pool: Pool::new(place), tables: Tables::default(), threads })
+        Ok(Self {
+            backend,
+            dtype: DType::F32,
+            pool: Pool::new(place),
+            tables: Arc::default(),
+            threads: Arc::new(threads),
+        })
+    }
+
+    /// The same device, on which nets compute in another type: bf16 has kernels only.
+    pub fn computing_in(&self, dtype: DType) -> Self {
+        Self { dtype, ..self.clone() }
+    }
+
+    /// The type that nets compute in: of pictures, activations and their gradients, embeddings,
+    /// and the weights as ops read them. Sums, statistics, losses and what the optimizer keeps
+    /// are f32.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// The CPU with one thread, for tests.
@@ -126,7 +160,19 @@ impl Cx {
 
     /// Whether this context only plans: values can neither be read nor written.
     pub fn is_plan(&self) -> bool {
-        matches!(self.backend, Backend::Plan)
+        match &self.backend {
+            Backend::Cpu => false,
+            Backend::Plan => true,
+            Backend::Driver(driver) => driver.plans(),
+        }
+    }
+
+    /// Bytes that tensors could still take, where that is known.
+    pub fn available_bytes(&self) -> Result<Option<usize>> {
+        match &self.backend {
+            Backend::Driver(driver) => driver.available_bytes(),
+            _ => Ok(host::available_bytes()),
+        }
     }
 
     /// What an op has to do here.
@@ -291,6 +337,25 @@ impl Cx {
         Ok(out)
     }
 
+    /// Marks where the work given so far ends, for taking times.
+    pub fn mark(&self) -> Result<Mark> {
+        match &self.backend {
+            Backend::Driver(driver) => driver.mark(),
+            _ => Ok(Mark::new(Instant::now())),
+        }
+    }
+
+    /// Milliseconds that the work between two marks took. Waits for it.
+    pub fn ms_between(&self, from: &Mark, to: &Mark) -> Result<f64> {
+        match &self.backend {
+            Backend::Driver(driver) => driver.ms_between(from, to).map(f64::from),
+            _ => {
+                let [from, to] = [from, to].map(Mark::of_driver::<Instant>);
+                Ok(to.duration_since(*from).as_secs_f64() * 1e3)
+            }
+        }
+    }
+
     /// Names what follows on a profiler's time line (`step/teacher`), until the value is
     /// dropped.
     pub fn range(&self, name: &str) -> Range<'_> {
@@ -301,6 +366,16 @@ impl Cx {
             }
             _ => Range(None),
         }
+    }
+
+    /// How many buffers of each size tensors have taken.
+    pub fn layout(&self) -> Layout {
+        self.pool.layout()
+    }
+
+    /// Takes the memory that a plan found to be needed, see [`Pool::reserve`].
+    pub fn reserve(&self, layout: &Layout) -> Result<()> {
+        self.pool.reserve(layout)
     }
 
     /// Memory in use, its peak, and how often the pool had to grow.

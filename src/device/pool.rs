@@ -1,5 +1,6 @@
 //! Memory of tensors. Buffers of dropped tensors are kept and handed out again, the smallest
-//! that fits first, so that a training step stops allocating once the largest net has run.
+//! that fits first. What a program needs can be found by running it on a pool that only counts,
+//! and reserved at once before it runs: then it takes no more.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,10 @@ use crate::error::{Error, Result};
 struct Line([u8; 64]);
 
 const LINE_BYTES: usize = size_of::<Line>();
+/// Smaller buffers than this are not made.
+const LEAST_LINES: usize = 4;
+/// While memory may still be taken, a buffer this many times too large is not handed out.
+const LARGEST_FIT: usize = 2;
 /// Buffers grow in powers of two of this share of their size, so that near sizes are reused.
 const SIZE_CLASSES_PER_DOUBLING: usize = 8;
 
@@ -27,6 +32,17 @@ pub struct MemoryUse {
     pub reserved_bytes: usize,
     /// How many times memory was taken from the system.
     pub allocations: usize,
+}
+
+/// How many buffers a pool has of each size.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout(BTreeMap<usize, usize>);
+
+impl Layout {
+    /// Bytes of all buffers.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|(lines, count)| lines * count * LINE_BYTES).sum()
+    }
 }
 
 /// Where a pool's memory lies.
@@ -51,6 +67,10 @@ enum Memory {
 struct State {
     /// Free buffers by capacity in lines.
     free: BTreeMap<usize, Vec<Memory>>,
+    /// All buffers.
+    layout: Layout,
+    /// Whether all that will be needed was reserved.
+    sealed: bool,
     memory: MemoryUse,
 }
 
@@ -72,9 +92,10 @@ impl Pool {
 
     /// A buffer of at least `bytes`.
     pub fn take(self: &Arc<Self>, bytes: usize) -> Result<Buffer> {
-        let lines = size_class(bytes.div_ceil(LINE_BYTES).max(1));
+        let lines = size_class(bytes.div_ceil(LINE_BYTES).max(LEAST_LINES));
         let mut state = self.state();
-        let fit = state.free.range(lines..).next().map(|(&l, _)| l).filter(|&l| l <= 2 * lines);
+        let fits = |l: usize| state.sealed || l <= LARGEST_FIT * lines;
+        let fit = state.free.range(lines..).next().map(|(&l, _)| l).filter(|&l| fits(l));
         let (capacity, memory) = match fit {
             Some(l) => {
                 let list = state.free.get_mut(&l).expect("found above");
@@ -101,24 +122,72 @@ impl Pool {
         Ok(buffer)
     }
 
+    /// How many buffers it has of each size.
+    pub fn layout(&self) -> Layout {
+        self.state().layout.clone()
+    }
+
+    /// Takes all buffers of a layout now, but for those that are there already. From then on a
+    /// buffer of any size is handed out before more memory is taken: a smaller net's tensors fit
+    /// where the largest one's lay.
+    ///
+    /// # Errors
+    /// [`Kind::Memory`](crate::Kind::Memory) where they do not fit; nothing is kept of them then.
+    pub fn reserve(&self, layout: &Layout) -> Result<()> {
+        let mut state = self.state();
+        for (&lines, &count) in &layout.0 {
+            let there = state.layout.0.get(&lines).copied().unwrap_or(0);
+            for _ in there..count {
+                match self.take_memory(&mut state, lines) {
+                    Ok(memory) => state.free.entry(lines).or_default().push(memory),
+                    Err(e) => {
+                        self.give_back(&mut state);
+                        return Err(e);
+                    }
+                }
+            }
+        }
+        state.sealed = true;
+        Ok(())
+    }
+
     /// Memory from the system, or from the device.
     fn allocate(&self, state: &mut State, lines: usize) -> Result<Memory> {
+        match self.take_memory(state, lines) {
+            // What is kept for reuse may be of other sizes only.
+            Err(_) if !state.free.is_empty() => {
+                self.give_back(state);
+                self.take_memory(state, lines)
+            }
+            taken => taken,
+        }
+    }
+
+    fn take_memory(&self, state: &mut State, lines: usize) -> Result<Memory> {
         let memory = match &self.place {
             Place::Host => Memory::Host(allocate_host(lines)?),
             Place::Planned => Memory::Planned,
-            Place::Device(driver) => Memory::Device(match driver.alloc(lines * LINE_BYTES) {
-                Ok(ptr) => ptr,
-                // What is kept for reuse may be of other sizes only.
-                Err(_) if !state.free.is_empty() => {
-                    free_all(driver.as_ref(), state);
-                    driver.alloc(lines * LINE_BYTES)?
-                }
-                Err(e) => return Err(e),
-            }),
+            Place::Device(driver) => Memory::Device(driver.alloc(lines * LINE_BYTES)?),
         };
         state.memory.allocations += 1;
         state.memory.reserved_bytes += lines * LINE_BYTES;
+        *state.layout.0.entry(lines).or_default() += 1;
         Ok(memory)
+    }
+
+    /// Gives all memory that is kept for reuse back.
+    fn give_back(&self, state: &mut State) {
+        for (lines, list) in std::mem::take(&mut state.free) {
+            state.memory.reserved_bytes -= list.len() * lines * LINE_BYTES;
+            if let Some(count) = state.layout.0.get_mut(&lines) {
+                *count -= list.len();
+            }
+            for memory in list {
+                if let (Memory::Device(ptr), Place::Device(driver)) = (memory, &self.place) {
+                    driver.free(ptr);
+                }
+            }
+        }
     }
 
     /// What the pool holds.
@@ -129,22 +198,8 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if let Place::Device(driver) = &self.place {
-            let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-            free_all(driver.as_ref(), state);
-        }
-    }
-}
-
-/// Gives all memory that is kept for reuse back to the device.
-fn free_all(driver: &dyn Driver, state: &mut State) {
-    for (lines, list) in std::mem::take(&mut state.free) {
-        state.memory.reserved_bytes -= list.len() * lines * LINE_BYTES;
-        for memory in list {
-            if let Memory::Device(ptr) = memory {
-                driver.free(ptr);
-            }
-        }
+        let mut state = std::mem::take(&mut *self.state());
+        self.give_back(&mut state);
     }
 }
 
@@ -228,6 +283,28 @@ mod tests {
         let m = pool.memory();
         assert_eq!((m.allocations, m.live_bytes), (2, 0));
         assert!(m.peak_bytes >= 6000 && m.peak_bytes < 8000);
+    }
+
+    #[test]
+    fn what_is_reserved_is_enough() {
+        let (pool, plan) = (Pool::new(Place::Host), Pool::new(Place::Planned));
+        let kept = pool.take(300_000).unwrap();
+        let use_it = |pool: &Arc<Pool>, bytes: [usize; 3]| {
+            bytes.map(|bytes| pool.take(bytes).unwrap()).len()
+        };
+        use_it(&plan, [300_000, 70_000, 2_000_000]);
+        pool.reserve(&plan.layout()).unwrap();
+        assert_eq!(pool.layout(), plan.layout());
+        assert_eq!(pool.memory().reserved_bytes, plan.layout().bytes());
+        drop(kept);
+        let before = pool.memory().allocations;
+        // Smaller ones fit into larger ones, however much larger.
+        for bytes in [[300_000, 70_000, 2_000_000], [1, 2, 3], [5, 290_000, 600]] {
+            use_it(&pool, bytes);
+        }
+        assert_eq!(pool.memory().allocations, before);
+        use_it(&pool, [3_000_000, 1, 1]);
+        assert_eq!(pool.memory().allocations, before + 1, "more is taken where it must be");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::data::{Dataset, EvalBatches, eval_batches};
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{Shape, Tensor};
 
 /// Prepared pictures that take more than this are not kept.
 const CACHE_LIMIT_BYTES: usize = 32 << 30;
@@ -147,7 +147,7 @@ impl Pictures {
         let (side, elems) = (self.resolution, self.elems());
         let upload = move |part: Part| -> Result<Batch> {
             let shape = Shape::nhwc(part.span.len(), side, side, 3);
-            let x = cx.upload(shape, DType::F32, &part.values)?;
+            let x = cx.upload(shape, cx.dtype(), &part.values)?;
             Ok(Batch { span: part.span, shown: part.shown, x })
         };
         let Some(cache) = &self.cache else {

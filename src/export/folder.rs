@@ -85,7 +85,7 @@ fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, Named)> {
     }
     let (named, _) = files::read_safetensors(&path)?;
     let origin = path.display().to_string();
-    let params = Params::from_torch(cx, net.specs(), &named, &origin)?;
+    let params = Params::from_torch(cx, net.specs(), &named, &origin)?.ready(cx)?;
     let stats = subnet::stats_from_torch(cx, &net, &named, &origin)?;
     Ok((Model { arch: config.arch, net, params, stats, config }, named))
 }

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::eval::pictures::{self, Pictures};
 use crate::nn;
 use crate::space::Arch;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use crate::train::checkpoint::Checkpoint;
 
 /// Pictures that batch norms are recalibrated on where nothing else is said.
@@ -52,13 +52,15 @@ pub struct Options {
 }
 
 /// Exports a subnet of a checkpoint: recalibrates its batch norms, writes the folder and
-/// compares what was written with the subnet inside the supernet.
+/// compares what was written with the subnet inside the supernet. All of it in f32, whatever
+/// the context's type.
 ///
 /// # Errors
 /// [`crate::Kind::Usage`] for an architecture outside the space or a folder in the way,
 /// [`crate::Kind::Data`] for pictures or checkpoints that cannot be read, and
 /// [`crate::Kind::Parity`], leaving no folder, where the export is not the same net.
 pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
+    let cx = &cx.computing_in(DType::F32);
     folder::check_target(&options.out, options.overwrite)?;
     let checkpoint = Checkpoint::open(&options.ckpt)?;
     let net = checkpoint.supernet()?;

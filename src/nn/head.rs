@@ -46,7 +46,7 @@ impl HeadLayers {
 
     /// Embeddings [N, dim] of pooled features [N, C], not normalised.
     pub(super) fn forward(&self, tape: &mut Tape, params: &Params, pooled: &Var) -> Result<Var> {
-        let p = |i: usize| params.values()[self.first + i].clone();
+        let p = |i: usize| params.operand(self.first + i).clone();
         tape.label(&self.labels[0]);
         let (w, b) = (tape.param(p(0), self.first), tape.param(p(1), self.first + 1));
         let h = tape.apply(Linear { out: self.spec.hidden }, &[pooled, &w, &b])?;

@@ -6,7 +6,7 @@ use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files::Entry;
 use crate::rng::{Philox, Purpose};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// What a parameter is, which decides its initial values and its layout in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +100,12 @@ impl ParamSpec {
     }
 }
 
-/// The values of all parameters, at maximum size, in the order of their specs.
+/// The values of all parameters, at maximum size in f32, in the order of their specs; and, where
+/// nets compute in bf16, copies of those that ops read in it.
 pub struct Params {
     specs: Vec<ParamSpec>,
     values: Vec<Tensor>,
+    copies: Vec<Option<Tensor>>,
 }
 
 impl Params {
@@ -116,7 +118,11 @@ impl Params {
             cx.upload(spec.shape, DType::F32, &spec.initial(seed, i))
         };
         let values = specs.iter().enumerate().map(one).collect::<Result<_>>()?;
-        Ok(Self { specs: specs.to_vec(), values })
+        Ok(Self::without_copies(specs, values))
+    }
+
+    fn without_copies(specs: &[ParamSpec], values: Vec<Tensor>) -> Self {
+        Self { specs: specs.to_vec(), copies: specs.iter().map(|_| None).collect(), values }
     }
 
     /// From named values in PyTorch's layout; every name must be there with the right shape.
@@ -145,7 +151,20 @@ impl Params {
             }
             values.push(cx.upload(spec.shape, DType::F32, &spec.from_torch(data))?);
         }
-        Ok(Self { specs: specs.to_vec(), values })
+        Ok(Self::without_copies(specs, values))
+    }
+
+    /// Ready for nets that compute in the context's type: makes the copies that it takes,
+    /// rounded to nearest even. Whoever changes the values afterwards makes them anew, as the
+    /// optimizer does.
+    pub fn ready(mut self, cx: &Cx) -> Result<Self> {
+        for ((spec, value), copy) in self.specs.iter().zip(&self.values).zip(&mut self.copies) {
+            *copy = match (spec.role, cx.dtype()) {
+                (Role::Conv | Role::Linear, DType::BF16) => Some(narrow(cx, value)?),
+                _ => None,
+            };
+        }
+        Ok(self)
     }
 
     /// All values by name, in PyTorch's layout, in order.
@@ -160,7 +179,9 @@ impl Params {
     /// A copy in buffers of its own: the teacher at the start.
     pub fn copy(&self, cx: &Cx) -> Result<Self> {
         let values = self.values.iter().map(|t| cx.copy(t)).collect::<Result<_>>()?;
-        Ok(Self { specs: self.specs.clone(), values })
+        let copy = |t: &Option<Tensor>| t.as_ref().map(|t| cx.copy(t)).transpose();
+        let copies = self.copies.iter().map(copy).collect::<Result<_>>()?;
+        Ok(Self { specs: self.specs.clone(), values, copies })
     }
 
     /// What the parameters are.
@@ -173,7 +194,22 @@ impl Params {
         &self.values
     }
 
-    /// Their values, to write.
+    /// What ops read of parameter `i`: its value, or the copy of it.
+    pub fn operand(&self, i: usize) -> &Tensor {
+        self.copies[i].as_ref().unwrap_or(&self.values[i])
+    }
+
+    /// The copies, where there are any.
+    pub fn copies(&self) -> &[Option<Tensor>] {
+        &self.copies
+    }
+
+    /// Values and copies, to write.
+    pub fn values_and_copies(&mut self) -> (&mut [Tensor], &mut [Option<Tensor>]) {
+        (&mut self.values, &mut self.copies)
+    }
+
+    /// Their values, to write; copies stay as they are.
     pub fn values_mut(&mut self) -> &mut [Tensor] {
         &mut self.values
     }
@@ -187,6 +223,14 @@ impl Params {
     pub fn elems(&self) -> usize {
         self.specs.iter().map(|s| s.shape.elems()).sum()
     }
+}
+
+/// A tensor in bf16. While planning, memory for it.
+fn narrow(cx: &Cx, t: &Tensor) -> Result<Tensor> {
+    if cx.is_plan() {
+        return cx.alloc(Meta::new(t.shape(), DType::BF16));
+    }
+    cx.upload(t.shape(), DType::BF16, &cx.download(t)?)
 }
 
 /// Sums of gradients, one per parameter, at maximum size; always there, so ops add in place.

@@ -228,7 +228,8 @@ impl Supernet {
         &self.norms
     }
 
-    /// Runs the subnet `arch` on pictures `x` [N, H, W, 3] and returns what is wanted.
+    /// Runs the subnet `arch` on pictures `x` [N, H, W, 3] of the type that the parameters are
+    /// ready for, and returns what is wanted.
     pub fn forward(
         &self,
         tape: &mut Tape,
@@ -284,7 +285,7 @@ impl ConvBn {
         residual: Option<Var>,
         relu: bool,
     ) -> Result<Var> {
-        let param = |tape: &Tape, i: usize| tape.param(params.values()[i].clone(), i);
+        let param = |tape: &Tape, i: usize| tape.param(params.operand(i).clone(), i);
         tape.label(&self.conv_label);
         let w = param(tape, self.first);
         let conv = Conv2d { cout, kernel: self.kernel, stride: self.stride };

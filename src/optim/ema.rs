@@ -7,7 +7,7 @@ use crate::device::{Cx, Target};
 use crate::error::Result;
 use crate::nn::Params;
 use crate::ops::CHUNK;
-use crate::tensor::{Real, Tensor};
+use crate::tensor::Real;
 
 /// A teacher that moves towards its student: θt ← m·θt + (1−m)·θs.
 pub struct Teacher<'a> {
@@ -15,17 +15,11 @@ pub struct Teacher<'a> {
     pub params: &'a mut Params,
     /// m.
     pub keep: f64,
-    /// Its values in bf16, rounded to nearest even: written where given, on devices.
-    pub copies: Option<&'a mut [Tensor]>,
 }
 
-/// The teacher's moving average: θt ← m·θt + (1−m)·θs.
+/// The teacher's moving average: θt ← m·θt + (1−m)·θs; and its copies.
 pub fn ema(cx: &Cx, teacher: &mut Params, student: &Params, m: f64) -> Result<()> {
-    follow(cx, Teacher { params: teacher, keep: m, copies: None }, student)
-}
-
-/// The same, with copies in bf16 where they are wanted.
-pub fn follow(cx: &Cx, teacher: Teacher, student: &Params) -> Result<()> {
+    let teacher = Teacher { params: teacher, keep: m };
     teacher.expect_alike(student)?;
     match cx.target("ema") {
         Target::Nothing => Ok(()),
@@ -40,11 +34,7 @@ pub fn follow(cx: &Cx, teacher: Teacher, student: &Params) -> Result<()> {
 impl Teacher<'_> {
     /// Fails unless there is one tensor for each of the student's.
     pub(super) fn expect_alike(&self, student: &Params) -> Result<()> {
-        expect_alike(student, "the teacher's value", self.params.values())?;
-        match &self.copies {
-            Some(copies) => expect_alike(student, "the teacher's copy", copies.iter()),
-            None => Ok(()),
-        }
+        expect_alike(student, "the teacher's value", self.params.values())
     }
 
     /// Moves it in native code. There are no copies: the CPU has no bf16.

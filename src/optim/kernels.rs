@@ -2,13 +2,14 @@
 
 use bytemuck::NoUninit;
 
-use super::{Along, Sgd, Teacher};
+use super::{Sgd, Teacher};
 use crate::device::{Cx, Geometry, Queue, size};
 use crate::error::{Error, Result};
 use crate::nn::{Gradients, Params};
 use crate::ops::lanes::THREADS;
 use crate::ops::spans::{CHUNK, count_chunks};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::DType::{self, BF16, F32};
+use crate::tensor::Tensor;
 
 /// `SgdSpan`: one parameter. Addresses of what is not there are 0.
 #[derive(Clone, Copy, Debug, Default, NoUninit)]
@@ -52,20 +53,19 @@ pub(super) fn update(
     queue: &Queue,
     params: &mut Params,
     step: Step,
-    along: Along,
+    teacher: Option<Teacher>,
 ) -> Result<()> {
     let mut spans = Spans::new(params)?;
     for (span, decay) in spans.all.iter_mut().zip(step.sgd.decays(params)) {
         span.decay = decay as f32;
     }
-    spans.set(DType::F32, params.values_mut(), |span| &mut span.weight)?;
-    spans.set(DType::F32, step.grads.0.iter_mut().flatten(), |span| &mut span.gradient)?;
-    spans.set(DType::F32, step.velocity, |span| &mut span.velocity)?;
-    if let Some(copies) = along.copies {
-        spans.set(DType::BF16, copies, |span| &mut span.weight_copy)?;
-    }
-    let name = if along.teacher.is_some() { "sgd_update_ema_f32" } else { "sgd_update_f32" };
-    let keep = spans.set_teacher(along.teacher)?;
+    let (values, copies) = params.values_and_copies();
+    spans.set(F32, values.iter_mut().map(Some), |span| &mut span.weight)?;
+    spans.set(F32, step.grads.0.iter_mut().map(Option::as_mut), |span| &mut span.gradient)?;
+    spans.set(F32, step.velocity.iter_mut().map(Some), |span| &mut span.velocity)?;
+    spans.set(BF16, copies.iter_mut().map(Option::as_mut), |span| &mut span.weight_copy)?;
+    let name = if teacher.is_some() { "sgd_update_ema_f32" } else { "sgd_update_f32" };
+    let keep = spans.set_teacher(teacher)?;
     spans.launch(cx, queue, name, step.sgd.momentum, step.lr, keep)
 }
 
@@ -73,7 +73,7 @@ pub(super) fn update(
 pub(super) fn follow(cx: &Cx, queue: &Queue, teacher: Teacher, student: &Params) -> Result<()> {
     let mut spans = Spans::new(student)?;
     for (span, w) in spans.all.iter_mut().zip(student.values()) {
-        expect_type(DType::F32, w)?;
+        expect_type(F32, w)?;
         span.weight = w.device().0;
     }
     let keep = spans.set_teacher(Some(teacher))?;
@@ -98,14 +98,15 @@ impl Spans {
         Ok(spans)
     }
 
-    /// Notes where tensors lie that are written.
+    /// Notes where tensors lie that are written, of those parameters that have one.
     fn set<'a>(
         &mut self,
         dtype: DType,
-        tensors: impl IntoIterator<Item = &'a mut Tensor>,
+        tensors: impl Iterator<Item = Option<&'a mut Tensor>>,
         field: impl Fn(&mut Span) -> &mut u64,
     ) -> Result<()> {
         for (span, t) in self.all.iter_mut().zip(tensors) {
+            let Some(t) = t else { continue };
             expect_type(dtype, t)?;
             *field(span) = t.device_mut().0;
         }
@@ -115,10 +116,9 @@ impl Spans {
     /// Notes where the teacher lies; returns what it keeps of itself (all where there is none).
     fn set_teacher(&mut self, teacher: Option<Teacher>) -> Result<f64> {
         let Some(teacher) = teacher else { return Ok(1.0) };
-        self.set(DType::F32, teacher.params.values_mut(), |span| &mut span.teacher)?;
-        if let Some(copies) = teacher.copies {
-            self.set(DType::BF16, copies, |span| &mut span.teacher_copy)?;
-        }
+        let (values, copies) = teacher.params.values_and_copies();
+        self.set(F32, values.iter_mut().map(Some), |span| &mut span.teacher)?;
+        self.set(BF16, copies.iter_mut().map(Option::as_mut), |span| &mut span.teacher_copy)?;
         Ok(teacher.keep)
     }
 

@@ -9,9 +9,9 @@ mod sgd;
 mod work;
 
 pub use checks::checks;
-pub use ema::{Teacher, ema, follow};
+pub use ema::{Teacher, ema};
 pub use schedule::cosine_lr;
-pub use sgd::{Along, Sgd};
+pub use sgd::Sgd;
 pub use work::work;
 
 use crate::device::Cx;

@@ -20,17 +20,13 @@ pub struct Sgd {
     pub decay_exempt: bool,
 }
 
-/// What is done with the new weights in the same pass over memory.
-#[derive(Default)]
-pub struct Along<'a> {
-    /// The weights in bf16, rounded to nearest even: written where given, on devices.
-    pub copies: Option<&'a mut [Tensor]>,
-    /// A teacher that moves towards the new weights.
-    pub teacher: Option<Teacher<'a>>,
-}
-
 impl Sgd {
-    /// Updates all parameters with their gradients and sets the gradients to zero.
+    /// Updates all parameters with their gradients, and their copies, and sets the gradients to
+    /// zero.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::Kind::Usage) where there is not one tensor of the same shape for
+    /// each parameter, or one is empty.
     pub fn step(
         &self,
         cx: &Cx,
@@ -39,40 +35,36 @@ impl Sgd {
         velocity: &mut [Tensor],
         lr: f64,
     ) -> Result<()> {
-        self.step_along(cx, params, grads, velocity, lr, Along::default())
+        self.step_and_follow(cx, params, grads, velocity, lr, None)
     }
 
-    /// The same, and what is to be done with the new weights: on a device in one launch.
+    /// The same, and a teacher moves towards the new weights: on a device in one launch.
     ///
     /// # Errors
-    /// [`Kind::Usage`](crate::Kind::Usage) where there is not one tensor of the same shape for
-    /// each parameter, or one is empty.
-    pub fn step_along(
+    /// As [`Sgd::step`].
+    pub fn step_and_follow(
         &self,
         cx: &Cx,
         params: &mut Params,
         grads: &mut Gradients,
         velocity: &mut [Tensor],
         lr: f64,
-        along: Along,
+        teacher: Option<Teacher>,
     ) -> Result<()> {
         expect_alike(params, "a gradient", grads.0.iter().flatten())?;
         expect_alike(params, "a momentum", velocity.iter())?;
-        if let Some(copies) = &along.copies {
-            expect_alike(params, "a copy", copies.iter())?;
-        }
-        if let Some(teacher) = &along.teacher {
+        if let Some(teacher) = &teacher {
             teacher.expect_alike(params)?;
         }
         match cx.target("sgd") {
             Target::Nothing => {}
             Target::Native => {
                 self.native(params, grads, velocity, lr);
-                along.teacher.into_iter().for_each(|teacher| teacher.native(params));
+                teacher.into_iter().for_each(|teacher| teacher.native(params));
             }
             Target::Kernels(queue) => {
                 let step = kernels::Step { sgd: self, lr, grads, velocity };
-                kernels::update(cx, &queue, params, step, along)?;
+                kernels::update(cx, &queue, params, step, teacher)?;
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::files;
 use crate::nn::{Feature, Params, Subnet, Supernet};
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Budget};
-use crate::tensor::{DType, Shape};
+use crate::tensor::Shape;
 
 const FILE: &str = "latency.json";
 /// Passes that are timed, after one that is not; the median counts.
@@ -124,7 +124,7 @@ fn forward_ns(cx: &Cx, net: &Supernet, params: &Params, arch: Arch) -> Result<u6
     let subnet = Subnet::batch_normalised(net, params, arch);
     let mut times = Vec::with_capacity(PASSES);
     for pass in 0..=PASSES {
-        let x = cx.zeros(Shape::nhwc(1, side, side, 3), DType::F32)?;
+        let x = cx.zeros(Shape::nhwc(1, side, side, 3), cx.dtype())?;
         let begun = Instant::now();
         let out = subnet.features(cx, x, &[Feature::C5])?;
         // Waits for a device; little beside the pass.

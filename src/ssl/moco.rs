@@ -11,13 +11,13 @@ use crate::ops::info_nce::InfoNCE;
 use crate::ops::queue_push;
 use crate::rng::{Philox, Purpose};
 use crate::tape::{Tape, Var};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{Shape, Tensor};
 
 /// MoCo v2's criterion and queue.
 pub struct Moco {
     tau: f64,
     ema: f64,
-    /// Negatives [K, D], rows of unit length.
+    /// Negatives [K, D], rows of unit length, of the embeddings' type.
     queue: Tensor,
     /// Row that is overwritten next.
     pointer: usize,
@@ -29,9 +29,9 @@ impl Moco {
         let (rows, dim) = (settings.queue, settings.dim);
         let shape = Shape::matrix(rows, dim);
         let queue = if cx.is_plan() {
-            cx.zeros(shape, DType::F32)?
+            cx.zeros(shape, cx.dtype())?
         } else {
-            cx.upload(shape, DType::F32, &random_directions(seed, rows, dim))?
+            cx.upload(shape, cx.dtype(), &random_directions(seed, rows, dim))?
         };
         Ok(Self { tau: settings.tau, ema: settings.ema, queue, pointer: 0 })
     }
@@ -101,7 +101,7 @@ impl Method for Moco {
         let shape = self.queue.shape();
         match tensors.get("queue") {
             Some((dims, values)) if *dims == [shape.n(), shape.c()] => {
-                self.queue = cx.upload(shape, DType::F32, values)?;
+                self.queue = cx.upload(shape, cx.dtype(), values)?;
                 self.pointer = pointer as usize % shape.n();
                 Ok(())
             }
@@ -118,6 +118,7 @@ impl Method for Moco {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::DType;
 
     #[test]
     fn the_queue_wraps_around() {

@@ -139,7 +139,8 @@ impl Checkpoint {
     }
 
     fn params(&self, cx: &Cx, specs: &[ParamSpec], stem: &str) -> Result<Params> {
-        Params::from_torch(cx, specs, &self.tensors(stem)?, &self.path(stem).display().to_string())
+        let origin = self.path(stem).display().to_string();
+        Params::from_torch(cx, specs, &self.tensors(stem)?, &origin)?.ready(cx)
     }
 
     fn path(&self, stem: &str) -> PathBuf {

@@ -2,11 +2,11 @@
 //! one after the other (forward, then backward, so that only one's activations live at a
 //! time), one optimizer step, one push of the queue.
 
-use std::time::Instant;
+use std::ops::Range;
 
 use super::dump::Dump;
 use crate::config::{Config, TeacherArch};
-use crate::device::Cx;
+use crate::device::{Cx, Mark};
 use crate::error::{Error, Kind, Result};
 use crate::nn::{Feature, Gradients, MlpHead, Norm, Outputs, Params, Supernet};
 use crate::ops::gather;
@@ -15,7 +15,7 @@ use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Space};
 use crate::ssl::{self, Method};
 use crate::tape::{Tape, all_finite};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{DType, Tensor};
 
 /// Everything that training changes, and the settings that decide how.
 pub struct Iteration {
@@ -54,7 +54,7 @@ pub struct Step<'a> {
 }
 
 /// What one iteration found.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Report {
     /// Sum of the students' losses.
     pub loss: f64,
@@ -67,12 +67,12 @@ pub struct Report {
     pub feature_std: f64,
     /// Moving-average momentum of the teacher.
     pub ema: f64,
-    /// Where the time went.
-    pub parts: Parts,
+    /// Between which its parts ran.
+    marks: Vec<Mark>,
 }
 
-/// Milliseconds of the parts of an iteration.
-#[derive(Clone, Debug, Default)]
+/// Milliseconds of the parts of an iteration, of the device's time.
+#[derive(Clone, Debug)]
 pub struct Parts {
     /// Moving average and forward pass of the teacher.
     pub teacher_ms: f64,
@@ -82,12 +82,30 @@ pub struct Parts {
     pub optimizer_ms: f64,
 }
 
+impl Report {
+    /// Where the time went. Waits until the iteration is done.
+    pub fn parts(&self, cx: &Cx) -> Result<Parts> {
+        let between = |pair: &[Mark]| cx.ms_between(&pair[0], &pair[1]);
+        let mut ms = self.marks.windows(2).map(between).collect::<Result<Vec<f64>>>()?;
+        let (teacher_ms, optimizer_ms) = (ms.remove(0), ms.pop().unwrap_or_default());
+        Ok(Parts { teacher_ms, student_ms: ms, optimizer_ms })
+    }
+}
+
+/// A student's pass whose results were not looked at yet.
+struct Pass {
+    /// The pictures of each part, and its share of the loss.
+    losses: Vec<(Range<usize>, Tensor)>,
+    /// The embeddings [N, D].
+    z: Tensor,
+}
+
 impl Iteration {
     /// Freshly initialised from the configuration's seed.
     pub fn new(cx: &Cx, config: &Config, space: &Space) -> Result<Self> {
         let head = MlpHead { hidden: config.moco.hidden, dim: config.moco.dim };
         let net = Supernet::new(space, Some(&head));
-        let student = Params::init(cx, net.specs(), config.seed)?;
+        let student = Params::init(cx, net.specs(), config.seed)?.ready(cx)?;
         let teacher = student.copy(cx)?;
         let zero = |t: &Tensor| cx.zeros(t.shape(), DType::F32);
         let velocity = student.values().iter().map(zero).collect::<Result<_>>()?;
@@ -131,42 +149,47 @@ impl Iteration {
     }
 
     /// Runs the iteration. With `dump`, keeps what an outsider needs to replay it.
-    pub fn run(&mut self, cx: &Cx, s: &Step, mut dump: Option<&mut Dump>) -> Result<Report> {
-        let started = Instant::now();
+    ///
+    /// On a device everything up to the gradients is queued without waiting; `meanwhile` is
+    /// called while that is computed. Then losses and the gradient's norm are read, once, and the
+    /// update is queued only where they are finite.
+    pub fn run(
+        &mut self,
+        cx: &Cx,
+        s: &Step,
+        mut dump: Option<&mut Dump>,
+        meanwhile: impl FnOnce() -> Result<()>,
+    ) -> Result<Report> {
         if let Some(dump) = &mut dump {
             dump.before(cx, self, s)?;
         }
         let mut report = Report { ema: self.method.ema(s.step, s.steps), ..Report::default() };
-        let range = cx.range("step/teacher");
-        optim::ema(cx, &mut self.teacher, &self.student, report.ema)?;
-        let mut targets = vec![self.teacher_pass(cx, s, &s.archs[0], false)?];
-        if self.teacher_arch == TeacherArch::Same {
-            for arch in &s.archs[1..] {
-                targets.push(self.teacher_pass(cx, s, arch, false)?);
-            }
-        }
-        drop(range);
+        report.marks.push(cx.mark()?);
+        let targets = self.targets(cx, s, report.ema)?;
         if let Some(dump) = &mut dump {
             dump.teacher(cx, &targets[0], self.method.as_ref())?;
         }
-        report.parts.teacher_ms = ms_since(started);
+        report.marks.push(cx.mark()?);
+        let mut passes = Vec::with_capacity(s.archs.len());
         for (k, arch) in s.archs.iter().enumerate() {
-            let started = Instant::now();
             let _range = cx.range(&self.range_of(arch));
             let target = targets.get(k).unwrap_or(&targets[0]);
-            let (loss, z) = self.student_pass(cx, s, arch, target)?;
+            passes.push(self.student_pass(cx, s, arch, target)?);
+            report.marks.push(cx.mark()?);
+        }
+        meanwhile()?;
+        let _range = cx.range("step/optimizer");
+        for (k, pass) in passes.iter().enumerate() {
+            let target = targets.get(k).unwrap_or(&targets[0]);
+            let loss = self.read_loss(cx, s, &s.archs[k], target, pass)?;
             if let Some(dump) = &mut dump {
-                dump.student(cx, k, &z, loss)?;
-            }
-            if k == 0 {
-                report.feature_std = feature_std(cx, &z)?;
+                dump.student(cx, k, &pass.z, loss)?;
             }
             report.losses.push(loss);
-            report.parts.student_ms.push(ms_since(started));
         }
         report.loss = report.losses.iter().sum();
-        let started = Instant::now();
-        let _range = cx.range("step/optimizer");
+        report.feature_std = passes.first().map_or(Ok(0.0), |pass| feature_std(cx, &pass.z))?;
+        drop(passes);
         report.grad_norm = optim::grad_norm(cx, &self.grads)?;
         if !report.grad_norm.is_finite() {
             return Err(self.name_bad_gradient(cx, s, &targets)?);
@@ -176,11 +199,22 @@ impl Iteration {
         }
         self.sgd.step(cx, &mut self.student, &mut self.grads, &mut self.velocity, s.lr)?;
         self.method.finish_step(cx, &targets[0])?;
+        report.marks.push(cx.mark()?);
         if let Some(dump) = &mut dump {
             dump.after(cx, self)?;
         }
-        report.parts.optimizer_ms = ms_since(started);
         Ok(report)
+    }
+
+    /// Moves the teacher; then its output, for all students or for each.
+    fn targets(&mut self, cx: &Cx, s: &Step, ema: f64) -> Result<Vec<Vec<Tensor>>> {
+        let _range = cx.range("step/teacher");
+        optim::ema(cx, &mut self.teacher, &self.student, ema)?;
+        let own = match self.teacher_arch {
+            TeacherArch::Max => 1,
+            TeacherArch::Same => s.archs.len(),
+        };
+        s.archs[..own].iter().map(|arch| self.teacher_pass(cx, s, arch, false)).collect()
     }
 
     /// A student's name on a profiler's time line.
@@ -231,37 +265,47 @@ impl Iteration {
         micro.iter().map(|parts| gather::rows_of(cx, parts, &back)).collect()
     }
 
-    /// One student: forward, loss, backward. Returns the loss and the embeddings.
-    fn student_pass(
-        &mut self,
-        cx: &Cx,
-        s: &Step,
-        arch: &Arch,
-        target: &[Tensor],
-    ) -> Result<(f64, Tensor)> {
+    /// One student: forward, loss, backward.
+    fn student_pass(&mut self, cx: &Cx, s: &Step, arch: &Arch, target: &[Tensor]) -> Result<Pass> {
         let n = s.student_view.shape().n();
-        let (mut loss, mut embeddings) = (0.0, Vec::new());
+        let (mut losses, mut embeddings) = (Vec::new(), Vec::new());
         for rows in micro_batches(n, self.accum) {
             let weight = rows.len() as f64 / n as f64;
             let mut tape = Tape::recording(cx);
-            let (value, out) =
+            let (loss, out) =
                 self.student_forward(&mut tape, s, arch, target, rows.clone(), weight)?;
-            let part = f64::from(cx.download(value.value())?[0]);
-            if !part.is_finite() {
-                return Err(self.name_bad_tensor(cx, s, arch, target, rows));
-            }
-            loss += part;
+            losses.push((rows, loss.value().clone()));
             embeddings.push(out.get(Feature::Z).value().clone());
             drop(out);
-            let one = cx.full(value.value().shape(), DType::F32, 1.0)?;
-            tape.backward(value, one, &mut self.grads.0)?;
+            let one = cx.full(loss.value().shape(), DType::F32, 1.0)?;
+            tape.backward(loss, one, &mut self.grads.0)?;
         }
         let all: Vec<usize> = (0..n).collect();
         let z = match embeddings.len() {
             1 => embeddings.remove(0),
             _ => gather::rows_of(cx, &embeddings, &all)?,
         };
-        Ok((loss, z))
+        Ok(Pass { losses, z })
+    }
+
+    /// A student's loss; an error that names the first value that is not finite where it is not.
+    fn read_loss(
+        &self,
+        cx: &Cx,
+        s: &Step,
+        arch: &Arch,
+        target: &[Tensor],
+        pass: &Pass,
+    ) -> Result<f64> {
+        let mut loss = 0.0;
+        for (rows, part) in &pass.losses {
+            let part = f64::from(cx.download(part)?[0]);
+            if !part.is_finite() {
+                return Err(self.name_bad_tensor(cx, s, arch, target, rows.clone()));
+            }
+            loss += part;
+        }
+        Ok(loss)
     }
 
     fn student_forward(
@@ -270,7 +314,7 @@ impl Iteration {
         s: &Step,
         arch: &Arch,
         target: &[Tensor],
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         weight: f64,
     ) -> Result<(crate::tape::Var, Outputs)> {
         let cx = tape.cx();
@@ -296,7 +340,7 @@ impl Iteration {
         s: &Step,
         arch: &Arch,
         target: &[Tensor],
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
     ) -> Error {
         match self.bad_place(cx, s, arch, target, rows) {
             Ok(place) => diverged(s.step, &arch.to_string(), &place),
@@ -311,7 +355,7 @@ impl Iteration {
         s: &Step,
         arch: &Arch,
         target: &[Tensor],
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
     ) -> Result<String> {
         let first_bad = |tensors: &[Tensor]| -> Result<Option<usize>> {
             for (i, t) in tensors.iter().enumerate() {
@@ -368,7 +412,7 @@ fn diverged(step: u64, arch: &str, place: &str) -> Error {
 }
 
 /// Splits a batch into `accum` parts of nearly equal size.
-fn micro_batches(n: usize, accum: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+fn micro_batches(n: usize, accum: usize) -> impl Iterator<Item = Range<usize>> {
     let parts = accum.clamp(1, n.max(1));
     (0..parts).map(move |i| i * n / parts..(i + 1) * n / parts)
 }
@@ -383,22 +427,4 @@ fn feature_std(cx: &Cx, z: &Tensor) -> Result<f64> {
         ((0..n).map(|i| (at(i) - mean).powi(2)).sum::<f64>() / n as f64).sqrt()
     };
     Ok((0..d).map(column).sum::<f64>() / d as f64)
-}
-
-fn ms_since(started: Instant) -> f64 {
-    started.elapsed().as_secs_f64() * 1e3
-}
-
-/// Bytes that an iteration of a configuration takes at its peak, found by running the maximum
-/// net's iteration on a context that only counts.
-pub fn plan_bytes(config: &Config, space: &Space) -> Result<usize> {
-    let cx = Cx::plan()?;
-    let mut iteration = Iteration::new(&cx, config, space)?;
-    let shape = Shape::nhwc(config.train.batch, space.resolution, space.resolution, 3);
-    let (a, b) = (cx.zeros(shape, DType::F32)?, cx.zeros(shape, DType::F32)?);
-    let archs = [space.max()];
-    let step =
-        Step { step: 0, steps: 1, lr: 0.0, archs: &archs, student_view: &a, teacher_view: &b };
-    iteration.run(&cx, &step, None)?;
-    Ok(cx.memory().peak_bytes)
 }

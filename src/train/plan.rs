@@ -1,49 +1,79 @@
 //! Before a run: does it fit into memory, and how long will it take?
 
-use std::fs;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::iteration::{Iteration, Step, plan_bytes};
+use super::iteration::{Iteration, Step};
 use super::progress::human_bytes;
 use super::run::{Options, initial_state, loader_options, upload};
 use crate::config::Config;
 use crate::data::{Dataset, TrainLoader};
-use crate::device::Cx;
-use crate::error::{Error, Result};
-use crate::space::{Sampler, Space};
+use crate::device::{Cx, Layout};
+use crate::error::{Error, Kind, Result};
+use crate::space::{Arch, Sampler, Space};
+use crate::tensor::{Meta, Shape};
 
-/// Memory that the system could give, in bytes.
-fn available_bytes() -> Option<usize> {
-    let info = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()? * 1024)
+/// Memory of a run: the buffers that an iteration of the largest net takes, found by running it
+/// on a context that only counts.
+pub(super) fn plan_memory(cx: &Cx, config: &Config, space: &Space) -> Result<Layout> {
+    let cx = cx.planning()?;
+    let mut iteration = Iteration::new(&cx, config, space)?;
+    iterate(&cx, &mut iteration, 0, &[space.max()], config.train.batch)?;
+    Ok(cx.layout())
 }
 
-/// Fails before the first step where the plan does not fit, with the largest batch that does.
-pub(super) fn check_memory(config: &Config, space: &Space) -> Result<usize> {
-    let planned = plan_bytes(config, space)?;
-    let Some(available) = available_bytes().filter(|&a| planned > a) else { return Ok(planned) };
-    let fits = |batch: usize| -> Result<bool> {
+/// An iteration on pictures without values.
+fn iterate(cx: &Cx, iteration: &mut Iteration, step: u64, archs: &[Arch], n: usize) -> Result<()> {
+    let side = iteration.net.space().resolution;
+    let view = || cx.alloc(Meta::new(Shape::nhwc(n, side, side, 3), cx.dtype()));
+    let (student_view, teacher_view) = (&view()?, &view()?);
+    let step = Step { step, steps: 1, lr: 0.0, archs, student_view, teacher_view };
+    iteration.run(cx, &step, None, || Ok(())).map(drop)
+}
+
+/// Plans the memory of a run and takes it. Gives the planned bytes.
+///
+/// # Errors
+/// [`Kind::Memory`], with the largest batch that fits, where it does not fit.
+pub(super) fn reserve_memory(cx: &Cx, config: &Config, space: &Space) -> Result<usize> {
+    let available = cx.available_bytes()?;
+    let reserve = || -> Result<usize> {
+        let layout = plan_memory(cx, config, space)?;
+        match available {
+            Some(available) if layout.bytes() > available => Err(Error::memory(format!(
+                "out of memory: {} are needed, {} are available on {}",
+                human_bytes(layout.bytes()),
+                human_bytes(available),
+                cx.name()
+            ))),
+            _ => cx.reserve(&layout).map(|()| layout.bytes()),
+        }
+    };
+    reserve().map_err(|e| match e.kind() {
+        Kind::Memory => {
+            let advice = largest_batch(cx, config, space, available.unwrap_or(usize::MAX));
+            Error::memory(format!("train.batch={}: {e}; {advice}", config.train.batch))
+        }
+        _ => e,
+    })
+}
+
+/// Says which batch is the largest that fits into what is available.
+fn largest_batch(cx: &Cx, config: &Config, space: &Space, available: usize) -> String {
+    let fits = |batch: usize| {
         let mut smaller = config.clone();
         smaller.train.batch = batch;
-        Ok(plan_bytes(&smaller, space)? <= available)
+        plan_memory(cx, &smaller, space).is_ok_and(|layout| layout.bytes() <= available)
     };
     let (mut low, mut high) = (0, config.train.batch);
     while high - low > 1 {
         let middle = low.midpoint(high);
-        if fits(middle)? { low = middle } else { high = middle }
+        if fits(middle) { low = middle } else { high = middle }
     }
-    let advice = match low {
+    match low {
         0 => "no batch fits: use a smaller preset".to_owned(),
         batch => format!("the largest that fits is train.batch={batch}; or raise train.accum"),
-    };
-    Err(Error::device(format!(
-        "out of memory: train.batch={} needs {}, {} are available; {advice}",
-        config.train.batch,
-        human_bytes(planned),
-        human_bytes(available)
-    )))
+    }
 }
 
 /// What a dry run found.
@@ -55,9 +85,9 @@ pub struct Plan {
     pub pictures: usize,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Bytes of tensors at their peak, by plan.
+    /// Bytes that tensors take, by plan.
     pub planned_bytes: usize,
-    /// Bytes that the system could give.
+    /// Bytes that the device could give.
     pub available_bytes: Option<usize>,
     /// Milliseconds of the timed steps, median.
     pub step_ms: f64,
@@ -72,7 +102,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     const TIMED: u64 = 3;
     let config = &options.config;
     let space = Space::preset(&config.preset)?;
-    let planned_bytes = check_memory(config, &space)?;
+    let planned_bytes = reserve_memory(cx, config, &space)?;
     let dataset = Arc::new(Dataset::open(&options.data)?);
     let mut loader = TrainLoader::new(dataset.clone(), loader_options(config, &space, 0))?;
     let state = initial_state(config, dataset.len() as u64, loader.steps_per_epoch() as u64);
@@ -86,7 +116,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
         let (student_view, teacher_view) = (&student_view, &teacher_view);
         let steps = state.steps;
         let inputs = Step { step, steps, lr: 0.0, archs: &archs, student_view, teacher_view };
-        iteration.run(cx, &inputs, None)?;
+        iteration.run(cx, &inputs, None, || Ok(()))?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     // The first step also takes memory from the system.
@@ -99,9 +129,43 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
         pictures: dataset.len(),
         steps: state.steps,
         planned_bytes,
-        available_bytes: available_bytes(),
+        available_bytes: cx.available_bytes()?,
         step_ms,
         images_per_s: config.train.batch as f64 / step_ms * 1e3,
         eta_s: end as f64 * step_ms / 1e3,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::device::emulator::Emulator;
+    use crate::tensor::DType;
+
+    #[test]
+    fn what_the_largest_net_takes_is_enough_for_all() {
+        let emulator = Cx::device(Arc::new(Emulator::new(1).unwrap()), 1).unwrap();
+        let devices = [Cx::for_tests(), emulator.computing_in(DType::BF16), emulator];
+        for cx in &devices {
+            for preset in ["tiny", "cifar", "data"] {
+                let space = Space::preset(preset).unwrap();
+                let config = Config::for_preset(preset).unwrap();
+                let layout = plan_memory(cx, &config, &space).unwrap();
+                let cx = cx.planning().unwrap();
+                cx.reserve(&layout).unwrap();
+                let reserved = cx.memory();
+                let mut iteration = Iteration::new(&cx, &config, &space).unwrap();
+                let sampler = Sampler::new(config.sampling.policy, &space, 0).unwrap();
+                for step in 0..100 {
+                    let archs = sampler.draw(step);
+                    iterate(&cx, &mut iteration, step, &archs, config.train.batch).unwrap();
+                }
+                let after = cx.memory();
+                assert_eq!(after.allocations, reserved.allocations, "{preset}, {}", cx.name());
+                assert!(after.peak_bytes <= layout.bytes());
+            }
+        }
+    }
 }

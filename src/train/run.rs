@@ -10,17 +10,17 @@ use super::checkpoint::{self, Checkpoint, State};
 use super::dump::Dump;
 use super::folder::{Folder, Status, StepFacts};
 use super::iteration::{Iteration, Parts, Report, Step};
-use super::plan::check_memory;
-use super::progress::{Progress, human_duration};
+use super::plan::reserve_memory;
+use super::progress::{Progress, human_bytes, human_duration};
 use super::resume::{Resume, check_same_run, clear_out, contents, find_checkpoint, restore};
 use super::signals::Signals;
-use crate::config::{CkptEvery, Config};
+use crate::config::{CkptEvery, Config, Precision};
 use crate::data::{Batch, Dataset, LoaderOptions, TrainLoader};
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::optim::cosine_lr;
 use crate::space::{Sampler, Space};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{Shape, Tensor};
 
 /// Steps in a row with collapsed features after which a run stops.
 const COLLAPSE_STEPS: u64 = 200;
@@ -120,7 +120,7 @@ impl<'a> Run<'a> {
         if from.is_none() && options.resume == Resume::No {
             clear_out(&options.out, options.overwrite)?;
         }
-        check_memory(config, &space)?;
+        let planned_bytes = reserve_memory(cx, config, &space)?;
         let dataset = Arc::new(Dataset::open(&options.data)?);
         let first = from.as_ref().map_or(0, |c| c.state.step);
         let loader = TrainLoader::new(dataset.clone(), loader_options(config, &space, first))?;
@@ -139,6 +139,12 @@ impl<'a> Run<'a> {
         folder.write_origin(cx, &options.config_toml, &options.command)?;
         let end = options.max_steps.map_or(state.steps, |m| m.min(state.steps));
         greet(&mut folder, options, &iteration, &state, dataset.as_ref(), from.as_ref())?;
+        folder.say(&format!(
+            "memory: {} taken on {}, enough for the largest net in {}",
+            human_bytes(planned_bytes),
+            cx.name(),
+            Precision::of(cx.dtype()),
+        ))?;
         let now = Instant::now();
         let mut run = Self {
             cx,
@@ -213,7 +219,7 @@ impl<'a> Run<'a> {
             student_view: &student_view,
             teacher_view: &teacher_view,
         };
-        let report = self.iteration.run(cx, &inputs, dump.as_mut())?;
+        let report = self.iteration.run(cx, &inputs, dump.as_mut(), || Ok(()))?;
         if let (Some(dump), Some(dir)) = (dump, &self.options.dump_dir) {
             dump.write(dir, step)?;
         }
@@ -248,7 +254,7 @@ impl<'a> Run<'a> {
         if !done.is_multiple_of(self.options.config.log.every as u64) && done != self.end {
             return Ok(());
         }
-        let Parts { teacher_ms, student_ms, optimizer_ms } = &r.parts;
+        let Parts { teacher_ms, student_ms, optimizer_ms } = r.parts(self.cx)?;
         let line = format!(
             "step {done}/{} epoch {:.2} loss {:.4} (chance {:.2}) lr {:.4} grad {:.2} std {:.4} | \
              {:.0} img/s: data {:.0} + teacher {teacher_ms:.0} + students {:.0} + optimizer \
@@ -326,7 +332,7 @@ impl<'a> Run<'a> {
 pub(super) fn upload(cx: &Cx, batch: &Batch, space: &Space) -> Result<[Tensor; 2]> {
     let r = space.resolution;
     let shape = Shape::nhwc(batch.indices.len(), r, r, 3);
-    let one = |v: &[f32]| cx.upload(shape, DType::F32, v);
+    let one = |v: &[f32]| cx.upload(shape, cx.dtype(), v);
     Ok([one(&batch.views[0])?, one(&batch.views[1])?])
 }
 
@@ -344,7 +350,7 @@ pub(super) fn loader_options(config: &Config, space: &Space, first_step: u64) ->
 }
 
 pub(super) fn initial_state(config: &Config, pictures: u64, steps_per_epoch: u64) -> State {
-    let steps = (config.train.epochs as u64 * steps_per_epoch).max(1);
+    let steps = (config.train.epochs * steps_per_epoch as f64).round().max(1.0) as u64;
     State {
         step: 0,
         steps,

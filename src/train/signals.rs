@@ -21,7 +21,11 @@ impl Signals {
         let again = Arc::new(AtomicBool::new(false));
         let register = || -> std::io::Result<()> {
             // The shutdown is registered first, so the first INT does not see its own flag.
-            flag::register_conditional_shutdown(SIGINT, Kind::Interrupted as i32, again.clone())?;
+            flag::register_conditional_shutdown(
+                SIGINT,
+                Kind::Interrupted.exit_code().into(),
+                again.clone(),
+            )?;
             flag::register(SIGINT, again.clone())?;
             for signal in [SIGTERM, SIGUSR1, SIGINT] {
                 flag::register_usize(signal, caught.clone(), signal as usize)?;

@@ -3,6 +3,7 @@
 
 mod found;
 mod pictures;
+mod sizes;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,23 +27,14 @@ use crate::train::{self, Checkpoint, Resume};
 use crate::{export, files, report};
 use found::{Accuracy, Exported, Found, Trained, Won};
 use pictures::Domain;
+use sizes::Sizes;
 
 /// What is trained.
 const PRESET: &str = "tiny";
-/// Steps of training, with the preset's batch.
-const STEPS: f64 = 240.0;
-/// Negatives: fewer than there are pictures, so that none meets itself.
-const QUEUE: usize = 1024;
 /// Budgets that are searched.
 const BUDGETS: [&str; 2] = ["3M..5M", "7M..10M"];
 /// Tasks that are searched for.
 const TASKS: [Task; 2] = [Task::Cls, Task::DetFpn];
-/// Candidates of a budget.
-const SAMPLES: usize = 24;
-/// Pictures that candidates are compared on.
-const SEARCH_IMAGES: usize = 256;
-/// Pictures that batch norms are recalibrated on.
-const BN_IMAGES: usize = 256;
 /// Made first and filled last: by it a quickstart's folder is known.
 const MARKER: &str = "quickstart.json";
 
@@ -58,17 +50,29 @@ pub struct QuickstartArgs {
     /// Replace an earlier quickstart
     #[arg(long)]
     pub overwrite: bool,
+    /// Share of pictures, steps and candidates to take, up to 1; small ones show no more than that
+    /// everything works, say on the emulator
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    pub scale: f64,
 }
 
 /// Does the whole job.
 pub fn run(args: &QuickstartArgs, globals: &Globals) -> Result<()> {
     let started = Instant::now();
+    if !(args.scale > 0.0 && args.scale <= 1.0) {
+        return Err(Error::usage(format!(
+            "--scale {}: expected a share above 0, at most 1",
+            args.scale
+        )));
+    }
+    let sizes = Sizes::new(PRESET, args.scale)?;
     prepare_out(&args.out, args.overwrite, MARKER)?;
     let cx = open_device(&globals.device)?;
     let signals = Signals::listen()?;
     files::create_dir(&args.out)?;
     files::write_json(&args.out.join(MARKER), &serde_json::json!({ "state": "running" }))?;
-    let job = Job { cx: &cx, out: &args.out, data: &args.data, globals, signals: &signals };
+    let (out, data) = (&args.out, &args.data);
+    let job = Job { cx: &cx, out, data, sizes, globals, signals: &signals };
     let mut found = cx.install(|| job.run())?;
     found.seconds = started.elapsed().as_secs_f64();
     files::write_json(&args.out.join(MARKER), &found)?;
@@ -80,6 +84,7 @@ struct Job<'a> {
     cx: &'a Cx,
     out: &'a Path,
     data: &'a [String],
+    sizes: Sizes,
     globals: &'a Globals,
     signals: &'a Signals,
 }
@@ -123,21 +128,25 @@ impl Job<'_> {
     fn domains(&self, space: &Space) -> Result<Vec<Domain>> {
         let (dir, seed) = (self.place("pictures"), self.globals.seed());
         match self.data {
-            [] => pictures::draw(&dir, space.resolution, seed),
-            own => Ok(vec![pictures::take(own, &dir, space.resolution, seed)?]),
+            [] => pictures::draw(&dir, self.sizes.drawn, space.resolution, seed),
+            own => {
+                let most = self.sizes.own;
+                Ok(vec![pictures::take(own, &dir, most, space.resolution, seed)?])
+            }
         }
     }
 
-    /// The settings: the preset's, and as many epochs as make [`STEPS`].
+    /// The settings: the preset's, and as many epochs as make the wanted steps.
     fn settings(&self, pictures: usize) -> Result<Resolved> {
-        let batch = Config::for_preset(PRESET)?.train.batch;
-        let epochs = STEPS / (pictures / batch).max(1) as f64;
+        let Sizes { steps, batch, queue, .. } = self.sizes;
+        let epochs = steps as f64 / (pictures / batch).max(1) as f64;
         // Only the first checkpoint, of the untrained net, and the last are of use here.
         let words = [
             format!("preset={PRESET}"),
             format!("train.epochs={epochs:.4}"),
+            format!("train.batch={batch}"),
             "ckpt.every=1000000".to_owned(),
-            format!("moco.queue={QUEUE}"),
+            format!("moco.queue={queue}"),
         ];
         let mut settings = words.iter().map(|w| config::word(w)).collect::<Result<Vec<_>>>()?;
         settings.extend(self.globals.settings());
@@ -212,11 +221,11 @@ impl Job<'_> {
             selection: Selection::Budgets {
                 budgets: BUDGETS.iter().map(parse).collect::<Result<_>>()?,
                 metric: Metric::Macs,
-                samples: Some(SAMPLES),
+                samples: Some(self.sizes.samples),
             },
             bn: Bn::Recalibrate,
-            bn_images: BN_IMAGES,
-            images: Some(SEARCH_IMAGES),
+            bn_images: self.sizes.images,
+            images: Some(self.sizes.images),
             top: 5,
             tau: Config::for_preset(PRESET)?.search.tau,
             seed: checkpoint.state.seed,
@@ -266,7 +275,7 @@ impl Job<'_> {
             data: vec![domain.train.clone()],
             test_data: vec![test.to_owned()],
             features: "pool".into(),
-            bn_images: BN_IMAGES,
+            bn_images: self.sizes.images,
             images: Count::All,
             epochs: 1,
             archs_from: None,
@@ -304,7 +313,7 @@ impl Job<'_> {
             ckpt: self.out.to_path_buf(),
             arch: best.arch,
             bn_data: vec![domain.train.clone()],
-            bn_images: export::BN_IMAGES,
+            bn_images: self.sizes.export_images,
             out: out.clone(),
             overwrite: false,
             tolerance: export::parity::TOLERANCE,

@@ -12,10 +12,6 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::rng::{Philox, Purpose};
 
-/// Drawn pictures of a domain to train on, and to test on.
-const DRAWN: [usize; 2] = [2048, 512];
-/// Most of the user's pictures that are taken.
-const MOST: usize = 4000;
 /// Of the labelled ones, every so many-th is kept for testing.
 const TEST_EVERY: usize = 5;
 /// Shorter side of a copy over the net's input: room for crops.
@@ -34,16 +30,21 @@ pub(super) struct Domain {
     pub(super) pictures: usize,
 }
 
-/// Draws two domains into `dir`.
-pub(super) fn draw(dir: &Path, resolution: usize, seed: u64) -> Result<Vec<Domain>> {
+/// Draws two domains into `dir`, `counts` pictures of each to train on and to test on.
+pub(super) fn draw(
+    dir: &Path,
+    counts: [usize; 2],
+    resolution: usize,
+    seed: u64,
+) -> Result<Vec<Domain>> {
     let one = |domain: synthetic::Domain| {
         let root = dir.join(domain.name());
-        synthetic::write(&root, domain, DRAWN, resolution, seed)?;
+        synthetic::write(&root, domain, counts, resolution, seed)?;
         Ok(Domain {
             name: domain.name().to_owned(),
             train: part(&root, "train"),
             test: Some(part(&root, "test")),
-            pictures: DRAWN[0],
+            pictures: counts[0],
         })
     };
     synthetic::Domain::ALL.into_iter().map(one).collect()
@@ -54,12 +55,18 @@ fn part(root: &Path, name: &str) -> String {
     format!("{}#{name}", root.display())
 }
 
-/// Copies up to [`MOST`] of the user's pictures, drawn from a seed and made small, into `dir`:
+/// Copies up to `most` of the user's pictures, drawn from a seed and made small, into `dir`:
 /// decoding large pictures anew for every view would be most of the quickstart's time.
-pub(super) fn take(paths: &[String], dir: &Path, resolution: usize, seed: u64) -> Result<Domain> {
+pub(super) fn take(
+    paths: &[String],
+    dir: &Path,
+    most: usize,
+    resolution: usize,
+    seed: u64,
+) -> Result<Domain> {
     let dataset = Dataset::open(paths)?;
     let root = dir.join("yours");
-    let chosen = Philox::new(seed, Purpose::Subset, 1, 0).sample(dataset.len(), MOST);
+    let chosen = Philox::new(seed, Purpose::Subset, 1, 0).sample(dataset.len(), most);
     let plan = plan(&dataset, &chosen);
     for folder in plan.iter().map(|p| p.1.as_str()).collect::<std::collections::BTreeSet<_>>() {
         files::create_dir(&root.join(folder))?;

@@ -17,7 +17,7 @@ use cudarc::driver::sys;
 
 pub use probe::{Gpu, Installed, Release, installed};
 
-use super::driver::{DevicePtr, Driver, Launch};
+use super::driver::{DevicePtr, Driver, Launch, Mark};
 use super::gpu_code::GPU_CODE;
 use super::kernels;
 use crate::error::{Error, Result};
@@ -125,11 +125,8 @@ impl Cuda {
         let left = self.memory_bytes().map_or(String::new(), |(free, total)| {
             format!(" (the GPU has {} MiB, of which {} are free)", mib(total), free >> 20)
         });
-        Error::device(format!(
-            "out of memory on {}: {} MiB more were needed{left}; use a smaller train.batch",
-            self.name(),
-            mib(bytes)
-        ))
+        let (name, needed) = (self.name(), mib(bytes));
+        Error::memory(format!("out of memory on {name}: {needed} MiB more were needed{left}"))
     }
 
     /// Allows a kernel more dynamic shared memory than it had so far.
@@ -279,16 +276,24 @@ impl Driver for Cuda {
         self.call("finishing the queued work", || self.compute.sync())
     }
 
-    fn time_ms(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f32> {
-        let timing = "taking the time";
-        let (start, end) = self.call(timing, || Ok((Event::timing()?, Event::timing()?)))?;
-        self.call(timing, || start.record(&self.compute))?;
-        work()?;
-        self.call(timing, || {
-            end.record(&self.compute)?;
-            end.sync()?;
-            end.ms_since(&start)
+    fn mark(&self) -> Result<Mark> {
+        self.call("taking the time", || {
+            let event = Event::timing()?;
+            event.record(&self.compute)?;
+            Ok(Mark::new(event))
         })
+    }
+
+    fn ms_between(&self, from: &Mark, to: &Mark) -> Result<f32> {
+        let [from, to] = [from, to].map(Mark::of_driver::<Event>);
+        self.call("taking the time", || {
+            to.sync()?;
+            to.ms_since(from)
+        })
+    }
+
+    fn available_bytes(&self) -> Result<Option<usize>> {
+        self.memory_bytes().map(|(free, _)| Some(free))
     }
 
     fn range_begins(&self, name: &str) {

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::driver::{DevicePtr, Driver, Launch};
+use super::driver::{DevicePtr, Driver, Launch, Mark};
+use super::host;
 use super::kernels::{checked, kernels};
 use crate::error::{Error, Result};
 
@@ -123,7 +124,8 @@ impl Driver for Emulator {
     fn alloc(&self, bytes: usize) -> Result<DevicePtr> {
         let mut address = 0;
         // SAFETY: both pointers are valid for the call.
-        call(|m| unsafe { ffi::emu_alloc(bytes as u64, &mut address, m) })?;
+        call(|m| unsafe { ffi::emu_alloc(bytes as u64, &mut address, m) })
+            .map_err(|e| Error::memory(e.to_string()))?;
         Ok(DevicePtr(address))
     }
 
@@ -189,10 +191,18 @@ impl Driver for Emulator {
         Ok(())
     }
 
-    fn time_ms(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f32> {
-        let start = Instant::now();
-        work()?;
-        Ok(start.elapsed().as_secs_f32() * 1e3)
+    fn mark(&self) -> Result<Mark> {
+        Ok(Mark::new(Instant::now()))
+    }
+
+    fn ms_between(&self, from: &Mark, to: &Mark) -> Result<f32> {
+        let [from, to] = [from, to].map(Mark::of_driver::<Instant>);
+        Ok(to.duration_since(*from).as_secs_f32() * 1e3)
+    }
+
+    fn available_bytes(&self) -> Result<Option<usize>> {
+        // Its global memory is the host's, with a byte of shadow for each.
+        Ok(host::available_bytes().map(|bytes| bytes / 2))
     }
 
     fn is_checked(&self) -> bool {

@@ -1,0 +1,42 @@
+//! How much of everything a quickstart takes.
+
+use crate::config::Config;
+use crate::error::Result;
+
+/// Numbers of pictures, steps and nets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Drawn pictures of a domain to train on, and to test on.
+    pub(super) drawn: [usize; 2],
+    /// Most of the user's own pictures that are taken.
+    pub(super) own: usize,
+    /// Steps of training.
+    pub(super) steps: usize,
+    /// Pictures of a step.
+    pub(super) batch: usize,
+    /// Negatives: fewer than there are pictures, so that none meets itself.
+    pub(super) queue: usize,
+    /// Candidates of a budget.
+    pub(super) samples: usize,
+    /// Pictures that candidates are compared on, and batch norms recalibrated on.
+    pub(super) images: usize,
+    /// Pictures of the export's batch norms.
+    pub(super) export_images: usize,
+}
+
+impl Sizes {
+    /// A share of what two cores do in a few minutes; never less than shows that all works.
+    pub(super) fn new(preset: &str, share: f64) -> Result<Self> {
+        let of = |whole: usize, least: usize| ((whole as f64 * share) as usize).max(least);
+        Ok(Self {
+            drawn: [of(2048, 24), of(512, 8)],
+            own: of(4000, 24),
+            steps: of(240, 2),
+            batch: of(Config::for_preset(preset)?.train.batch, 8),
+            queue: of(1024, 16),
+            samples: of(24, 2),
+            images: of(256, 8),
+            export_images: of(crate::export::BN_IMAGES, 8),
+        })
+    }
+}
