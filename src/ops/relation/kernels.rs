@@ -33,6 +33,9 @@ struct LengthsParams {
     eps: f32,
 }
 
+/// Numbers that are kept of a position of a teacher.
+pub(super) const STATISTICS: usize = 3;
+
 /// Rows and columns of a block's tile.
 const ROWS: usize = 128;
 const COLUMNS: usize = 64;
@@ -66,10 +69,11 @@ fn at_once(maps: &[&Tensor]) -> usize {
 }
 
 /// What a student's score needs of a teacher's features `[N,H,W,C]` beside them, for each
-/// position: `[3,1,1,N·H·W]` in f32.
+/// position: [`STATISTICS`] vectors of N·H·W in f32.
 pub(super) fn statistics(cx: &Cx, queue: &Queue, teacher: &Tensor, tau: f64) -> Result<Tensor> {
     let params = Params::new(teacher.shape(), teacher.shape(), tau)?;
-    let mut kept = cx.scratch(Meta::new(Shape::matrix(3, teacher.shape().rows()), DType::F32))?;
+    let shape = Shape::matrix(STATISTICS, teacher.shape().rows());
+    let mut kept = cx.scratch(Meta::new(shape, DType::F32))?;
     lengths(queue, teacher, &mut kept)?;
     let mut sums = zeros(cx, 1, &params)?;
     let name = kernel!("relation_teacher", teacher.dtype(), at_once(&[teacher]));

@@ -20,8 +20,8 @@ pub const MIN_TAU: f64 = 0.0125;
 pub struct Teacher {
     /// On devices as they came, else with rows of unit length.
     features: Tensor,
-    /// On devices: of every position the length of its features and Σⱼ exp((Tᵢⱼ − 1)/τ) of its
-    /// cosines T, in f32. Else empty.
+    /// On devices: of every position what is to be known of the length of its features, and
+    /// Σⱼ exp((Tᵢⱼ − 1)/τ) of its cosines T, in f32. Else empty.
     statistics: Tensor,
     tau: f64,
 }
@@ -49,8 +49,8 @@ impl Teacher {
         })
     }
 
-    /// The numbers that [`Teacher::from_numbers`] makes it again from, bit for bit on the same
-    /// kind of device: features, then statistics of the positions.
+    /// What [`Teacher::from_numbers`] makes the same teacher from, on the same kind of device:
+    /// its features, then the statistics of their positions.
     pub fn numbers(&self, cx: &Cx) -> Result<Vec<f32>> {
         let mut numbers = cx.download(&self.features)?;
         numbers.extend(cx.download(&self.statistics)?);
@@ -58,8 +58,18 @@ impl Teacher {
     }
 
     /// A teacher of features with this shape and type from its numbers, say from a file, and
-    /// its τ.
+    /// its τ. Fails where there are more or fewer of them than such a teacher has.
     pub fn from_numbers(cx: &Cx, meta: Meta, numbers: &[f32], tau: f64) -> Result<Self> {
+        let of_position = if cx.is_device() { kernels::STATISTICS } else { 0 };
+        let expected = meta.shape.elems() + of_position * meta.shape.rows();
+        if numbers.len() != expected {
+            return Err(Error::usage(format!(
+                "expected {expected} numbers of a teacher with features of shape {} on {}; found {}",
+                meta.shape,
+                cx.name(),
+                numbers.len()
+            )));
+        }
         let (features, statistics) = numbers.split_at(meta.shape.elems());
         Ok(Self {
             features: cx.upload(meta.shape, meta.dtype, features)?,
