@@ -9,8 +9,8 @@ struct L2NormaliseParams {
 };
 
 // y, and the divisors.
-template <int N, typename T, typename U>
-DEVICE void forward(const T* x, U* y, float* lengths, const L2NormaliseParams& p) {
+template <int N, typename T>
+DEVICE void forward(const T* x, T* y, float* lengths, const L2NormaliseParams& p) {
     u32 row = global_thread() / 32;
     if (row >= p.rows) return;
     x += row * p.channels;
@@ -58,13 +58,3 @@ L2_NORMALISE(_f32, float, VECTOR<float>)
 L2_NORMALISE(_bf16, bf16, VECTOR<bf16>)
 L2_NORMALISE(_scalar_f32, float, 1)
 L2_NORMALISE(_scalar_bf16, bf16, 1)
-
-// Into f32, for what compares rows closely.
-KERNEL(l2_normalise_widen_bf16, 256,
-       (const bf16* x, float* y, float* lengths, L2NormaliseParams p)) {
-    forward<VECTOR<bf16>>(x, y, lengths, p);
-}
-KERNEL(l2_normalise_widen_scalar_bf16, 256,
-       (const bf16* x, float* y, float* lengths, L2NormaliseParams p)) {
-    forward<1>(x, y, lengths, p);
-}

@@ -1,19 +1,24 @@
 // How alike two feature maps relate their positions to each other (src/ops/relation). With
 // e = exp((T − 1)/τ) of the teacher's cosines T and l = exp((S − 1)/τ) of the student's (no
 // cosine is above 1, so nothing overflows), position i scores
-// (Σⱼ e·S / Σⱼ e − 1)/τ − log Σⱼ l. Tiles of both Gram matrices are made and used up: neither
-// lies in memory.
+// (Σⱼ e·S / Σⱼ e − 1)/τ − log Σⱼ l, here in base 2. T and S are symmetric: a block makes a tile
+// of both on or above the diagonal, and adds its terms to the sums of its rows and of its
+// columns. Neither matrix lies in memory.
+//
+// Blocks meet in the sums of a position, which are integers: no order changes them. No term is
+// above 1, so those of fewer than 2^24 positions, in units of 2^-38, fit in 63 bits. (The
+// number of blocks is below 2^31, that of positions thus below 2^23.)
 #include "include/gram.h"
 #include "include/kernel.h"
-#include "include/products.h"
 #include "include/reduce.h"
 
 struct RelationParams {
+    u32 rows;               // positions of all pictures
     u32 positions;          // of a picture
+    u32 tiles;              // of a picture
     u32 teacher_channels;
     u32 student_channels;
-    u32 tiles;              // of rows, of a picture
-    float scale;            // 1 / τ
+    float scale;            // log2(e) / τ
 };
 
 struct RelationLengthsParams {
@@ -21,170 +26,178 @@ struct RelationLengthsParams {
     float eps;
 };
 
-// Adds a tile of cosines to the sums of e·S, e and l of each of a thread's rows.
-DEVICE void add_terms(const float (&t)[4][4], const float (&s)[4][4], u32 columns, float scale,
-                      float (&weighted)[4], float (&teacher)[4], float (&student)[4]) {
-    UNROLL
-    for (u32 j = 0; j < 4; ++j) {
-        if (product_column() + PRODUCT_SIDE * j >= columns) continue;
-        UNROLL
-        for (u32 i = 0; i < 4; ++i) {
-            float e = expf((t[i][j] - 1.0f) * scale);
-            weighted[i] += e * s[i][j];
-            teacher[i] += e;
-            student[i] += expf((s[i][j] - 1.0f) * scale);
-        }
-    }
-}
+constexpr float RELATION_UNITS = 274877906944.0f;
+DEVICE u64 as_fixed(float x) { return u64(i64(x * RELATION_UNITS)); }
+DEVICE float from_fixed(u64 x) { return float(i64(x)) / RELATION_UNITS; }
 
-// The score of each position, [pictures][positions], of features whose rows have unit length.
-// A block has a tile of rows of a picture, and goes over all columns.
-template <int TEACHER_N, int STUDENT_N>
-DEVICE void scores(const float* teacher, const float* student, float* scores,
-                   const RelationParams& p) {
-    SHARED(float, a_slice, PRODUCT_SLICE);
-    SHARED(float, b_slice, PRODUCT_SLICE);
-    u32 picture = block_index().x / p.tiles;
-    u32 first = block_index().x % p.tiles * PRODUCT_TILE;
-    u32 rows = p.positions - first;
-    teacher += picture * p.positions * p.teacher_channels;
-    student += picture * p.positions * p.student_channels;
-    scores += picture * p.positions;
-    float sums[3][4] = {};
-    for (u32 start = 0; start < p.positions; start += PRODUCT_TILE) {
-        u32 columns = p.positions - start;
-        float t[4][4], s[4][4];
-        products<TEACHER_N>(teacher + first * p.teacher_channels, rows,
-                            teacher + start * p.teacher_channels, columns, p.teacher_channels,
-                            t, a_slice, b_slice);
-        products<STUDENT_N>(student + first * p.student_channels, rows,
-                            student + start * p.student_channels, columns, p.student_channels,
-                            s, a_slice, b_slice);
-        add_terms(t, s, columns, p.scale, sums[0], sums[1], sums[2]);
-    }
-    UNROLL
-    for (u32 i = 0; i < 4; ++i) {
-        float weighted = product_row_sum(sums[0][i]);
-        float of_teacher = product_row_sum(sums[1][i]);
-        float of_student = product_row_sum(sums[2][i]);
-        u32 row = first + product_row() + PRODUCT_SIDE * i;
-        if (product_column() == 0 && row < p.positions) {
-            scores[row] = (weighted / of_teacher - 1.0f) * p.scale - logf(of_student);
-        }
-    }
-}
+// No cosine of a row is above its length, which is 0 for a row of zeros: to keep the bits of
+// its sums, they are kept times 2^lift. NaN for a row that is not finite.
+DEVICE float lift(float length, float scale) { return (1.0f - length) * scale; }
 
-KERNEL(relation_scores_f32, 256,
-       (const float* teacher, const float* student, float* out, RelationParams p)) {
-    scores<4, 4>(teacher, student, out, p);
-}
-// Where the channels of one are no whole vectors.
-KERNEL(relation_scores_scalar_f32, 256,
-       (const float* teacher, const float* student, float* out, RelationParams p)) {
-    scores<1, 1>(teacher, student, out, p);
-}
-
-// Cosines of a tile, rows from `first` on and columns from `start` on, from products and
-// 1 / the length of each of the `positions`.
-DEVICE void scale_tile(GramTile& tile, const float* inverse, u32 first, u32 start,
-                       u32 positions) {
-    float of_row[4];
-    UNROLL
-    for (u32 r = 0; r < 4; ++r) {
-        u32 row = first + gram_row(r / 2, r % 2 * 2);
-        of_row[r] = row < positions ? inverse[row] : 0.0f;
-    }
-    UNROLL
-    for (u32 n = 0; n < 4; ++n) {
-        UNROLL
-        for (u32 i = 0; i < 2; ++i) {
-            u32 column = start + gram_column(n, i);
-            float of_column = column < positions ? inverse[column] : 0.0f;
-            UNROLL
-            for (u32 r = 0; r < 4; ++r) tile[r / 2][n][r % 2 * 2 + i] *= of_column * of_row[r];
-        }
-    }
-}
-
-// Adds a tile of cosines to the sums of e·S, e and l of each of a thread's rows.
-DEVICE void add_gram_terms(const GramTile& t, const GramTile& s, u32 columns, float scale,
-                           float (&sums)[3][4]) {
-    UNROLL
-    for (u32 n = 0; n < 4; ++n) {
-        UNROLL
-        for (u32 i = 0; i < 4; ++i) {
-            if (gram_column(n, i) >= columns) continue;
-            UNROLL
-            for (u32 m = 0; m < 2; ++m) {
-                u32 row = 2 * m + i / 2;
-                float e = expf((t[m][n][i] - 1.0f) * scale);
-                sums[0][row] += e * s[m][n][i];
-                sums[1][row] += e;
-                sums[2][row] += expf((s[m][n][i] - 1.0f) * scale);
-            }
-        }
-    }
-}
-
-// Writes the scores of the block's rows from the sums of its threads: those of four lanes and
-// of two warps belong to a row.
-DEVICE void store_scores(const float (&sums)[3][4], u32 rows, float scale, float* scores) {
-    SHARED(float, halves, 2 * 3 * GRAM_ROWS);
-    UNROLL
-    for (u32 r = 0; r < 4; ++r) {
-        UNROLL
-        for (u32 k = 0; k < 3; ++k) {
-            float sum = sums[k][r];
-            sum += shuffle_xor(FULL_WARP, sum, 1);
-            sum += shuffle_xor(FULL_WARP, sum, 2);
-            u32 row = gram_row(r / 2, r % 2 * 2);
-            if (lane() % 4 == 0) halves[(warp() % 2 * 3 + k) * GRAM_ROWS + row] = sum;
-        }
-    }
-    barrier();
-    u32 row = thread_index().x;
-    if (row >= GRAM_ROWS || row >= rows) return;
-    float total[3];
-    UNROLL
-    for (u32 k = 0; k < 3; ++k) {
-        total[k] = halves[k * GRAM_ROWS + row] + halves[(3 + k) * GRAM_ROWS + row];
-    }
-    scores[row] = (total[0] / total[1] - 1.0f) * scale - logf(total[2]);
-}
-
-// The score of each position on tensor cores, of features of any length and 1 / the length of
-// each row. Channels are multiples of 8. A block has GRAM_ROWS rows of a picture.
-KERNEL_RESIDENT(relation_scores_bf16, 256, 2,
-                (const bf16* teacher, const bf16* student, const float* teacher_inverse,
-                 const float* student_inverse, float* out, RelationParams p)) {
-    SHARED(bf16, slices, GRAM_STAGES * GRAM_SLICE);
-    u32 position = block_index().x / p.tiles * p.positions;
-    u32 first = block_index().x % p.tiles * GRAM_ROWS;
-    u32 rows = p.positions - first;
-    teacher += position * p.teacher_channels;
-    student += position * p.student_channels;
-    teacher_inverse += position;
-    student_inverse += position;
-    float sums[3][4] = {};
-    for (u32 start = 0; start < p.positions; start += GRAM_COLUMNS) {
-        u32 columns = p.positions - start;
-        GramTile t, s;
-        gram(teacher + first * p.teacher_channels, rows, teacher + start * p.teacher_channels,
-             columns, p.teacher_channels, t, slices);
-        scale_tile(t, teacher_inverse, first, start, p.positions);
-        gram(student + first * p.student_channels, rows, student + start * p.student_channels,
-             columns, p.student_channels, s, slices);
-        scale_tile(s, student_inverse, first, start, p.positions);
-        add_gram_terms(t, s, columns, p.scale, sums);
-    }
-    store_scores(sums, rows, p.scale, out + position + first);
-}
-
-// 1 / max(‖x‖, ε) of each row. A warp has a row.
-KERNEL(relation_lengths_bf16, 256, (const bf16* x, float* inverse, RelationLengthsParams p)) {
+// Of each row 1 / max(‖x‖, ε), then of each its length when multiplied by it. A warp has a row.
+template <int N, typename T>
+DEVICE void lengths(const T* x, float* of_rows, const RelationLengthsParams& p) {
     u32 row = global_thread() / 32;
     if (row >= p.rows) return;
     x += row * p.channels;
-    float length = sqrtf(dot<8>(x, x, p.channels));
-    if (lane() == 0) inverse[row] = 1.0f / (length < p.eps ? p.eps : length);
+    float length = sqrtf(dot<N>(x, x, p.channels));
+    float inverse = 1.0f / (length < p.eps ? p.eps : length);
+    if (lane() == 0) {
+        of_rows[row] = inverse;
+        of_rows[p.rows + row] = length * inverse;
+    }
+}
+
+// Where a block's tile begins in the matrices of a picture, and the picture in all rows.
+struct RelationPlace {
+    u32 picture, row, column;
+
+    // Row tile i has the column tiles from 2i on: i·(columns + 1 − i) tiles come before it.
+    DEVICE explicit RelationPlace(const RelationParams& p) {
+        static_assert(GRAM_ROWS == 2 * GRAM_COLUMNS, "two column tiles on the diagonal");
+        u32 number = block_index().x % p.tiles;
+        u32 columns = (p.positions + GRAM_COLUMNS - 1) / GRAM_COLUMNS;
+        u32 tile = 0, end = (p.positions + GRAM_ROWS - 1) / GRAM_ROWS;
+        while (end - tile > 1) {
+            u32 middle = (tile + end) / 2;
+            (middle * (columns + 1 - middle) <= number ? tile : end) = middle;
+        }
+        picture = block_index().x / p.tiles * p.positions;
+        row = tile * GRAM_ROWS;
+        column = (2 * tile + number - tile * (columns + 1 - tile)) * GRAM_COLUMNS;
+    }
+
+    // Whether all of the tile is above the diagonal and within the matrices.
+    DEVICE bool is_inside(u32 positions) const {
+        return row + GRAM_ROWS <= column && column + GRAM_COLUMNS <= positions;
+    }
+};
+
+// Shared memory for tiles of rows that are loaded N elements at once, in floats.
+template <int N>
+constexpr u32 RELATION_SHARED = N == 8 ? GRAM_STAGES * GRAM_SLICE / 2 : GRAM_PLAIN_SLICE;
+
+// Cosines of a tile; with N = 8, of bf16, on tensor cores.
+template <int N, typename T>
+DEVICE void cosines(const T* x, u32 channels, const float* inverse, const RelationPlace& place,
+                    u32 positions, GramTile& tile, float* shared) {
+    inverse += place.picture;
+    const T* a = x + (place.picture + place.row) * channels;
+    const T* b = x + (place.picture + place.column) * channels;
+    u32 a_rows = positions - place.row, b_rows = positions - place.column;
+    if constexpr (N == 8) {
+        gram(a, a_rows, b, b_rows, channels, tile, reinterpret_cast<bf16*>(shared));
+    } else {
+        gram_plain<N>(a, a_rows, b, b_rows, channels, tile, shared);
+    }
+    float of_row[4];
+    UNROLL
+    for (u32 r = 0; r < 4; ++r) {
+        u32 row = gram_row(r);
+        of_row[r] = row < a_rows ? inverse[place.row + row] : 0.0f;
+    }
+    UNROLL
+    for (u32 c = 0; c < 8; ++c) {
+        u32 column = gram_column(c);
+        float of_column = column < b_rows ? inverse[place.column + column] : 0.0f;
+        UNROLL
+        for (u32 r = 0; r < 4; ++r) gram_at(tile, r, c) *= of_column * of_row[r];
+    }
+}
+
+// Leaves of the terms of a tile those that count, above the diagonal, for row and column. Those
+// on it count for both, too: half.
+template <u32 K>
+DEVICE void mask(GramTile (&terms)[K], const RelationPlace& place, u32 positions) {
+    UNROLL
+    for (u32 c = 0; c < 8; ++c) {
+        u32 column = place.column + gram_column(c);
+        UNROLL
+        for (u32 r = 0; r < 4; ++r) {
+            u32 row = place.row + gram_row(r);
+            float share = row < column ? 1.0f : row == column ? 0.5f : 0.0f;
+            if (column >= positions) share = 0.0f;
+            UNROLL
+            for (u32 k = 0; k < K; ++k) gram_at(terms[k], r, c) *= share;
+        }
+    }
+}
+
+// Adds the terms of the block's tile to the sums of its rows and columns, [K][rows], of
+// features and what `lengths` found of them: e of a teacher's map, or e·S and l of a teacher's
+// and a student's.
+template <int N, u32 K, typename T>
+DEVICE void sweep(const T* const (&maps)[K], const u32 (&channels)[K],
+                  const float* const (&of_rows)[K], u64* sums, const RelationParams& p) {
+    SHARED(float, shared, RELATION_SHARED<N>);
+    RelationPlace place(p);
+    GramTile terms[K];
+    UNROLL
+    for (u32 k = 0; k < K; ++k) {
+        cosines<N>(maps[k], channels[k], of_rows[k], place, p.positions, terms[k], shared);
+    }
+    UNROLL
+    for (u32 i = 0; i < 32; ++i) {
+        float& t = gram_at(terms[0], i / 8, i % 8);
+        t = exp2f((t - 1.0f) * p.scale);
+        if constexpr (K == 2) {
+            float& s = gram_at(terms[1], i / 8, i % 8);
+            t *= s;
+            s = exp2f((s - 1.0f) * p.scale);
+        }
+    }
+    if (!place.is_inside(p.positions)) mask(terms, place, p.positions);
+    gram_sums(terms, shared);
+    u32 line = thread_index().x;
+    if (line >= GRAM_LINES) return;
+    u32 position = line < GRAM_ROWS ? place.row + line : place.column + line - GRAM_ROWS;
+    if (position >= p.positions) return;
+    u32 row = place.picture + position;
+    UNROLL
+    for (u32 k = 0; k < K; ++k) {
+        float sum = gram_sum<K>(shared, line, k);
+        float by = exp2f(lift(of_rows[k][p.rows + row], p.scale));
+        atomic_add(sums + k * p.rows + row, as_fixed(sum * by));
+    }
+}
+
+#define RELATION(suffix, T, N)                                                                  \
+    KERNEL(relation_lengths##suffix, 256,                                                       \
+           (const T* x, float* of_rows, RelationLengthsParams p)) {                             \
+        lengths<N>(x, of_rows, p);                                                              \
+    }                                                                                           \
+    KERNEL_RESIDENT(relation_teacher##suffix, 256, 2,                                           \
+                    (const T* teacher, const float* of_teacher, u64* sums, RelationParams p)) { \
+        sweep<N, 1, T>({teacher}, {p.teacher_channels}, {of_teacher}, sums, p);                 \
+    }                                                                                           \
+    KERNEL_RESIDENT(relation_student##suffix, 256, 2,                                           \
+                    (const T* teacher, const T* student, const float* of_teacher,               \
+                     const float* of_student, u64* sums, RelationParams p)) {                   \
+        sweep<N, 2, T>({teacher, student}, {p.teacher_channels, p.student_channels},            \
+                       {of_teacher, of_student}, sums, p);                                      \
+    }
+
+RELATION(_f32, float, 4)
+RELATION(_bf16, bf16, 8)
+// Where channels are no whole vectors.
+RELATION(_scalar_f32, float, 1)
+RELATION(_scalar_bf16, bf16, 1)
+
+// Σ e of each row, behind what `lengths` found of the teacher.
+KERNEL(relation_normaliser_f32, 256, (const u64* sums, float* of_teacher, RelationParams p)) {
+    u32 row = global_thread();
+    if (row >= p.rows) return;
+    float by = exp2f(-lift(of_teacher[p.rows + row], p.scale));
+    of_teacher[2 * p.rows + row] = from_fixed(sums[row]) * by;
+}
+
+// The score of each row, in base 2.
+KERNEL(relation_scores_f32, 256, (const u64* sums, const float* of_teacher,
+                                  const float* of_student, float* scores, RelationParams p)) {
+    u32 row = global_thread();
+    if (row >= p.rows) return;
+    float by = exp2f(lift(of_teacher[p.rows + row], p.scale));
+    float expected = from_fixed(sums[row]) / (of_teacher[2 * p.rows + row] * by);
+    float lifted = log2f(from_fixed(sums[p.rows + row]));
+    scores[row] = (expected - 1.0f) * p.scale - (lifted - lift(of_student[p.rows + row], p.scale));
 }

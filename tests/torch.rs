@@ -130,8 +130,8 @@ fn cross_entropy() -> Result<(), Error> {
 #[test]
 fn relation_scores() -> Result<(), Error> {
     let fixture = Fixture::new("relation");
-    let teacher = relation::Teacher::new(&fixture.cx, &fixture.tensor("teacher"))?;
-    let scores = teacher.score(&fixture.cx, &fixture.tensor("student"), 0.2)?;
+    let teacher = relation::Teacher::new(&fixture.cx, &fixture.tensor("teacher"), 0.2)?;
+    let scores = teacher.score(&fixture.cx, &fixture.tensor("student"))?;
     let scores: Vec<f32> = scores.into_iter().map(|s| s as f32).collect();
     let shape = Shape::vector(scores.len());
     fixture.compare("score", &fixture.cx.upload(shape, DType::F32, &scores)?);

@@ -205,6 +205,16 @@ void access_range(uintptr_t address, uint32_t bytes, bool writes, uintptr_t pc) 
     }
 }
 
+template <typename T>
+T atomic_add(T* p, T value, uintptr_t pc) {
+    Worker& w = *this_worker;
+    uintptr_t address = uintptr_t(p);
+    if (address % sizeof(T)) misaligned(w, address, sizeof(T), true, pc);
+    check_access(w, Access::ATOMIC, address, sizeof(T), pc);
+    w.counters.totals.atomics++;
+    return __atomic_fetch_add(p, value, __ATOMIC_SEQ_CST);
+}
+
 }  // namespace
 
 void check_access(Worker& w, Access kind, uintptr_t address, uint32_t bytes, uintptr_t pc) {
@@ -274,12 +284,8 @@ void __tsan_func_entry(void*) {
     }
 }
 
-uint32_t emu_atomic_add(uint32_t* p, uint32_t value) {
-    Worker& w = *this_worker;
-    uintptr_t address = uintptr_t(p), pc = PC;
-    if (address % sizeof(*p)) misaligned(w, address, sizeof(*p), true, pc);
-    check_access(w, Access::ATOMIC, address, sizeof(*p), pc);
-    w.counters.totals.atomics++;
-    return __atomic_fetch_add(p, value, __ATOMIC_SEQ_CST);
+uint32_t emu_atomic_add(uint32_t* p, uint32_t value) { return atomic_add(p, value, PC); }
+unsigned long long emu_atomic_add_64(unsigned long long* p, unsigned long long value) {
+    return atomic_add(p, value, PC);
 }
 }

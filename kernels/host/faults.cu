@@ -270,6 +270,10 @@ KERNEL(count_broadcast, 32, (const float* x, float* y, StrideParams p)) {
     barrier();
     y[t] = tile[p.stride];
 }
+struct AddParams {
+    u64 value;
+};
+KERNEL(count_atomics, 256, (u64* sum, AddParams p)) { atomic_add(sum, p.value); }
 
 // Costs: accesses of one thread after another, and switches.
 struct CostParams {

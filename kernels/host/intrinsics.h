@@ -52,6 +52,7 @@ EmuWords emu_ldmatrix(EmuWarpOperation operation, const void* row);
 
 /* The value before. */
 uint32_t emu_atomic_add(uint32_t* address, uint32_t value);
+unsigned long long emu_atomic_add_64(unsigned long long* address, unsigned long long value);
 
 /* Copies `bytes` (the rest of `size` are zeros) when its group is waited for. */
 void emu_copy_async(void* shared, const void* global, uint32_t size, uint32_t bytes);

@@ -19,6 +19,19 @@ DEVICE float warp_max(float v) {
     return v;
 }
 
+// Adds up 2·KEPT values over each two lanes whose numbers differ in the bit `WITH`; the lane
+// without the bit keeps the first half of the sums, the other one the second, in v[0] and on.
+template <u32 WITH, u32 KEPT, u32 N>
+DEVICE void fold(float (&v)[N]) {
+    static_assert(2 * KEPT <= N, "values that are not there");
+    bool is_upper = lane() & WITH;
+    UNROLL
+    for (u32 i = 0; i < KEPT; ++i) {
+        float lower = v[i], upper = v[KEPT + i];
+        v[i] = (is_upper ? upper : lower) + shuffle_xor(FULL_WARP, is_upper ? lower : upper, WITH);
+    }
+}
+
 // Σ a·b over rows of `channels` elements that a warp has, in all lanes.
 template <int N, typename T>
 DEVICE float dot(const T* a, const T* b, u32 channels) {

@@ -55,8 +55,11 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
     let emulator = Arc::new(Emulator::new(threads)?);
     let cx = Cx::device(emulator.clone(), threads)?;
     let mut counted = Vec::new();
-    for work in
-        ops::work()?.into_iter().chain(optim::work()).filter(|w| args.filter.matches(&w.name))
+    for work in ops::work()?
+        .into_iter()
+        .chain(optim::work())
+        .chain(ops::relation::work::work())
+        .filter(|w| args.filter.matches(&w.name))
     {
         let kernels = cx.install(|| count(&cx, &emulator, &work))?;
         counted.push(Counted { work, kernels });

@@ -1,5 +1,5 @@
 //! Similarity of a subnet's features to the teacher's (paper, Eq. 3–5). The teacher's are
-//! computed once.
+//! computed once, and so is what the score needs of them.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,13 +12,13 @@ use crate::eval::progress::Progress;
 use crate::eval::store::{MEMORY_LIMIT_BYTES, Store};
 use crate::nn::{Feature, Subnet};
 use crate::ops::relation;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Meta, Tensor};
 
-/// The teacher's features of one kind, of all pictures.
+/// The teacher's features of one kind, of all pictures, prepared for comparison.
 struct Level {
     feature: Feature,
-    /// Shape of each batch's features, and where they are in the store.
-    batches: Vec<(Shape, Range<usize>)>,
+    /// Shape and type of each batch's features, and where what is kept of them is in the store.
+    batches: Vec<(Meta, Range<usize>)>,
     store: Store,
 }
 
@@ -49,12 +49,17 @@ impl<'a> Target<'a> {
             let mut out = teacher.features(cx, x, features)?;
             for (i, &feature) in features.iter().enumerate() {
                 let value = out.take(feature).into_value();
+                let numbers = match feature {
+                    Feature::Z => cx.download(&value)?,
+                    _ => relation::Teacher::new(cx, &value, settings.tau)?.numbers(cx)?,
+                };
                 if levels.len() == i {
-                    let elems = value.shape().elems() / span.len() * images;
+                    let elems = numbers.len() / span.len() * images;
                     let store = Store::new(dir, elems, MEMORY_LIMIT_BYTES / features.len())?;
                     levels.push(Level { feature, batches: Vec::new(), store });
                 }
-                levels[i].push(cx, &value)?;
+                let range = levels[i].store.push(&numbers)?;
+                levels[i].batches.push((value.meta(), range));
             }
             progress.advance(span.len(), String::new);
         }
@@ -79,24 +84,14 @@ impl<'a> Target<'a> {
 }
 
 impl Level {
-    fn push(&mut self, cx: &Cx, value: &Tensor) -> Result<()> {
-        let features = match self.feature {
-            Feature::Z => cx.download(value)?,
-            _ => cx.download(&relation::Teacher::new(cx, value)?.normalised(cx)?)?,
-        };
-        self.batches.push((value.shape(), self.store.push(&features)?));
-        Ok(())
-    }
-
     /// Scores of a batch's pictures.
     fn compare(&self, cx: &Cx, batch: usize, student: &Tensor, tau: f64) -> Result<Vec<f64>> {
-        let (shape, range) = &self.batches[batch];
-        let features = self.store.read(range.clone())?;
+        let (meta, range) = &self.batches[batch];
+        let numbers = self.store.read(range.clone())?;
         if self.feature == Feature::Z {
-            return Ok(cosines(&features, &cx.download(student)?, shape.c()));
+            return Ok(cosines(&numbers, &cx.download(student)?, meta.shape.c()));
         }
-        let features = cx.upload(*shape, student.dtype(), &features)?;
-        relation::Teacher::from_normalised(features).score(cx, student, tau)
+        relation::Teacher::from_numbers(cx, *meta, &numbers, tau)?.score(cx, student)
     }
 }
 

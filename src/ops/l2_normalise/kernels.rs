@@ -21,7 +21,7 @@ struct Params {
 /// Rows of a block: a warp has one.
 const ROWS: u32 = lanes::THREADS / 32;
 
-/// y = x / max(‖x‖, ε) for each row, and the divisors. y is of x's type or of f32.
+/// y = x / max(‖x‖, ε) for each row, and the divisors.
 pub(super) fn forward(
     queue: &Queue,
     x: &Tensor,
@@ -29,11 +29,7 @@ pub(super) fn forward(
     lengths: &mut Tensor,
 ) -> Result<()> {
     let at_once = lanes::of_row(x.shape().c(), x.dtype());
-    let name = match (x.dtype() == y.dtype(), at_once) {
-        (true, _) => kernel!("l2_normalise_forward", x.dtype(), at_once),
-        (false, 1) => "l2_normalise_widen_scalar_bf16",
-        (false, _) => "l2_normalise_widen_bf16",
-    };
+    let name = kernel!("l2_normalise_forward", x.dtype(), at_once);
     launch(queue, name, x.shape(), &[x.device(), y.device_mut(), lengths.device_mut()])
 }
 

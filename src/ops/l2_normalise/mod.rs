@@ -61,19 +61,3 @@ impl Op for L2Normalise {
         cases::benches()
     }
 }
-
-/// The rows of x `[N,H,W,C]` at unit length, in the type [`DType::wide`](crate::tensor::DType),
-/// for what compares them closely. Not differentiated.
-pub fn unit_rows(cx: &Cx, x: &Tensor) -> Result<Tensor> {
-    let dtype = x.dtype().wide();
-    let mut y = cx.alloc(Meta::new(x.shape(), dtype))?;
-    let mut lengths = cx.alloc(Meta::new(Shape::vector(x.shape().rows()), dtype))?;
-    match cx.target(L2Normalise::NAME) {
-        Target::Nothing => {}
-        Target::Native => crate::dispatch!(dtype, T => {
-            cpu::forward(x.shape().c(), x.host::<T>(), y.host_mut(), lengths.host_mut())
-        }),
-        Target::Kernels(queue) => kernels::forward(&queue, x, &mut y, &mut lengths)?,
-    }
-    Ok(y)
-}

@@ -1,22 +1,26 @@
 //! Launches of `kernels/relation.cu`.
 
+use std::f64::consts::{LN_2, LOG2_E};
+
 use bytemuck::NoUninit;
 
-use crate::device::{Cx, DevicePtr, Geometry, Queue, size};
+use crate::device::{Cx, Geometry, Queue, size};
 use crate::error::Result;
+use crate::kernel;
 use crate::ops::l2_normalise::EPS;
 use crate::ops::lanes::{THREADS, of_row};
-use crate::ops::{mean, products};
+use crate::ops::mean;
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// `RelationParams`.
 #[derive(Clone, Copy, Debug, NoUninit)]
 #[repr(C)]
 struct Params {
+    rows: u32,
     positions: u32,
+    tiles: u32,
     teacher_channels: u32,
     student_channels: u32,
-    tiles: u32,
     scale: f32,
 }
 
@@ -29,88 +33,99 @@ struct LengthsParams {
     eps: f32,
 }
 
-/// Positions of a block on tensor cores.
-const GRAM_ROWS: u32 = 128;
+/// Numbers that are kept of a position of a teacher.
+pub(super) const STATISTICS: usize = 3;
+
+/// Rows and columns of a block's tile.
+const ROWS: usize = 128;
+const COLUMNS: usize = 64;
 
 impl Params {
-    /// A block has `rows` positions of a picture.
-    fn new(teacher: &Tensor, student: &Tensor, tau: f64, rows: u32) -> Result<Self> {
-        let (teacher, student) = (teacher.shape(), student.shape());
+    fn new(teacher: Shape, student: Shape, tau: f64) -> Result<Self> {
         size(teacher.elems().max(student.elems()))?;
-        let positions = teacher.positions() as u32;
+        let positions = teacher.positions();
+        // On the diagonal and right of it; a row of tiles has two less than the one above.
+        let (rows, columns) = (positions.div_ceil(ROWS), positions.div_ceil(COLUMNS));
+        let tiles = rows * (columns + 1 - rows);
+        size(teacher.n() * tiles)?;
         Ok(Self {
-            positions,
+            rows: teacher.rows() as u32,
+            positions: positions as u32,
+            tiles: tiles as u32,
             teacher_channels: teacher.c() as u32,
             student_channels: student.c() as u32,
-            tiles: positions.div_ceil(rows),
-            scale: tau.recip() as f32,
+            scale: (LOG2_E / tau) as f32,
         })
+    }
+
+    fn blocks(&self) -> Geometry {
+        Geometry::linear(self.rows / self.positions * self.tiles, THREADS)
     }
 }
 
-/// The score of each picture, of features with rows of unit length in f32.
+/// Elements that a thread loads at once of the rows of all of them.
+fn at_once(maps: &[&Tensor]) -> usize {
+    maps.iter().map(|t| of_row(t.shape().c(), t.dtype())).min().unwrap_or(1)
+}
+
+/// What a student's score needs of a teacher's features `[N,H,W,C]` beside them, for each
+/// position: [`STATISTICS`] vectors of N·H·W in f32.
+pub(super) fn statistics(cx: &Cx, queue: &Queue, teacher: &Tensor, tau: f64) -> Result<Tensor> {
+    let params = Params::new(teacher.shape(), teacher.shape(), tau)?;
+    let shape = Shape::matrix(STATISTICS, teacher.shape().rows());
+    let mut kept = cx.scratch(Meta::new(shape, DType::F32))?;
+    lengths(queue, teacher, &mut kept)?;
+    let mut sums = zeros(cx, 1, &params)?;
+    let name = kernel!("relation_teacher", teacher.dtype(), at_once(&[teacher]));
+    let pointers = [teacher.device(), kept.device(), sums.device_mut()];
+    queue.launch(name, params.blocks(), &pointers, &params)?;
+    let pointers = [sums.device(), kept.device_mut()];
+    let geometry = Geometry::cover(params.rows, THREADS);
+    queue.launch("relation_normaliser_f32", geometry, &pointers, &params)?;
+    Ok(kept)
+}
+
+/// The score of each picture.
 pub(super) fn scores(
     cx: &Cx,
     queue: &Queue,
     teacher: &Tensor,
+    of_teacher: &Tensor,
     student: &Tensor,
     tau: f64,
 ) -> Result<Vec<f64>> {
-    let params = Params::new(teacher, student, tau, products::TILE)?;
-    let whole = [teacher, student].iter().all(|t| of_row(t.shape().c(), DType::F32) > 1);
-    let name = if whole { "relation_scores_f32" } else { "relation_scores_scalar_f32" };
-    launch(cx, queue, name, teacher.shape(), &[teacher.device(), student.device()], &params)
-}
-
-/// Whether tensor cores can make the score: channels are multiples of 8.
-pub(super) fn on_tensor_cores(teacher: &Tensor, student: &Tensor) -> bool {
-    [teacher, student].iter().all(|t| of_row(t.shape().c(), DType::BF16) > 1)
-}
-
-/// The same on tensor cores, of features in bf16 of any length.
-pub(super) fn scores_bf16(
-    cx: &Cx,
-    queue: &Queue,
-    teacher: &Tensor,
-    student: &Tensor,
-    tau: f64,
-) -> Result<Vec<f64>> {
-    let params = Params::new(teacher, student, tau, GRAM_ROWS)?;
-    let [of_teacher, of_student] =
-        [inverse_lengths(cx, queue, teacher)?, inverse_lengths(cx, queue, student)?];
-    let pointers = [teacher, student, &of_teacher, &of_student].map(Tensor::device);
-    launch(cx, queue, "relation_scores_bf16", teacher.shape(), &pointers, &params)
-}
-
-/// 1 / length of each row.
-fn inverse_lengths(cx: &Cx, queue: &Queue, x: &Tensor) -> Result<Tensor> {
-    let (rows, channels) = (x.shape().rows() as u32, x.shape().c() as u32);
-    let mut inverse = cx.scratch(Meta::new(Shape::vector(x.shape().rows()), DType::F32))?;
-    let params = LengthsParams { rows, channels, eps: EPS as f32 };
-    let geometry = Geometry::linear(rows.div_ceil(THREADS / 32), THREADS);
-    queue.launch(
-        "relation_lengths_bf16",
-        geometry,
-        &[x.device(), inverse.device_mut()],
-        &params,
-    )?;
-    Ok(inverse)
-}
-
-/// Scores of positions by a kernel, then their means.
-fn launch(
-    cx: &Cx,
-    queue: &Queue,
-    name: &str,
-    shape: Shape,
-    inputs: &[DevicePtr],
-    params: &Params,
-) -> Result<Vec<f64>> {
-    let n = shape.n();
-    let mut rows = cx.scratch(Meta::new(Shape::matrix(n, shape.positions()), DType::F32))?;
-    let pointers = [inputs, &[rows.device_mut()]].concat();
-    queue.launch(name, Geometry::linear(n as u32 * params.tiles, THREADS), &pointers, params)?;
+    let (n, rows) = (student.shape().n(), student.shape().rows());
+    let params = Params::new(teacher.shape(), student.shape(), tau)?;
+    let mut of_student = cx.scratch(Meta::new(Shape::matrix(2, rows), DType::F32))?;
+    lengths(queue, student, &mut of_student)?;
+    let mut sums = zeros(cx, 2, &params)?;
+    let name = kernel!("relation_student", student.dtype(), at_once(&[teacher, student]));
+    let maps = [teacher, student, of_teacher, &of_student].map(Tensor::device);
+    let pointers = [&maps[..], &[sums.device_mut()]].concat();
+    queue.launch(name, params.blocks(), &pointers, &params)?;
+    let shape = Shape::matrix(n, student.shape().positions());
+    let mut of_rows = cx.scratch(Meta::new(shape, DType::F32))?;
+    let sums = [&sums, of_teacher, &of_student].map(Tensor::device);
+    let pointers = [&sums[..], &[of_rows.device_mut()]].concat();
+    let geometry = Geometry::cover(params.rows, THREADS);
+    queue.launch("relation_scores_f32", geometry, &pointers, &params)?;
     let mut scores = cx.scratch(Meta::new(Shape::vector(n), DType::F32))?;
-    mean::rows(queue, &rows, 1.0, &mut scores)?;
+    // They are in base 2.
+    mean::rows(queue, &of_rows, LN_2, &mut scores)?;
     Ok(cx.download(&scores)?.into_iter().map(f64::from).collect())
+}
+
+/// `kinds` sums of 64 bits for each row.
+fn zeros(cx: &Cx, kinds: usize, params: &Params) -> Result<Tensor> {
+    cx.zeros(Shape::matrix(2 * kinds, params.rows as usize), DType::F32)
+}
+
+/// Of each row 1 / its length, and then its length when multiplied by that: the first of
+/// `of_rows`.
+fn lengths(queue: &Queue, x: &Tensor, of_rows: &mut Tensor) -> Result<()> {
+    let (rows, channels) = (x.shape().rows() as u32, x.shape().c() as u32);
+    let params = LengthsParams { rows, channels, eps: EPS as f32 };
+    let name = kernel!("relation_lengths", x.dtype(), at_once(&[x]));
+    let geometry = Geometry::linear(rows.div_ceil(THREADS / 32), THREADS);
+    queue.launch(name, geometry, &[x.device(), of_rows.device_mut()], &params)
 }

@@ -4,12 +4,13 @@
 pub mod checks;
 mod cpu;
 mod kernels;
+pub mod work;
 
-use super::l2_normalise::unit_rows;
-use super::{expect_inputs, expect_shape};
+use super::l2_normalise::L2Normalise;
+use super::{Op, expect_inputs, expect_shape};
 use crate::device::{Cx, Target};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Least temperature: below it, exp(−1/τ) underflows for positions whose features are zero.
 pub const MIN_TAU: f64 = 0.0125;
@@ -17,33 +18,64 @@ pub const MIN_TAU: f64 = 0.0125;
 /// A teacher's feature map, prepared once and compared with those of many students.
 #[derive(Clone, Debug)]
 pub struct Teacher {
+    /// On devices as they came, else with rows of unit length.
     features: Tensor,
+    /// On devices: of every position what is to be known of the length of its features, and
+    /// Σⱼ exp((Tᵢⱼ − 1)/τ) of its cosines T, in f32. Else empty.
+    statistics: Tensor,
+    tau: f64,
 }
 
 impl Teacher {
-    /// Prepares features `[N,H,W,C]`: the channel vectors are scaled to unit length. Those in
-    /// bf16 stay as they are, which is exact: lengths are divided by in the score.
-    pub fn new(cx: &Cx, features: &Tensor) -> Result<Self> {
+    /// Prepares features `[N,H,W,C]` for scores at a temperature τ. Fails on a τ below
+    /// [`MIN_TAU`].
+    pub fn new(cx: &Cx, features: &Tensor, tau: f64) -> Result<Self> {
+        if !(MIN_TAU..f64::INFINITY).contains(&tau) {
+            return Err(Error::usage(format!(
+                "expected a tau of at least {MIN_TAU} for the relation score; found {tau}"
+            )));
+        }
         expect_inputs(&[features.meta()], &["features"])?;
-        Ok(match features.dtype() {
-            DType::BF16 => Self { features: features.clone() },
-            _ => Self { features: unit_rows(cx, features)? },
+        Ok(match cx.target("relation") {
+            Target::Kernels(queue) => {
+                let statistics = kernels::statistics(cx, &queue, features, tau)?;
+                Self { features: features.clone(), statistics, tau }
+            }
+            _ => Self {
+                features: unit_rows(cx, features)?,
+                statistics: cx.scratch(Meta::new(Shape::vector(0), DType::F32))?,
+                tau,
+            },
         })
     }
 
-    /// A teacher from what [`Teacher::normalised`] gave, say from a file, in the type of the
-    /// students.
-    pub fn from_normalised(features: Tensor) -> Self {
-        Self { features }
+    /// What [`Teacher::from_numbers`] makes the same teacher from, on the same kind of device:
+    /// its features, then the statistics of their positions.
+    pub fn numbers(&self, cx: &Cx) -> Result<Vec<f32>> {
+        let mut numbers = cx.download(&self.features)?;
+        numbers.extend(cx.download(&self.statistics)?);
+        Ok(numbers)
     }
 
-    /// The features `[N,H,W,C]` at unit length, in the type [`DType::wide`]: all there is to
-    /// store.
-    pub fn normalised(&self, cx: &Cx) -> Result<Tensor> {
-        match self.features.dtype() {
-            DType::BF16 => unit_rows(cx, &self.features),
-            _ => Ok(self.features.clone()),
+    /// A teacher of features with this shape and type from its numbers, say from a file, and
+    /// its τ. Fails where there are more or fewer of them than such a teacher has.
+    pub fn from_numbers(cx: &Cx, meta: Meta, numbers: &[f32], tau: f64) -> Result<Self> {
+        let of_position = if cx.is_device() { kernels::STATISTICS } else { 0 };
+        let expected = meta.shape.elems() + of_position * meta.shape.rows();
+        if numbers.len() != expected {
+            return Err(Error::usage(format!(
+                "expected {expected} numbers of a teacher with features of shape {} on {}; found {}",
+                meta.shape,
+                cx.name(),
+                numbers.len()
+            )));
         }
+        let (features, statistics) = numbers.split_at(meta.shape.elems());
+        Ok(Self {
+            features: cx.upload(meta.shape, meta.dtype, features)?,
+            statistics: cx.upload(Shape::vector(statistics.len()), DType::F32, statistics)?,
+            tau,
+        })
     }
 
     /// The score of each picture: with M the normalised channel vectors of a picture's H·W
@@ -51,31 +83,30 @@ impl Teacher {
     /// score = mean over i of Σⱼ Pᵗᵉᵃᶜʰᵉʳᵢⱼ · log Pˢᵗᵘᵈᵉⁿᵗᵢⱼ. Higher is better.
     ///
     /// `student` is `[N,H,W,any]`, of the teacher's type. Memory grows with the positions, not
-    /// with their square. Fails on other shapes and on a τ below [`MIN_TAU`].
-    pub fn score(&self, cx: &Cx, student: &Tensor, tau: f64) -> Result<Vec<f64>> {
-        if !(MIN_TAU..f64::INFINITY).contains(&tau) {
-            return Err(Error::usage(format!(
-                "expected a tau of at least {MIN_TAU} for the relation score; found {tau}"
-            )));
-        }
-        let teacher = &self.features;
+    /// with their square. Fails on other shapes.
+    pub fn score(&self, cx: &Cx, student: &Tensor) -> Result<Vec<f64>> {
+        let Self { features: teacher, statistics, tau } = self;
         expect_inputs(&[teacher.meta(), student.meta()], &["teacher", "student"])?;
         let [n, h, w, _] = teacher.shape().0;
         expect_shape("student", student.shape(), Shape::nhwc(n, h, w, student.shape().c()))?;
-        if let (DType::BF16, Target::Kernels(queue)) = (teacher.dtype(), cx.target("relation"))
-            && kernels::on_tensor_cores(teacher, student)
-        {
-            return kernels::scores_bf16(cx, &queue, teacher, student, tau);
-        }
-        let (teacher, student) = (self.normalised(cx)?, unit_rows(cx, student)?);
         match cx.target("relation") {
             Target::Nothing => Ok(vec![0.0; n]),
-            Target::Native => Ok(crate::dispatch!(teacher.dtype(), T => {
-                cpu::scores(h * w, teacher.host::<T>(), student.host(), n, tau)
-            })),
-            Target::Kernels(queue) => kernels::scores(cx, &queue, &teacher, &student, tau),
+            Target::Native => {
+                let student = unit_rows(cx, student)?;
+                Ok(crate::dispatch!(teacher.dtype(), T => {
+                    cpu::scores(h * w, teacher.host::<T>(), student.host(), n, *tau)
+                }))
+            }
+            Target::Kernels(queue) => {
+                kernels::scores(cx, &queue, teacher, statistics, student, *tau)
+            }
         }
     }
+}
+
+/// Rows of unit length.
+fn unit_rows(cx: &Cx, x: &Tensor) -> Result<Tensor> {
+    Ok(L2Normalise.forward(cx, &[x])?.0)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{Planted, SEEDS, download, emulator, ramp, upload};
 use crate::device::driver::{DevicePtr, Driver, Geometry, Queue};
-use crate::device::emulator::Counters;
+use crate::device::emulator::{Counters, Emulator, Races};
 
 /// Prints what accesses and switches cost: the figures of docs/emulator.md. It stands here, as
 /// the kernels with planted faults are part of no other program.
@@ -91,6 +91,31 @@ fn asynchronous_copies_and_vectors_are_counted() {
     // Two reads 16 bytes apart by each of two warps: lanes 8 apart share a bank.
     assert_eq!((c.shared_requests, c.shared_wavefronts), (2 + 4, 2 * 4 + 4 * 4));
     assert_eq!(c.shared_least_wavefronts, 2 * 4 + 4);
+}
+
+#[test]
+fn atomics_of_64_bits_add_up() {
+    let e = Emulator::new(3).unwrap();
+    let q = Queue { driver: &e, op: "count" };
+    let sum = e.alloc(16).unwrap();
+    e.check_races(Races::Everywhere);
+    e.count(true);
+    // Carries from the lower half to the upper one, and a value below zero.
+    for value in [(3 << 32) - 1, -5_i64] {
+        for seed in SEEDS {
+            e.reschedule(seed);
+            e.fill(sum, 0, 16).unwrap();
+            q.launch("count_atomics", Geometry::linear(4, 64), &[sum], &value).unwrap();
+            let mut found = [0_i64; 2];
+            e.copy_to_host(bytemuck::cast_slice_mut(&mut found), sum).unwrap();
+            assert_eq!(found, [256 * value, 0]);
+        }
+    }
+    let c = e.take_counters()["count_atomics"];
+    assert_eq!(c.atomics, 256 * c.launches);
+    let middle = DevicePtr(sum.0 + 4);
+    let launch = q.launch("count_atomics", Geometry::linear(1, 1), &[middle], &1_i64);
+    assert!(launch.unwrap_err().to_string().contains("no multiple of 8"));
 }
 
 /// The product of `a` (16 × k) and `b` (k × 8), by rows.
