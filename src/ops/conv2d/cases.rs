@@ -66,6 +66,7 @@ fn tiles() -> Vec<Case<Conv2d>> {
         (3, 2, Sizes { x: [2, 5, 6, 32], cout: 128, stored: [136, 32] }),
         (3, 1, Sizes { x: [1, 4, 3, 96], cout: 64, stored: [64, 96] }),
         (1, 1, Sizes { x: [1, 3, 3, 128], cout: 48, stored: [48, 128] }),
+        (1, 1, Sizes { x: [1, 3, 3, 160], cout: 80, stored: [80, 160] }),
         (1, 1, Sizes { x: [1, 2, 3, 64], cout: 136, stored: [136, 64] }),
         (3, 1, Sizes { x: [3, 14, 13, 8], cout: 16, stored: [16, 8] }),
     ];

@@ -77,7 +77,7 @@ macro_rules! pixel_tiles {
     ($pass:literal, bf16) => {
         tiles!(
             $pass,
-            128 x 128 "n128_bf16", 128 x 96 "n96_bf16", 128 x 64 "n64_bf16",
+            128 x 128 "n128_bf16", 128 x 96 "n96_bf16", 128 x 80 "n80_bf16", 128 x 64 "n64_bf16",
             128 x 48 "n48_bf16", 128 x 32 "n32_bf16", 128 x 64 "scalar_bf16"
         )
     };
@@ -292,7 +292,12 @@ mod tests {
     fn tiles_fit_the_channels() {
         let n = |columns| choose(FPROP_BF16, true, 1 << 20, columns).n;
         let chosen = [16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 512, 2048].map(n);
-        assert_eq!(chosen, [32, 32, 48, 64, 96, 96, 128, 96, 96, 128, 128, 128]);
+        assert_eq!(chosen, [32, 32, 48, 64, 80, 96, 128, 80, 96, 128, 128, 128]);
+        // All widths of the paper's search space, and four times those, without a column to spare.
+        let widths = [32, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640];
+        for columns in widths.into_iter().flat_map(|w| [w, 4 * w]) {
+            assert_eq!(columns % n(columns), 0, "{columns} by {}", n(columns));
+        }
         assert_eq!(choose(FPROP_BF16, false, 1, 128).kernel, "conv2d_fprop_scalar_bf16");
     }
 
