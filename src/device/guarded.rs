@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::driver::{DevicePtr, Driver, Launch};
+use super::driver::{DevicePtr, Driver, Launch, Ticket};
 use crate::error::{Error, Result};
 
 /// Bytes before and after each buffer.
@@ -130,6 +130,18 @@ impl Driver for Guarded {
 
     fn time_ms(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f32> {
         self.inner.time_ms(work)
+    }
+
+    fn landing(&self) -> Result<Ticket> {
+        self.inner.landing()
+    }
+
+    fn copy_ahead(&self, ticket: Ticket, dst: DevicePtr, src: &[u8]) -> Result<()> {
+        self.inner.copy_ahead(ticket, dst, src)
+    }
+
+    fn arrive(&self, ticket: Ticket) -> Result<()> {
+        self.inner.arrive(ticket)
     }
 
     fn reschedule(&self, seed: u64) {
