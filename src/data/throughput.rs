@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::augment::render;
 use super::loader::with_scratch;
-use super::{CorruptPolicy, Dataset, Image, LoaderOptions, OnCorrupt, TrainLoader, Views};
+use super::{CorruptPolicy, Dataset, Deliver, Image, LoaderOptions, OnCorrupt, TrainLoader, Views};
 use crate::error::{Error, Result};
 
 /// Pictures a second, all workers together.
@@ -84,6 +84,7 @@ pub fn bench_throughput(
         start_step: 0,
         on_corrupt: OnCorrupt::Replace,
         max_corrupt,
+        deliver: Deliver::Views,
     };
     let mut loader = TrainLoader::new(dataset, options)?;
     // Until memory and order are there.

@@ -4,14 +4,16 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::feed::{Fed, Feed};
 use super::iteration::{Iteration, Step, plan_bytes};
 use super::progress::human_bytes;
-use super::run::{Options, initial_state, loader_options, upload};
+use super::run::{Options, initial_state, loader_options};
 use crate::config::Config;
-use crate::data::{Dataset, TrainLoader};
+use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::space::{Sampler, Space};
+use crate::tensor::DType;
 
 /// Memory that the system could give, in bytes.
 fn available_bytes() -> Option<usize> {
@@ -74,18 +76,22 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let space = Space::preset(&config.preset)?;
     let planned_bytes = check_memory(config, &space)?;
     let dataset = Arc::new(Dataset::open(&options.data)?);
-    let mut loader = TrainLoader::new(dataset.clone(), loader_options(config, &space, 0))?;
-    let state = initial_state(config, dataset.len() as u64, loader.steps_per_epoch() as u64);
+    let loading = loader_options(config, &space, 0);
+    let mut feed = Feed::new(cx, dataset.clone(), loading, DType::F32)?;
+    let state = initial_state(config, dataset.len() as u64, feed.steps_per_epoch() as u64);
     let mut iteration = Iteration::new(cx, config, &space)?;
     let sampler = Sampler::new(config.sampling.policy, &space, config.seed)?;
     let mut times = Vec::new();
     for step in 0..=TIMED {
         let began = Instant::now();
-        let [student_view, teacher_view] = upload(cx, &loader.next()?, &space)?;
+        let Fed { views: [student_view, teacher_view], .. } = feed.next(cx)?;
         let archs = sampler.draw(step);
         let (student_view, teacher_view) = (&student_view, &teacher_view);
         let steps = state.steps;
         let inputs = Step { step, steps, lr: 0.0, archs: &archs, student_view, teacher_view };
+        if step < TIMED {
+            feed.prefetch(cx);
+        }
         iteration.run(cx, &inputs, None)?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
