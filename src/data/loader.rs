@@ -39,6 +39,25 @@ pub struct LoaderOptions {
     pub deliver: Deliver,
 }
 
+impl LoaderOptions {
+    /// MoCo v2's views from the first step on, under the default [`CorruptPolicy`]; `workers`
+    /// threads, 0 meaning one a core.
+    pub fn moco_v2(resolution: usize, batch: usize, workers: usize) -> Self {
+        let CorruptPolicy { on_corrupt, max_corrupt, seed } = CorruptPolicy::default();
+        Self {
+            views: [Views::moco_v2(), Views::moco_v2()],
+            resolution,
+            batch,
+            workers,
+            seed,
+            start_step: 0,
+            on_corrupt,
+            max_corrupt,
+            deliver: Deliver::default(),
+        }
+    }
+}
+
 /// How far a loader prepares its pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Deliver {

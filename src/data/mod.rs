@@ -35,7 +35,7 @@ pub use self::loader::{Batch, Contents, Decoded, Deliver, LoaderOptions, TrainLo
 pub use self::pixels::{Bytes, IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels, Recycled};
 pub use self::policy::{CorruptPolicy, OnCorrupt, allowed_corrupt};
 pub use self::resample::Filter;
-pub use self::throughput::{Throughput, bench_throughput};
+pub use self::throughput::{Throughput, bench_throughput, per_second};
 pub use self::views::{Adjust, Crop, ViewParams, Views};
 
 /// Compiles a function a second time for AVX2 and takes that version where the machine has it.

@@ -10,11 +10,11 @@ use super::raw::{Event, Pinned, Stream};
 use crate::device::DevicePtr;
 use crate::device::driver::Ticket;
 
-/// All page-locked memory. The host waits where it is full, that is where it writes faster than
-/// the GPU fetches. A copy in order is fetched when the work before it is done: small ones, of
-/// which there are many, must not fill the ring. One ahead is fetched at once where its
-/// destination is free, and over the bus faster than one thread fills the ring: so a batch of
-/// decoded pictures (256 of ImageNet: 150 MB) needs no memory of its own size here.
+/// All page-locked memory. The host waits where it is full, so it must not be: the GPU fetches a
+/// copy in order when the work before it is done, and there is room for all small copies of many
+/// steps; a copy ahead is fetched as soon as its destination is free, and over the bus faster
+/// than one thread writes here. So a batch of decoded pictures (256 of ImageNet: 150 MB), whose
+/// destination is free once the views before it are made, needs no memory of its own size.
 const RING_BYTES: usize = 64 << 20;
 /// Parts that larger copies are cut into, so that one part is fetched while the next is written.
 const PART_BYTES: usize = 4 << 20;
