@@ -104,7 +104,6 @@ fn memory_grows_with_the_largest_batch_only() {
         cx.memory().allocations
     };
     let several_epochs = allocations(12);
-    eprintln!("{several_epochs}");
     assert_eq!(allocations(12), several_epochs);
 }
 

@@ -22,15 +22,19 @@ pub struct Arriving {
     memory: Tensor,
 }
 
-/// A ticket that ends in any case.
+/// A ticket that ends in any case, once.
 struct Held {
     driver: Arc<dyn Driver>,
-    ticket: Option<Ticket>,
+    ticket: Ticket,
+    ended: bool,
 }
 
 impl Held {
     fn end(&mut self) -> Result<()> {
-        self.ticket.take().map_or(Ok(()), |ticket| self.driver.arrive(ticket))
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        self.driver.arrive(self.ticket)
     }
 }
 
@@ -48,8 +52,8 @@ impl Cx {
             return Err(Error::device(format!("{} copies nothing to a device", self.name())));
         };
         let memory = self.alloc(Meta::new(Shape::vector(bytes.div_ceil(4)), DType::F32))?;
-        let ticket = driver.landing()?;
-        Ok(Landing { held: Held { driver: driver.clone(), ticket: Some(ticket) }, memory })
+        let held = Held { driver: driver.clone(), ticket: driver.landing()?, ended: false };
+        Ok(Landing { held, memory })
     }
 }
 
@@ -59,14 +63,12 @@ impl Landing {
         self.memory.meta().size_bytes()
     }
 
-    /// Starts the copy. `bytes`, of which there may be fewer than fit, may change as soon as
-    /// this returns.
+    /// Starts the copy. `bytes` may change as soon as this returns. Panics where they are more
+    /// than fit: a mistake of the caller.
     pub fn upload(mut self, bytes: &[u8]) -> Result<Arriving> {
         assert!(bytes.len() <= self.capacity_bytes(), "more bytes than were asked for");
         let dst = self.memory.device_mut();
-        if let Some(ticket) = self.held.ticket {
-            self.held.driver.copy_ahead(ticket, dst, bytes)?;
-        }
+        self.held.driver.copy_ahead(self.held.ticket, dst, bytes)?;
         Ok(Arriving { held: self.held, memory: self.memory })
     }
 }
@@ -104,7 +106,7 @@ mod tests {
         }
     }
 
-    /// Not even a kernel that goes behind the handle's back sees them earlier.
+    /// Not even who goes behind the handle's back sees them earlier.
     #[test]
     fn before_that_nothing_is_there() {
         let [cx, _] = contexts();

@@ -20,6 +20,7 @@ use crate::tensor::{DType, Shape, Tensor};
 /// more than the largest so far needed when it came, so that it seldom grows (256 of ImageNet:
 /// 150 MB, hence 170). There is no second piece, as a batch is in use only until its views are
 /// made, at the start of its step; the next one lands where it lay while the step computes.
+/// Pictures travel whole, 3 bytes a pixel: large photographs are better packed smaller first.
 pub struct Feed {
     loader: TrainLoader,
     side: usize,

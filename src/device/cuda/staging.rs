@@ -121,8 +121,9 @@ impl Staging {
         let point =
             self.tickets.get(&ticket).ok_or(DriverError(CUresult::CUDA_ERROR_INVALID_HANDLE))?;
         self.ahead.wait(point)?;
-        send(&mut self.ring, &self.ahead, dst, src)?;
-        point.record(&self.ahead)
+        let sent = send(&mut self.ring, &self.ahead, dst, src);
+        // Even where a part failed: the others are on their way.
+        sent.and(point.record(&self.ahead))
     }
 
     /// Makes what will be queued on `compute` wait for the copy.
