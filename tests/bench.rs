@@ -69,3 +69,37 @@ fn what_cannot_run_says_why() {
         assert!(text.contains(expected), "{args:?}: {text}");
     }
 }
+
+/// On the CPU the loader's bench says what it always said; a device adds its own part.
+#[test]
+fn the_loader_is_timed_alone_and_with_a_device() {
+    let dir = tempfile::tempdir().unwrap();
+    for i in 0..5 {
+        let picture =
+            image::RgbImage::from_fn(20 + i, 16, |x, y| image::Rgb([x as u8, y as u8, 9]));
+        picture.save(dir.path().join(format!("{i}.png"))).unwrap();
+    }
+    let file = dir.path().join("loader.json");
+    let timed = |device: &str| -> (String, Value) {
+        let (data, json) = (dir.path().to_str().unwrap(), file.to_str().unwrap());
+        let args = ["loader", "--data", data, "--device", device, "--json", json];
+        let out = bench(&[&args[..], &["--resolution", "8", "--seconds", "0.1"]].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let json = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        (String::from_utf8(out.stdout).unwrap(), json)
+    };
+    let (text, json) = timed("cpu");
+    assert_eq!((text.lines().count(), json.get("on_device")), (4, None), "{text} {json}");
+    let positive = |json: &Value, key: &str| assert!(json[key].as_f64() > Some(0.0), "{json}");
+    for key in ["decode_per_s", "augment_per_s", "both_per_s"] {
+        positive(&json, key);
+    }
+    let (text, json) = timed("emulator");
+    assert!(text.lines().count() == 10 && text.contains("tell nothing about a GPU"), "{text}");
+    let on_device = &json["on_device"];
+    for key in ["decode_per_s", "copy_per_s", "views_per_s", "together_per_s"] {
+        positive(on_device, key);
+    }
+    assert_eq!((&on_device["device"], &on_device["batch"]), (&"emulator".into(), &16.into()));
+    positive(&json, "both_per_s");
+}

@@ -76,6 +76,9 @@ fn read(cuda: &Cuda, from: DevicePtr, n: usize) -> Vec<f32> {
     values
 }
 
+/// Values that fill the page-locked memory more than once.
+const MORE_THAN_IS_PINNED: usize = 17 << 20;
+
 /// y = x + 1 over `n` values.
 fn plus_one(
     cuda: &Cuda,
@@ -99,8 +102,7 @@ fn plus_one(
 #[ignore = "needs the stand-in; started by `work_keeps_its_order`"]
 fn order() {
     let cuda = Cuda::open(0).unwrap();
-    // More than both staging buffers hold, so that they are used again.
-    let n = 5 << 20;
+    let n = MORE_THAN_IS_PINNED;
     let mut values: Vec<f32> = (0..n).map(|i| i as f32).collect();
     let (x, y) = (cuda.alloc(4 * n).unwrap(), cuda.alloc(4 * n).unwrap());
     cuda.copy_to_device(x, bytes(&values)).unwrap();
@@ -146,6 +148,63 @@ fn work_keeps_its_order() {
         again("order", libraries.path(), &[("STAND_IN_EAGER", "1")]);
         let ranges = std::fs::read_to_string(libraries.path().join("nvtx")).unwrap();
         assert_eq!(ranges, "0 step/teacher\n1 layer1.0 \n1 end\n0 end\n".repeat(2));
+    }
+}
+
+#[test]
+#[ignore = "needs the stand-in; started by `copies_ahead_wait_for_nothing_but_their_place`"]
+fn ahead() {
+    let cuda = Cuda::open(0).unwrap();
+    // Otherwise streams run as late as can be: the copy when it is awaited.
+    let copies_run_at_once = std::env::var_os("STAND_IN_EAGER").is_some();
+    let [x, a, b, c, d] = std::array::from_fn(|_| cuda.alloc(16).unwrap());
+    let next = |y| plus_one(&cuda, x, y, 4, Geometry::linear(1, 32)).unwrap();
+    cuda.copy_to_device(x, bytes(&[1.0; 4])).unwrap();
+    next(a);
+    let ticket = cuda.landing().unwrap();
+    next(b);
+    let mut values = [5.0; 4];
+    cuda.copy_ahead(ticket, x, bytes(&values)).unwrap();
+    values.fill(9.0);
+    next(c);
+    cuda.arrive(ticket).unwrap();
+    next(d);
+    // In front of the landing: the copy waits for it. Behind it: neither waits for the other.
+    // Behind the arrival: it waits for the copy.
+    let beside = if copies_run_at_once { 6.0 } else { 2.0 };
+    for (y, expected) in [(a, 2.0), (b, beside), (c, beside), (d, 6.0)] {
+        assert_eq!(read(&cuda, y, 4), [expected; 4]);
+    }
+
+    // Page-locked memory is written again when its copies are done, those in order and those
+    // ahead.
+    let n = MORE_THAN_IS_PINNED;
+    let (large, small) = (cuda.alloc(4 * n).unwrap(), cuda.alloc(16).unwrap());
+    let mut values = vec![0f32; n];
+    for round in 0..3 {
+        values.iter_mut().enumerate().for_each(|(i, v)| *v = (i + round) as f32);
+        let ticket = cuda.landing().unwrap();
+        cuda.copy_to_device(small, bytes(&[round as f32; 4])).unwrap();
+        cuda.copy_ahead(ticket, large, bytes(&values)).unwrap();
+        values.fill(-1.0);
+        cuda.copy_to_device(small.offset(8), bytes(&[7.0; 2])).unwrap();
+        cuda.arrive(ticket).unwrap();
+        let got = read(&cuda, large, n);
+        assert!(got.iter().enumerate().all(|(i, v)| *v == (i + round) as f32), "round {round}");
+        assert_eq!(read(&cuda, small, 4), [round as f32, round as f32, 7.0, 7.0]);
+    }
+    // A landing that nothing comes to, and a ticket that is none.
+    let unused = cuda.landing().unwrap();
+    cuda.arrive(unused).unwrap();
+    assert_eq!(cuda.copy_ahead(unused, x, &[1]).unwrap_err().exit_code(), 5);
+}
+
+#[test]
+fn copies_ahead_wait_for_nothing_but_their_place() {
+    if has_gpu_code() {
+        let libraries = stand_in(&[]);
+        again("ahead", libraries.path(), &[]);
+        again("ahead", libraries.path(), &[("STAND_IN_EAGER", "1")]);
     }
 }
 

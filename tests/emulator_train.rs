@@ -36,7 +36,7 @@ fn train(cx: &Cx, accum: usize) -> engine::Result<Trained> {
             student_view: &student_view,
             teacher_view: &teacher_view,
         };
-        reports.push(iteration.run(cx, &step, None, || Ok(()))?);
+        reports.push(iteration.run(cx, &step, None, || {})?);
     }
     let mut state = Vec::new();
     for (what, params) in [("student", &iteration.student), ("teacher", &iteration.teacher)] {

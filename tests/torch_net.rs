@@ -158,7 +158,7 @@ fn an_iteration_agrees_with_autograd() {
         student_view: &student_view,
         teacher_view: &teacher_view,
     };
-    let report = it.run(&cx, &step, None, || Ok(())).unwrap();
+    let report = it.run(&cx, &step, None, || {}).unwrap();
 
     for (k, loss) in report.losses.iter().enumerate() {
         close(&format!("loss {k}"), &[*loss as f32], &named[&format!("loss.{k}")].1, 1e-5);

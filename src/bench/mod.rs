@@ -26,7 +26,7 @@ enum Verb {
     /// Counts what kernels do on the emulator, beside the least that each op needs.
     Kernels(kernels::KernelsArgs),
     Step(step::StepArgs),
-    /// Times decoding and augmentation of pictures, alone and together.
+    /// Times decoding and augmentation of pictures, alone and together, on a device copies too.
     Loader(loader::LoaderArgs),
 }
 

@@ -81,7 +81,7 @@ pub fn run(args: &StepArgs) -> Result<()> {
                 teacher_view: &teacher_view,
             };
             // With its parts' times the iteration's end is waited for.
-            let parts = iteration.run(&cx, &step, None, || Ok(()))?.parts(&cx)?;
+            let parts = iteration.run(&cx, &step, None, || {})?.parts(&cx)?;
             timed.push((began.elapsed().as_secs_f64() * 1e3, parts));
         }
         Ok(timed.split_off(args.warmup))

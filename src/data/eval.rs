@@ -69,10 +69,10 @@ pub fn eval_batches_with(
     let indices = indices.to_vec();
     let reader = Reader::new(dataset, policy);
     let normalise = Normalise::new(IMAGENET_MEAN, IMAGENET_STD);
-    let (full, last) = (Buffers::new(batch * elems), Buffers::new(indices.len() % batch * elems));
+    let buffers = Buffers::default();
     let pipeline = Pipeline::start(workers, 0, move |job, stop| {
         let wanted = indices.chunks(batch).nth(job as usize)?;
-        let mut x = if wanted.len() == batch { full.take() } else { last.take() };
+        let mut x = buffers.take(wanted.len() * elems);
         let shown: Result<Vec<Option<usize>>> = x
             .par_chunks_exact_mut(elems)
             .zip_eq(wanted)

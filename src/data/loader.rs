@@ -1,4 +1,5 @@
-//! Batches for training: two views of every picture, made ahead of time by a pool of threads.
+//! Batches for training: two views of every picture, or what a device makes them of, prepared
+//! ahead of time by a pool of threads.
 
 use std::cell::RefCell;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,9 +10,9 @@ use rayon::prelude::*;
 
 use super::augment::{Scratch, render};
 use super::pipeline::{Pipeline, Stop};
-use super::pixels::{Normalise, Pixels};
+use super::pixels::{Bytes, Normalise, Pixels, Recycled};
 use super::policy::Reader;
-use super::{CorruptPolicy, Dataset, OnCorrupt, Views};
+use super::{CorruptPolicy, Dataset, Image, OnCorrupt, ViewParams, Views};
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
 
@@ -34,9 +35,60 @@ pub struct LoaderOptions {
     pub on_corrupt: OnCorrupt,
     /// Share of them that is allowed, see [`CorruptPolicy::max_corrupt`].
     pub max_corrupt: f64,
+    /// What its batches hold.
+    pub deliver: Deliver,
 }
 
-/// The two views of one step's pictures.
+impl LoaderOptions {
+    /// MoCo v2's views from the first step on, under the default [`CorruptPolicy`]; `workers`
+    /// threads, 0 meaning one a core.
+    pub fn moco_v2(resolution: usize, batch: usize, workers: usize) -> Self {
+        let CorruptPolicy { on_corrupt, max_corrupt, seed } = CorruptPolicy::default();
+        Self {
+            views: [Views::moco_v2(), Views::moco_v2()],
+            resolution,
+            batch,
+            workers,
+            seed,
+            start_step: 0,
+            on_corrupt,
+            max_corrupt,
+            deliver: Deliver::default(),
+        }
+    }
+}
+
+/// How far a loader prepares its pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deliver {
+    /// It renders both views.
+    #[default]
+    Views,
+    /// It decodes the pictures and draws what a device is to make of them.
+    Pictures,
+}
+
+/// What a batch holds.
+#[derive(Debug)]
+pub enum Contents {
+    /// View 0 and view 1, N×R×R×3, normalised.
+    Views([Pixels; 2]),
+    /// What both are made of.
+    Pictures(Decoded),
+}
+
+/// The decoded pictures of a batch, and the parameters of their views.
+#[derive(Debug)]
+pub struct Decoded {
+    /// One picture after the other, 3·width·height bytes each, as [`Image::rgb`] has them.
+    pub rgb: Bytes,
+    /// Width and height of every picture.
+    pub sizes: Vec<(usize, usize)>,
+    /// Of view 0 and of view 1, for every picture.
+    pub params: [Vec<ViewParams>; 2],
+}
+
+/// The pictures of one step.
 #[derive(Debug)]
 pub struct Batch {
     /// Step they belong to.
@@ -45,8 +97,8 @@ pub struct Batch {
     pub epoch: u64,
     /// Index of every picture; where one could not be read, that of its substitute.
     pub indices: Vec<usize>,
-    /// View 0 and view 1, N×R×R×3, normalised.
-    pub views: [Pixels; 2],
+    /// The pictures, as [`LoaderOptions::deliver`] asks for them.
+    pub contents: Contents,
     /// How long [`TrainLoader::next`] waited for it.
     pub wait_ms: f64,
 }
@@ -58,8 +110,9 @@ pub struct Batch {
 /// A data set smaller than a batch is gone through again, in the same order, until the batch is
 /// full; its pictures then appear more than once, with different views.
 ///
-/// Memory is bounded: two batches are ready or in the making, and one is in use. Dropping the
-/// loader stops its threads.
+/// Memory is bounded: two batches are ready or in the making, and one is in use. Decoded
+/// pictures take 3 bytes a pixel, 150 MB for 256 of ImageNet, and in the making twice that.
+/// Dropping the loader stops its threads.
 pub struct TrainLoader {
     pipeline: Pipeline<Batch>,
     reader: Arc<Reader>,
@@ -133,8 +186,20 @@ struct Maker {
     normalise: [Normalise; 2],
     steps_per_epoch: usize,
     orders: Orders,
-    buffers: Buffers,
+    pixels: Buffers<f32>,
+    bytes: Buffers<u8>,
 }
+
+/// A picture of a batch, whatever is done with it then.
+struct Picture {
+    /// Index of what was read.
+    index: usize,
+    image: Image,
+    params: [ViewParams; 2],
+}
+
+/// The indices of what was read, and what became of it; `None` where nobody waits for it.
+type Made = Result<Option<(Vec<usize>, Contents)>>;
 
 impl Maker {
     fn new(dataset: Arc<Dataset>, options: LoaderOptions, steps_per_epoch: usize) -> Self {
@@ -146,7 +211,8 @@ impl Maker {
         Self {
             normalise: [options.views[0].normalise(), options.views[1].normalise()],
             orders: Orders::new(dataset.len(), options.seed),
-            buffers: Buffers::new(options.batch * options.resolution * options.resolution * 3),
+            pixels: Buffers::default(),
+            bytes: Buffers::default(),
             reader: Arc::new(Reader::new(dataset, policy)),
             options,
             steps_per_epoch,
@@ -154,47 +220,78 @@ impl Maker {
     }
 
     fn make(&self, step: u64, stop: &Stop) -> Option<Result<Batch>> {
-        let LoaderOptions { batch, resolution, .. } = self.options;
+        let batch = self.options.batch;
         let epoch = step / self.steps_per_epoch as u64;
         let order = self.orders.of(epoch);
         let first = (step % self.steps_per_epoch as u64) as usize * batch;
+        let picture = |i: usize| {
+            if stop.is_set() {
+                return Ok(None);
+            }
+            let index = order[(first + i) % order.len()] as usize;
+            self.picture(index, step * batch as u64 + i as u64).map(Some)
+        };
+        let made = match self.options.deliver {
+            Deliver::Views => self.views(picture),
+            Deliver::Pictures => self.pictures(picture),
+        };
+        let batch = |(indices, contents)| Batch { step, epoch, indices, contents, wait_ms: 0.0 };
+        made.transpose().map(|made| made.map(batch))
+    }
+
+    /// The picture at `position` of the run, and its views.
+    fn picture(&self, index: usize, position: u64) -> Result<Picture> {
+        let (index, image) = self.reader.load(index)?;
+        let LoaderOptions { views, seed, .. } = &self.options;
+        let params =
+            [0, 1].map(|v| views[v].draw(*seed, position, v as u16, image.width, image.height));
+        Ok(Picture { index, image, params })
+    }
+
+    /// Renders both views of `batch` pictures.
+    fn views(&self, picture: impl Fn(usize) -> Result<Option<Picture>> + Send + Sync) -> Made {
+        let LoaderOptions { batch, resolution, .. } = self.options;
         let elems = resolution * resolution * 3;
-        let mut views = [self.buffers.take(), self.buffers.take()];
+        let mut views = [self.pixels.take(batch * elems), self.pixels.take(batch * elems)];
         let [view0, view1] = &mut views;
-        let indices: Result<Vec<Option<usize>>> = view0
+        let both = |p: Picture, out: [&mut [f32]; 2]| {
+            with_scratch(|scratch| {
+                for (v, out) in out.into_iter().enumerate() {
+                    let normalise = &self.normalise[v];
+                    render(&p.image, &p.params[v], normalise, resolution, scratch, out);
+                }
+            });
+            p.index
+        };
+        let indices: Vec<Option<usize>> = view0
             .par_chunks_exact_mut(elems)
             .zip_eq(view1.par_chunks_exact_mut(elems))
             .enumerate()
             .with_max_len(1)
-            .map(|(i, (out0, out1))| {
-                if stop.is_set() {
-                    return Ok(None);
-                }
-                let index = order[(first + i) % order.len()] as usize;
-                let position = step * batch as u64 + i as u64;
-                self.views_of(index, position, [out0, out1]).map(Some)
-            })
-            .collect();
-        match indices {
-            Err(e) => Some(Err(e)),
-            Ok(indices) => {
-                let indices: Option<Vec<usize>> = indices.into_iter().collect();
-                Some(Ok(Batch { step, epoch, indices: indices?, views, wait_ms: 0.0 }))
-            }
-        }
+            .map(|(i, (out0, out1))| Ok(picture(i)?.map(|p| both(p, [out0, out1]))))
+            .collect::<Result<_>>()?;
+        let indices: Option<Vec<usize>> = indices.into_iter().collect();
+        Ok(indices.map(|indices| (indices, Contents::Views(views))))
     }
 
-    /// Both views of the picture at `position` of the run; returns the index that was read.
-    fn views_of(&self, index: usize, position: u64, out: [&mut [f32]; 2]) -> Result<usize> {
-        let (index, image) = self.reader.load(index)?;
-        let LoaderOptions { views, seed, resolution, .. } = &self.options;
-        with_scratch(|scratch| {
-            for (v, out) in out.into_iter().enumerate() {
-                let params = views[v].draw(*seed, position, v as u16, image.width, image.height);
-                render(&image, &params, &self.normalise[v], *resolution, scratch, out);
-            }
-        });
-        Ok(index)
+    /// Lays `batch` pictures out in one piece of memory.
+    fn pictures(&self, picture: impl Fn(usize) -> Result<Option<Picture>> + Send + Sync) -> Made {
+        let all = (0..self.options.batch).into_par_iter().with_max_len(1).map(picture);
+        let all: Vec<Option<Picture>> = all.collect::<Result<_>>()?;
+        let Some(all) = all.into_iter().collect::<Option<Vec<Picture>>>() else { return Ok(None) };
+        let mut rgb = self.bytes.take(all.iter().map(|p| p.image.rgb.len()).sum());
+        let (mut rest, mut places) = (&mut rgb[..], Vec::with_capacity(all.len()));
+        for p in &all {
+            let (place, after) = rest.split_at_mut(p.image.rgb.len());
+            places.push(place);
+            rest = after;
+        }
+        places.into_par_iter().zip(&all).for_each(|(to, p)| to.copy_from_slice(&p.image.rgb));
+        let indices = all.iter().map(|p| p.index).collect();
+        let sizes = all.iter().map(|p| (p.image.width, p.image.height)).collect();
+        let (of_view0, of_view1) = all.into_iter().map(|p| p.params.into()).unzip();
+        let params = [of_view0, of_view1];
+        Ok(Some((indices, Contents::Pictures(Decoded { rgb, sizes, params }))))
     }
 }
 
@@ -227,23 +324,24 @@ impl Orders {
 }
 
 /// Memory of batches, handed out and taken back.
-pub(super) struct Buffers {
-    elems: usize,
-    home: Sender<Vec<f32>>,
-    returned: Mutex<Receiver<Vec<f32>>>,
+pub(super) struct Buffers<T> {
+    home: Sender<Vec<T>>,
+    returned: Mutex<Receiver<Vec<T>>>,
 }
 
-impl Buffers {
-    /// Of `elems` values each.
-    pub fn new(elems: usize) -> Self {
+impl<T> Default for Buffers<T> {
+    fn default() -> Self {
         let (home, returned) = channel();
-        Self { elems, home, returned: Mutex::new(returned) }
+        Self { home, returned: Mutex::new(returned) }
     }
+}
 
-    /// One that came back, with its old values, or a new one.
-    pub fn take(&self) -> Pixels {
-        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
-        let values = returned.try_recv().unwrap_or_else(|_| vec![0.0; self.elems]);
-        Pixels::new(values, self.home.clone())
+impl<T: Clone + Default> Buffers<T> {
+    /// `len` values: of a batch that came back, with what was in there, or new ones.
+    pub fn take(&self, len: usize) -> Recycled<T> {
+        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner).try_recv();
+        let mut values = returned.unwrap_or_default();
+        values.resize(len, T::default());
+        Recycled::new(values, self.home.clone())
     }
 }

@@ -31,11 +31,11 @@ pub use self::augment::{Pictures, Scratch, ViewFormat, checks as augment_checks,
 pub use self::dataset::Dataset;
 pub use self::eval::{EvalBatch, EvalBatches, eval_batches, eval_batches_with};
 pub use self::image::{Format, Image, MAX_PIXELS};
-pub use self::loader::{Batch, LoaderOptions, TrainLoader};
-pub use self::pixels::{IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels};
+pub use self::loader::{Batch, Contents, Decoded, Deliver, LoaderOptions, TrainLoader};
+pub use self::pixels::{Bytes, IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels, Recycled};
 pub use self::policy::{CorruptPolicy, OnCorrupt, allowed_corrupt};
 pub use self::resample::Filter;
-pub use self::throughput::{Throughput, bench_throughput};
+pub use self::throughput::{Throughput, bench_throughput, per_second};
 pub use self::views::{Adjust, Crop, ViewParams, Views};
 
 /// Compiles a function a second time for AVX2 and takes that version where the machine has it.

@@ -24,41 +24,46 @@ impl Normalise {
     }
 }
 
-/// A batch's pixels, N×R×R×3. The memory goes back to its loader when dropped, which fills it
-/// again: batches are large, and fresh pages cost as much as some pictures.
+/// A batch's pixels, N×R×R×3.
+pub type Pixels = Recycled<f32>;
+/// The bytes of a batch's decoded pictures.
+pub type Bytes = Recycled<u8>;
+
+/// Values of a batch. The memory goes back to its loader when dropped, which fills it again:
+/// batches are large, and fresh pages cost as much as some pictures.
 #[derive(Debug)]
-pub struct Pixels {
-    values: Vec<f32>,
-    home: Option<Sender<Vec<f32>>>,
+pub struct Recycled<T> {
+    values: Vec<T>,
+    home: Option<Sender<Vec<T>>>,
 }
 
-impl Pixels {
+impl<T> Recycled<T> {
     /// Over `values`, which go to `home` when dropped.
-    pub(super) fn new(values: Vec<f32>, home: Sender<Vec<f32>>) -> Self {
+    pub(super) fn new(values: Vec<T>, home: Sender<Vec<T>>) -> Self {
         Self { values, home: Some(home) }
     }
 
     /// The values, for good.
-    pub fn into_vec(mut self) -> Vec<f32> {
+    pub fn into_vec(mut self) -> Vec<T> {
         self.home = None;
         std::mem::take(&mut self.values)
     }
 }
 
-impl Deref for Pixels {
-    type Target = [f32];
-    fn deref(&self) -> &[f32] {
+impl<T> Deref for Recycled<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
         &self.values
     }
 }
 
-impl DerefMut for Pixels {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T> DerefMut for Recycled<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         &mut self.values
     }
 }
 
-impl Drop for Pixels {
+impl<T> Drop for Recycled<T> {
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
             // A loader that is gone needs no memory back.

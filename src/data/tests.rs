@@ -71,7 +71,31 @@ fn options(batch: usize) -> LoaderOptions {
         start_step: 0,
         on_corrupt: OnCorrupt::Replace,
         max_corrupt: 0.001,
+        deliver: Deliver::Views,
     }
+}
+
+/// The views of a batch; rendered here where the loader leaves that to others.
+fn views_of(contents: Contents, options: &LoaderOptions) -> [Vec<f32>; 2] {
+    let Decoded { rgb, sizes, params } = match contents {
+        Contents::Views(views) => return views.map(Pixels::into_vec),
+        Contents::Pictures(decoded) => decoded,
+    };
+    let side = options.resolution;
+    let mut views = [0, 1].map(|_| vec![0.0; sizes.len() * side * side * 3]);
+    let mut rest = &rgb[..];
+    for (i, (width, height)) in sizes.into_iter().enumerate() {
+        let (rgb, after) = rest.split_at(3 * width * height);
+        rest = after;
+        let image = Image { width, height, rgb: rgb.to_vec() };
+        for (v, out) in views.iter_mut().enumerate() {
+            let out = out.chunks_exact_mut(side * side * 3).nth(i).unwrap();
+            let normalise = options.views[v].normalise();
+            render(&image, &params[v][i], &normalise, side, &mut Scratch::default(), out);
+        }
+    }
+    assert!(rest.is_empty());
+    views
 }
 
 fn kind_of<T: std::fmt::Debug>(result: crate::Result<T>, words: &str) {
@@ -220,20 +244,23 @@ fn packed_files_are_held_against_their_checksums() {
 fn batches_do_not_depend_on_workers_and_resume_where_asked() {
     let tree = Tree::new();
     let set = Arc::new(tree.open("set#train").unwrap());
-    let take = |workers, start_step, n| {
-        let o = LoaderOptions { workers, start_step, ..options(5) };
-        let mut loader = TrainLoader::new(set.clone(), o).unwrap();
+    let take = |deliver, workers, start_step, n| {
+        let o = LoaderOptions { deliver, workers, start_step, ..options(5) };
+        let mut loader = TrainLoader::new(set.clone(), o.clone()).unwrap();
         assert_eq!(loader.steps_per_epoch(), 2);
         (0..n)
             .map(|_| {
                 let b = loader.next().unwrap();
-                (b.step, b.epoch, b.indices, b.views.map(Pixels::into_vec))
+                (b.step, b.epoch, b.indices, views_of(b.contents, &o))
             })
             .collect::<Vec<_>>()
     };
-    let all = take(1, 0, 7);
-    assert_eq!(all, take(3, 0, 7));
-    assert_eq!(all[3..], take(2, 3, 4));
+    let all = take(Deliver::Views, 1, 0, 7);
+    assert_eq!(all, take(Deliver::Views, 3, 0, 7));
+    assert_eq!(all[3..], take(Deliver::Views, 2, 3, 4));
+    // The views are the same wherever they are rendered.
+    assert_eq!(all, take(Deliver::Pictures, 3, 0, 7));
+    assert_eq!(all[3..], take(Deliver::Pictures, 1, 3, 4));
     assert_eq!((all[3].0, all[3].1), (3, 1));
     assert_ne!(all[0].2, all[2].2);
     let mut epoch = [&all[0].2[..], &all[1].2[..]].concat();
@@ -266,16 +293,17 @@ fn unreadable_pictures_are_replaced_and_counted() {
     }
     fs::write(tree.path("set/train/cat/4.png"), "").unwrap();
     let set = Arc::new(tree.open("set#train").unwrap());
-    let take = |workers| {
-        let mut loader =
-            TrainLoader::new(set.clone(), LoaderOptions { workers, ..options(12) }).unwrap();
+    let take = |deliver, workers| {
+        let o = LoaderOptions { deliver, workers, ..options(12) };
+        let mut loader = TrainLoader::new(set.clone(), o).unwrap();
         let indices: Vec<_> = (0..3).map(|_| loader.next().unwrap().indices).collect();
         assert_eq!(loader.corrupt_count(), 5);
         indices
     };
-    let indices = take(1);
+    let indices = take(Deliver::Views, 1);
     assert!(indices.iter().flatten().all(|&i| i >= 5));
-    assert_eq!(indices, take(2));
+    assert_eq!(indices, take(Deliver::Views, 2));
+    assert_eq!(indices, take(Deliver::Pictures, 2));
     let stop = LoaderOptions { on_corrupt: OnCorrupt::Stop, ..options(12) };
     kind_of(TrainLoader::new(set.clone(), stop).unwrap().next(), "on_corrupt");
     let all: Vec<usize> = (0..12).collect();

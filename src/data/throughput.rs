@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::augment::render;
 use super::loader::with_scratch;
-use super::{CorruptPolicy, Dataset, Image, LoaderOptions, OnCorrupt, TrainLoader, Views};
+use super::{Dataset, Image, LoaderOptions, TrainLoader, Views};
 use crate::error::{Error, Result};
 
 /// Pictures a second, all workers together.
@@ -74,17 +74,7 @@ pub fn bench_throughput(
         Ok(())
     })?;
     let batch = (16 * workers).min(dataset.len());
-    let CorruptPolicy { max_corrupt, seed, .. } = CorruptPolicy::default();
-    let options = LoaderOptions {
-        views: [views.clone(), views],
-        resolution,
-        batch,
-        workers,
-        seed,
-        start_step: 0,
-        on_corrupt: OnCorrupt::Replace,
-        max_corrupt,
-    };
+    let options = LoaderOptions::moco_v2(resolution, batch, workers);
     let mut loader = TrainLoader::new(dataset, options)?;
     // Until memory and order are there.
     for _ in 0..3 {
@@ -103,8 +93,9 @@ pub fn bench_throughput(
     })
 }
 
-/// Calls `work` on `step` pictures after the other until the time is up.
-fn per_second(
+/// Calls `work` on `step` pictures after the other until the time is up, once at least; how many
+/// pictures a second that makes.
+pub fn per_second(
     budget: Duration,
     step: usize,
     mut work: impl FnMut(std::ops::Range<usize>) -> Result<()>,

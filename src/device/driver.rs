@@ -94,6 +94,10 @@ impl fmt::Display for Launch<'_> {
     }
 }
 
+/// A copy that goes on beside the queued work, from [`Driver::landing`] to [`Driver::arrive`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
 /// A device that holds memory and runs the kernels of `kernels/`, by name. Work is queued in
 /// order; reading back waits for it.
 pub trait Driver: Send + Sync {
@@ -135,6 +139,24 @@ pub trait Driver: Send + Sync {
     fn plans(&self) -> bool {
         false
     }
+
+    /// The first of three steps of a copy that no queued work waits for, but what is queued
+    /// after it has arrived: says that its destination is free once the work queued so far is
+    /// done. [`Landing`](super::Landing) takes them in this order. A driver without such copies
+    /// copies at once.
+    fn landing(&self) -> Result<Ticket> {
+        Ok(Ticket(0))
+    }
+    /// The second, once at most: starts the copy, beside what was queued since the first. `src`
+    /// may change as soon as this returns.
+    fn copy_ahead(&self, _ticket: Ticket, dst: DevicePtr, src: &[u8]) -> Result<()> {
+        self.copy_to_device(dst, src)
+    }
+    /// The last: work queued from now on finds the copied bytes.
+    fn arrive(&self, _ticket: Ticket) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the driver itself notices accesses outside of what was handed out and reads of
     /// memory that nothing wrote.
     fn is_checked(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::driver::{DevicePtr, Driver, Launch, Mark};
+use super::driver::{DevicePtr, Driver, Launch, Mark, Ticket};
 use crate::error::{Error, Result};
 
 /// Bytes before and after each buffer.
@@ -138,6 +138,18 @@ impl Driver for Guarded {
 
     fn available_bytes(&self) -> Result<Option<usize>> {
         self.inner.available_bytes()
+    }
+
+    fn landing(&self) -> Result<Ticket> {
+        self.inner.landing()
+    }
+
+    fn copy_ahead(&self, ticket: Ticket, dst: DevicePtr, src: &[u8]) -> Result<()> {
+        self.inner.copy_ahead(ticket, dst, src)
+    }
+
+    fn arrive(&self, ticket: Ticket) -> Result<()> {
+        self.inner.arrive(ticket)
     }
 
     fn reschedule(&self, seed: u64) {

@@ -2,6 +2,7 @@
 //! it allocates from a [`pool`], and runs an op natively on the CPU, on a [`driver::Driver`]
 //! (CUDA or its emulator), or not at all while memory is being planned.
 
+mod ahead;
 pub mod choice;
 pub mod cuda;
 pub mod driver;
@@ -18,6 +19,7 @@ mod tables;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use ahead::{Arriving, Landing};
 pub use choice::{Chosen, DeviceChoice, choose};
 pub use driver::{DevicePtr, Driver, Geometry, Mark, Queue, size};
 pub use pool::{Buffer, Layout, MemoryUse, Place, Pool};

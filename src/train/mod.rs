@@ -4,6 +4,7 @@
 pub mod checkpoint;
 pub mod dump;
 mod examples;
+pub mod feed;
 pub mod folder;
 pub mod iteration;
 pub mod plan;
@@ -13,6 +14,7 @@ pub mod run;
 pub mod signals;
 
 pub use checkpoint::Checkpoint;
+pub use feed::{Fed, Feed};
 pub use iteration::{Iteration, Report, Step};
 pub use plan::{Plan, dry_run};
 pub use resume::Resume;

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::feed::{Fed, Feed};
 use super::iteration::{Iteration, Step};
 use super::progress::human_bytes;
-use super::run::{Options, initial_state, loader_options, upload};
+use super::run::{Options, initial_state, loader_options};
 use crate::config::Config;
-use crate::data::{Dataset, TrainLoader};
+use crate::data::Dataset;
 use crate::device::{Cx, Layout};
 use crate::error::{Error, Kind, Result};
 use crate::space::{Arch, Sampler, Space};
 use crate::tensor::{Meta, Shape};
 
-/// Memory of a run: the buffers that an iteration of the largest net takes, found by running it
-/// on a context that only counts.
-pub(super) fn plan_memory(cx: &Cx, config: &Config, space: &Space) -> Result<Layout> {
+/// Memory of a run: the buffers that an iteration of the largest net takes beside so many bytes
+/// of decoded pictures, found by running it on a context that only counts.
+fn plan_memory(cx: &Cx, config: &Config, space: &Space, pictures_bytes: usize) -> Result<Layout> {
     let cx = cx.planning()?;
+    let _pictures = (pictures_bytes > 0).then(|| cx.landing(pictures_bytes)).transpose()?;
     let mut iteration = Iteration::new(&cx, config, space)?;
     iterate(&cx, &mut iteration, 0, &[space.max()], config.train.batch)?;
     Ok(cx.layout())
@@ -28,17 +30,42 @@ fn iterate(cx: &Cx, iteration: &mut Iteration, step: u64, archs: &[Arch], n: usi
     let view = || cx.alloc(Meta::new(Shape::nhwc(n, side, side, 3), cx.dtype()));
     let (student_view, teacher_view) = (&view()?, &view()?);
     let step = Step { step, steps: 1, lr: 0.0, archs, student_view, teacher_view };
-    iteration.run(cx, &step, None, || Ok(())).map(drop)
+    iteration.run(cx, &step, None, || {}).map(drop)
 }
 
-/// Plans the memory of a run and takes it. Gives the planned bytes.
+/// Fails where the plan of a run's memory does not fit, before anything is done.
 ///
 /// # Errors
-/// [`Kind::Memory`], with the largest batch that fits, where it does not fit.
-pub(super) fn reserve_memory(cx: &Cx, config: &Config, space: &Space) -> Result<usize> {
-    let available = cx.available_bytes()?;
-    let reserve = || -> Result<usize> {
-        let layout = plan_memory(cx, config, space)?;
+/// [`Kind::Memory`], with the largest batch that fits.
+pub(super) fn check_memory(cx: &Cx, config: &Config, space: &Space) -> Result<()> {
+    fit(cx, config, space, 0, |_| Ok(())).map(drop)
+}
+
+/// Plans the memory of a run and takes what of it is not taken yet; `pictures_bytes` are those of
+/// decoded pictures on the device. Gives the planned bytes.
+///
+/// # Errors
+/// As [`check_memory`].
+pub(super) fn reserve_memory(
+    cx: &Cx,
+    config: &Config,
+    space: &Space,
+    pictures_bytes: usize,
+) -> Result<usize> {
+    fit(cx, config, space, pictures_bytes, |layout| cx.reserve(layout))
+}
+
+fn fit(
+    cx: &Cx,
+    config: &Config,
+    space: &Space,
+    pictures_bytes: usize,
+    take: impl FnOnce(&Layout) -> Result<()>,
+) -> Result<usize> {
+    let taken = cx.memory().reserved_bytes;
+    let available = cx.available_bytes()?.map(|bytes| bytes + taken);
+    let planned = || -> Result<usize> {
+        let layout = plan_memory(cx, config, space, pictures_bytes)?;
         match available {
             Some(available) if layout.bytes() > available => Err(Error::memory(format!(
                 "out of memory: {} are needed, {} are available on {}",
@@ -46,12 +73,13 @@ pub(super) fn reserve_memory(cx: &Cx, config: &Config, space: &Space) -> Result<
                 human_bytes(available),
                 cx.name()
             ))),
-            _ => cx.reserve(&layout).map(|()| layout.bytes()),
+            _ => take(&layout).map(|()| layout.bytes()),
         }
     };
-    reserve().map_err(|e| match e.kind() {
+    planned().map_err(|e| match e.kind() {
         Kind::Memory => {
-            let advice = largest_batch(cx, config, space, available.unwrap_or(usize::MAX));
+            let available = available.unwrap_or(usize::MAX);
+            let advice = largest_batch(cx, config, space, pictures_bytes, available);
             Error::memory(format!("train.batch={}: {e}; {advice}", config.train.batch))
         }
         _ => e,
@@ -59,11 +87,20 @@ pub(super) fn reserve_memory(cx: &Cx, config: &Config, space: &Space) -> Result<
 }
 
 /// Says which batch is the largest that fits into what is available.
-fn largest_batch(cx: &Cx, config: &Config, space: &Space, available: usize) -> String {
+fn largest_batch(
+    cx: &Cx,
+    config: &Config,
+    space: &Space,
+    pictures_bytes: usize,
+    available: usize,
+) -> String {
     let fits = |batch: usize| {
+        let share = batch as f64 / config.train.batch as f64;
+        let pictures_bytes = (pictures_bytes as f64 * share) as usize;
         let mut smaller = config.clone();
         smaller.train.batch = batch;
-        plan_memory(cx, &smaller, space).is_ok_and(|layout| layout.bytes() <= available)
+        plan_memory(cx, &smaller, space, pictures_bytes)
+            .is_ok_and(|layout| layout.bytes() <= available)
     };
     let (mut low, mut high) = (0, config.train.batch);
     while high - low > 1 {
@@ -102,21 +139,28 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     const TIMED: u64 = 3;
     let config = &options.config;
     let space = Space::preset(&config.preset)?;
-    let planned_bytes = reserve_memory(cx, config, &space)?;
+    check_memory(cx, config, &space)?;
     let dataset = Arc::new(Dataset::open(&options.data)?);
-    let mut loader = TrainLoader::new(dataset.clone(), loader_options(config, &space, 0))?;
-    let state = initial_state(config, dataset.len() as u64, loader.steps_per_epoch() as u64);
+    let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, &space, 0))?;
+    let state = initial_state(config, dataset.len() as u64, feed.steps_per_epoch() as u64);
+    let available_bytes = cx.available_bytes()?;
     let mut iteration = Iteration::new(cx, config, &space)?;
+    feed.prefetch(cx);
+    let planned_bytes = reserve_memory(cx, config, &space, feed.room_bytes())?;
     let sampler = Sampler::new(config.sampling.policy, &space, config.seed)?;
     let mut times = Vec::new();
     for step in 0..=TIMED {
         let began = Instant::now();
-        let [student_view, teacher_view] = upload(cx, &loader.next()?, &space)?;
+        let Fed { views: [student_view, teacher_view], .. } = feed.next(cx)?;
         let archs = sampler.draw(step);
         let (student_view, teacher_view) = (&student_view, &teacher_view);
         let steps = state.steps;
         let inputs = Step { step, steps, lr: 0.0, archs: &archs, student_view, teacher_view };
-        iteration.run(cx, &inputs, None, || Ok(()))?;
+        iteration.run(cx, &inputs, None, || {
+            if step < TIMED {
+                feed.prefetch(cx);
+            }
+        })?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     // The first step also takes memory from the system.
@@ -129,7 +173,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
         pictures: dataset.len(),
         steps: state.steps,
         planned_bytes,
-        available_bytes: cx.available_bytes()?,
+        available_bytes,
         step_ms,
         images_per_s: config.train.batch as f64 / step_ms * 1e3,
         eta_s: end as f64 * step_ms / 1e3,
@@ -152,7 +196,7 @@ mod tests {
             for preset in ["tiny", "cifar", "data"] {
                 let space = Space::preset(preset).unwrap();
                 let config = Config::for_preset(preset).unwrap();
-                let layout = plan_memory(cx, &config, &space).unwrap();
+                let layout = plan_memory(cx, &config, &space, 0).unwrap();
                 let cx = cx.planning().unwrap();
                 cx.reserve(&layout).unwrap();
                 let reserved = cx.memory();

@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Checkpoint, State};
 use super::dump::Dump;
+use super::feed::{Fed, Feed};
 use super::folder::{Folder, Status, StepFacts};
 use super::iteration::{Iteration, Parts, Report, Step};
-use super::plan::reserve_memory;
+use super::plan::{check_memory, reserve_memory};
 use super::progress::{Progress, human_bytes, human_duration};
 use super::resume::{Resume, check_same_run, clear_out, contents, find_checkpoint, restore};
 use super::signals::Signals;
 use crate::config::{CkptEvery, Config, Precision};
-use crate::data::{Batch, Dataset, LoaderOptions, TrainLoader};
+use crate::data::{Dataset, Deliver, LoaderOptions};
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::optim::cosine_lr;
 use crate::space::{Sampler, Space};
-use crate::tensor::{Shape, Tensor};
 
 /// Steps in a row with collapsed features after which a run stops.
 const COLLAPSE_STEPS: u64 = 200;
@@ -96,7 +96,7 @@ struct Run<'a> {
     options: &'a Options,
     iteration: Iteration,
     sampler: Sampler,
-    loader: TrainLoader,
+    feed: Feed,
     folder: Folder,
     progress: Progress,
     state: State,
@@ -120,11 +120,11 @@ impl<'a> Run<'a> {
         if from.is_none() && options.resume == Resume::No {
             clear_out(&options.out, options.overwrite)?;
         }
-        let planned_bytes = reserve_memory(cx, config, &space)?;
+        check_memory(cx, config, &space)?;
         let dataset = Arc::new(Dataset::open(&options.data)?);
         let first = from.as_ref().map_or(0, |c| c.state.step);
-        let loader = TrainLoader::new(dataset.clone(), loader_options(config, &space, first))?;
-        let steps_per_epoch = loader.steps_per_epoch() as u64;
+        let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, &space, first))?;
+        let steps_per_epoch = feed.steps_per_epoch() as u64;
         let state = initial_state(config, dataset.len() as u64, steps_per_epoch);
         let mut iteration = Iteration::new(cx, config, &space)?;
         let state = match &from {
@@ -135,9 +135,14 @@ impl<'a> Run<'a> {
             }
             None => state,
         };
+        let end = options.max_steps.map_or(state.steps, |m| m.min(state.steps));
+        if state.step < end {
+            // Shows how large decoded pictures are.
+            feed.prefetch(cx);
+        }
+        let planned_bytes = reserve_memory(cx, config, &space, feed.room_bytes())?;
         let mut folder = Folder::open(&options.out, state.step)?;
         folder.write_origin(cx, &options.config_toml, &options.command)?;
-        let end = options.max_steps.map_or(state.steps, |m| m.min(state.steps));
         greet(&mut folder, options, &iteration, &state, dataset.as_ref(), from.as_ref())?;
         folder.say(&format!(
             "memory: {} taken on {}, enough for the largest net in {}",
@@ -151,7 +156,7 @@ impl<'a> Run<'a> {
             options,
             iteration,
             sampler: Sampler::new(config.sampling.policy, &space, config.seed)?,
-            loader,
+            feed,
             folder,
             progress: Progress::new(state.step, end, options.quiet),
             end,
@@ -205,8 +210,7 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let config = &self.options.config;
         let (cx, step) = (self.cx, self.state.step);
-        let batch = self.loader.next()?;
-        let [student_view, teacher_view] = upload(cx, &batch, self.iteration.net.space())?;
+        let Fed { views: [student_view, teacher_view], wait_ms } = self.feed.next(cx)?;
         let archs = self.sampler.draw(step);
         let warmup = (config.train.warmup_epochs * self.steps_per_epoch as f64).round() as u64;
         let lr = cosine_lr(config.train.lr, step, self.state.steps, warmup);
@@ -219,7 +223,13 @@ impl<'a> Run<'a> {
             student_view: &student_view,
             teacher_view: &teacher_view,
         };
-        let report = self.iteration.run(cx, &inputs, dump.as_mut(), || Ok(()))?;
+        let (feed, is_last) = (&mut self.feed, step + 1 >= self.end);
+        let report = self.iteration.run(cx, &inputs, dump.as_mut(), || {
+            // Nothing is read that this process will not train on.
+            if !is_last {
+                feed.prefetch(cx);
+            }
+        })?;
         if let (Some(dump), Some(dir)) = (dump, &self.options.dump_dir) {
             dump.write(dir, step)?;
         }
@@ -235,7 +245,7 @@ impl<'a> Run<'a> {
             archs: &archs,
             lr,
             images_per_s,
-            data_wait_ms: batch.wait_ms,
+            data_wait_ms: wait_ms,
             device_mem_bytes: cx.memory().peak_bytes,
         };
         self.folder.write_metrics(&facts, &report)?;
@@ -328,14 +338,6 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Both views of a batch on the device.
-pub(super) fn upload(cx: &Cx, batch: &Batch, space: &Space) -> Result<[Tensor; 2]> {
-    let r = space.resolution;
-    let shape = Shape::nhwc(batch.indices.len(), r, r, 3);
-    let one = |v: &[f32]| cx.upload(shape, cx.dtype(), v);
-    Ok([one(&batch.views[0])?, one(&batch.views[1])?])
-}
-
 pub(super) fn loader_options(config: &Config, space: &Space, first_step: u64) -> LoaderOptions {
     LoaderOptions {
         views: config.views.pair(),
@@ -346,6 +348,7 @@ pub(super) fn loader_options(config: &Config, space: &Space, first_step: u64) ->
         start_step: first_step,
         on_corrupt: config.data.on_corrupt,
         max_corrupt: config.data.max_corrupt,
+        deliver: Deliver::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::ops::check::on_schedules;
 use crate::ops::{Check, Outcome};
 use crate::rng::{Philox, Purpose};
-use crate::tensor::DType;
+use crate::tensor::{DType, Meta, Shape};
 
 /// Pictures and what is made of them.
 struct Situation {
@@ -32,6 +32,7 @@ pub fn checks() -> Vec<(String, Check)> {
         let channels = 3 + i % 2;
         all.push((name, Box::new(move |cx| against_cpu(cx, &situation, channels))));
     }
+    all.push(("augment/pictures copied ahead".into(), Box::new(copied_ahead)));
     all.push(("augment/what does not fit".into(), Box::new(refuses)));
     all
 }
@@ -162,6 +163,31 @@ fn against_cpu(cx: &Cx, s: &Situation, channels: usize) -> Result<Outcome, Strin
     Ok(Outcome::Passed)
 }
 
+/// Pictures that came beside other work have the views of those that were waited for.
+fn copied_ahead(cx: &Cx) -> Result<Outcome, String> {
+    if !cx.is_device() {
+        return Ok(Outcome::Skipped);
+    }
+    let attempt = || -> Result<[Vec<f32>; 2]> {
+        let sizes = [(40, 30), (33, 77), (1, 1), (64, 64)];
+        let images: Vec<Image> = sizes.iter().enumerate().map(|(i, z)| picture(i, *z)).collect();
+        let views: Vec<ViewParams> =
+            sizes.iter().enumerate().map(|(i, z)| draw(all_on(), i, *z)).collect();
+        let normalise = Views::moco_v2().normalise();
+        let format = ViewFormat { side: 9, channels: 3, dtype: DType::F32, normalise };
+        let rgb: Vec<u8> = images.iter().flat_map(|image| image.rgb.clone()).collect();
+        let arriving = cx.landing(rgb.len() + 1000)?.upload(&rgb)?;
+        let expected = Pictures::new(cx, images)?.views(cx, &views, &format)?;
+        let found = Pictures::on_device(&sizes, arriving.arrive()?)?.views(cx, &views, &format)?;
+        Ok([cx.download(&found)?, cx.download(&expected)?])
+    };
+    let [found, expected] = attempt().map_err(|e| e.to_string())?;
+    match found.iter().zip(&expected).position(|(a, b)| a.to_bits() != b.to_bits()) {
+        Some(k) => Err(format!("value {k}: {} ahead, {} otherwise", found[k], expected[k])),
+        None => Ok(Outcome::Passed),
+    }
+}
+
 /// Pictures, crops and formats that do not fit are errors, on every context.
 fn refuses(cx: &Cx) -> Result<Outcome, String> {
     let normalise = Normalise::new([0.5; 3], [0.5; 3]);
@@ -172,6 +198,8 @@ fn refuses(cx: &Cx) -> Result<Outcome, String> {
     let fine = || picture(0, (6, 5));
     attempt(fine(), &[plain()], &format).map_err(|e| e.to_string())?;
     let crop = |x, y, width, height| ViewParams { crop: Crop { x, y, width, height }, ..plain() };
+    let bytes = cx.alloc(Meta::new(Shape::vector(22), DType::F32)).map_err(|e| e.to_string())?;
+    let cut = Pictures::on_device(&[(6, 5)], bytes).and_then(|p| p.views(cx, &[plain()], &format));
     let twice = ViewParams { adjust: [Some(Adjust::Contrast(1.0)); 4], ..plain() };
     for (what, result) in [
         ("a view too few", attempt(fine(), &[], &format)),
@@ -181,6 +209,7 @@ fn refuses(cx: &Cx) -> Result<Outcome, String> {
         ("contrast twice", attempt(fine(), &[twice], &format)),
         ("an empty picture", attempt(Image::default(), &[plain()], &format)),
         ("a picture cut short", attempt(Image { rgb: vec![0; 9], ..fine() }, &[plain()], &format)),
+        ("pictures of more bytes than are on the device", cut),
         ("no pixels", attempt(fine(), &[plain()], &ViewFormat { side: 0, ..format })),
         ("two channels", attempt(fine(), &[plain()], &ViewFormat { channels: 2, ..format })),
     ] {

@@ -59,29 +59,41 @@ impl Pictures {
     /// [`Kind::Data`](crate::Kind::Data) for a picture without pixels, or whose pixels do not
     /// fill its size.
     pub fn new(cx: &Cx, images: Vec<Image>) -> Result<Self> {
-        let mut sizes = Vec::with_capacity(images.len());
-        let mut offset = 0;
         for (i, Image { width, height, rgb }) in images.iter().enumerate() {
-            if *width == 0 || *height == 0 || rgb.len() != 3 * width * height {
+            if rgb.is_empty() || rgb.len() != 3 * width * height {
                 let found = format!("{} bytes for {width}x{height}", rgb.len());
                 return Err(Error::data(format!(
                     "picture {i} of a batch: expected 3 bytes for each of its pixels, at least \
                      one, found {found}"
                 )));
             }
-            sizes.push(Size { offset, width: *width, height: *height });
-            offset += rgb.len();
         }
+        let (sizes, bytes) = lay_out(images.iter().map(|i| (i.width, i.height)));
         let store = match cx.target("augment") {
             Target::Native => Store::Host(images),
             Target::Nothing => Store::Planned,
             Target::Kernels(_) => {
-                let mut bytes = Vec::with_capacity(offset);
-                images.iter().for_each(|image| bytes.extend_from_slice(&image.rgb));
-                Store::Device(cx.upload_bytes(&bytes)?)
+                let mut rgb = Vec::with_capacity(bytes);
+                images.iter().for_each(|image| rgb.extend_from_slice(&image.rgb));
+                Store::Device(cx.upload_bytes(&rgb)?)
             }
         };
         Ok(Self { sizes, store })
+    }
+
+    /// Pictures of these widths and heights that lie on a device already, one after the other.
+    ///
+    /// # Errors
+    /// [`Kind::Data`](crate::Kind::Data) where there are fewer bytes than their pixels have.
+    pub fn on_device(sizes: &[(usize, usize)], rgb: Tensor) -> Result<Self> {
+        let (sizes, bytes) = lay_out(sizes.iter().copied());
+        let found = rgb.meta().size_bytes();
+        if found < bytes {
+            return Err(Error::data(format!(
+                "the pictures of a batch: expected {bytes} bytes on the device, found {found}"
+            )));
+        }
+        Ok(Self { sizes, store: Store::Device(rgb) })
     }
 
     /// One view of every picture, N×side×side×channels, normalised.
@@ -142,6 +154,17 @@ impl Pictures {
         }
         Ok(())
     }
+}
+
+/// Where pictures begin that lie one after the other, and how many bytes they have.
+fn lay_out(sizes: impl Iterator<Item = (usize, usize)>) -> (Vec<Size>, usize) {
+    let mut bytes = 0;
+    let place = |(width, height)| {
+        let offset = bytes;
+        bytes += 3 * width * height;
+        Size { offset, width, height }
+    };
+    (sizes.map(place).collect(), bytes)
 }
 
 /// Views in native code, one picture after the other on each thread.

@@ -10,14 +10,14 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
 pub use probe::{Gpu, Installed, Release, installed};
 
-use super::driver::{DevicePtr, Driver, Launch, Mark};
+use super::driver::{DevicePtr, Driver, Launch, Mark, Ticket};
 use super::gpu_code::GPU_CODE;
 use super::kernels;
 use crate::error::{Error, Result};
@@ -37,7 +37,7 @@ struct Entry {
     shared_bytes: AtomicU32,
 }
 
-/// A GPU: one context, one stream of work in order, one of copies to the device.
+/// A GPU: one context, one stream of work in order, one of copies that go on beside it.
 pub struct Cuda {
     gpu: Gpu,
     /// By name: all of the kernel table.
@@ -93,6 +93,10 @@ impl Cuda {
     /// Memory of the GPU that nobody uses, and all of it, in bytes.
     pub fn memory_bytes(&self) -> Result<(usize, usize)> {
         self.call("asking for memory", result::mem_get_info)
+    }
+
+    fn staging(&self) -> MutexGuard<'_, Staging> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls the driver with the context current; errors name the device and what was done.
@@ -212,9 +216,8 @@ impl Driver for Cuda {
     }
 
     fn copy_to_device(&self, dst: DevicePtr, src: &[u8]) -> Result<()> {
-        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
         let what = format_args!("copying {} bytes to it", src.len());
-        self.call(what, || staging.copy(&self.compute, dst, src))
+        self.call(what, || self.staging().copy(&self.compute, dst, src))
     }
 
     fn copy_to_host(&self, dst: &mut [u8], src: DevicePtr) -> Result<()> {
@@ -294,6 +297,19 @@ impl Driver for Cuda {
 
     fn available_bytes(&self) -> Result<Option<usize>> {
         self.memory_bytes().map(|(free, _)| Some(free))
+    }
+
+    fn landing(&self) -> Result<Ticket> {
+        self.call("noting where its work stands", || self.staging().landing(&self.compute))
+    }
+
+    fn copy_ahead(&self, ticket: Ticket, dst: DevicePtr, src: &[u8]) -> Result<()> {
+        let what = format_args!("copying {} bytes to it", src.len());
+        self.call(what, || self.staging().copy_ahead(ticket, dst, src))
+    }
+
+    fn arrive(&self, ticket: Ticket) -> Result<()> {
+        self.call("awaiting a copy", || self.staging().arrive(&self.compute, ticket))
     }
 
     fn range_begins(&self, name: &str) {

@@ -6,13 +6,13 @@ mod places;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::driver::{DevicePtr, Driver, Launch, Mark};
+use super::driver::{DevicePtr, Driver, Launch, Mark, Ticket};
 use super::host;
 use super::kernels::{checked, kernels};
 use crate::error::{Error, Result};
@@ -38,6 +38,9 @@ pub struct Emulator {
     seed: AtomicU64,
     races: AtomicU32,
     counts: AtomicBool,
+    tickets: AtomicU64,
+    /// What lands when its ticket is given back.
+    arriving: Mutex<HashMap<Ticket, (DevicePtr, Vec<u8>)>>,
 }
 
 /// Owns the host threads.
@@ -83,6 +86,8 @@ impl Emulator {
             seed: AtomicU64::new(0),
             races: AtomicU32::new(Races::Shared as u32),
             counts: AtomicBool::new(false),
+            tickets: AtomicU64::new(0),
+            arriving: Mutex::default(),
         })
     }
 
@@ -113,6 +118,10 @@ impl Emulator {
 
     fn device(&self) -> MutexGuard<'_, Handle> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn arriving(&self) -> MutexGuard<'_, HashMap<Ticket, (DevicePtr, Vec<u8>)>> {
+        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -203,6 +212,21 @@ impl Driver for Emulator {
     fn available_bytes(&self) -> Result<Option<usize>> {
         // Its global memory is the host's, with a byte of shadow for each.
         Ok(host::available_bytes().map(|bytes| bytes / 2))
+    }
+
+    fn landing(&self) -> Result<Ticket> {
+        Ok(Ticket(self.tickets.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn copy_ahead(&self, ticket: Ticket, dst: DevicePtr, src: &[u8]) -> Result<()> {
+        // As late as can be: whoever does not wait finds memory that nothing wrote.
+        self.arriving().insert(ticket, (dst, src.to_vec()));
+        Ok(())
+    }
+
+    fn arrive(&self, ticket: Ticket) -> Result<()> {
+        let landed = self.arriving().remove(&ticket);
+        landed.map_or(Ok(()), |(dst, bytes)| self.copy_to_device(dst, &bytes))
     }
 
     fn is_checked(&self) -> bool {

@@ -1,0 +1,135 @@
+//! Copies to a device that go on beside the work queued there, and are awaited where their
+//! bytes are first used.
+
+use std::sync::Arc;
+
+use super::driver::{Driver, Ticket};
+use super::{Backend, Cx};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Meta, Shape, Tensor};
+
+/// Memory on a device that a copy may land in as soon as the work is done that was queued when
+/// it was taken: nothing that is queued later is waited for.
+pub struct Landing {
+    // Given back in this order: nobody gets the memory while a copy is on its way there.
+    held: Held,
+    memory: Tensor,
+}
+
+/// Bytes on their way to a device. [`Arriving::arrive`] is the one way to them.
+pub struct Arriving {
+    held: Held,
+    memory: Tensor,
+}
+
+/// A ticket that ends in any case, once.
+struct Held {
+    driver: Arc<dyn Driver>,
+    ticket: Ticket,
+    ended: bool,
+}
+
+impl Held {
+    fn end(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        self.driver.arrive(self.ticket)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // An error is one of the device's, which the next call meets again.
+        let _ = self.end();
+    }
+}
+
+impl Cx {
+    /// Memory for at least `bytes`. Errors where there is no device.
+    pub fn landing(&self, bytes: usize) -> Result<Landing> {
+        let Backend::Driver(driver) = self.backend() else {
+            return Err(Error::device(format!("{} copies nothing to a device", self.name())));
+        };
+        let memory = self.alloc(Meta::new(Shape::vector(bytes.div_ceil(4)), DType::F32))?;
+        let held = Held { driver: driver.clone(), ticket: driver.landing()?, ended: false };
+        Ok(Landing { held, memory })
+    }
+}
+
+impl Landing {
+    /// How much fits.
+    pub fn capacity_bytes(&self) -> usize {
+        self.memory.meta().size_bytes()
+    }
+
+    /// Starts the copy. `bytes` may change as soon as this returns. Panics where they are more
+    /// than fit: a mistake of the caller.
+    pub fn upload(mut self, bytes: &[u8]) -> Result<Arriving> {
+        assert!(bytes.len() <= self.capacity_bytes(), "more bytes than were asked for");
+        let dst = self.memory.device_mut();
+        self.held.driver.copy_ahead(self.held.ticket, dst, bytes)?;
+        Ok(Arriving { held: self.held, memory: self.memory })
+    }
+}
+
+impl Arriving {
+    /// The bytes, as a vector of type f32 whose values mean nothing. What is queued from now on
+    /// finds them there; the host does not wait.
+    pub fn arrive(mut self) -> Result<Tensor> {
+        self.held.end()?;
+        Ok(self.memory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::emulator::Emulator;
+    use crate::device::guarded::Guarded;
+
+    fn contexts() -> [Cx; 2] {
+        let emulator = || Arc::new(Emulator::new(1).unwrap());
+        let guarded = Arc::new(Guarded::new(emulator()));
+        [Cx::device(emulator(), 1).unwrap(), Cx::device(guarded, 1).unwrap()]
+    }
+
+    #[test]
+    fn bytes_arrive_where_they_are_awaited() {
+        for cx in contexts() {
+            let mut bytes = [1u8, 2, 3, 4, 5, 6, 7, 8];
+            let arriving = cx.landing(12).unwrap().upload(&bytes).unwrap();
+            bytes.fill(0);
+            let there = arriving.arrive().unwrap();
+            assert_eq!(there.shape(), Shape::vector(3));
+            assert_eq!(cx.download_bytes::<u8>(&there, 8).unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
+        }
+    }
+
+    /// Not even who goes behind the handle's back sees them earlier.
+    #[test]
+    fn before_that_nothing_is_there() {
+        let [cx, _] = contexts();
+        let Arriving { mut held, memory } = cx.landing(8).unwrap().upload(&[7; 8]).unwrap();
+        let early = cx.download_bytes::<u8>(&memory, 8).unwrap_err().to_string();
+        assert!(early.contains("nothing wrote"), "{early}");
+        held.end().unwrap();
+        assert_eq!(cx.download_bytes::<u8>(&memory, 8).unwrap(), [7; 8]);
+    }
+
+    #[test]
+    fn what_is_let_go_lands_before_its_memory_is_used_again() {
+        for cx in contexts() {
+            drop(cx.landing(64).unwrap());
+            drop(cx.landing(64).unwrap().upload(&[1; 64]).unwrap());
+            let x = cx.full(Shape::vector(16), DType::F32, 2.0).unwrap();
+            assert_eq!(cx.download(&x).unwrap(), [2.0; 16]);
+            assert_eq!(cx.memory().live_bytes, 64);
+        }
+    }
+
+    #[test]
+    fn there_must_be_a_device() {
+        assert!(Cx::for_tests().landing(4).is_err());
+    }
+}
