@@ -1,0 +1,109 @@
+"""Runs either side's programs and reads what they measured."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+from net import BIN
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+class Missing(Exception):
+    """Something could not be measured; the text says why."""
+
+
+class Sides:
+    def __init__(self, device, threads, precision, bin=BIN, conv_bench=None):
+        self.device, self.threads, self.precision = device, threads, precision
+        self.bin, self.conv_bench = pathlib.Path(bin), conv_bench
+        self.commands, self.torch = {}, None
+
+    @property
+    def least_times(self):
+        """Whether engine's times of convolutions are least times and not medians."""
+        return bool(self.conv_bench) and self.device == "cpu"
+
+    def run(self, command):
+        command = [str(word) for word in command]
+        self.commands[re.sub(r"/tmp/\S+/out.json", "OUT.json", " ".join(command))] = None
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            lines = [x for x in done.stderr.splitlines() if x.strip()] or ["no message"]
+            first = next((x for x in lines if x.startswith("error")), lines[-1])
+            program = " ".join(pathlib.Path(w).name for w in command[:2])
+            raise Missing(f"{program} ended with {done.returncode}: {first}")
+        return done.stdout
+
+    def peer(self, script, *args, on_device=True):
+        """A script of this folder; returns what it printed."""
+        where = ["--device", self.device, "--threads", self.threads] if on_device else []
+        found = json.loads(self.run([sys.executable, HERE / f"{script}.py", *where, *args]))
+        self.torch = found["torch"]
+        return found
+
+    def bench(self, verb, *args, on_device=True):
+        """`bench VERB`; returns the JSON that it wrote."""
+        where = ["--device", self.device, "--threads", self.threads, "--precision", self.precision]
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder, "out.json")
+            words = [*(where if on_device else []), *args]
+            self.run([self.bin / "bench", verb, *words, "--json", out])
+            return json.loads(out.read_text())
+
+    def step(self, preset, batch, queue, archs, iterations):
+        words = ["--preset", preset, "--batch", batch, "--queue", queue, "--iterations", iterations]
+        return self.bench("step", *words, *(["--archs", ",".join(archs)] if archs else []))
+
+    def kernels(self, filter, *args):
+        """Rows of `bench kernels` whose names match, with a time each."""
+        found = self.bench("kernels", "--filter", filter, *args)["benchmarks"]
+        # The optimizer's values are f32 whatever the nets compute in.
+        kind = "/f32" if self.precision == "fp32" else "/bf16"
+        fits = lambda row: row["op"] in ("sgd", "ema") or row["name"].endswith(kind)
+        rows = [row for row in found if fits(row) and milliseconds(row)]
+        if not rows:
+            raise Missing(f"bench kernels has no times of {filter}")
+        return rows
+
+    def conv(self, shapes, preset, batch):
+        """Milliseconds of (shape, pass): by `bench kernels`, or on the CPU by `benches/conv.rs`,
+        where its binary was given."""
+        if self.least_times:
+            words = [",".join(map(str, shape)) for shape in shapes]
+            lines = self.run([self.conv_bench, self.threads, *words]).splitlines()
+            times = {tuple(map(int, w.split(","))): t for w, *t in (x.split("\t") for x in lines)}
+            passes = ("fprop", "dgrad", "wgrad")
+            return {(s, p): float(t) for s, ts in times.items() for p, t in zip(passes, ts)}
+        archs = "max,min,r50" if preset == "data" else "max,min"
+        args = ["--preset", preset, "--archs", archs, "--batch", batch]
+        found = {conv_of(row): milliseconds(row) for row in self.kernels("^conv2d/", *args)}
+        return {key: ms for key, ms in found.items() if key}
+
+
+def milliseconds(row):
+    """The time of a row of `bench kernels`; None where it was only counted."""
+    for name, factor in [("median_ms", 1), ("ms", 1), ("time_ms", 1), ("median_us", 1e-3), ("us", 1e-3)]:
+        if row.get(name):
+            return row[name] * factor
+    return None
+
+
+def dimensions(row):
+    """All numbers of the shapes of a row's inputs."""
+    return [int(n) for n in re.findall(r"\d+", row["shape"])]
+
+
+def conv_of(row):
+    """(shape, pass) of `conv2d/3x3 stride 2, 8x56x56x48 to 64 of 80x80/fprop/f32`; None for
+    other names, and for gradients that are added to another use's."""
+    numbers = r"\[?(\d+)\D+(\d+)\D+(\d+)\D+(\d+)\]?"
+    name = rf"conv2d/(\d+)x\d+ stride (\d+), {numbers} to (\d+).*/(fprop|dgrad|wgrad)/\w+"
+    match = re.fullmatch(name, row["name"])
+    if not match:
+        return None
+    k, stride, n, h, w, cin, cout = map(int, match.groups()[:7])
+    return (n, h, w, cin, cout, k, stride), match[8]
