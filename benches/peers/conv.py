@@ -6,6 +6,8 @@ Shapes are those of MAX and MIN, and of ResNet-50 for preset `data`, each once, 
 each net has it. channels_last; on a GPU calls rotate through buffers larger than its cache.
 """
 
+import math
+
 import torch
 
 import timing
@@ -29,6 +31,12 @@ def shapes(preset, batch):
     return found
 
 
+def output(shape):
+    """(N, H, W, C) of what comes out."""
+    n, h, w, _, cout, _, s = shape
+    return n, -(-h // s), -(-w // s), cout
+
+
 def tensors(shape, device, dtype):
     """Input and weight."""
     n, h, w, cin, cout, k, _ = shape
@@ -39,8 +47,7 @@ def tensors(shape, device, dtype):
 def buffers(shape, device, dtype):
     """Sets of (input, weight, gradient of the output), as many as calls should rotate through."""
     n, h, w, cin, cout, k, s = shape
-    out = n * cout * -(-h // s) * -(-w // s)
-    elems = n * cin * h * w + out + cout * cin * k * k
+    elems = n * cin * h * w + math.prod(output(shape)) + cout * cin * k * k
     size = elems * torch.empty(0, dtype=dtype).element_size()
     sets = []
     for _ in range(timing.copies(device, size)):

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ class Sides:
 
     def run(self, command):
         command = [str(word) for word in command]
-        self.commands[re.sub(r"/tmp/\S+/out.json", "OUT.json", " ".join(command))] = None
+        self.commands[told(command)] = None
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             lines = [x for x in done.stderr.splitlines() if x.strip()] or ["no message"]
@@ -69,19 +70,39 @@ class Sides:
             raise Missing(f"bench kernels has no times of {filter}")
         return rows
 
-    def conv(self, shapes, preset, batch):
+    def conv(self, preset, batch, shapes):
         """Milliseconds of (shape, pass): by `bench kernels`, or on the CPU by `benches/conv.rs`,
         where its binary was given."""
-        if self.least_times:
-            words = [",".join(map(str, shape)) for shape in shapes]
-            lines = self.run([self.conv_bench, self.threads, *words]).splitlines()
-            times = {tuple(map(int, w.split(","))): t for w, *t in (x.split("\t") for x in lines)}
-            passes = ("fprop", "dgrad", "wgrad")
-            return {(s, p): float(t) for s, ts in times.items() for p, t in zip(passes, ts)}
+        if not self.least_times:
+            return self.by_shape(conv_of, "^conv2d/", preset, batch)
+        words = [",".join(map(str, shape)) for shape in shapes]
+        lines = self.run([self.conv_bench, self.threads, *words]).splitlines()
+        times = {tuple(map(int, w.split(","))): t for w, *t in (x.split("\t") for x in lines)}
+        passes = ("fprop", "dgrad", "wgrad")
+        return {(s, p): float(t) for s, ts in times.items() for p, t in zip(passes, ts)}
+
+    def norm_relu(self, preset, batch):
+        """Milliseconds of batch norm with ReLU, forward, by [N, H, W, C]."""
+        return self.by_shape(norm_of, "^batch_norm/", preset, batch)
+
+    def by_shape(self, key_of, filter, preset, batch):
         archs = "max,min,r50" if preset == "data" else "max,min"
-        args = ["--preset", preset, "--archs", archs, "--batch", batch]
-        found = {conv_of(row): milliseconds(row) for row in self.kernels("^conv2d/", *args)}
-        return {key: ms for key, ms in found.items() if key}
+        rows = self.kernels(filter, "--preset", preset, "--archs", archs, "--batch", batch)
+        # Where a gradient is only ever added to that of another use, that counts.
+        rows.sort(key=lambda row: " added/" not in row["name"])
+        found = {key_of(row): milliseconds(row) for row in rows}
+        found.pop(None, None)
+        return found
+
+
+def told(command):
+    """A command as one would type it, without the folders of this machine."""
+    program, *words = command
+    words = [w for w, before in zip(words, command) if "--bin" not in (w, before)]
+    words = [f"benches/peers/{pathlib.Path(w).name}" if w.endswith(".py") else w for w in words]
+    words = ["OUT.json" if w.endswith("/out.json") else w for w in words]
+    program = "python" if program == sys.executable else pathlib.Path(program).name
+    return shlex.join([program, *words])
 
 
 def milliseconds(row):
@@ -97,12 +118,21 @@ def dimensions(row):
     return [int(n) for n in re.findall(r"\d+", row["shape"])]
 
 
+NHWC = r"\[?(\d+)\D+(\d+)\D+(\d+)\D+(\d+)\]?"
+CONV = re.compile(rf"conv2d/(\d+)x\d+ stride (\d+), {NHWC} to (\d+).*/(fprop|dgrad|wgrad)(?: added)?/\w+")
+NORM = re.compile(rf"batch_norm/{NHWC} of \d+(?:, groups of \d+)?, relu/forward/\w+")
+
+
+def norm_of(row):
+    """Shape of `batch_norm/8x56x56x48 of 80, groups of 4, relu/forward/f32`; None for others."""
+    match = NORM.fullmatch(row["name"])
+    return match and tuple(map(int, match.groups()))
+
+
 def conv_of(row):
     """(shape, pass) of `conv2d/3x3 stride 2, 8x56x56x48 to 64 of 80x80/fprop/f32`; None for
-    other names, and for gradients that are added to another use's."""
-    numbers = r"\[?(\d+)\D+(\d+)\D+(\d+)\D+(\d+)\]?"
-    name = rf"conv2d/(\d+)x\d+ stride (\d+), {numbers} to (\d+).*/(fprop|dgrad|wgrad)/\w+"
-    match = re.fullmatch(name, row["name"])
+    other names."""
+    match = CONV.fullmatch(row["name"])
     if not match:
         return None
     k, stride, n, h, w, cin, cout = map(int, match.groups()[:7])
