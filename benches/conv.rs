@@ -1,6 +1,6 @@
 //! Times convolution on the CPU. `cargo bench --bench conv -- THREADS N,H,W,CIN,COUT,K,STRIDE …`
 //! prints, for every shape, the least time of fprop, dgrad and wgrad in milliseconds, separated
-//! by tabs. `benches/peers/conv.py` times the same with PyTorch, in turn.
+//! by tabs. `benches/peers/compare.py` runs it and PyTorch in turn.
 
 use std::time::{Duration, Instant};
 

@@ -71,7 +71,9 @@ def replay(path, bin):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("dumps", nargs="+", metavar="DUMP.safetensors")
     p.add_argument("--bin", default=BIN, help="folder of the program `engine`")
     a = p.parse_args()

@@ -27,7 +27,7 @@ import fused
 import machine
 import table
 from net import BIN, R50, Preset
-from sides import Missing, Sides, dimensions, milliseconds, told
+from sides import Missing, Sides, dimensions, told
 from table import Found, geomean
 
 GROUPS = ("step", "nets", "r50", "conv", "fused", "limits", "relation", "share", "loader")
@@ -43,7 +43,9 @@ class Comparison:
     def __init__(self, a):
         self.a, self.cuda = a, a.device == "cuda"
         self.precision = "bf16" if self.cuda else "fp32"
-        self.sides = Sides(a.device, a.threads, self.precision, a.bin, a.conv_bench)
+        self.shape_seconds = a.shape_seconds or (0.3 if self.cuda else 0.1)
+        words = a.device, a.threads, self.precision, self.shape_seconds
+        self.sides = Sides(*words, a.bin, a.conv_bench)
         self.preset = Preset(a.preset, a.bin)
         self.batch = a.batch or self.preset.train["batch"]
         self.queue = a.queue or self.preset.moco["queue"]
@@ -54,7 +56,7 @@ class Comparison:
         self.variants = [(p, c) for p in precisions for c in self.compiles]
         self.same = ["--preset", a.preset, "--bin", a.bin]
         self.iteration = None
-        self.each_shape = []
+        self.convs, self.each_shape = {}, {}
 
     def peer_steps(self, variants, archs, iterations, *args):
         """What step.py found, by variant; a variant that fails is named and left out."""
@@ -96,9 +98,11 @@ class Comparison:
 
     def alone(self, preset, batch, archs, iterations, variants):
         """Steps of nets alone: engine's and, by variant, PyTorch's milliseconds of each."""
-        mine = self.sides.step(preset, batch, self.queue, archs, iterations)
-        args = ["--preset", preset, "--bin", self.a.bin, "--batch", batch, "--queue", self.queue]
-        args += ["--independent", "--teacher", Preset(preset, self.a.bin).min]
+        known = Preset(preset, self.a.bin)
+        queue = self.a.queue or known.moco["queue"]
+        mine = self.sides.step(preset, batch, queue, archs, iterations)
+        args = ["--preset", preset, "--bin", self.a.bin, "--batch", batch, "--queue", queue]
+        args += ["--independent", "--teacher", known.min]
         peers = self.peer_steps(variants, archs, iterations, *args)
         for k in range(len(archs)):
             theirs = {v: r["parts"]["student"][k] for v, r in peers.items()}
@@ -123,19 +127,23 @@ class Comparison:
         rate = lambda ms: batch / ms * 1e3
         for precision in ("fp32", "bf16"):
             found = {v: rate(ms) for v, ms in theirs.items() if v.startswith(precision)}
-            title = f"R50 step, batch {batch}, PyTorch in {precision}"
+            title = f"R50 step, batch {batch}, engine in fp32, PyTorch in {precision}"
             yield Found(f"14 {precision}", title, "img/s", rate(mine), found, rate=True)
 
+    def shape_words(self):
+        words = ["--batch", self.batch, "--precision", self.precision]
+        return [*self.same, *words, "--seconds", self.shape_seconds]
+
     def conv(self):
-        mine, why = {}, "no shape in common"
+        mine, why, words = {}, "no shape in common", self.shape_words()
         try:
             shapes = conv.shapes(self.preset, self.batch)
-            mine = self.sides.conv(self.a.preset, self.batch, shapes)
+            mine = self.convs = self.sides.conv(self.a.preset, self.batch, shapes)
         except Missing as e:
             why = str(e)
-        words = ["--batch", self.batch, "--precision", self.precision]
-        rows = self.sides.peer("conv", *self.same, *words)["rows"]
-        kind = "min_ms" if self.sides.least_times else "median_ms"
+        # benches/conv.rs tells least times, of buffers that stay in the caches.
+        warm, kind = (["--warm"], "min_ms") if self.sides.least_times else ([], "median_ms")
+        rows = self.sides.peer("conv", *words, *warm)["rows"]
         theirs = {(tuple(r["shape"]), p): t[kind] for r in rows for p, t in r["passes"].items()}
         variant = name_of(self.precision, "none")
         for name in ("fprop", "dgrad", "wgrad"):
@@ -146,7 +154,8 @@ class Comparison:
                 total = {variant: sum(theirs[key] for key in of_pass)}
                 yield Found(f"7 {name}", title, "ms", None, total, reason=why)
                 continue
-            self.each_shape += [[*key, mine[key], theirs[key]] for key in both]
+            for key in both:
+                self.each_shape.setdefault(key, []).append((mine[key], theirs[key]))
             ratio = geomean(theirs[key] / mine[key] for key in both)
             sums = [sum(times[key] for key in both) for times in (mine, theirs)]
             peers, ratios = {variant: sums[1]}, {variant: ratio}
@@ -156,7 +165,8 @@ class Comparison:
         """Engine's two ops one after the other, where it has no kernel for both."""
         title, mine, why = "conv + BN + ReLU forward", {}, "no shape in common"
         try:
-            convs = self.sides.conv(self.a.preset, self.batch, fused.shapes(self.preset, self.batch))
+            shapes = fused.shapes(self.preset, self.batch)
+            convs = self.convs or self.sides.conv(self.a.preset, self.batch, shapes, "fprop")
             norms = self.sides.norm_relu(self.a.preset, self.batch)
             for (shape, name), ms in convs.items():
                 norm = norms.get(conv.output(shape))
@@ -166,8 +176,8 @@ class Comparison:
             why = str(e)
         peers = {}
         for compiled in self.compiles:
-            words = ["--batch", self.batch, "--precision", self.precision, "--compile", compiled]
-            rows = self.sides.peer("fused", *self.same, *words)["rows"]
+            words = [*self.shape_words(), "--compile", compiled]
+            rows = self.sides.peer("fused", *words)["rows"]
             times = {tuple(r["shape"]): r["median_ms"] for r in rows}
             both = times.keys() & mine.keys() if mine else times.keys()
             peers[name_of(self.precision, compiled)] = sum(times[s] for s in both)
@@ -182,7 +192,7 @@ class Comparison:
         mine, why = None, ""
         try:
             rows = self.sides.kernels("^(add|relu|batch_norm|sgd|ema)/", *self.kernel_sizes())
-            mine = geomean(r["bytes_floor"] / milliseconds(r) / 1e6 for r in rows if r["bytes_floor"])
+            mine = geomean(r["bytes_floor"] / r["time_ms"] / 1e6 for r in rows if r["bytes_floor"])
         except Missing as e:
             why = str(e)
         copy, title = {"copy": found["copy"]["gb_per_s"]}, "elementwise passes against a copy"
@@ -199,7 +209,7 @@ class Comparison:
             rows = self.sides.kernels("^relation/", *self.kernel_sizes())
             row = max(rows, key=lambda r: dimensions(r)[1] * dimensions(r)[2])
             images, side, width, teacher, *_, student = dimensions(row)
-            mine, title = milliseconds(row) / images, f"relation score of {side}x{width} positions"
+            mine, title = row["time_ms"] / images, f"relation score of {side}x{width} positions"
             words += ["--maps", side, teacher, student]
         except Missing as e:
             why = str(e)
@@ -224,9 +234,11 @@ class Comparison:
         theirs = {name: percent(rest, peers[name])} if name in peers else {}
         share, why = None, ""
         try:
+            if self.queue != self.preset.moco["queue"]:
+                raise Missing("bench kernels takes the preset's queue")
             rows = self.sides.kernels("^(info_nce|ema)/", *self.kernel_sizes())
-            times = {op: sum(milliseconds(r) for r in rows if r["op"] == op) for op in ("info_nce", "ema")}
-            share = percent(students * times["info_nce"] + times["ema"], mine)
+            total = lambda op: sum(r["time_ms"] for r in rows if r["op"] == op)
+            share = percent(students * total("info_nce") + total("ema"), mine)
         except Missing as e:
             why = str(e)
         yield Found("13", "InfoNCE + optimizer + EMA share", "%", share, theirs, reason=why)
@@ -267,7 +279,9 @@ def measure(comparison, groups, rounds):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--preset", default="tiny")
     p.add_argument("--bin", type=pathlib.Path, default=BIN, help="folder of engine's binaries")
@@ -281,7 +295,9 @@ def main():
     p.add_argument("--compiled", action="store_true", help="compiled variants on the CPU too")
     p.add_argument("--bn-group", type=int, default=0)
     p.add_argument("--r50-batch", type=int, default=8, help="of ResNet-50 on the CPU")
+    p.add_argument("--shape-seconds", type=float, help="for each; default: 0.3 on a GPU, else 0.1")
     p.add_argument("--conv-bench", help="binary of benches/conv.rs, to time convolutions on the CPU")
+    p.add_argument("--shapes", action="store_true", help="prints every convolution as well")
     p.add_argument("--data", help="pictures (a tar) for the loader")
     p.add_argument("--seconds", type=float, default=4.0, help="of each of the loader's timings")
     p.add_argument("--out", type=pathlib.Path, help="writes everything here, as JSON")
@@ -295,10 +311,13 @@ def main():
     comparison = Comparison(a)
     found = measure(comparison, groups, a.rounds)
     facts["torch"] = comparison.sides.torch
-    floors = "H200" in facts.get("gpu", "") and a.preset == "data" and comparison.batch == 256
+    h200 = "H200" in facts.get("gpu", {}).get("name", "")
+    floors = h200 and a.preset == "data" and comparison.batch == 256
     rows = [table.summary(rounds, a.device, floors) for rounds in found]
-    about = machine.sentence(facts)
+    about, shapes = machine.sentence(facts), table.convolutions(comparison.each_shape)
     print(about, table.text(rows, markdown=False), sep="\n\n")
+    if a.shapes and shapes:
+        print(f"\n{table.text(shapes, markdown=False)}")
     if a.markdown:
         commands = "\n".join(["```sh", *comparison.sides.commands, "```"])
         own = f"```sh\n{told([sys.executable, *sys.argv])}\n```"
@@ -311,7 +330,7 @@ def main():
             "commands": list(comparison.sides.commands),
             "table": rows,
             "rounds": [[f._asdict() for f in rounds] for rounds in found],
-            "convolutions": comparison.each_shape,
+            "convolutions": [[*key, pairs] for key, pairs in comparison.each_shape.items()],
         }
         a.out.write_text(json.dumps(result, indent=1, default=str) + "\n")
 

@@ -39,12 +39,12 @@ def main():
     a = p.parse_args()
     timing.prepare(a)
     preset, rows, f = Preset(a.preset, a.bin), [], trio
-    if a.compile == "regional":
-        torch._dynamo.config.recompile_limit = 1 << 20
-        f = torch.compile(trio, dynamic=False)
     for shape in shapes(preset, a.batch or preset.train["batch"]):
         sets = buffers(shape, a.device, timing.dtype_of(a.precision))
         gamma, beta = torch.ones(shape[4], device=a.device), torch.zeros(shape[4], device=a.device)
+        if a.compile == "regional":
+            torch._dynamo.reset()
+            f = torch.compile(trio, dynamic=False)
         with torch.no_grad():
             calls = [lambda x=x, w=w: f(x, w, gamma, beta, shape[6]) for x, w, _ in sets]
             rows.append({"shape": shape} | timing.times(calls, a.device, a.seconds))

@@ -11,7 +11,7 @@ import timing
 def main():
     p = timing.flags(__doc__)
     p.add_argument("--size", type=int, help="default: 8192 on a GPU, 2048 on the CPU")
-    p.add_argument("--mib", type=int, help="of the copy's input; default: 1024 on a GPU, 256 on the CPU")
+    p.add_argument("--mib", type=int, help="that are copied; default: 1024 on a GPU, else 256")
     p.add_argument("--seconds", type=float, default=1.0)
     a = p.parse_args()
     timing.prepare(a)

@@ -6,7 +6,7 @@ import pathlib
 import platform
 import subprocess
 
-GPU = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit", "temperature.gpu")
+GPU = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit")
 
 
 def output(*command):
@@ -36,17 +36,20 @@ def facts(device, bin):
         "commit": output("git", "-C", pathlib.Path(__file__).parent, "rev-parse", "--short", "HEAD"),
     }
     if device == "cuda":
-        line = output("nvidia-smi", f"--query-gpu={','.join(GPU)}", "--format=csv,noheader", "--id=0")
-        found["gpu"], found["nvidia-smi"] = line.split(",")[0], dict(zip(GPU, map(str.strip, line.split(","))))
+        query = f"--query-gpu={','.join(GPU)}"
+        line = output("nvidia-smi", query, "--format=csv,noheader", "--id=0")
+        found["gpu"] = dict(zip(GPU, map(str.strip, line.split(","))))
     return found
 
 
 def sentence(facts):
-    gpu = facts.get("nvidia-smi", {})
-    where = f"{facts['gpu']}, driver {gpu.get('driver_version')}; " if gpu else ""
-    busy = facts["load"] > 0.5
-    load = f" The machine was busy (load {facts['load']} at the start): believe nothing." if busy else ""
+    gpu = facts.get("gpu")
+    where = f"{gpu['name']}, driver {gpu.get('driver_version', 'unknown')}; " if gpu else ""
+    load = ""
+    if facts["load"] > 0.5:
+        load = f" The machine was busy (load {facts['load']} at the start): believe nothing."
+    commit = f" ({facts['commit']})" if facts["commit"] else ""
     return (
-        f"{facts['date']}; {where}{facts['processor']}, {facts['threads']} threads a side; "
-        f"{facts['engine']} ({facts['commit'] or 'no commit'}), PyTorch {facts['torch']}.{load}"
+        f"{facts['date']}; {where}{facts['processor']}; threads a side: {facts['threads']}; "
+        f"{facts['engine']}{commit}, PyTorch {facts['torch'] or 'did not run'}.{load}"
     )

@@ -9,6 +9,7 @@ import json
 import pathlib
 import re
 import subprocess
+import types
 from typing import NamedTuple
 
 import torch
@@ -71,10 +72,11 @@ class Preset:
         self.train, self.moco = config["train"], config["moco"]
         self.resolution, self.max, self.min = (self.space[k] for k in ("resolution", "max", "min"))
 
-    def convs(self, arch, resolution=None):
+    def convs(self, arch):
         """The convolutions of an architecture, in order."""
         arch, stem = Arch.parse(arch), self.space["stem"]
-        first = Conv("conv1", "bn1", 3, arch.stem, stem["kernel"], stem["stride"], resolution or self.resolution)
+        size = self.resolution
+        first = Conv("conv1", "bn1", 3, arch.stem, stem["kernel"], stem["stride"], size)
         yield first
         size, cin = first.out_size, arch.stem
         if stem["maxpool"]:
@@ -105,11 +107,13 @@ class Preset:
         last batch norm 0."""
         made = {}
         for c in self.convs(arch):
-            weight = torch.randn(c.cout, c.cin, c.kernel, c.kernel) * (2 / (c.cout * c.kernel**2)) ** 0.5
+            std = (2 / (c.cout * c.kernel**2)) ** 0.5
+            weight = torch.randn(c.cout, c.cin, c.kernel, c.kernel) * std
             made[f"{c.name}.weight"] = weight.to(memory_format=torch.channels_last)
             made[f"{c.norm}.weight"] = torch.full([c.cout], 0.0 if c.name.endswith("conv3") else 1.0)
             made[f"{c.norm}.bias"] = torch.zeros(c.cout)
-        channels, hidden, dim = EXPANSION * Arch.parse(arch).widths[-1], self.moco["hidden"], self.moco["dim"]
+        channels = EXPANSION * Arch.parse(arch).widths[-1]
+        hidden, dim = self.moco["hidden"], self.moco["dim"]
         for layer, out, inputs in [("head.0", hidden, channels), ("head.2", dim, hidden)]:
             made[f"{layer}.weight"] = torch.randn(out, inputs) * (2 / inputs) ** 0.5
             made[f"{layer}.bias"] = torch.zeros(out)
@@ -134,8 +138,8 @@ def conv_bn(x, layer, group):
     return batch_norm(y, gamma, beta, group)
 
 
-def stem(x, layer, group, maxpool):
-    x = F.relu_(conv_bn(x, layer, group))
+def stem(x, layers, group, maxpool):
+    x = F.relu_(conv_bn(x, layers[0], group))
     return F.max_pool2d(x, 3, 2, 1) if maxpool else x
 
 
@@ -148,6 +152,22 @@ def block(x, layers, group):
     return F.relu_(y.add_(x))
 
 
+def compiled_by_shape(function):
+    """`function(x, layers, …)` compiled for each shape by itself, under a code object of its own:
+    PyTorch would otherwise try the guards of all shapes before, one by one, at every call."""
+    by_shape = {}
+
+    def call(x, layers, *rest):
+        sizes = tuple((weight.shape, cout, stride) for weight, _, _, cout, stride in layers)
+        key = x.shape, x.dtype, torch.is_grad_enabled(), sizes
+        if key not in by_shape:
+            own = types.FunctionType(function.__code__.replace(), function.__globals__)
+            by_shape[key] = torch.compile(own, dynamic=False)
+        return by_shape[key](x, layers, *rest)
+
+    return call
+
+
 class Net:
     """Runs subnets. With `compiled`, stem and block are compiled once for every shape that they
     meet (regional compilation): there are too many architectures to compile each whole."""
@@ -156,10 +176,7 @@ class Net:
         self.preset, self.group, self.stem, self.block = preset, group, stem, block
         self.plans = {}
         if compiled:
-            # The first call at each shape compiles, and thousands of shapes are in a space.
-            torch._dynamo.config.recompile_limit = 1 << 20
-            torch._dynamo.config.accumulated_recompile_limit = 1 << 20
-            self.stem, self.block = (torch.compile(f, dynamic=False) for f in (stem, block))
+            self.stem, self.block = map(compiled_by_shape, (stem, block))
 
     def plan(self, arch):
         """Names of the parameters, output channels and stride of the stem and of each block."""
@@ -178,7 +195,7 @@ class Net:
             [(*(params[n] for n in names), cout, stride) for names, cout, stride in part]
             for part in self.plan(arch)
         ]
-        x = self.stem(x, first[0], self.group, self.preset.space["stem"]["maxpool"])
+        x = self.stem(x, first, self.group, self.preset.space["stem"]["maxpool"])
         for layers in blocks:
             x = self.block(x, layers, self.group)
         h = x.mean((2, 3))

@@ -18,8 +18,9 @@ class Missing(Exception):
 
 
 class Sides:
-    def __init__(self, device, threads, precision, bin=BIN, conv_bench=None):
+    def __init__(self, device, threads, precision, shape_seconds, bin=BIN, conv_bench=None):
         self.device, self.threads, self.precision = device, threads, precision
+        self.shape_seconds = shape_seconds
         self.bin, self.conv_bench = pathlib.Path(bin), conv_bench
         self.commands, self.torch = {}, None
 
@@ -53,6 +54,8 @@ class Sides:
             out = pathlib.Path(folder, "out.json")
             words = [*(where if on_device else []), *args]
             self.run([self.bin / "bench", verb, *words, "--json", out])
+            if not out.exists():
+                raise Missing(f"bench {verb} wrote no JSON")
             return json.loads(out.read_text())
 
     def step(self, preset, batch, queue, archs, iterations):
@@ -60,26 +63,27 @@ class Sides:
         return self.bench("step", *words, *(["--archs", ",".join(archs)] if archs else []))
 
     def kernels(self, filter, *args):
-        """Rows of `bench kernels` whose names match, with a time each."""
-        found = self.bench("kernels", "--filter", filter, *args)["benchmarks"]
+        """Rows of `bench kernels` whose names match."""
+        words = ["--filter", filter, "--seconds", self.shape_seconds, *args]
+        found = self.bench("kernels", *words)["benchmarks"]
         # The optimizer's values are f32 whatever the nets compute in.
         kind = "/f32" if self.precision == "fp32" else "/bf16"
         fits = lambda row: row["op"] in ("sgd", "ema") or row["name"].endswith(kind)
-        rows = [row for row in found if fits(row) and milliseconds(row)]
+        rows = [row for row in found if fits(row) and row.get("time_ms")]
         if not rows:
             raise Missing(f"bench kernels has no times of {filter}")
         return rows
 
-    def conv(self, preset, batch, shapes):
+    def conv(self, preset, batch, shapes, passes="fprop|dgrad|wgrad"):
         """Milliseconds of (shape, pass): by `bench kernels`, or on the CPU by `benches/conv.rs`,
         where its binary was given."""
         if not self.least_times:
-            return self.by_shape(conv_of, "^conv2d/", preset, batch)
+            return self.by_shape(conv_of, f"^conv2d/.*/({passes})", preset, batch)
         words = [",".join(map(str, shape)) for shape in shapes]
         lines = self.run([self.conv_bench, self.threads, *words]).splitlines()
         times = {tuple(map(int, w.split(","))): t for w, *t in (x.split("\t") for x in lines)}
-        passes = ("fprop", "dgrad", "wgrad")
-        return {(s, p): float(t) for s, ts in times.items() for p, t in zip(passes, ts)}
+        names = ("fprop", "dgrad", "wgrad")
+        return {(s, name): float(t) for s, ts in times.items() for name, t in zip(names, ts)}
 
     def norm_relu(self, preset, batch):
         """Milliseconds of batch norm with ReLU, forward, by [N, H, W, C]."""
@@ -90,7 +94,7 @@ class Sides:
         rows = self.kernels(filter, "--preset", preset, "--archs", archs, "--batch", batch)
         # Where a gradient is only ever added to that of another use, that counts.
         rows.sort(key=lambda row: " added/" not in row["name"])
-        found = {key_of(row): milliseconds(row) for row in rows}
+        found = {key_of(row): row["time_ms"] for row in rows}
         found.pop(None, None)
         return found
 
@@ -103,14 +107,6 @@ def told(command):
     words = ["OUT.json" if w.endswith("/out.json") else w for w in words]
     program = "python" if program == sys.executable else pathlib.Path(program).name
     return shlex.join([program, *words])
-
-
-def milliseconds(row):
-    """The time of a row of `bench kernels`; None where it was only counted."""
-    for name, factor in [("median_ms", 1), ("ms", 1), ("time_ms", 1), ("median_us", 1e-3), ("us", 1e-3)]:
-        if row.get(name):
-            return row[name] * factor
-    return None
 
 
 def dimensions(row):

@@ -107,6 +107,21 @@ def summary(rounds, device, floors):
     return cells | {"verdict": "–" if value is None else verdict(row, device, value, engine_ms)}
 
 
+def convolutions(each_shape):
+    """A row for each shape, of the rounds' (engine, PyTorch) milliseconds by shape and pass."""
+    rows = {}
+    for (shape, name), rounds in each_shape.items():
+        n, h, w, cin, cout, k, s = shape
+        macs = n * -(-h // s) * -(-w // s) * k * k * cin * cout
+        mine, theirs = (statistics.median(r[i] for r in rounds) for i in (0, 1))
+        row = rows.setdefault(shape, {"N,H,W,CIN,COUT,K,STRIDE": ",".join(map(str, shape))})
+        row[f"{name} ms"], row[f"PyTorch {name} ms"] = f"{mine:.3f}", f"{theirs:.3f}"
+        row[f"{name} GMAC/s"], row[f"{name} ratio"] = f"{macs / mine / 1e6:.1f}", f"{theirs / mine:.2f}x"
+    heads = max(rows.values(), key=len, default={})
+    # Nobody needs the gradient of the pictures.
+    return [{head: row.get(head, "") for head in heads} for row in rows.values()]
+
+
 def text(rows, markdown):
     heads = list(rows[0])
     lines = [heads] + [[row[h] for h in heads] for row in rows]
