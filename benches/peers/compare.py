@@ -23,7 +23,6 @@ import pathlib
 import sys
 
 import conv
-import fused
 import machine
 import table
 from net import BIN, R50, Preset
@@ -45,7 +44,7 @@ class Comparison:
         self.precision = "bf16" if self.cuda else "fp32"
         self.shape_seconds = a.shape_seconds or (0.3 if self.cuda else 0.1)
         words = a.device, a.threads, self.precision, self.shape_seconds
-        self.sides = Sides(*words, a.bin, a.conv_bench)
+        self.sides = Sides(*words, a.bin)
         self.preset = Preset(a.preset, a.bin)
         self.batch = a.batch or self.preset.train["batch"]
         self.queue = a.queue or self.preset.moco["queue"]
@@ -137,14 +136,12 @@ class Comparison:
     def conv(self):
         mine, why, words = {}, "no shape in common", self.shape_words()
         try:
-            shapes = conv.shapes(self.preset, self.batch)
-            mine = self.convs = self.sides.conv(self.a.preset, self.batch, shapes)
+            mine = self.convs = self.sides.conv(self.a.preset, self.batch)
         except Missing as e:
             why = str(e)
-        # benches/conv.rs tells least times, of buffers that stay in the caches.
-        warm, kind = (["--warm"], "min_ms") if self.sides.least_times else ([], "median_ms")
-        rows = self.sides.peer("conv", *words, *warm)["rows"]
-        theirs = {(tuple(r["shape"]), p): t[kind] for r in rows for p, t in r["passes"].items()}
+        rows = self.sides.peer("conv", *words)["rows"]
+        passes = ((r["shape"], name, t) for r in rows for name, t in r["passes"].items())
+        theirs = {(tuple(shape), name): t["median_ms"] for shape, name, t in passes}
         variant = name_of(self.precision, "none")
         for name in ("fprop", "dgrad", "wgrad"):
             of_pass = [key for key in theirs if key[1] == name]
@@ -165,8 +162,7 @@ class Comparison:
         """Engine's two ops one after the other, where it has no kernel for both."""
         title, mine, why = "conv + BN + ReLU forward", {}, "no shape in common"
         try:
-            shapes = fused.shapes(self.preset, self.batch)
-            convs = self.convs or self.sides.conv(self.a.preset, self.batch, shapes, "fprop")
+            convs = self.convs or self.sides.conv(self.a.preset, self.batch, "fprop")
             norms = self.sides.norm_relu(self.a.preset, self.batch)
             for (shape, name), ms in convs.items():
                 norm = norms.get(conv.output(shape))
@@ -296,7 +292,6 @@ def main():
     p.add_argument("--bn-group", type=int, default=0)
     p.add_argument("--r50-batch", type=int, default=8, help="of ResNet-50 on the CPU")
     p.add_argument("--shape-seconds", type=float, help="for each; default: 0.3 on a GPU, else 0.1")
-    p.add_argument("--conv-bench", help="binary of benches/conv.rs, to time convolutions on the CPU")
     p.add_argument("--shapes", action="store_true", help="prints every convolution as well")
     p.add_argument("--data", help="pictures (a tar) for the loader")
     p.add_argument("--seconds", type=float, default=4.0, help="of each of the loader's timings")

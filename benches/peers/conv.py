@@ -3,8 +3,7 @@
     python benches/peers/conv.py --preset data --batch 8 [--device cuda --precision bf16]
 
 Shapes are those of MAX and MIN, and of ResNet-50 for preset `data`, each once, with how often
-each net has it. channels_last; calls rotate through buffers larger than the cache (--warm: do
-not).
+each net has it. channels_last; calls rotate through buffers larger than the cache.
 """
 
 import math
@@ -45,13 +44,13 @@ def tensors(shape, device, dtype):
     return make(n, cin, h, w), make(cout, cin, k, k)
 
 
-def buffers(shape, device, dtype, warm=False):
+def buffers(shape, device, dtype):
     """Sets of (input, weight, gradient of the output), as many as calls should rotate through."""
     n, h, w, cin, cout, k, s = shape
     elems = n * cin * h * w + math.prod(output(shape)) + cout * cin * k * k
     size = elems * torch.empty(0, dtype=dtype).element_size()
     sets = []
-    for _ in range(1 if warm else timing.copies(device, size)):
+    for _ in range(timing.copies(device, size)):
         x, weight = tensors(shape, device, dtype)
         gy = torch.randn_like(torch.conv2d(x, weight, stride=s, padding=k // 2))
         sets.append((x, weight, gy))
@@ -59,10 +58,10 @@ def buffers(shape, device, dtype, warm=False):
 
 
 @torch.no_grad()
-def measure(shape, device, dtype, budget_s, warm):
+def measure(shape, device, dtype, budget_s):
     k, s = shape[5:]
     geometry = (None, [s, s], [k // 2] * 2, [1, 1], False, [0, 0], 1)
-    sets = buffers(shape, device, dtype, warm)
+    sets = buffers(shape, device, dtype)
 
     def backward(x, weight, gy, mask):
         return torch.ops.aten.convolution_backward(gy, x, weight, *geometry, mask)
@@ -86,14 +85,13 @@ def main():
     p.add_argument("--bin", default=BIN, help="folder of the program `engine`")
     p.add_argument("--batch", type=int, help="default: the preset's")
     p.add_argument("--seconds", type=float, default=0.3, help="for each shape and pass")
-    p.add_argument("--warm", action="store_true", help="the same buffers in every call")
     a = p.parse_args()
     timing.prepare(a)
     preset = Preset(a.preset, a.bin)
     found = shapes(preset, a.batch or preset.train["batch"])
     rows = []
     for shape, counts in found.items():
-        passes = measure(shape, a.device, timing.dtype_of(a.precision), a.seconds, a.warm)
+        passes = measure(shape, a.device, timing.dtype_of(a.precision), a.seconds)
         rows.append({"shape": shape, "count": counts, "passes": passes})
     timing.finish(a, {"preset": a.preset, "rows": rows})
 

@@ -18,16 +18,10 @@ class Missing(Exception):
 
 
 class Sides:
-    def __init__(self, device, threads, precision, shape_seconds, bin=BIN, conv_bench=None):
+    def __init__(self, device, threads, precision, shape_seconds, bin=BIN):
         self.device, self.threads, self.precision = device, threads, precision
         self.shape_seconds = shape_seconds
-        self.bin, self.conv_bench = pathlib.Path(bin), conv_bench
-        self.commands, self.torch = {}, None
-
-    @property
-    def least_times(self):
-        """Whether engine's times of convolutions are least times and not medians."""
-        return bool(self.conv_bench) and self.device == "cpu"
+        self.bin, self.commands, self.torch = pathlib.Path(bin), {}, None
 
     def run(self, command):
         command = [str(word) for word in command]
@@ -74,16 +68,9 @@ class Sides:
             raise Missing(f"bench kernels has no times of {filter}")
         return rows
 
-    def conv(self, preset, batch, shapes, passes="fprop|dgrad|wgrad"):
-        """Milliseconds of (shape, pass): by `bench kernels`, or on the CPU by `benches/conv.rs`,
-        where its binary was given."""
-        if not self.least_times:
-            return self.by_shape(conv_of, f"^conv2d/.*/({passes})", preset, batch)
-        words = [",".join(map(str, shape)) for shape in shapes]
-        lines = self.run([self.conv_bench, self.threads, *words]).splitlines()
-        times = {tuple(map(int, w.split(","))): t for w, *t in (x.split("\t") for x in lines)}
-        names = ("fprop", "dgrad", "wgrad")
-        return {(s, name): float(t) for s, ts in times.items() for name, t in zip(names, ts)}
+    def conv(self, preset, batch, passes="fprop|dgrad|wgrad"):
+        """Milliseconds of every convolution's passes, by (shape, pass)."""
+        return self.by_shape(conv_of, f"^conv2d/.*/({passes})", preset, batch)
 
     def norm_relu(self, preset, batch):
         """Milliseconds of batch norm with ReLU, forward, by [N, H, W, C]."""
