@@ -1,0 +1,98 @@
+"""Shows that the scripts beside this file do engine's work: replays training steps that engine
+dumped with their code (net.py), and counts compute.
+
+    engine train --preset tiny --data PICTURES --out RUN --max-steps 2 --dump-steps 0,1 \
+        --dump-dir DUMPS train.batch=16
+    python benches/peers/check.py DUMPS/step-*.safetensors
+
+Prints the largest difference of embeddings, losses, gradients and updated weights, each relative
+to the largest magnitude of its tensor, and the MACs of MIN, MAX and ResNet-50 beside those of
+`engine space cost`. Exits with 1 where one is off. The teacher's embeddings are compared where
+its batch is one group of batch statistics (`train.bn_group`), as its permutation then makes no
+difference; the updated weights in step 0, whose momentum is known to be zero. PyTorch computes
+in double precision, so what differs is engine's rounding. Needs safetensors.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+
+import torch
+from safetensors import safe_open
+
+from net import BIN, R50, Moco, Net, Preset
+
+TOLERANCE = {"z": 1e-4, "loss": 1e-5, "grad": 2e-3, "after": 1e-5, "teacher": 1e-6}
+
+
+def load(path):
+    """Tensors by name, in double precision, and the metadata."""
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name).double() for name in file.keys()}, file.metadata()
+
+
+def of_kind(dump, kind):
+    return {name[len(kind) + 1 :]: t for name, t in dump.items() if name.startswith(f"{kind}.")}
+
+
+def difference(found, expected):
+    """Largest over tensors: difference by the tensor's largest magnitude."""
+    worst = 0.0
+    for name, e in expected.items():
+        error, scale = (found[name] - e).abs().max().item(), e.abs().max().item()
+        worst = max(worst, error / scale if scale else error)
+    return worst
+
+
+def replay(path, bin):
+    """Differences of one step, as (what, difference, kind of tolerance)."""
+    dump, meta = load(path)
+    preset = Preset(meta["preset"], bin)
+    preset.train.update({k: float(meta[k]) for k in ("lr", "momentum", "weight_decay")})
+    preset.moco.update({k: float(meta[k]) for k in ("tau", "ema")})
+    group, x = int(meta["bn_group"]), dump["x_student"]
+    params = {n: w.clone().requires_grad_() for n, w in of_kind(dump, "before").items()}
+    moco = Moco(Net(preset, group), params, dump["queue"].clone(), "cpu")
+    moco.teacher = {n: w.clone() for n, w in of_kind(dump, "teacher_before").items()}
+    z = moco.teacher_pass(dump["x_teacher"], torch.arange(len(x)))
+    yield "teacher's weights", difference(moco.teacher, of_kind(dump, "teacher_after")), "teacher"
+    if group == 0 or group >= len(x):
+        yield "teacher's embeddings", difference({"": z}, {"": dump["z_teacher"]}), "z"
+    for k, arch in enumerate(meta["archs"].split(",")):
+        loss = moco.student_loss(arch, x, dump["z_teacher"], moco.queue)
+        loss.backward()
+        yield f"loss of {arch}", difference({"": loss.detach()}, {"": dump[f"loss.{k}"][0]}), "loss"
+    grads = {n: torch.zeros_like(w) if w.grad is None else w.grad for n, w in params.items()}
+    yield "gradients", difference(grads, of_kind(dump, "grad")), "grad"
+    if int(meta["step"]) == 0:
+        moco.update()
+        yield "weights after the step", difference(params, of_kind(dump, "after")), "after"
+
+
+def main():
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("dumps", nargs="+", metavar="DUMP.safetensors")
+    p.add_argument("--bin", default=BIN, help="folder of the program `engine`")
+    a = p.parse_args()
+    bad = 0
+    for path in a.dumps:
+        print(path)
+        for what, error, kind in replay(path, a.bin):
+            over = not error <= TOLERANCE[kind]
+            bad += over
+            print(f"  {error:9.1e} {'OFF ' if over else ''} {what}")
+    for name in ("data", "tiny"):
+        preset = Preset(name, a.bin)
+        for arch in dict.fromkeys([preset.min, preset.max] + [R50] * (name == "data")):
+            cost = [f"{a.bin}/engine", "space", "cost", arch, "--preset", name, "--json"]
+            macs = json.loads(subprocess.check_output(cost))["macs"]
+            bad += macs != preset.macs(arch)
+            print(f"{name} {arch}: {preset.macs(arch)} MACs, engine {macs}")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
