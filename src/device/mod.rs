@@ -16,7 +16,7 @@ mod tables;
 use std::sync::Arc;
 
 pub use choice::{Chosen, DeviceChoice, choose};
-pub use driver::{DevicePtr, Driver, Geometry, Queue, size};
+pub use driver::{DevicePtr, Driver, Geometry, Hardware, Queue, size};
 pub use pool::{Buffer, MemoryUse, Place, Pool};
 
 use bytemuck::{AnyBitPattern, NoUninit};

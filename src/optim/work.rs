@@ -1,42 +1,57 @@
 //! Updates to be timed or counted.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::checks::{Pass, State};
 use crate::device::Cx;
 use crate::error::Result;
 use crate::ops::norm::norm;
-use crate::ops::work::{Run, Work};
+use crate::ops::work::{Ready, Work};
+use crate::tensor::Tensor;
 
-/// Sizes of the parameters: a large one, and small ones as batch norms have.
-const SIZES: [usize; 5] = [512 * 512, 64, 64, 1000, 3 * 64 * 49];
+/// What an update does to its state.
+type Update = fn(&Cx, &mut State) -> Result<Vec<Tensor>>;
 
-/// The optimizer's passes and the gradient's norm.
-pub fn work() -> Vec<Work> {
-    let elems: u64 = SIZES.iter().map(|n| *n as u64).sum();
-    let shape = format!("{} tensors, {elems} elements", SIZES.len());
-    let one =
-        |name: &str, op, bytes_each: u64, flops_each: u64, prepare: fn(&Cx) -> Result<Run>| Work {
-            name: format!("{name}/f32"),
+/// The optimizer's passes and the gradient's norm, for parameters of so many elements each.
+pub fn work(sizes: &[usize]) -> Vec<Work> {
+    let elems: u64 = sizes.iter().map(|n| *n as u64).sum();
+    let shape = format!("{} tensors, {elems} elements", sizes.len());
+    let one = |name: &str, op, bytes_each: u64, flops_each: u64, update: Update| {
+        let sizes = sizes.to_vec();
+        Work {
+            name: format!("{op}/{name}, {shape}/f32"),
             op,
             shape: shape.clone(),
             bytes_floor: bytes_each * elems,
             flops: flops_each * elems,
-            prepare: Box::new(prepare),
-        };
+            prepare: Box::new(move |cx, _| prepare(State::new(cx, &sizes)?, update)),
+        }
+    };
     vec![
         // Weight, momentum and gradient are read and written; the gradient is set to zero.
-        one("sgd/update", "sgd", 24, 6, |cx| prepare(cx, Pass::Update)),
+        one("update", "sgd", 24, 6, |cx, state| run(cx, state, Pass::Update)),
         // The teacher besides, and two copies of 2 bytes.
-        one("sgd/update, ema, copies", "sgd", 36, 9, |cx| prepare(cx, Pass::UpdateAndFollow)),
+        one("update, ema, copies", "sgd", 36, 9, |cx, s| run(cx, s, Pass::UpdateAndFollow)),
         // The teacher is read and written, the weight read, the teacher's copy written.
-        one("sgd/ema, copies", "ema", 14, 3, |cx| prepare(cx, Pass::Follow)),
-        one("norm/gradients", "norm", 4, 2, |cx| {
-            let state = State::new(cx, &SIZES)?;
-            Ok(Box::new(move |cx| norm(cx, state.gradients()).map(drop)))
+        one("copies", "ema", 14, 3, |cx, state| run(cx, state, Pass::Follow)),
+        one("gradients", "norm", 4, 2, |cx, state| {
+            norm(cx, state.gradients())?;
+            Ok(Vec::new())
         }),
     ]
 }
 
-fn prepare(cx: &Cx, pass: Pass) -> Result<Run> {
-    let mut state = State::new(cx, &SIZES)?;
-    Ok(Box::new(move |cx| state.update(cx, pass)))
+fn run(cx: &Cx, state: &mut State, pass: Pass) -> Result<Vec<Tensor>> {
+    state.update(cx, pass)?;
+    Ok(Vec::new())
+}
+
+fn prepare(state: State, update: Update) -> Result<Ready> {
+    let state = Arc::new(Mutex::new(state));
+    Ok(Box::new(move |_| {
+        let state = state.clone();
+        Ok(Box::new(move |cx| {
+            update(cx, &mut state.lock().unwrap_or_else(PoisonError::into_inner))
+        }))
+    }))
 }

@@ -56,10 +56,6 @@ impl Op for L2Normalise {
     fn cases() -> Vec<Case<Self>> {
         cases::all()
     }
-
-    fn benches() -> Vec<Case<Self>> {
-        cases::benches()
-    }
 }
 
 /// The rows of x `[N,H,W,C]` at unit length, in the type [`DType::wide`](crate::tensor::DType),

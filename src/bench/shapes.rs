@@ -1,0 +1,119 @@
+//! What training runs: every pass of every op, found by running the program itself on a context
+//! that only plans.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Mutex, PoisonError};
+
+use crate::config::Config;
+use crate::device::Cx;
+use crate::error::{Error, Result};
+use crate::nn::{Feature, Gradients, MlpHead, Norm, Params, Role, Supernet};
+use crate::ops;
+use crate::ops::info_nce::InfoNCE;
+use crate::ops::work::{Situation, Work, of_seen};
+use crate::optim;
+use crate::rng::{Philox, Purpose};
+use crate::space::{Arch, Space};
+use crate::tape::{Seen, Tape};
+use crate::tensor::{DType, Meta, Shape, Tensor};
+
+/// Work, and how often each architecture's training step does it.
+pub struct Used {
+    /// The work.
+    pub work: Work,
+    /// By architecture; of what is not part of a student's passes, empty.
+    pub uses: BTreeMap<Arch, usize>,
+}
+
+impl Used {
+    /// How often all architectures together do it.
+    pub fn count(&self) -> Option<usize> {
+        (!self.uses.is_empty()).then(|| self.uses.values().sum())
+    }
+}
+
+/// Architectures by name: `max`, `min`, `r50` (ResNet-50), `random` (drawn with seed 0), or IDs.
+pub fn archs(space: &Space, names: &[String]) -> Result<Vec<Arch>> {
+    let one = |name: &String| -> Result<Arch> {
+        let arch = match name.as_str() {
+            "max" => space.max(),
+            "min" => space.min(),
+            "r50" => RESNET_50,
+            "random" => space.uniform(&mut Philox::new(0, Purpose::Sampler, 0, 0)),
+            id => {
+                id.parse::<Arch>().map_err(|e| e.context("--archs (or max, min, r50, random)"))?
+            }
+        };
+        space.check(&arch).map(|()| arch).map_err(|e| e.context(format!("--archs {name}")))
+    };
+    names.iter().map(one).collect()
+}
+
+const RESNET_50: Arch = Arch { stem: 64, widths: [64, 128, 256, 512], depths: [3, 4, 6, 3] };
+
+/// All work of a step that trains `archs` on batches of `batch` pictures with values kept in
+/// `dtypes`, each once; then the optimizer's, and that of ops which training does not need.
+pub fn all(config: &Config, space: &Space, archs: &[Arch], dtypes: &[DType]) -> Result<Vec<Used>> {
+    let mut found: Vec<Situation> = Vec::new();
+    let mut uses: BTreeMap<String, BTreeMap<Arch, usize>> = BTreeMap::new();
+    for &dtype in dtypes {
+        for arch in archs {
+            for situation in passes(config, space, arch, dtype)?.iter().flat_map(of_seen) {
+                let name = situation.name();
+                let of_arch = match uses.entry(name) {
+                    Entry::Occupied(there) => there.into_mut(),
+                    Entry::Vacant(free) => {
+                        found.push(situation);
+                        free.insert(BTreeMap::new())
+                    }
+                };
+                *of_arch.entry(*arch).or_insert(0) += 1;
+            }
+        }
+        found.extend(ops::other_work(dtype)?);
+    }
+    let mut works: Vec<Work> = found.into_iter().map(Situation::work).collect::<Result<_>>()?;
+    works.sort_by_key(|work| work.op);
+    let sizes: Vec<usize> = net(config, space).specs().iter().map(|s| s.shape.elems()).collect();
+    works.extend(optim::work(&sizes));
+    let used = |work: Work| Used { uses: uses.remove(&work.name).unwrap_or_default(), work };
+    Ok(works.into_iter().map(used).collect())
+}
+
+fn net(config: &Config, space: &Space) -> Supernet {
+    Supernet::new(space, Some(&MlpHead { hidden: config.moco.hidden, dim: config.moco.dim }))
+}
+
+/// What a student's forward and backward pass runs, in order.
+fn passes(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<Vec<Seen>> {
+    let (cx, seen) = (Cx::plan()?, Mutex::new(Vec::new()));
+    let net = net(config, space);
+    let mut params = Params::init(&cx, net.specs(), config.seed)?;
+    for (spec, value) in net.specs().iter().zip(params.values_mut()) {
+        // Weights are read in the type that values are kept in.
+        if matches!(spec.role, Role::Conv | Role::Linear) {
+            *value = cx.alloc(Meta::new(spec.shape, dtype))?;
+        }
+    }
+    let shape = Shape::nhwc(config.train.batch, space.resolution, space.resolution, 3);
+    let mut tape = Tape::recording(&cx).watched(&seen);
+    let constant =
+        |tape: &Tape, shape| -> Result<_> { Ok(tape.constant(cx.alloc(Meta::new(shape, dtype))?)) };
+    let x = constant(&tape, shape)?;
+    let mut norm = Norm::Batch { group: config.train.bn_group };
+    let mut out = net.forward(&mut tape, &params, x, arch, &mut norm, &[Feature::Z])?;
+    let z = out.take(Feature::Z);
+    let (keys, queue) = (z.value().shape(), Shape::matrix(config.moco.queue, config.moco.dim));
+    let (keys, queue) = (constant(&tape, keys)?, constant(&tape, queue)?);
+    let loss = tape.apply(InfoNCE { tau: config.moco.tau, weight: 1.0 }, &[&z, &keys, &queue])?;
+    let one: Tensor = cx.full(loss.value().shape(), loss.value().dtype(), 1.0)?;
+    tape.backward(loss, one, &mut Gradients::zeros(&cx, net.specs())?.0)?;
+    Ok(seen.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Exit 2 where nothing is left.
+pub fn filtered(all: Vec<Used>, wanted: impl Fn(&str) -> bool) -> Result<Vec<Used>> {
+    let left: Vec<Used> = all.into_iter().filter(|u| wanted(&u.work.name)).collect();
+    if left.is_empty() { Err(Error::usage("--filter matches no work")) } else { Ok(left) }
+}
