@@ -99,6 +99,8 @@ fn plus_one(
 #[ignore = "needs the stand-in; started by `work_keeps_its_order`"]
 fn order() {
     let cuda = Cuda::open(0).unwrap();
+    assert_eq!(cuda.hardware().name.as_deref(), Some("Stand-in 0"));
+    cuda.profile(true).and_then(|()| cuda.profile(false)).unwrap();
     // More than both staging buffers hold, so that they are used again.
     let n = 5 << 20;
     let mut values: Vec<f32> = (0..n).map(|i| i as f32).collect();

@@ -203,3 +203,62 @@ fn sides(old: &Value, new: &Value) -> Result<(&'static str, Vec<Pair>)> {
          rows of the same names, or two of bench step --json",
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn result(times: &[(&str, f64, f64)]) -> Value {
+        let row = |(name, time_ms, noise): &(&str, f64, f64)| json!({"name": name, "time_ms": time_ms, "noise": noise});
+        let rows: Vec<Value> = times.iter().map(row).collect();
+        json!({"device": "cuda:0", "driver": "580.65.06", "batch": 256, "benchmarks": rows})
+    }
+
+    #[test]
+    fn what_is_slower_by_more_than_allowed_and_than_its_noise_fails() {
+        let old = result(&[("a", 1.0, 0.01), ("b", 1.0, 0.2), ("gone", 1.0, 0.0)]);
+        let five = "5%".parse().unwrap();
+        let fails = |a, b| {
+            let new = result(&[("a", a, 0.0), ("b", b, 0.0), ("new", 9.0, 0.0)]);
+            compare(&old, &new, five).err().map(|e| (e.exit_code(), e.to_string()))
+        };
+        assert_eq!(fails(1.04, 1.19), None);
+        let (code, why) = fails(1.06, 1.3).unwrap();
+        assert_eq!(code, 7);
+        assert!(why.contains("2 of 2 figures") && why.contains("b: 1 -> 1.3 (+30.0 %)"), "{why}");
+        assert_eq!(compare(&old, &result(&[]), five).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn other_hardware_drivers_and_settings_are_refused() {
+        let old = result(&[]);
+        for (key, value) in [
+            ("device", json!("cpu")),
+            ("hardware", json!("NVIDIA H200")),
+            ("driver", json!("550.54.15")),
+            ("clock_mhz", json!(1980)),
+            ("batch", json!(64)),
+            ("precision", json!("bf16")),
+        ] {
+            let mut new = old.clone();
+            new[key] = value;
+            let refused = expect_alike(&old, &new).unwrap_err();
+            assert_eq!(refused.exit_code(), 2);
+            assert!(refused.to_string().contains(&format!("{key} was")), "{refused}");
+        }
+        let mut same = old.clone();
+        same["device"] = json!("cuda:3");
+        expect_alike(&old, &same).unwrap();
+    }
+
+    #[test]
+    fn percentages_are_read() {
+        let read = |s: &str| s.parse::<Percent>().unwrap();
+        assert_eq!((read("5%"), read("2.5")), (Percent(0.05), Percent(0.025)));
+        for wrong in ["", "%", "-1%", "inf", "much"] {
+            assert!(wrong.parse::<Percent>().is_err(), "{wrong:?}");
+        }
+    }
+}

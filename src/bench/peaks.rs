@@ -64,3 +64,29 @@ impl Peaks {
         memory.into_iter().chain(tensor).max_by(|a, b| a.ms.total_cmp(&b.ms))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floors_are_the_larger_of_two() {
+        let work = |kind: &str, bytes_floor, flops| Work {
+            name: format!("conv2d/x/fprop/{kind}"),
+            op: "conv2d",
+            shape: String::new(),
+            bytes_floor,
+            flops,
+            prepare: Box::new(|_, _| Err(crate::Error::usage("not run"))),
+        };
+        let h100 = Peaks::of(Some("NVIDIA H100 80GB HBM3"));
+        // 3.35 GB in a millisecond; 989.5 GFLOP in bf16, 67 in fp32.
+        let floor = |kind, bytes, flops| h100.floor(&work(kind, bytes, flops)).unwrap();
+        let [memory, tensor] = ["memory", "tensor"].map(|bound| Floor { ms: 1.0, bound });
+        assert_eq!(floor("bf16", 3_350_000_000, 989_000_000_000), memory);
+        assert_eq!(floor("bf16", 3_340_000_000, 989_500_000_000), tensor);
+        assert_eq!(floor("f32", 0, 67_000_000_000).bound, "fp32");
+        assert_eq!(Peaks::of(Some("NVIDIA H100 80GB HBM3 MIG 1g.10gb")), Peaks::default());
+        assert_eq!(Peaks::default().floor(&work("f32", 1, 1)), None);
+    }
+}

@@ -117,3 +117,52 @@ pub fn filtered(all: Vec<Used>, wanted: impl Fn(&str) -> bool) -> Result<Vec<Use
     let left: Vec<Used> = all.into_iter().filter(|u| wanted(&u.work.name)).collect();
     if left.is_empty() { Err(Error::usage("--filter matches no work")) } else { Ok(left) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The passes are those of the net: as many convolutions as ResNet-50 has, all of whose
+    /// multiply-adds are those that the space's cost says, and no gradient of the pictures.
+    #[test]
+    fn passes_are_those_of_the_net() {
+        let space = Space::preset("data").unwrap();
+        let mut config = Config::for_preset("data").unwrap();
+        config.train.batch = 2;
+        let used = all(&config, &space, &[RESNET_50], &[DType::BF16]).unwrap();
+        let of_pass = |pass: &str| {
+            let end = format!("/{pass}/bf16");
+            let is = |u: &&Used| {
+                let name = u.work.name.replace(" added", "");
+                u.work.op == "conv2d" && name.ends_with(&end)
+            };
+            let rows = used.iter().filter(is).map(|u| (u.uses[&RESNET_50], u.work.flops));
+            rows.fold((0, 0), |(n, flops), (uses, f)| (n + uses, flops + uses as u64 * f))
+        };
+        let flops = 2 * 2 * space.cost(&RESNET_50).macs;
+        assert_eq!(of_pass("fprop"), (53, flops));
+        assert_eq!(of_pass("wgrad"), (53, flops));
+        let stem = 2 * 2 * (112 * 112 * 64 * 7 * 7 * 3);
+        assert_eq!(of_pass("dgrad"), (52, flops - stem));
+    }
+
+    /// A name stands for one op with its parameters, its inputs and what is done with gradients.
+    #[test]
+    fn names_tell_all_situations_apart() {
+        let mut known = BTreeMap::new();
+        for preset in ["data", "cifar", "tiny"] {
+            let space = Space::preset(preset).unwrap();
+            let config = Config::for_preset(preset).unwrap();
+            for arch in [space.max(), space.min()] {
+                for seen in passes(&config, &space, &arch, DType::F32).unwrap() {
+                    let key = format!("{:?} {:?} {:?}", seen.op, seen.inputs, seen.gradients);
+                    for situation in of_seen(&seen) {
+                        let before = known.insert(situation.name(), key.clone());
+                        assert!(before.is_none_or(|b| b == key), "{}: {key}", situation.name());
+                    }
+                }
+            }
+        }
+        assert!(known.len() > 300, "{}", known.len());
+    }
+}

@@ -222,3 +222,63 @@ pub fn text(timed: &[Timed], archs: &[Arch]) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::bench::shapes;
+    use crate::config::Config;
+    use crate::device::emulator::Emulator;
+    use crate::space::Space;
+    use crate::tensor::DType;
+
+    /// Through a driver, as on a GPU: every kind of work can be run again and again, on sets of
+    /// buffers of its own.
+    #[test]
+    fn work_is_timed_through_a_driver() {
+        let cx = Cx::device(Arc::new(Emulator::new(1).unwrap()), 1).unwrap();
+        let (mut config, space) =
+            (Config::for_preset("tiny").unwrap(), Space::preset("tiny").unwrap());
+        (config.train.batch, config.moco.queue) = (2, 64);
+        let all = shapes::all(&config, &space, &[space.min()], &[DType::BF16]).unwrap();
+        let mut ops = Vec::new();
+        for used in all {
+            let pass = used.work.name.split('/').nth(2).unwrap_or_default().to_owned();
+            if ops.contains(&(used.work.op, pass.clone())) {
+                continue;
+            }
+            ops.push((used.work.op, pass));
+            let ready: Vec<Ready> =
+                (0..2).map(|seed| (used.work.prepare)(&cx, seed).unwrap()).collect();
+            for i in 0..4 {
+                ready[i % 2](&cx).unwrap()(&cx).unwrap();
+            }
+        }
+        assert!(ops.len() > 20, "{ops:?}");
+        let peaks = Peaks { gbs: Some(1e6), ..Peaks::default() };
+        let how = How { samples: 5, seconds: 0.0, profile: true, peaks };
+        let all = shapes::all(&config, &space, &[space.min()], &[DType::F32]).unwrap();
+        let one = |u: &Used| u.work.name.starts_with("batch_norm/2x16x16x32");
+        let timed = super::all(&cx, all.into_iter().filter(one).take(1).collect(), &how).unwrap();
+        let row = timed[0].json();
+        assert!(row["time_ms"].as_f64() > Some(0.0) && row["samples"] == 5, "{row}");
+        assert_eq!((&row["bound"], &row["in_cache"]), (&"memory".into(), &false.into()));
+        assert!(text(&timed, &[space.min()]).contains("* reaches less than half"));
+    }
+
+    #[test]
+    fn samples_that_become_slower_are_noticed() {
+        let timed = |samples_ms: &[f64]| {
+            let (config, space) =
+                (Config::for_preset("tiny").unwrap(), Space::preset("tiny").unwrap());
+            let used = shapes::all(&config, &space, &[], &[]).unwrap().remove(0);
+            Timed { used, samples_ms: samples_ms.to_vec(), cached: false, floor: None }
+        };
+        assert!(timed(&[1.0, 1.0, 1.0, 1.01, 1.01, 1.01, 1.1, 1.1, 1.1]).drifts());
+        let noisy = timed(&[1.0, 1.1, 1.0, 1.1, 1.0, 1.1]);
+        assert!(!noisy.drifts() && noisy.noise() > 0.09);
+        assert!(!timed(&[1.0, 1.2]).drifts());
+    }
+}

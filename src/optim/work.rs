@@ -19,7 +19,7 @@ pub fn work(sizes: &[usize]) -> Vec<Work> {
     let one = |name: &str, op, bytes_each: u64, flops_each: u64, update: Update| {
         let sizes = sizes.to_vec();
         Work {
-            name: format!("{op}/{name}, {shape}/f32"),
+            name: format!("{op}/{shape}/{name}/f32"),
             op,
             shape: shape.clone(),
             bytes_floor: bytes_each * elems,
