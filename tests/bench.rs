@@ -27,8 +27,8 @@ fn said(args: &[&str]) -> (i32, String, String) {
 const EMULATOR: [&str; 5] = ["kernels", "--device", "emulator", "--preset", "tiny"];
 const LIMITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/limits.toml");
 
-/// Five pieces of work of the largest net of `tiny` on eight pictures, by hand. Docs:
-/// `docs/performance.md`, "Kernels, counted".
+/// Five pieces of work of the largest net of `tiny` on eight pictures, by hand, as in
+/// `docs/performance.md`.
 #[test]
 fn counts_are_those_worked_out_by_hand() {
     let names = [
@@ -226,6 +226,7 @@ fn what_cannot_run_says_why() {
         (&["kernels", "--device", "emulator", "--archs", "r50"], 2, "does not fit"),
         (&["kernels", "--device", "emulator", "--archs", "largest"], 2, "max, min, r50"),
         (&["kernels", "--device", "emulator", "--fail-over", "much"], 2, "percentage"),
+        (&["kernels", "--device", "cpu", "--peak-gbs", "0"], 2, "above 0"),
         (&["kernels", "--device", "emulator", "--filter", "nothing"], 2, "--filter"),
         (&["check", "--filter", "nothing"], 2, "--filter"),
         (&["check", "--filter", "("], 2, "--filter"),

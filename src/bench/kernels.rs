@@ -11,6 +11,7 @@ use super::filter::Filter;
 use super::peaks::Peaks;
 use super::shapes::{self, Used};
 use super::{baseline, counted, limits, timed};
+use crate::cli::output::print;
 use crate::config::Config;
 use crate::device::emulator::Emulator;
 use crate::device::{self, Backend, Cx, DeviceChoice, Hardware};
@@ -68,10 +69,10 @@ pub struct KernelsArgs {
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// The device's bandwidth in GB/s, for the floors [default: the data sheet's of a known GPU].
-    #[arg(long, value_name = "GB/s")]
+    #[arg(long, value_name = "GB/s", value_parser = positive)]
     peak_gbs: Option<f64>,
     /// Its rate in TFLOP/s, for the floors [default: the data sheet's of a known GPU].
-    #[arg(long, value_name = "TFLOP/s")]
+    #[arg(long, value_name = "TFLOP/s", value_parser = positive)]
     peak_tflops: Option<f64>,
     /// Tells a profiler when the measured part of each row begins and ends (`nsys profile
     /// --capture-range=cudaProfilerApi`).
@@ -91,6 +92,12 @@ pub struct KernelsArgs {
     /// Writes the result here, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+/// A number above 0.
+fn positive(s: &str) -> Result<f64> {
+    let number = s.parse().ok().filter(|x: &f64| x.is_finite() && *x > 0.0);
+    number.ok_or_else(|| Error::usage(format!("{s:?} is not a number above 0")))
 }
 
 const EXAMPLES: &str = "\
@@ -206,7 +213,7 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
     if let Some(path) = &args.json {
         files::write_json(path, &result)?;
     }
-    print!("{text}");
+    print(&text)?;
     limits::expect_none(&breaches)?;
     old.map_or(Ok(()), |old| baseline::compare(&old, &result, args.fail_over))
 }

@@ -195,6 +195,9 @@ pub fn text(timed: &[Timed], archs: &[Arch]) -> String {
         ["", "work", "uses", "us", "noise", "TFLOP/s", "GB/s", "floor us", "of floor", "bound"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(timed.iter().map(Timed::row));
+    if timed.iter().all(|t| t.floor.is_none()) {
+        rows.iter_mut().for_each(|row| row.truncate(head.len() - 3));
+    }
     let mut out = table(&rows);
     out.push('\n');
     for arch in archs {

@@ -109,6 +109,8 @@ const NEEDED: &[&str] = &[
     "cuModuleGetFunction",
     "cuModuleLoadData",
     "cuModuleUnload",
+    "cuProfilerStart",
+    "cuProfilerStop",
     "cuStreamCreate",
     "cuStreamDestroy_v2",
     "cuStreamSynchronize",
