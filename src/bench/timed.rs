@@ -12,7 +12,8 @@ use crate::error::Result;
 use crate::ops::work::{Ready, Work};
 use crate::space::Arch;
 
-/// Size of the largest cache where the device does not tell: that of no device here is larger.
+/// What the cache is taken to hold where the device does not tell: more than a GPU's second level,
+/// less than the third level of large CPUs, which may keep buffers from run to run.
 const CACHE_BYTES: usize = 64 << 20;
 /// Most sets of buffers; work on less than a few kilobytes then finds them in the cache.
 const MOST_SETS: u64 = 4096;
@@ -45,6 +46,8 @@ pub struct Timed {
     samples_ms: Vec<f64>,
     /// The buffers together are smaller than twice the cache.
     cached: bool,
+    /// Bytes of all buffers that runs take turns on, at least.
+    turns_bytes: u64,
     floor: Option<Floor>,
 }
 
@@ -53,9 +56,19 @@ pub fn all(cx: &Cx, all: Vec<Used>, how: &How) -> Result<Vec<Timed>> {
     let one = |used: Used| {
         let timed = cx.install(|| samples(cx, &used.work, how));
         let (samples_ms, cached) = timed.map_err(|e| e.context(used.work.name.clone()))?;
-        Ok(Timed { floor: how.peaks.floor(&used.work), used, samples_ms, cached })
+        let (floor, turns_bytes) = (how.peaks.floor(&used.work), turns_bytes(cx));
+        Ok(Timed { used, samples_ms, cached, turns_bytes, floor })
     };
     all.into_iter().map(one).collect()
+}
+
+/// Bytes of buffers that fill the device's cache twice.
+fn turns_bytes(cx: &Cx) -> u64 {
+    let known = match cx.backend() {
+        Backend::Driver(driver) => driver.hardware().l2_bytes,
+        _ => None,
+    };
+    2 * known.unwrap_or(CACHE_BYTES) as u64
 }
 
 /// Milliseconds of a run by each sample; and whether the cache may hold all buffers.
@@ -64,9 +77,7 @@ fn samples(cx: &Cx, work: &Work, how: &How) -> Result<(Vec<f64>, bool)> {
         Backend::Driver(driver) => (Some(driver.as_ref()), LEAST_RUNS),
         _ => (None, 1),
     };
-    let cache = driver.and_then(|d| d.hardware().l2_bytes).unwrap_or(CACHE_BYTES);
-    // Runs take turns on as many sets of buffers as fill the cache twice.
-    let sets = (2 * cache as u64).div_ceil(work.bytes_floor.max(1)).max(1);
+    let sets = turns_bytes(cx).div_ceil(work.bytes_floor.max(1)).max(1);
     let ready: Vec<Ready> =
         (0..sets.min(MOST_SETS)).map(|seed| (work.prepare)(cx, seed)).collect::<Result<_>>()?;
     let runs = ready.len().max(least_runs);
@@ -208,6 +219,12 @@ pub fn text(timed: &[Timed], archs: &[Arch]) -> String {
         out += &format!("{arch}: these rows, as often as it uses them: {ms:.2} ms{floor}\n");
     }
     out += "\nus: median of the samples; noise: distance of their quartiles over it; GB/s: of the least bytes\n";
+    if let Some(bytes) = timed.iter().map(|t| t.turns_bytes).max() {
+        let mib = bytes >> 20;
+        out += &format!(
+            "runs take turns on {mib} MiB of buffers, which a cache of that size would keep\n"
+        );
+    }
     let notes = [
         (
             timed.iter().any(|t| t.share().is_some_and(|s| s < MARK_SHARE)),
@@ -277,7 +294,13 @@ mod tests {
             let (config, space) =
                 (Config::for_preset("tiny").unwrap(), Space::preset("tiny").unwrap());
             let used = shapes::all(&config, &space, &[], &[]).unwrap().remove(0);
-            Timed { used, samples_ms: samples_ms.to_vec(), cached: false, floor: None }
+            Timed {
+                used,
+                samples_ms: samples_ms.to_vec(),
+                cached: false,
+                turns_bytes: 0,
+                floor: None,
+            }
         };
         assert!(timed(&[1.0, 1.0, 1.0, 1.01, 1.01, 1.01, 1.1, 1.1, 1.1]).drifts());
         let noisy = timed(&[1.0, 1.1, 1.0, 1.1, 1.0, 1.1]);
