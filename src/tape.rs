@@ -5,12 +5,12 @@
 //! every use adds to them in place. Other gradients are moved in by the first op that makes
 //! one; later ones are added.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 pub use crate::ops::norm::all_finite;
-use crate::ops::{Op, Saved};
+use crate::ops::{AnyOp, Op, Saved};
 use crate::tensor::{Meta, Tensor};
 
 /// A value on the tape.
@@ -100,15 +100,37 @@ impl Grad {
     }
 }
 
-/// Backward half of an op with its type erased.
-type Backward = Box<dyn FnOnce(&Cx, Saved, Tensor, &mut [Grad]) -> Result<()>>;
-
 struct Node {
     label: Arc<str>,
+    op: Arc<dyn AnyOp>,
+    metas: Vec<Meta>,
     inputs: Vec<Slot>,
     output: usize,
     saved: Saved,
-    backward: Backward,
+}
+
+/// What is done with the gradient of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// Nobody wants it.
+    No,
+    /// It is made.
+    New,
+    /// It is added to that of another use of the value.
+    Added,
+    /// It is added to a parameter's, which is always there.
+    Parameter,
+}
+
+/// One pass of an op, as a watched tape ran it.
+#[derive(Clone)]
+pub struct Seen {
+    /// The op.
+    pub op: Arc<dyn AnyOp>,
+    /// Its inputs.
+    pub inputs: Vec<Meta>,
+    /// Of the backward pass: what was done with the gradient of each input.
+    pub gradients: Option<Vec<Wanted>>,
 }
 
 /// A recording of the ops of one forward pass.
@@ -119,13 +141,22 @@ pub struct Tape<'cx> {
     recording: bool,
     checking: bool,
     label: Arc<str>,
+    watch: Option<&'cx Mutex<Vec<Seen>>>,
 }
 
 impl<'cx> Tape<'cx> {
     /// A tape that records, for training.
     pub fn recording(cx: &'cx Cx) -> Self {
         let label = Arc::from("");
-        Self { cx, nodes: Vec::new(), values: 0, recording: true, checking: false, label }
+        Self {
+            cx,
+            nodes: Vec::new(),
+            values: 0,
+            recording: true,
+            checking: false,
+            label,
+            watch: None,
+        }
     }
 
     /// A tape that keeps nothing, for inference: buffers are free as soon as their last user
@@ -138,6 +169,19 @@ impl<'cx> Tape<'cx> {
     pub fn checking(mut self) -> Self {
         self.checking = true;
         self
+    }
+
+    /// Puts every pass that it runs on a list.
+    pub fn watched(mut self, list: &'cx Mutex<Vec<Seen>>) -> Self {
+        self.watch = Some(list);
+        self
+    }
+
+    fn see(&self, op: &Arc<dyn AnyOp>, inputs: &[Meta], gradients: Option<Vec<Wanted>>) {
+        if let Some(list) = self.watch {
+            let seen = Seen { op: op.clone(), inputs: inputs.to_vec(), gradients };
+            list.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+        }
     }
 
     /// The context that ops run in.
@@ -165,14 +209,16 @@ impl<'cx> Tape<'cx> {
     pub fn apply<O: Op>(&mut self, op: O, inputs: &[&Var]) -> Result<Var> {
         let _range = self.cx.range(&self.label);
         let values: Vec<&Tensor> = inputs.iter().map(|v| &v.value).collect();
+        let metas: Vec<Meta> = values.iter().map(|t| t.meta()).collect();
+        let op: Arc<dyn AnyOp> = Arc::new(op);
         let run = || {
-            let metas: Vec<Meta> = values.iter().map(|t| t.meta()).collect();
             let meta = op.infer(&metas)?;
             let (out, saved) = op.forward(self.cx, &values)?;
             debug_assert_eq!(out.meta(), meta, "{} made what it did not announce", O::NAME);
             Ok((out, saved))
         };
         let (value, saved) = run().map_err(|e: Error| self.name_error::<O>(e))?;
+        self.see(&op, &metas, None);
         if self.checking && !all_finite(self.cx, &value)? {
             return Err(Error::new(
                 Kind::Diverged,
@@ -186,10 +232,11 @@ impl<'cx> Tape<'cx> {
         self.values += 1;
         self.nodes.push(Node {
             label: self.label.clone(),
+            op,
+            metas,
             inputs: inputs.iter().map(|v| v.slot).collect(),
             output,
             saved,
-            backward: Box::new(move |cx, saved, gy, grads| op.backward(cx, saved, gy, grads)),
         });
         Ok(Var { value, slot: Slot::Value(output) })
     }
@@ -224,7 +271,14 @@ impl<'cx> Tape<'cx> {
                     Slot::Value(i) => Grad::wanted(values[i].take()),
                 })
                 .collect();
-            let done = (node.backward)(self.cx, node.saved, gy, &mut slots);
+            let wanted = node.inputs.iter().zip(&slots).map(|(slot, grad)| match slot {
+                Slot::Constant => Wanted::No,
+                Slot::Param(_) => Wanted::Parameter,
+                Slot::Value(_) if grad.value.is_some() => Wanted::Added,
+                Slot::Value(_) => Wanted::New,
+            });
+            self.see(&node.op, &node.metas, Some(wanted.collect()));
+            let done = node.op.backward(self.cx, node.saved, gy, &mut slots);
             for (slot, grad) in node.inputs.iter().zip(slots) {
                 match *slot {
                     Slot::Constant => {}

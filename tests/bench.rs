@@ -8,44 +8,207 @@ fn bench(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_bench")).args(args).output().unwrap()
 }
 
-/// The only work that a filter lets through, counted.
-fn counted(filter: &str) -> Value {
+/// What `bench` wrote to the file behind its last flag; it must succeed.
+fn written(args: &[&str]) -> Value {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("counts.json");
-    let args = ["kernels", "--device", "emulator", "--filter", filter, "--json"];
-    let out = bench(&[&args[..], &[file.to_str().unwrap()]].concat());
+    let file = dir.path().join("result.json");
+    let out = bench(&[args, &["--json", file.to_str().unwrap()]].concat());
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let counts: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    assert_eq!(counts["device"], "emulator");
-    assert_eq!(counts["benchmarks"].as_array().unwrap().len(), 1, "{counts}");
-    counts["benchmarks"][0].clone()
+    serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap()
 }
 
-/// The ReLU of 2×112×112×64 values reads and writes each once, sixteen bytes a thread: a warp's
-/// request is 16 sectors.
+/// Exit code, stdout and stderr.
+fn said(args: &[&str]) -> (i32, String, String) {
+    let out = bench(args);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
+}
+
+const EMULATOR: [&str; 5] = ["kernels", "--device", "emulator", "--preset", "tiny"];
+const LIMITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/limits.toml");
+
+/// Five pieces of work of the largest net of `tiny` on eight pictures, by hand, as in
+/// `docs/performance.md`.
 #[test]
 fn counts_are_those_worked_out_by_hand() {
-    let relu = counted("relu/stem/forward/f32");
-    let bytes = 2 * 4 * (2 * 112 * 112 * 64);
-    assert_eq!((&relu["op"], &relu["launches"]), (&"relu".into(), &1.into()));
-    assert_eq!((&relu["bytes"], &relu["bytes_floor"]), (&bytes.into(), &bytes.into()));
-    assert_eq!(
-        (&relu["sectors"], &relu["requests"]),
-        (&(bytes / 32).into(), &(bytes / 512).into())
+    let names = [
+        "relu/8x1x1x256/forward/f32",
+        "conv2d/1x1 stride 1, 8x16x16x64 to 16 of 16x64/fprop/bf16",
+        "conv2d/3x3 stride 1, 8x16x16x16 to 16 of 16x16/wgrad/bf16",
+        "batch_norm/8x16x16x64 of 64/forward/f32",
+        "sgd/136 tensors, 1340880 elements/update/f32",
+    ];
+    let filter = format!("^({})$", names.join("|"));
+    let args = ["--archs", "max", "--batch", "8", "--filter", filter.as_str()];
+    let result = written(&[&EMULATOR[..], &args].concat());
+    assert_eq!((&result["device"], &result["preset"]), (&"emulator".into(), &"tiny".into()));
+    let rows = result["benchmarks"].as_array().unwrap();
+    assert_eq!(rows.len(), names.len(), "{result}");
+    let row = |i: usize| rows.iter().find(|row| row["name"] == names[i]).unwrap();
+    let is = |i: usize, counts: &[(&str, u64)]| {
+        for (key, expected) in counts {
+            assert_eq!(row(i)[key], *expected, "{key} of {}", row(i));
+        }
+    };
+
+    // Each value is read and written once, sixteen bytes a thread: a warp's request is 16 sectors.
+    let bytes = 2 * 4 * (8 * 256);
+    let (sectors, requests) = (bytes / 32, bytes / 512);
+    is(
+        0,
+        &[("bytes", bytes), ("bytes_floor", bytes), ("sectors", sectors), ("requests", requests)],
     );
-    assert_eq!(relu["bank_conflicts"], 0);
+    is(0, &[("launches", 1), ("bank_conflicts", 0)]);
+
+    // Sixteen blocks of 128 pixels and 32 channels, 16 of which there are: each brings its pixels
+    // and all of the weight to shared memory once.
+    let pixels = 8 * 16 * 16;
+    let (x, w, y) = (2 * pixels * 64, 2 * 16 * 64, 2 * pixels * 16);
+    is(1, &[("bytes", x + pixels / 128 * w + y), ("bytes_floor", x + w + y)]);
+    is(1, &[("flops", 2 * pixels * 64 * 16), ("tensor_useful", pixels * 64 * 16)]);
+    is(1, &[("tensor_issued", pixels * 64 * 32)]);
+
+    // Two blocks of columns (128 of 9·16, and what is left), for each of eight splits of 256
+    // pixels: the output's gradient is read by both, x once a tap where the tap is inside (46 of
+    // 48 rows and columns). The splits' sums are written, read, and added to the gradient.
+    let (gy, inside, weight) = (2 * pixels * 16, 8 * 46 * 46, 4 * 9 * 16 * 16);
+    let read = 2 * gy + 2 * inside * 16;
+    is(2, &[("bytes", read + 2 * 8 * weight + 2 * weight), ("launches", 2)]);
+    is(2, &[("bytes_floor", gy + 2 * pixels * 16 + 2 * weight)]);
+    is(2, &[("tensor_issued", 8 * 2 * (64 * 128 * 256)), ("tensor_useful", inside * 16 * 16)]);
+
+    // x is read for the statistics and again to be normalised. Eight blocks read eight rows more,
+    // by which sums are shifted, and leave two sums a channel; shifts, mean and deviation are
+    // written and read. In the last pass each thread reads four parameters of its four channels.
+    let (x, channels) = (4 * pixels * 64, 4 * 64);
+    let statistics = 8 * 8 * channels + 2 * (8 * 2 * channels) + 2 * channels + 2 * channels;
+    is(3, &[("bytes", 3 * x + statistics + 8 * 256 * 4 * 16), ("launches", 3)]);
+    is(3, &[("bytes_floor", 2 * x + 2 * channels)]);
+
+    // Weight, momentum and gradient are read and written. Of 423 chunks of at most 4096 elements
+    // each thread finds the tensor, in 3006 steps for all chunks, and reads what it is: four
+    // addresses and three numbers.
+    let (elems, table) = (1_340_880, 256 * (4 * 3006 + 423 * (4 * 8 + 3 * 4)));
+    is(4, &[("bytes", 24 * elems + table), ("bytes_floor", 24 * elems)]);
 }
 
-/// A 1×1 convolution of 256 pixels from 64 to 64 channels in bf16 takes two blocks of 128 pixels.
-/// Each brings its pixels and all of the weight to shared memory once, by asynchronous copies.
+/// A kernel that becomes worse is noticed without a GPU.
 #[test]
-fn what_asynchronous_copies_read_counts_once() {
-    let conv = counted("conv2d/1x1 stride 1, .* 1x16x16x64, .*/forward/bf16");
-    let (pixels, weight, outputs) = (2 * 256 * 64, 2 * 64 * 64, 2 * 256 * 64);
-    assert_eq!(conv["bytes"], pixels + 2 * weight + outputs, "{conv}");
-    // The weight is stored for 80 output channels, of which 64 are used.
-    assert_eq!(conv["bytes_floor"], pixels + weight + outputs);
-    assert_eq!(conv["flops"], 2 * 256 * 64 * 64);
+fn counts_of_the_smallest_net_keep_their_limits() {
+    let args = ["--archs", "min", "--batch", "8", "--limits", LIMITS];
+    let (code, text, error) = said(&[&EMULATOR[..], &args].concat());
+    assert_eq!(code, 0, "{error}");
+    assert!(text.contains("conv2d/") && text.contains("sgd/"), "{text}");
+}
+
+#[test]
+fn counts_of_large_pictures_keep_their_limits() {
+    let shapes = "conv2d/(7x7|3x3 stride 1, 2x28|1x1 stride 1, 2x56x56x64 to 256|1x1 stride 2, 2x28)\
+                  |max_pool|batch_norm/2x112";
+    let (code, _, error) = said(&[
+        "kernels", "--device", "emulator", "--preset", "data", "--archs", "r50", "--batch", "2",
+        "--limits", LIMITS, "--filter", shapes,
+    ]);
+    assert_eq!(code, 0, "{error}");
+}
+
+#[test]
+fn a_broken_limit_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("limits.toml");
+    std::fs::write(&file, "limit = [{ rows = '^relu/.*/f32', most_bytes = 0.99 }]").unwrap();
+    let limits = ["--filter", "^relu/.*/forward", "--limits", file.to_str().unwrap()];
+    let (code, _, error) = said(&[&EMULATOR[..], &["--batch", "8"], &limits].concat());
+    assert_eq!(code, 7, "{error}");
+    assert!(
+        error.contains("(relu_forward_f32): bytes over the least 1.000, allowed at most 0.990")
+    );
+    assert!(error.contains("(relu_forward_bf16): there are no limits"), "{error}");
+}
+
+/// A result against itself, against one that was better, and against one made otherwise.
+#[test]
+fn baselines_of_counts_are_exact() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let args = [&EMULATOR[..], &["--archs", "min", "--filter", "^avg_pool"]].concat();
+    let mut result = written(&args);
+    let mut against = |name: &str, change: &dyn Fn(&mut Value)| {
+        change(&mut result);
+        std::fs::write(path(name), result.to_string()).unwrap();
+        said(&[&args[..], &["--baseline", &path(name)]].concat())
+    };
+    let (code, text, error) = against("same.json", &|_| {});
+    assert_eq!(code, 0, "{error}");
+    assert!(text.contains("none of 28 figures is worse"), "{text}");
+    let (code, _, error) = against("better.json", &|r| r["benchmarks"][0]["sectors"] = 1.into());
+    assert_eq!(code, 7, "{error}");
+    assert!(error.contains("forward/f32: sectors: 1 -> "), "{error}");
+    let (code, _, error) = against("other.json", &|r| r["batch"] = 64.into());
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("batch was 64, now 8"), "{error}");
+    let (code, text, _) = said(&["report", &path("better.json"), &path("other.json")]);
+    assert_eq!(code, 0);
+    assert!(text.contains("not made alike") && text.contains("geometric mean"), "{text}");
+}
+
+#[test]
+fn the_cpu_is_timed_and_compared_with_its_baseline() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("old.json");
+    let args = [
+        "kernels",
+        "--device",
+        "cpu",
+        "--archs",
+        "min",
+        "--batch",
+        "2",
+        "--filter",
+        "^relu",
+        "--seconds",
+        "0.05",
+        "--peak-gbs",
+        "100",
+        "--peak-tflops",
+        "1",
+    ];
+    let mut result = written(&args);
+    let row = &result["benchmarks"][0];
+    let (ms, floor) = (row["time_ms"].as_f64().unwrap(), row["floor_ms"].as_f64().unwrap());
+    assert!(ms > 0.0 && row["bound"] == "memory");
+    // Two pictures' 256 values of four bytes, read and written, at 100 GB/s.
+    assert!((floor - 4096.0 / 100e9 * 1e3).abs() < 1e-12, "{floor}");
+    for (factor, expected) in [(100.0, 0), (1e-3, 7)] {
+        for row in result["benchmarks"].as_array_mut().unwrap() {
+            row["time_ms"] = (ms * factor).into();
+            row["noise"] = 0.01.into();
+        }
+        std::fs::write(&path, result.to_string()).unwrap();
+        let compare = ["--baseline", path.to_str().unwrap(), "--fail-over", "50%"];
+        let (code, text, error) = said(&[&args[..], &compare].concat());
+        assert_eq!(code, expected, "{text}{error}");
+        assert!(text.contains("of floor"), "{text}");
+    }
+}
+
+/// Steps are compared by their parts.
+#[test]
+fn steps_are_reported_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, ms: f64| {
+        let path = dir.path().join(name).to_str().unwrap().to_owned();
+        let step = serde_json::json!({
+            "iteration_ms": ms, "archs": ["s8-w8.16.32.64-d1.1.2.1"],
+            "parts": {"teacher": 1.0, "student": [ms - 2.0], "optimizer": 1.0},
+        });
+        std::fs::write(&path, step.to_string()).unwrap();
+        path
+    };
+    let (code, text, error) = said(&["report", &write("old", 4.0), &write("new", 10.0)]);
+    assert_eq!(code, 0, "{error}");
+    let words: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(words, ["*", "student", "0", "2.0000", "8.0000", "4.000"], "{text}");
 }
 
 #[test]
@@ -58,7 +221,12 @@ fn checks_run_on_the_emulator_and_end_with_their_number() {
 #[test]
 fn what_cannot_run_says_why() {
     for (args, code, expected) in [
-        (&["kernels", "--device", "cpu"][..], 2, "--device emulator"),
+        (&["kernels", "--device", "cpu", "--limits", LIMITS][..], 2, "--device emulator"),
+        (&["kernels", "--device", "cpu", "--precision", "bf16"], 2, "fp32"),
+        (&["kernels", "--device", "emulator", "--archs", "r50"], 2, "does not fit"),
+        (&["kernels", "--device", "emulator", "--archs", "largest"], 2, "max, min, r50"),
+        (&["kernels", "--device", "emulator", "--fail-over", "much"], 2, "percentage"),
+        (&["kernels", "--device", "cpu", "--peak-gbs", "0"], 2, "above 0"),
         (&["kernels", "--device", "emulator", "--filter", "nothing"], 2, "--filter"),
         (&["check", "--filter", "nothing"], 2, "--filter"),
         (&["check", "--filter", "("], 2, "--filter"),

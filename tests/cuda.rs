@@ -102,6 +102,8 @@ fn plus_one(
 #[ignore = "needs the stand-in; started by `work_keeps_its_order`"]
 fn order() {
     let cuda = Cuda::open(0).unwrap();
+    assert_eq!(cuda.hardware().name.as_deref(), Some("Stand-in 0"));
+    cuda.profile(true).and_then(|()| cuda.profile(false)).unwrap();
     let n = MORE_THAN_IS_PINNED;
     let mut values: Vec<f32> = (0..n).map(|i| i as f32).collect();
     let (x, y) = (cuda.alloc(4 * n).unwrap(), cuda.alloc(4 * n).unwrap());

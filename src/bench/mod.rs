@@ -1,11 +1,17 @@
 //! What the binary `bench` does: conformance of all ops, and times beside which another
 //! program's can be held.
 
+pub mod baseline;
 pub mod check;
+mod counted;
 mod filter;
 pub mod kernels;
+mod limits;
 pub mod loader;
+mod peaks;
+mod shapes;
 pub mod step;
+mod timed;
 
 use clap::{Parser, Subcommand};
 
@@ -23,8 +29,11 @@ pub struct BenchCli {
 enum Verb {
     /// Runs the cases of every op against the f64 reference; exits 1 if any fails.
     Check(check::CheckArgs),
-    /// Counts what kernels do on the emulator, beside the least that each op needs.
-    Kernels(kernels::KernelsArgs),
+    /// Times every op at every shape that training brings, or counts what its kernels do on the
+    /// emulator, beside the least that it needs.
+    Kernels(Box<kernels::KernelsArgs>),
+    /// Compares two results of `bench kernels` or of `bench step`.
+    Report(baseline::ReportArgs),
     Step(step::StepArgs),
     /// Times decoding and augmentation of pictures, alone and together, on a device copies too.
     Loader(loader::LoaderArgs),
@@ -35,6 +44,7 @@ pub fn run(cli: BenchCli) -> Result<u8> {
     match cli.verb {
         Verb::Check(args) => check::run(&args),
         Verb::Kernels(args) => kernels::run(&args).map(|()| 0),
+        Verb::Report(args) => baseline::report(&args).map(|()| 0),
         Verb::Step(args) => step::run(&args).map(|()| 0),
         Verb::Loader(args) => loader::run(&args).map(|()| 0),
     }

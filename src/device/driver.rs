@@ -98,6 +98,21 @@ impl fmt::Display for Launch<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
+/// What is known of a device's hardware: times are compared between equals only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hardware {
+    /// Such as `NVIDIA H100 80GB HBM3`.
+    pub name: Option<String>,
+    /// Release of its driver.
+    pub driver: Option<String>,
+    /// Highest clock of its cores.
+    pub clock_mhz: Option<u32>,
+    /// Highest clock of its memory.
+    pub memory_clock_mhz: Option<u32>,
+    /// Size of the cache that all cores share.
+    pub l2_bytes: Option<usize>,
+}
+
 /// A device that holds memory and runs the kernels of `kernels/`, by name. Work is queued in
 /// order; reading back waits for it.
 pub trait Driver: Send + Sync {
@@ -157,6 +172,14 @@ pub trait Driver: Send + Sync {
         Ok(())
     }
 
+    /// What it is made of, as far as that is known.
+    fn hardware(&self) -> Hardware {
+        Hardware::default()
+    }
+    /// Tells a profiler to record from now on, or no longer, where one listens.
+    fn profile(&self, _on: bool) -> Result<()> {
+        Ok(())
+    }
     /// Whether the driver itself notices accesses outside of what was handed out and reads of
     /// memory that nothing wrote.
     fn is_checked(&self) -> bool {

@@ -27,9 +27,14 @@ pub enum Role {
 }
 
 impl Role {
+    /// Whether it is a matrix that activations are multiplied by.
+    pub fn is_weight(self) -> bool {
+        matches!(self, Role::Conv | Role::Linear)
+    }
+
     /// Whether weight decay leaves it alone where `train.decay_exempt` asks for that.
     pub fn decay_exempt(self) -> bool {
-        !matches!(self, Role::Conv | Role::Linear)
+        !self.is_weight()
     }
 }
 
@@ -159,10 +164,8 @@ impl Params {
     /// optimizer does.
     pub fn ready(mut self, cx: &Cx) -> Result<Self> {
         for ((spec, value), copy) in self.specs.iter().zip(&self.values).zip(&mut self.copies) {
-            *copy = match (spec.role, cx.dtype()) {
-                (Role::Conv | Role::Linear, DType::BF16) => Some(narrow(cx, value)?),
-                _ => None,
-            };
+            let narrow_it = cx.dtype() == DType::BF16 && spec.role.is_weight();
+            *copy = narrow_it.then(|| narrow(cx, value)).transpose()?;
         }
         Ok(self)
     }

@@ -4,6 +4,7 @@
 //! A kernel for devices is `kernels/<op>.cu`. [`registry`] lists them, and nothing else does.
 
 pub mod add;
+mod any;
 pub mod avg_pool;
 pub mod batch_norm;
 pub mod check;
@@ -27,6 +28,10 @@ pub mod relu;
 pub mod spans;
 pub mod work;
 
+use std::fmt;
+
+pub use any::{AnyOp, Passes};
+
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::tape::Grad;
@@ -36,9 +41,11 @@ use crate::tensor::{DType, Meta, Real, Shape, Tensor};
 pub type Saved = Vec<Tensor>;
 
 /// A differentiable operation with one output.
-pub trait Op: Send + Sync + 'static {
+pub trait Op: fmt::Debug + Send + Sync + 'static {
     /// Name for messages and profiles: the field's term.
     const NAME: &'static str;
+    /// What its passes are called.
+    const PASSES: Passes = Passes { forward: "forward", gradients: &[] };
     /// Shape and type of the output, or an error that names what does not fit.
     fn infer(&self, inputs: &[Meta]) -> Result<Meta>;
     /// The output, and what [`Op::backward`] will need.
@@ -50,20 +57,26 @@ pub trait Op: Send + Sync + 'static {
     fn cases() -> Vec<Case<Self>>
     where
         Self: Sized;
-    /// Those in which it is timed, or its work counted.
+    /// Those in which it is timed, or its work counted, beside all that training the presets'
+    /// nets brings: for an op that they do not need.
     fn benches() -> Vec<Case<Self>>
     where
         Self: Sized,
     {
-        Self::cases()
+        Vec::new()
+    }
+    /// Its parameters and its inputs' dimensions in a few words, by which the situations of a
+    /// training step are told apart.
+    fn label(&self, inputs: &[Meta]) -> String {
+        inputs[0].shape.to_string()
     }
     /// Elements of each input that are used: fewer than there are of a parameter that is stored
     /// for more channels than are active.
     fn used(&self, inputs: &[Meta]) -> Vec<usize> {
         inputs.iter().map(|m| m.shape.elems()).collect()
     }
-    /// Floating-point operations of a forward pass; a backward pass has as many for the gradient
-    /// of the input, and for that of the weight. Counted for ops that are more than a pass over
+    /// Floating-point operations of a forward pass; the gradient of an input that takes a pass
+    /// of its own over another input has as many. Counted for ops that are more than a pass over
     /// memory.
     fn flops(&self, _inputs: &[Meta]) -> u64 {
         0
@@ -202,19 +215,18 @@ pub fn registry() -> Vec<(String, Check)> {
     checks.0
 }
 
-/// The passes of all ops, in f32 and in bf16.
-pub fn work() -> Result<Vec<work::Work>> {
-    struct All(Vec<work::Work>);
+/// The passes of all ops on their [`Op::benches`], with values kept in `dtype`.
+pub fn other_work(dtype: DType) -> Result<Vec<work::Situation>> {
+    struct All(DType, Vec<work::Situation>);
     impl Visitor for All {
         fn visit<O: Op>(&mut self) -> Result<()> {
-            [DType::F32, DType::BF16]
-                .into_iter()
-                .try_for_each(|dtype| work::add_work::<O>(&mut self.0, dtype))
+            self.1.extend(O::benches().into_iter().flat_map(|c| work::of_case(c, self.0)));
+            Ok(())
         }
     }
-    let mut all = All(Vec::new());
+    let mut all = All(dtype, Vec::new());
     each(&mut all)?;
-    Ok(all.0)
+    Ok(all.1)
 }
 
 /// Fails unless there is one input for each of `names`, none empty and all of one type.

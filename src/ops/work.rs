@@ -1,27 +1,23 @@
-//! Work to be timed or counted: the passes of every op on its [`Op::benches`].
+//! Work to be timed or counted: a pass of an op, or another piece of a training step.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::check::values;
-use super::{Case, Input, Op};
-use crate::device::Cx;
+use super::{Case, Fill, Op};
+use crate::device::{Backend, Cx};
 use crate::error::Result;
-use crate::tape::Grad;
+use crate::tape::{Grad, Seen, Wanted};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
-/// Feature maps of ResNet-50 on two pictures of 224×224: what passes over memory are counted
-/// and timed on.
-pub const STEM: Shape = Shape([2, 112, 112, 64]);
-/// After the first stage.
-pub const STAGE_1: Shape = Shape([2, 56, 56, 256]);
-/// After the last stage.
-pub const STAGE_4: Shape = Shape([2, 7, 7, 2048]);
+/// Runs once; returns what it made, which must be held until others have run that should not
+/// get its memory.
+pub type Run = Box<dyn FnOnce(&Cx) -> Result<Vec<Tensor>>>;
 
-/// Runs once, on the context that it was prepared on.
-pub type Run = Box<dyn FnOnce(&Cx) -> Result<()>>;
+/// Makes what a run uses up.
+pub type Ready = Box<dyn Fn(&Cx) -> Result<Run>>;
 
-/// Puts everything in place that is not part of the work.
-pub type Prepare = Box<dyn Fn(&Cx) -> Result<Run> + Send + Sync>;
+/// Puts in place what runs share; another number gives other values.
+pub type Prepare = Box<dyn Fn(&Cx, u64) -> Result<Ready> + Send + Sync>;
 
 /// A pass of an op, or another piece of work of a training step.
 pub struct Work {
@@ -31,8 +27,8 @@ pub struct Work {
     pub op: &'static str,
     /// Its inputs' dimensions.
     pub shape: String,
-    /// What must be read and written at least: what is used of each input, saved value and output
-    /// once.
+    /// What must be read and written at least: what is used of each input and saved value, and all
+    /// of an output, once; a gradient that is added to something twice.
     pub bytes_floor: u64,
     /// Floating-point operations.
     pub flops: u64,
@@ -40,80 +36,201 @@ pub struct Work {
     pub prepare: Prepare,
 }
 
-/// Adds both passes of an op's situations, with values kept in `dtype`.
-pub fn add_work<O: Op>(all: &mut Vec<Work>, dtype: DType) -> Result<()> {
-    for case in O::benches() {
-        let case = Arc::new(case);
-        let metas: Vec<Meta> =
-            case.inputs.iter().map(|i| Meta::new(i.shape, i.dtype(dtype))).collect();
-        let y = case.op.infer(&metas)?;
-        let used = case.op.used(&metas);
-        let shapes: Vec<String> = metas.iter().map(|m| m.shape.to_string()).collect();
-        let kind = format!("{dtype:?}").to_lowercase();
-        let flops = case.op.flops(&metas);
-        let mut add = |pass: &str, bytes_floor, flops, prepare: Prepare| {
-            let name = format!("{}/{}/{pass}/{kind}", O::NAME, case.name);
-            all.push(Work {
-                name,
-                op: O::NAME,
-                shape: shapes.join(" "),
-                bytes_floor,
-                flops,
-                prepare,
-            });
-        };
-        let this = case.clone();
-        let prepare = Box::new(move |cx: &Cx| forward(this.clone(), cx, dtype));
-        let read: usize = metas.iter().zip(&used).map(|(m, n)| n * m.dtype.size_bytes()).sum();
-        add("forward", (read + y.size_bytes()) as u64, flops, prepare);
-        let wanted = case.inputs.iter().zip(&used).filter(|(input, _)| input.grad);
-        let written: Vec<usize> =
-            wanted.map(|(input, n)| n * input.grad_dtype(dtype).size_bytes()).collect();
-        if !written.is_empty() {
-            let least = y.size_bytes() + saved_bytes(&case, &used, dtype)?;
-            let least = least + written.iter().sum::<usize>();
-            let this = case.clone();
-            let prepare = Box::new(move |cx: &Cx| backward(this.clone(), cx, dtype));
-            // Conv2d's and Linear's: one product for each of input and weight.
-            add("backward", least as u64, flops * written.len().min(2) as u64, prepare);
+/// An op, its inputs, and the pass that is run: forward, or backward for some gradients.
+#[derive(Clone)]
+pub struct Situation {
+    seen: Seen,
+    fills: Vec<Fill>,
+    pass: &'static str,
+}
+
+/// The passes of one that a tape ran: itself, or one for each gradient of an op such as a
+/// convolution.
+pub fn of_seen(seen: &Seen) -> Vec<Situation> {
+    split(seen, &vec![Fill::Normal; seen.inputs.len()])
+}
+
+/// All passes of a case, with values kept in `dtype`.
+pub fn of_case<O: Op>(case: Case<O>, dtype: DType) -> Vec<Situation> {
+    let wanted = |grad| if grad { Wanted::New } else { Wanted::No };
+    let forward = Seen {
+        op: Arc::new(case.op),
+        inputs: case.inputs.iter().map(|i| Meta::new(i.shape, i.dtype(dtype))).collect(),
+        gradients: None,
+    };
+    let gradients = Some(case.inputs.iter().map(|i| wanted(i.grad)).collect());
+    let backward = Seen { gradients, ..forward.clone() };
+    let fills: Vec<Fill> = case.inputs.iter().map(|i| i.fill).collect();
+    [forward, backward].iter().flat_map(|seen| split(seen, &fills)).collect()
+}
+
+fn split(seen: &Seen, fills: &[Fill]) -> Vec<Situation> {
+    let passes = seen.op.passes();
+    let one = |pass, gradients: Option<Vec<Wanted>>| Situation {
+        seen: Seen { gradients, ..seen.clone() },
+        fills: fills.to_vec(),
+        pass,
+    };
+    match &seen.gradients {
+        None => vec![one(passes.forward, None)],
+        Some(all) if passes.gradients.is_empty() => vec![one("backward", Some(all.clone()))],
+        Some(all) => {
+            let alone = |i: usize| {
+                let mut wanted = vec![Wanted::No; all.len()];
+                wanted[i] = all[i];
+                wanted
+            };
+            let each = passes.gradients.iter().enumerate().filter(|(i, _)| all[*i] != Wanted::No);
+            each.map(|(i, (pass, _))| one(pass, Some(alone(i)))).collect()
         }
     }
-    Ok(())
 }
 
-/// Bytes of what forward saves: of an input, as much as is used.
-fn saved_bytes<O: Op>(case: &Case<O>, used: &[usize], dtype: DType) -> Result<usize> {
-    let cx = Cx::plan()?;
-    let inputs = inputs(case, &cx, dtype)?;
-    let (_, saved) = case.op.forward(&cx, &inputs.iter().collect::<Vec<_>>())?;
-    let bytes = |t: &Tensor| {
-        let input = inputs.iter().position(|input| input.shares_with(t));
-        input.map_or(t.meta().size_bytes(), |i| used[i] * t.dtype().size_bytes())
-    };
-    Ok(saved.iter().map(bytes).sum())
+impl Situation {
+    /// `op/situation/pass/type`; the pass is `… added` where an activation's gradient is added to
+    /// that of another use of it.
+    pub fn name(&self) -> String {
+        let Seen { op, inputs, gradients } = &self.seen;
+        let added = gradients.iter().flatten().any(|wanted| *wanted == Wanted::Added);
+        let added = if added { " added" } else { "" };
+        let kind = format!("{:?}", inputs[0].dtype).to_lowercase();
+        format!("{}/{}/{}{added}/{kind}", op.name(), op.label(inputs), self.pass)
+    }
+
+    /// The pass as work. Errors where the inputs do not fit the op.
+    pub fn work(self) -> Result<Work> {
+        let Seen { op, inputs, gradients } = &self.seen;
+        let shapes: Vec<String> = inputs.iter().map(|m| m.shape.to_string()).collect();
+        let products = match gradients {
+            None => 1,
+            Some(all) => {
+                let each = op.passes().gradients.iter().zip(all);
+                each.filter(|((_, reads), w)| reads.is_some() && **w != Wanted::No).count() as u64
+            }
+        };
+        Ok(Work {
+            name: self.name(),
+            op: op.name(),
+            shape: shapes.join(" "),
+            bytes_floor: self.bytes_floor()?,
+            flops: op.flops(inputs) * products,
+            prepare: Box::new(move |cx, seed| self.prepare(cx, seed)),
+        })
+    }
+
+    fn bytes_floor(&self) -> Result<u64> {
+        let Seen { op, inputs, gradients } = &self.seen;
+        let (y, used) = (op.infer(inputs)?.size_bytes(), op.used(inputs));
+        let bytes = |i: usize| used[i] * inputs[i].dtype.size_bytes();
+        let Some(gradients) = gradients else {
+            return Ok((y + (0..inputs.len()).map(bytes).sum::<usize>()) as u64);
+        };
+        let passes = op.passes().gradients;
+        let read = if passes.is_empty() {
+            self.saved_bytes(&used)?
+        } else {
+            let wanted = passes.iter().zip(gradients).filter(|(_, w)| **w != Wanted::No);
+            wanted.filter_map(|((_, reads), _)| reads.map(bytes)).sum()
+        };
+        let written = gradients.iter().enumerate().map(|(i, wanted)| match wanted {
+            Wanted::No => 0,
+            Wanted::New => inputs[i].size_bytes(),
+            Wanted::Added => 2 * inputs[i].size_bytes(),
+            Wanted::Parameter => 2 * used[i] * inputs[i].dtype.wide().size_bytes(),
+        });
+        Ok((y + read + written.sum::<usize>()) as u64)
+    }
+
+    /// Bytes of what forward saves: of an input, as much as is used.
+    fn saved_bytes(&self, used: &[usize]) -> Result<usize> {
+        let cx = Cx::plan()?;
+        let inputs: Vec<Tensor> =
+            self.seen.inputs.iter().map(|m| cx.alloc(*m)).collect::<Result<_>>()?;
+        let (_, saved) = self.seen.op.forward(&cx, &inputs.iter().collect::<Vec<_>>())?;
+        let bytes = |t: &Tensor| {
+            let input = inputs.iter().position(|input| input.shares_with(t));
+            input.map_or(t.meta().size_bytes(), |i| used[i] * t.dtype().size_bytes())
+        };
+        Ok(saved.iter().map(bytes).sum())
+    }
+
+    fn prepare(&self, cx: &Cx, seed: u64) -> Result<Ready> {
+        let Seen { op, inputs, gradients } = self.seen.clone();
+        let fill = |(i, meta): (usize, &Meta)| {
+            random(cx, *meta, self.fills[i], seed.wrapping_mul(101) + i as u64)
+        };
+        let values: Vec<Tensor> = inputs.iter().enumerate().map(fill).collect::<Result<_>>()?;
+        let Some(gradients) = gradients else {
+            let values = Arc::new(values);
+            return Ok(Box::new(move |_| {
+                let (op, values) = (op.clone(), values.clone());
+                Ok(Box::new(move |cx| {
+                    let (y, mut saved) = op.forward(cx, &values.iter().collect::<Vec<_>>())?;
+                    saved.push(y);
+                    Ok(saved)
+                }))
+            }));
+        };
+        let (y, saved) = op.forward(cx, &values.iter().collect::<Vec<_>>())?;
+        let gy = random(cx, y.meta(), Fill::Normal, seed.wrapping_mul(101) + 100)?;
+        Ok(Box::new(move |cx| {
+            let slot = |(i, wanted): (usize, &Wanted)| {
+                let there = |dtype| cx.zeros(inputs[i].shape, dtype).map(|t| Grad::wanted(Some(t)));
+                match wanted {
+                    Wanted::No => Ok(Grad::unwanted()),
+                    Wanted::New => Ok(Grad::wanted(None)),
+                    Wanted::Added => there(inputs[i].dtype),
+                    Wanted::Parameter => there(inputs[i].dtype.wide()),
+                }
+            };
+            let mut slots: Vec<Grad> =
+                gradients.iter().enumerate().map(slot).collect::<Result<_>>()?;
+            let (op, saved, gy) = (op.clone(), saved.clone(), cx.copy(&gy)?);
+            // Alive, as in a step, where others hold them.
+            let held = (values.clone(), y.clone());
+            Ok(Box::new(move |cx| {
+                op.backward(cx, saved, gy, &mut slots)?;
+                drop(held);
+                Ok(slots.into_iter().filter_map(Grad::into_value).collect())
+            }))
+        }))
+    }
 }
 
-fn inputs<O: Op>(case: &Case<O>, cx: &Cx, dtype: DType) -> Result<Vec<Tensor>> {
-    let one = |(i, input): (usize, &Input)| {
-        cx.upload(input.shape, input.dtype(dtype), &values(input.shape, input.fill, i as u64))
-    };
-    case.inputs.iter().enumerate().map(one).collect()
+/// Normal values that are drawn once.
+fn normal() -> &'static [f32] {
+    static VALUES: OnceLock<Vec<f32>> = OnceLock::new();
+    VALUES.get_or_init(|| values(Shape::vector(2 * STRETCH), Fill::Normal, 0))
 }
 
-fn forward<O: Op>(case: Arc<Case<O>>, cx: &Cx, dtype: DType) -> Result<Run> {
-    let inputs = inputs(&case, cx, dtype)?;
-    Ok(Box::new(move |cx| case.op.forward(cx, &inputs.iter().collect::<Vec<_>>()).map(drop)))
-}
+/// Of large tensors so many values are drawn, and then repeated.
+const STRETCH: usize = 1 << 20;
 
-fn backward<O: Op>(case: Arc<Case<O>>, cx: &Cx, dtype: DType) -> Result<Run> {
-    let inputs = inputs(&case, cx, dtype)?;
-    let (y, saved) = case.op.forward(cx, &inputs.iter().collect::<Vec<_>>())?;
-    let gy = cx.upload(y.shape(), y.dtype(), &values(y.shape(), super::Fill::Normal, 1000))?;
-    let slot = |input: &Input| if input.grad { Grad::wanted(None) } else { Grad::unwanted() };
-    let mut slots: Vec<Grad> = case.inputs.iter().map(slot).collect();
-    Ok(Box::new(move |cx| {
-        // Alive, as in a step, where others hold them.
-        let _held = (inputs, y);
-        case.op.backward(cx, saved, gy, &mut slots)
-    }))
+/// A tensor of random values. Another seed gives other ones.
+fn random(cx: &Cx, meta: Meta, fill: Fill, seed: u64) -> Result<Tensor> {
+    let elems = meta.shape.elems();
+    if fill != Fill::Normal || cx.is_plan() {
+        return cx.upload(meta.shape, meta.dtype, &values(meta.shape, fill, seed));
+    }
+    let start = seed.wrapping_mul(0x9e37_79b9) as usize % STRETCH;
+    let stretch = &normal()[start..start + elems.min(STRETCH)];
+    match cx.backend() {
+        Backend::Driver(driver) if elems > STRETCH => {
+            let first = cx.upload(Shape::vector(STRETCH), meta.dtype, stretch)?;
+            let mut all = cx.alloc(meta)?;
+            let (to, size) = (all.device_mut(), meta.dtype.size_bytes());
+            driver.copy(to, first.device(), STRETCH * size)?;
+            let mut done = STRETCH;
+            while done < elems {
+                let more = done.min(elems - done);
+                driver.copy(to.offset(done * size), to, more * size)?;
+                done += more;
+            }
+            Ok(all)
+        }
+        _ => {
+            let values: Vec<f32> = stretch.iter().copied().cycle().take(elems).collect();
+            cx.upload(meta.shape, meta.dtype, &values)
+        }
+    }
 }

@@ -52,14 +52,18 @@ pub(super) struct State {
     velocity: Vec<Tensor>,
 }
 
+/// Weights and scales of batch norms in turn, of so many elements.
+fn specs(sizes: &[usize]) -> Vec<ParamSpec> {
+    let one = |(i, n): (usize, &usize)| ParamSpec {
+        name: format!("w{i}"),
+        shape: Shape::vector(*n),
+        role: if i % 2 == 0 { Role::Linear } else { Role::NormScale },
+    };
+    sizes.iter().enumerate().map(one).collect()
+}
+
 impl State {
-    pub fn new(cx: &Cx, sizes: &[usize]) -> Result<Self> {
-        let spec = |(i, n): (usize, &usize)| ParamSpec {
-            name: format!("w{i}"),
-            shape: Shape::vector(*n),
-            role: if i % 2 == 0 { Role::Linear } else { Role::NormScale },
-        };
-        let specs: Vec<ParamSpec> = sizes.iter().enumerate().map(spec).collect();
+    pub fn new(cx: &Cx, specs: &[ParamSpec]) -> Result<Self> {
         let fill = |seed: u64| -> Result<Vec<Tensor>> {
             let one = |(i, s): (usize, &ParamSpec)| {
                 let values = values(s.shape, Fill::Normal, seed + i as u64);
@@ -73,14 +77,14 @@ impl State {
             false => cx.clone(),
         };
         let params = |seed: u64| -> Result<Params> {
-            let mut params = Params::init(cx, &specs, 0)?;
+            let mut params = Params::init(cx, specs, 0)?;
             params.values_mut().clone_from_slice(&fill(seed)?);
             params.ready(cx)
         };
         Ok(Self {
             student: params(1000)?,
             teacher: params(2000)?,
-            grads: Gradients::zeros(cx, &specs)?,
+            grads: Gradients::zeros(cx, specs)?,
             velocity: fill(3000)?,
         })
     }
@@ -127,7 +131,7 @@ impl State {
         // On the CPU, which has none, what copies should be.
         for params in [&self.student, &self.teacher] {
             for (i, spec) in params.specs().iter().enumerate() {
-                if spec.role == Role::Linear {
+                if spec.role.is_weight() {
                     all.push(narrow(params.operand(i))?);
                 }
             }
@@ -138,7 +142,7 @@ impl State {
 
 fn against_cpu(cx: &Cx, sizes: &'static [usize], pass: Pass) -> Result<Outcome, String> {
     let run = |cx: &Cx| -> Result<Vec<Vec<u32>>> {
-        let mut state = State::new(cx, sizes)?;
+        let mut state = State::new(cx, &specs(sizes))?;
         for step in 0..STEPS {
             state.run(cx, pass, step)?;
         }
@@ -166,7 +170,7 @@ fn against_cpu(cx: &Cx, sizes: &'static [usize], pass: Pass) -> Result<Outcome, 
 /// Tensors that are empty, missing or of another shape are errors, on every context.
 fn refuses(cx: &Cx) -> Result<Outcome, String> {
     let attempt = |sizes: &[usize], spoil: fn(&mut State)| -> Result<()> {
-        let mut state = State::new(cx, sizes)?;
+        let mut state = State::new(cx, &specs(sizes))?;
         spoil(&mut state);
         let State { student, grads, velocity, .. } = &mut state;
         let sgd = Sgd { momentum: 0.9, weight_decay: 0.0, decay_exempt: false };
@@ -193,9 +197,9 @@ mod tests {
     #[test]
     fn what_goes_along_is_what_follows() {
         let cx = Cx::for_tests();
-        let mut together = State::new(&cx, &[5, 20_000]).unwrap();
+        let mut together = State::new(&cx, &specs(&[5, 20_000])).unwrap();
         together.run(&cx, Pass::UpdateAndFollow, 0).unwrap();
-        let mut apart = State::new(&cx, &[5, 20_000]).unwrap();
+        let mut apart = State::new(&cx, &specs(&[5, 20_000])).unwrap();
         apart.run(&cx, Pass::Update, 0).unwrap();
         let before = apart.bits(&cx).unwrap();
         apart.update(&cx, Pass::Follow).unwrap();

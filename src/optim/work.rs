@@ -1,46 +1,65 @@
 //! Updates to be timed or counted.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::checks::{Pass, State};
 use crate::device::Cx;
 use crate::error::Result;
+use crate::nn::ParamSpec;
 use crate::ops::norm::norm;
-use crate::ops::work::{Run, Work};
+use crate::ops::work::{Ready, Work};
+use crate::tensor::Tensor;
 
-/// Sizes of the parameters: a large one, and small ones as batch norms have.
-const SIZES: [usize; 5] = [512 * 512, 64, 64, 1000, 3 * 64 * 49];
+/// What an update does to its state.
+type Update = fn(&Cx, &mut State) -> Result<Vec<Tensor>>;
 
-/// The optimizer's passes and the gradient's norm.
-pub fn work() -> Vec<Work> {
-    let elems: u64 = SIZES.iter().map(|n| *n as u64).sum();
-    // Every other one is a weight, which has copies in bf16.
-    let copied: u64 = SIZES.iter().step_by(2).map(|n| *n as u64).sum();
-    let shape = format!("{} tensors, {elems} elements", SIZES.len());
-    let one =
-        |name: &str, op, bytes_floor: u64, flops_each: u64, prepare: fn(&Cx) -> Result<Run>| Work {
-            name: format!("{name}/f32"),
+/// The optimizer's passes and the gradient's norm, for these parameters.
+pub fn work(specs: &[ParamSpec]) -> Vec<Work> {
+    let count = |specs: &mut dyn Iterator<Item = &ParamSpec>| -> u64 {
+        specs.map(|s| s.shape.elems() as u64).sum()
+    };
+    let elems = count(&mut specs.iter());
+    // Those that are read in bf16 where nets compute in it.
+    let copied = count(&mut specs.iter().filter(|s| s.role.is_weight()));
+    let shape = format!("{} tensors, {elems} elements", specs.len());
+    let one = |name: &str, op, bytes_floor: u64, flops_each: u64, update: Update| {
+        let specs = specs.to_vec();
+        Work {
+            name: format!("{op}/{shape}/{name}/f32"),
             op,
             shape: shape.clone(),
             bytes_floor,
             flops: flops_each * elems,
-            prepare: Box::new(prepare),
-        };
+            prepare: Box::new(move |cx, _| prepare(State::new(cx, &specs)?, update)),
+        }
+    };
     vec![
         // Weight, momentum and gradient are read and written; the gradient is set to zero.
-        one("sgd/update", "sgd", 24 * elems + 2 * copied, 6, |cx| prepare(cx, Pass::Update)),
+        one("update", "sgd", 24 * elems + 2 * copied, 6, |cx, s| run(cx, s, Pass::Update)),
         // The teacher and its copy besides.
-        one("sgd/update, ema", "sgd", 32 * elems + 4 * copied, 9, |cx| {
-            prepare(cx, Pass::UpdateAndFollow)
+        one("update, ema", "sgd", 32 * elems + 4 * copied, 9, |cx, state| {
+            run(cx, state, Pass::UpdateAndFollow)
         }),
         // The teacher is read and written, the weight read, the teacher's copy written.
-        one("sgd/ema", "ema", 12 * elems + 2 * copied, 3, |cx| prepare(cx, Pass::Follow)),
-        one("norm/gradients", "norm", 4 * elems, 2, |cx| {
-            let state = State::new(cx, &SIZES)?;
-            Ok(Box::new(move |cx| norm(cx, state.gradients()).map(drop)))
+        one("follow", "ema", 12 * elems + 2 * copied, 3, |cx, s| run(cx, s, Pass::Follow)),
+        one("gradients", "norm", 4 * elems, 2, |cx, state| {
+            norm(cx, state.gradients())?;
+            Ok(Vec::new())
         }),
     ]
 }
 
-fn prepare(cx: &Cx, pass: Pass) -> Result<Run> {
-    let mut state = State::new(cx, &SIZES)?;
-    Ok(Box::new(move |cx| state.update(cx, pass)))
+fn run(cx: &Cx, state: &mut State, pass: Pass) -> Result<Vec<Tensor>> {
+    state.update(cx, pass)?;
+    Ok(Vec::new())
+}
+
+fn prepare(state: State, update: Update) -> Result<Ready> {
+    let state = Arc::new(Mutex::new(state));
+    Ok(Box::new(move |_| {
+        let state = state.clone();
+        Ok(Box::new(move |cx| {
+            update(cx, &mut state.lock().unwrap_or_else(PoisonError::into_inner))
+        }))
+    }))
 }

@@ -17,7 +17,7 @@ use cudarc::driver::sys;
 
 pub use probe::{Gpu, Installed, Release, installed};
 
-use super::driver::{DevicePtr, Driver, Launch, Mark, Ticket};
+use super::driver::{DevicePtr, Driver, Hardware, Launch, Mark, Ticket};
 use super::gpu_code::GPU_CODE;
 use super::kernels;
 use crate::error::{Error, Result};
@@ -310,6 +310,30 @@ impl Driver for Cuda {
 
     fn arrive(&self, ticket: Ticket) -> Result<()> {
         self.call("awaiting a copy", || self.staging().arrive(&self.compute, ticket))
+    }
+
+    fn hardware(&self) -> Hardware {
+        use sys::CUdevice_attribute::{
+            CU_DEVICE_ATTRIBUTE_CLOCK_RATE as CLOCK_KHZ,
+            CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE as L2_BYTES,
+            CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE as MEMORY_CLOCK_KHZ,
+        };
+        let known = |a| self.context.attribute(a).ok().and_then(|v| u32::try_from(v).ok());
+        let known = |a| known(a).filter(|v| *v > 0);
+        Hardware {
+            name: Some(self.gpu.name.clone()),
+            driver: probe::driver_release(),
+            clock_mhz: known(CLOCK_KHZ).map(|v| v / 1000),
+            memory_clock_mhz: known(MEMORY_CLOCK_KHZ).map(|v| v / 1000),
+            l2_bytes: known(L2_BYTES).map(|v| v as usize),
+        }
+    }
+
+    fn profile(&self, on: bool) -> Result<()> {
+        self.call("telling the profiler", || {
+            // SAFETY: plain calls; without a profiler they do nothing.
+            unsafe { if on { sys::cuProfilerStart() } else { sys::cuProfilerStop() } }.result()
+        })
     }
 
     fn range_begins(&self, name: &str) {

@@ -109,6 +109,8 @@ const NEEDED: &[&str] = &[
     "cuModuleGetFunction",
     "cuModuleLoadData",
     "cuModuleUnload",
+    "cuProfilerStart",
+    "cuProfilerStop",
     "cuStreamCreate",
     "cuStreamDestroy_v2",
     "cuStreamSynchronize",
@@ -140,6 +142,15 @@ pub fn installed() -> Result<Installed> {
     let count = usize::try_from(result::device::get_count().map_err(broken)?).unwrap_or(0);
     let gpus = (0..count).map(gpu).collect::<Result<_, DriverError>>().map_err(broken)?;
     Ok(Installed { release, gpus })
+}
+
+/// Release of the kernel's driver, such as 580.65.06; where that is not told, the newest CUDA
+/// that the driver supports.
+pub fn driver_release() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+    let number = |w: &&str| w.contains('.') && w.chars().all(|c| c == '.' || c.is_ascii_digit());
+    let release = text.lines().next().and_then(|line| line.split_whitespace().find(number));
+    release.map(str::to_owned).or_else(|| installed().ok().map(|i| format!("CUDA {}", i.release)))
 }
 
 fn gpu(index: usize) -> Result<Gpu, DriverError> {

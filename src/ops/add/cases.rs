@@ -1,7 +1,6 @@
 //! Situations in which addition is checked, and timed.
 
 use super::Add;
-use crate::ops::work::{STAGE_1, STAGE_4};
 use crate::ops::{Case, Fill, Input};
 use crate::tensor::Shape;
 
@@ -21,11 +20,8 @@ pub(super) fn all() -> Vec<Case<Add>> {
     ]
 }
 
+/// Nets add their residuals in a batch norm; this is the first stage of ResNet-50 without.
 pub(super) fn benches() -> Vec<Case<Add>> {
-    let case = |(name, shape): (&str, _)| Case {
-        name: name.to_owned(),
-        op: Add,
-        inputs: vec![Input::normal(shape); 2],
-    };
-    [("stage 1", STAGE_1), ("stage 4", STAGE_4)].map(case).into()
+    let inputs = vec![Input::normal(Shape::nhwc(2, 56, 56, 256)); 2];
+    vec![Case { name: "stage 1".into(), op: Add, inputs }]
 }

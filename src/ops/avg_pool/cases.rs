@@ -1,7 +1,6 @@
-//! Situations in which average pooling is checked, and timed.
+//! Situations in which average pooling is checked.
 
 use super::GlobalAvgPool;
-use crate::ops::work::STAGE_4;
 use crate::ops::{Case, Fill, Input};
 use crate::tensor::Shape;
 
@@ -17,8 +16,4 @@ pub(super) fn all() -> Vec<Case<GlobalAvgPool>> {
         case("many positions", [5, 24, 20, 24], Fill::Normal),
         case("integers, a power of two", [3, 4, 8, 5], Fill::Integers { lo: -8, hi: 8 }),
     ]
-}
-
-pub(super) fn benches() -> Vec<Case<GlobalAvgPool>> {
-    vec![Case { name: "stage 4".into(), op: GlobalAvgPool, inputs: vec![Input::normal(STAGE_4)] }]
 }

@@ -53,8 +53,4 @@ impl Op for GlobalAvgPool {
     fn cases() -> Vec<Case<Self>> {
         cases::all()
     }
-
-    fn benches() -> Vec<Case<Self>> {
-        cases::benches()
-    }
 }

@@ -207,6 +207,17 @@ impl Op for BatchNorm {
         cases::benches()
     }
 
+    /// `8x56x56x48 of 80, groups of 4, add, relu`: parameters are stored for 80 channels.
+    fn label(&self, inputs: &[Meta]) -> String {
+        let mut label = format!("{} of {}", inputs[0].shape, inputs[1].shape.c());
+        match self.stats {
+            Stats::Given => label += ", given statistics",
+            Stats::Batch { .. } if self.group(inputs[0].shape.n()) == inputs[0].shape.n() => {}
+            Stats::Batch { group } => label += &format!(", groups of {group}"),
+        }
+        label + if self.add { ", add" } else { "" } + if self.relu { ", relu" } else { "" }
+    }
+
     fn used(&self, inputs: &[Meta]) -> Vec<usize> {
         let x = inputs[0].shape;
         inputs.iter().map(|m| m.shape.elems().min(m.shape.rows() * x.c())).collect()

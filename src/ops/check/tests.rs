@@ -38,6 +38,7 @@ enum Fault {
 }
 
 /// y = x·w for each channel, with a fault.
+#[derive(Debug)]
 struct Scale(Fault);
 
 impl Op for Scale {

@@ -43,22 +43,6 @@ pub(super) fn all() -> Vec<Case<Conv2d>> {
     cases
 }
 
-/// Layers of a small net, a picture each: the stem, and what a block is made of.
-pub(super) fn benches() -> Vec<Case<Conv2d>> {
-    let sizes = [
-        (7, 2, Sizes { x: [1, 64, 64, 3], cout: 48, stored: [64, 3] }),
-        (1, 1, Sizes { x: [1, 16, 16, 64], cout: 64, stored: [80, 64] }),
-        (3, 1, Sizes { x: [1, 16, 16, 64], cout: 64, stored: [80, 80] }),
-        (3, 2, Sizes { x: [1, 16, 16, 96], cout: 96, stored: [160, 160] }),
-        (1, 1, Sizes { x: [1, 16, 16, 128], cout: 256, stored: [320, 160] }),
-    ];
-    let mut cases: Vec<_> =
-        sizes.iter().map(|(k, stride, s)| case(*k, *stride, s, Fill::Normal)).collect();
-    // Nobody wants the gradient of pictures.
-    cases[0].inputs[0].grad = false;
-    cases
-}
-
 /// Channels that take each of the tiles that kernels have, and enough pixels for several.
 fn tiles() -> Vec<Case<Conv2d>> {
     let sizes = [

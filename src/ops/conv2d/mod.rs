@@ -13,7 +13,7 @@ mod window;
 use crate::device::{Cx, Target};
 use crate::dispatch;
 use crate::error::{Error, Result};
-use crate::ops::{Case, Op, Saved};
+use crate::ops::{Case, Op, Passes, Saved};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
 
@@ -81,6 +81,8 @@ impl Conv2d {
 
 impl Op for Conv2d {
     const NAME: &'static str = "conv2d";
+    const PASSES: Passes =
+        Passes { forward: "fprop", gradients: &[("dgrad", Some(1)), ("wgrad", Some(0))] };
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let [x, w] = inputs else {
@@ -158,13 +160,19 @@ impl Op for Conv2d {
         cases::all()
     }
 
-    fn benches() -> Vec<Case<Self>> {
-        cases::benches()
+    /// `3x3 stride 2, 8x56x56x48 to 64 of 80x80`: the weight is stored for 80 output and 80 input
+    /// channels.
+    fn label(&self, inputs: &[Meta]) -> String {
+        let (x, w, k) = (inputs[0].shape, inputs[1].shape, self.kernel);
+        format!("{k}x{k} stride {}, {x} to {} of {}x{}", self.stride, self.cout, w.n(), w.c())
     }
 
     fn used(&self, inputs: &[Meta]) -> Vec<usize> {
         let g = self.geometry(inputs[0].shape, inputs[1].shape);
-        vec![inputs[0].shape.elems(), g.cout * g.kernel * g.kernel * g.cin]
+        // A kernel smaller than its step passes rows and columns by.
+        let read = |size: usize, outputs: usize| size.min(outputs * g.kernel);
+        let pixels = g.n * read(g.h, g.p) * read(g.w, g.q);
+        vec![pixels * g.cin, g.cout * g.kernel * g.kernel * g.cin]
     }
 
     fn flops(&self, inputs: &[Meta]) -> u64 {

@@ -59,14 +59,16 @@ impl Op for InfoNCE {
                 kernels::forward(self, cx, &launches, inputs, &mut loss, &mut direction)?;
             }
         }
-        Ok((loss, vec![direction, q.clone()]))
+        // Of q, its type alone is wanted later.
+        let of_type = cx.alloc(Meta::new(Shape::vector(0), q.dtype()))?;
+        Ok((loss, vec![direction, of_type]))
     }
 
     fn backward(&self, cx: &Cx, mut saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
         if grads[1].needed() || grads[2].needed() {
             return Err(Error::usage("k and queue are constants: no gradient"));
         }
-        let q = saved[1].meta();
+        let q = Meta::new(saved[0].shape(), saved[1].dtype());
         let direction = saved.swap_remove(0);
         let gq = match cx.target(Self::NAME) {
             Target::Kernels(launches) => {
@@ -90,6 +92,16 @@ impl Op for InfoNCE {
 
     fn cases() -> Vec<Case<Self>> {
         cases::all()
+    }
+
+    fn label(&self, inputs: &[Meta]) -> String {
+        let (q, queue) = (inputs[0].shape, inputs[2].shape);
+        format!("{}x{} against {}", q.n(), q.c(), queue.n())
+    }
+
+    /// Logits, and the direction of the gradient, which is a second product.
+    fn flops(&self, inputs: &[Meta]) -> u64 {
+        4 * inputs[0].shape.elems() as u64 * (inputs[2].shape.n() + 1) as u64
     }
 }
 

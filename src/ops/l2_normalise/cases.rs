@@ -1,4 +1,4 @@
-//! Situations in which the normalisation of rows is checked, and timed.
+//! Situations in which the normalisation of rows is checked.
 
 use super::L2Normalise;
 use crate::ops::{Case, Input};
@@ -17,9 +17,4 @@ pub(super) fn all() -> Vec<Case<L2Normalise>> {
         case("long rows", [3, 1, 1, 520]),
         case("many rows", [4, 20, 20, 24]),
     ]
-}
-
-pub(super) fn benches() -> Vec<Case<L2Normalise>> {
-    let inputs = vec![Input::normal(Shape::matrix(256, 128))];
-    vec![Case { name: "embeddings".into(), op: L2Normalise, inputs }]
 }

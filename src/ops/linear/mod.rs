@@ -10,7 +10,7 @@ use crate::device::{Cx, Target};
 use crate::dispatch;
 use crate::error::{Error, Result};
 use crate::ops::conv2d::{self, Conv2d};
-use crate::ops::{Case, Op, Saved};
+use crate::ops::{Case, Op, Passes, Saved};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
 
@@ -49,6 +49,10 @@ impl Linear {
 
 impl Op for Linear {
     const NAME: &'static str = "linear";
+    const PASSES: Passes = Passes {
+        forward: "fprop",
+        gradients: &[("dgrad", Some(1)), ("wgrad", Some(0)), ("bias", None)],
+    };
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let [x, w, b] = inputs else {
@@ -145,6 +149,11 @@ impl Op for Linear {
 
     fn cases() -> Vec<Case<Self>> {
         cases::all()
+    }
+
+    fn label(&self, inputs: &[Meta]) -> String {
+        let (x, w) = (inputs[0].shape, inputs[1].shape);
+        format!("{}x{} to {} of {}x{}", x.n(), x.c(), self.out, w.n(), w.c())
     }
 
     fn used(&self, inputs: &[Meta]) -> Vec<usize> {

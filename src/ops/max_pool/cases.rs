@@ -1,7 +1,6 @@
-//! Situations in which max-pooling is checked, and timed.
+//! Situations in which max-pooling is checked.
 
 use super::MaxPool;
-use crate::ops::work::STEM;
 use crate::ops::{Case, Fill, Input};
 use crate::tensor::Shape;
 
@@ -19,8 +18,4 @@ pub(super) fn all() -> Vec<Case<MaxPool>> {
         case("two by two", [2, 2, 2, 4], Fill::Distinct),
         case("large", [3, 33, 34, 24], Fill::Distinct),
     ]
-}
-
-pub(super) fn benches() -> Vec<Case<MaxPool>> {
-    vec![Case { name: "stem".into(), op: MaxPool, inputs: vec![Input::normal(STEM)] }]
 }

@@ -5,59 +5,56 @@ use crate::device::Cx;
 use crate::error::Result;
 use crate::ops::Fill;
 use crate::ops::check::values;
-use crate::ops::work::{Run, Work};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::ops::work::{Ready, Work};
+use crate::tensor::{Meta, Tensor};
 
-/// ResNet-50's second stage on a picture of 224×224, and that of a narrower student.
-const TEACHER: Shape = Shape([1, 28, 28, 512]);
-const STUDENT: Shape = Shape([1, 28, 28, 384]);
 const TAU: f64 = 0.2;
 
-/// A teacher's preparation and a student's score.
-pub fn work() -> Vec<Work> {
-    [DType::F32, DType::BF16]
-        .into_iter()
-        .flat_map(|dtype| [teacher(dtype), student(dtype)])
-        .collect()
+/// A teacher's preparation, and a student's score against it, for features of these shapes.
+pub fn work(teacher: Meta, student: Meta) -> [Work; 2] {
+    [
+        one("teacher", &[teacher], move |cx, seed| {
+            let map = features(cx, teacher, seed)?;
+            Ok(repeat(move |cx| Teacher::new(cx, &map, TAU).map(drop)))
+        }),
+        one("student", &[teacher, student], move |cx, seed| {
+            let teacher = Teacher::new(cx, &features(cx, teacher, seed)?, TAU)?;
+            let map = features(cx, student, seed + 1)?;
+            Ok(repeat(move |cx| teacher.score(cx, &map).map(drop)))
+        }),
+    ]
 }
 
-fn teacher(dtype: DType) -> Work {
-    one("teacher", dtype, &[TEACHER], 12, move |cx| {
-        let map = features(cx, TEACHER, dtype)?;
-        Ok(Box::new(move |cx: &Cx| Teacher::new(cx, &map, TAU).map(drop)))
+/// Work that uses nothing up.
+fn repeat(work: impl Fn(&Cx) -> Result<()> + Clone + 'static) -> Ready {
+    Box::new(move |_| {
+        let work = work.clone();
+        Ok(Box::new(move |cx| work(cx).map(|()| Vec::new())))
     })
 }
 
-fn student(dtype: DType) -> Work {
-    one("student", dtype, &[TEACHER, STUDENT], 12, move |cx| {
-        let teacher = Teacher::new(cx, &features(cx, TEACHER, dtype)?, TAU)?;
-        let map = features(cx, STUDENT, dtype)?;
-        Ok(Box::new(move |cx: &Cx| teacher.score(cx, &map).map(drop)))
-    })
-}
-
-/// What reads `maps` once, and reads or writes `bytes` of each position. Half of a symmetric
-/// matrix is multiplied.
+/// What reads `maps` once, and 12 bytes of each position besides. Half of a symmetric matrix is
+/// multiplied.
 fn one(
     name: &str,
-    dtype: DType,
-    maps: &[Shape],
-    bytes: usize,
-    prepare: impl Fn(&Cx) -> Result<Run> + Send + Sync + 'static,
+    maps: &[Meta],
+    prepare: impl Fn(&Cx, u64) -> Result<Ready> + Send + Sync + 'static,
 ) -> Work {
-    let shapes: Vec<String> = maps.iter().map(Shape::to_string).collect();
-    let elems: usize = maps.iter().map(Shape::elems).sum();
-    let positions = TEACHER.positions();
+    let shapes: Vec<String> = maps.iter().map(|m| m.shape.to_string()).collect();
+    let (shape, first) = (shapes.join(" "), maps[0]);
+    let kind = format!("{:?}", first.dtype).to_lowercase();
+    let elems: usize = maps.iter().map(|m| m.shape.elems()).sum();
+    let bytes: usize = maps.iter().map(Meta::size_bytes).sum();
     Work {
-        name: format!("relation/stage 2/{name}/{}", format!("{dtype:?}").to_lowercase()),
+        name: format!("relation/{shape}/{name}/{kind}"),
         op: "relation",
-        shape: shapes.join(" "),
-        bytes_floor: (elems * dtype.size_bytes() + bytes * positions) as u64,
-        flops: (elems * (positions + 1)) as u64,
+        bytes_floor: (bytes + 12 * first.shape.rows()) as u64,
+        flops: (elems * (first.shape.positions() + 1)) as u64,
+        shape,
         prepare: Box::new(prepare),
     }
 }
 
-fn features(cx: &Cx, shape: Shape, dtype: DType) -> Result<Tensor> {
-    cx.upload(shape, dtype, &values(shape, Fill::Normal, shape.c() as u64))
+fn features(cx: &Cx, meta: Meta, seed: u64) -> Result<Tensor> {
+    cx.upload(meta.shape, meta.dtype, &values(meta.shape, Fill::Normal, seed))
 }

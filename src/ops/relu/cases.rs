@@ -1,7 +1,6 @@
-//! Situations in which the ReLU is checked, and timed.
+//! Situations in which the ReLU is checked.
 
 use super::Relu;
-use crate::ops::work::{STAGE_1, STAGE_4, STEM};
 use crate::ops::{Case, Fill, Input};
 use crate::tensor::Shape;
 
@@ -15,13 +14,4 @@ pub(super) fn all() -> Vec<Case<Relu>> {
         case("three elements", [1, 1, 1, 3], Fill::Distinct),
         case("several chunks", [7, 20, 20, 24], Fill::Distinct),
     ]
-}
-
-pub(super) fn benches() -> Vec<Case<Relu>> {
-    let case = |(name, shape): (&str, _)| Case {
-        name: name.to_owned(),
-        op: Relu,
-        inputs: vec![Input::normal(shape)],
-    };
-    [("stem", STEM), ("stage 1", STAGE_1), ("stage 4", STAGE_4)].map(case).into()
 }

@@ -51,8 +51,4 @@ impl Op for Relu {
     fn cases() -> Vec<Case<Self>> {
         cases::all()
     }
-
-    fn benches() -> Vec<Case<Self>> {
-        cases::benches()
-    }
 }

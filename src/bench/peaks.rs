@@ -1,0 +1,92 @@
+//! The least time that work can take on a GPU: by its memory's bandwidth, and by its rate.
+
+use crate::ops::work::Work;
+
+/// NVIDIA's data sheets: name as the driver tells it, TB/s, dense TFLOP/s in bf16 (tensor cores)
+/// and in fp32 (the other cores, on which this program computes in fp32).
+///
+/// H100 and H200: "NVIDIA H100 Tensor Core GPU" and "NVIDIA H200 Tensor Core GPU" data sheets,
+/// which give bf16 with sparsity, twice the dense rate. A100: "NVIDIA A100 Tensor Core GPU".
+const GPUS: [(&str, f64, f64, f64); 9] = [
+    ("NVIDIA H200", 4.8, 989.5, 67.0),
+    ("NVIDIA H200 NVL", 4.8, 835.5, 60.0),
+    ("NVIDIA H100 80GB HBM3", 3.35, 989.5, 67.0),
+    ("NVIDIA H100 NVL", 3.9, 835.5, 60.0),
+    ("NVIDIA H100 PCIe", 2.0, 756.5, 51.0),
+    ("NVIDIA A100-SXM4-80GB", 2.039, 312.0, 19.5),
+    ("NVIDIA A100-SXM4-40GB", 1.555, 312.0, 19.5),
+    ("NVIDIA A100 80GB PCIe", 1.935, 312.0, 19.5),
+    ("NVIDIA A100-PCIE-40GB", 1.555, 312.0, 19.5),
+];
+
+/// Peak figures of a device, as far as they are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Peaks {
+    /// Bandwidth of its memory, in GB/s.
+    pub gbs: Option<f64>,
+    /// TFLOP/s in bf16.
+    pub tflops_bf16: Option<f64>,
+    /// TFLOP/s in fp32.
+    pub tflops_fp32: Option<f64>,
+}
+
+/// The least time of some work, and what sets it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Floor {
+    /// Milliseconds.
+    pub ms: f64,
+    /// `memory`, or `tensor`: the rate of arithmetic in the work's precision.
+    pub bound: &'static str,
+}
+
+impl Peaks {
+    /// Those of a GPU of this name; nothing is known of others.
+    pub fn of(name: Option<&str>) -> Self {
+        let known = GPUS.iter().find(|gpu| Some(gpu.0) == name);
+        known.map_or(Self::default(), |(_, tbs, bf16, fp32)| Self {
+            gbs: Some(1e3 * tbs),
+            tflops_bf16: Some(*bf16),
+            tflops_fp32: Some(*fp32),
+        })
+    }
+
+    /// max(least bytes / bandwidth, operations / rate); none where neither is known.
+    pub fn floor(&self, work: &Work) -> Option<Floor> {
+        let bf16 = work.name.ends_with("/bf16");
+        let rate = if bf16 { self.tflops_bf16 } else { self.tflops_fp32 };
+        let memory = self
+            .gbs
+            .map(|gbs| Floor { ms: work.bytes_floor as f64 / (gbs * 1e6), bound: "memory" });
+        let tensor = rate.map(|tflops| Floor {
+            ms: work.flops as f64 / (tflops * 1e9),
+            bound: if bf16 { "tensor" } else { "fp32" },
+        });
+        memory.into_iter().chain(tensor).max_by(|a, b| a.ms.total_cmp(&b.ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floors_are_the_larger_of_two() {
+        let work = |kind: &str, bytes_floor, flops| Work {
+            name: format!("conv2d/x/fprop/{kind}"),
+            op: "conv2d",
+            shape: String::new(),
+            bytes_floor,
+            flops,
+            prepare: Box::new(|_, _| Err(crate::Error::usage("not run"))),
+        };
+        let h100 = Peaks::of(Some("NVIDIA H100 80GB HBM3"));
+        // 3.35 GB in a millisecond; 989.5 GFLOP in bf16, 67 in fp32.
+        let floor = |kind, bytes, flops| h100.floor(&work(kind, bytes, flops)).unwrap();
+        let [memory, tensor] = ["memory", "tensor"].map(|bound| Floor { ms: 1.0, bound });
+        assert_eq!(floor("bf16", 3_350_000_000, 989_000_000_000), memory);
+        assert_eq!(floor("bf16", 3_340_000_000, 989_500_000_000), tensor);
+        assert_eq!(floor("f32", 0, 67_000_000_000).bound, "fp32");
+        assert_eq!(Peaks::of(Some("NVIDIA H100 80GB HBM3 MIG 1g.10gb")), Peaks::default());
+        assert_eq!(Peaks::default().floor(&work("f32", 1, 1)), None);
+    }
+}
