@@ -7,14 +7,14 @@ use std::ops::Range;
 use super::dump::Dump;
 use crate::config::{Config, TeacherArch};
 use crate::device::{Cx, Mark};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::nn::{Feature, Gradients, MlpHead, Norm, Outputs, Params, Supernet};
 use crate::ops::gather;
 use crate::optim::{self, Sgd};
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Space};
 use crate::ssl::{self, Method};
-use crate::tape::{Tape, all_finite};
+use crate::tape::Tape;
 use crate::tensor::{DType, Tensor};
 
 /// Everything that training changes, and the settings that decide how.
@@ -29,7 +29,7 @@ pub struct Iteration {
     pub velocity: Vec<Tensor>,
     /// Criterion and queue.
     pub method: Box<dyn Method>,
-    grads: Gradients,
+    pub(super) grads: Gradients,
     sgd: Sgd,
     bn_group: usize,
     accum: usize,
@@ -93,7 +93,7 @@ impl Report {
 }
 
 /// A student's pass whose results were not looked at yet.
-struct Pass {
+pub(super) struct Pass {
     /// The pictures of each part, and its share of the loss.
     losses: Vec<(Range<usize>, Tensor)>,
     /// The embeddings [N, D].
@@ -232,7 +232,7 @@ impl Iteration {
     /// The teacher's output for the whole batch. Its pictures are permuted before the pass and
     /// put back after it (shuffled batch norm), so that a picture's group tells nothing.
     /// With `checking`, fails at the first value that is not finite.
-    fn teacher_pass(
+    pub(super) fn teacher_pass(
         &self,
         cx: &Cx,
         s: &Step,
@@ -266,7 +266,13 @@ impl Iteration {
     }
 
     /// One student: forward, loss, backward.
-    fn student_pass(&mut self, cx: &Cx, s: &Step, arch: &Arch, target: &[Tensor]) -> Result<Pass> {
+    pub(super) fn student_pass(
+        &mut self,
+        cx: &Cx,
+        s: &Step,
+        arch: &Arch,
+        target: &[Tensor],
+    ) -> Result<Pass> {
         let n = s.student_view.shape().n();
         let (mut losses, mut embeddings) = (Vec::new(), Vec::new());
         for rows in micro_batches(n, self.accum) {
@@ -308,7 +314,7 @@ impl Iteration {
         Ok(loss)
     }
 
-    fn student_forward(
+    pub(super) fn student_forward(
         &self,
         tape: &mut Tape,
         s: &Step,
@@ -331,84 +337,6 @@ impl Iteration {
         let out = self.net.forward(tape, &self.student, x, arch, &mut norm, wanted)?;
         Ok((self.method.loss(tape, &out, &target, weight)?, out))
     }
-
-    /// Repeats a student's forward pass, looking at every value, and says where the first one
-    /// that is not finite appears.
-    fn name_bad_tensor(
-        &self,
-        cx: &Cx,
-        s: &Step,
-        arch: &Arch,
-        target: &[Tensor],
-        rows: Range<usize>,
-    ) -> Error {
-        match self.bad_place(cx, s, arch, target, rows) {
-            Ok(place) => diverged(s.step, &arch.to_string(), &place),
-            Err(e) => e,
-        }
-    }
-
-    /// Where the first value that is not finite appears.
-    fn bad_place(
-        &self,
-        cx: &Cx,
-        s: &Step,
-        arch: &Arch,
-        target: &[Tensor],
-        rows: Range<usize>,
-    ) -> Result<String> {
-        let first_bad = |tensors: &[Tensor]| -> Result<Option<usize>> {
-            for (i, t) in tensors.iter().enumerate() {
-                if !all_finite(cx, t)? {
-                    return Ok(Some(i));
-                }
-            }
-            Ok(None)
-        };
-        if !all_finite(cx, s.student_view)? {
-            return Ok("the pictures (view of the students)".to_owned());
-        }
-        if let Some(i) = first_bad(self.student.values())? {
-            return Ok(format!("the parameter {}", self.net.specs()[i].name));
-        }
-        if first_bad(target)?.is_some() {
-            return Ok(match self.teacher_pass(cx, s, arch, true) {
-                Err(e) => format!("the teacher: {e}"),
-                Ok(_) => "the teacher's output".to_owned(),
-            });
-        }
-        let mut tape = Tape::inference(cx).checking();
-        Ok(match self.student_forward(&mut tape, s, arch, target, rows, 1.0) {
-            Err(e) => e.to_string(),
-            Ok(_) => "the loss".to_owned(),
-        })
-    }
-
-    /// Repeats the students one by one to find whose gradient is not finite, and where.
-    fn name_bad_gradient(&mut self, cx: &Cx, s: &Step, targets: &[Vec<Tensor>]) -> Result<Error> {
-        for (k, arch) in s.archs.iter().enumerate() {
-            self.grads = Gradients::zeros(cx, self.net.specs())?;
-            self.student_pass(cx, s, arch, targets.get(k).unwrap_or(&targets[0]))?;
-            for (i, spec) in self.net.specs().iter().enumerate() {
-                if !all_finite(cx, self.grads.get(i))? {
-                    let place = format!("the gradient of {}", spec.name);
-                    return Ok(diverged(s.step, &arch.to_string(), &place));
-                }
-            }
-        }
-        Ok(diverged(s.step, "the sum over all students", "the norm of the gradient"))
-    }
-}
-
-fn diverged(step: u64, arch: &str, place: &str) -> Error {
-    Error::new(
-        Kind::Diverged,
-        format!(
-            "training diverged in step {step}, architecture {arch}: the first value that is not \
-             finite is in {place}; lower train.lr (or add train.warmup_epochs) and go on from the \
-             last checkpoint with --resume"
-        ),
-    )
 }
 
 /// Splits a batch into `accum` parts of nearly equal size.

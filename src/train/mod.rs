@@ -2,6 +2,7 @@
 //! ([`folder`]) that can be killed and resumed ([`checkpoint`]) at any moment.
 
 pub mod checkpoint;
+mod diverged;
 pub mod dump;
 mod examples;
 pub mod feed;
@@ -12,6 +13,7 @@ pub mod progress;
 pub mod resume;
 pub mod run;
 pub mod signals;
+mod start;
 
 pub use checkpoint::Checkpoint;
 pub use feed::{Fed, Feed};

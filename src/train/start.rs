@@ -1,0 +1,89 @@
+//! What a run starts from: the loader's settings, the state before the first step, and what the log
+//! says of it.
+
+use std::collections::BTreeMap;
+
+use super::checkpoint::{Checkpoint, State};
+use super::folder::Folder;
+use super::iteration::Iteration;
+use super::run::Options;
+use crate::config::Config;
+use crate::data::{Dataset, Deliver, LoaderOptions};
+use crate::error::Result;
+use crate::space::Space;
+
+/// What the loader is told.
+pub(super) fn loader_options(config: &Config, space: &Space, first_step: u64) -> LoaderOptions {
+    LoaderOptions {
+        views: config.views.pair(),
+        resolution: space.resolution,
+        batch: config.train.batch,
+        workers: config.data.workers,
+        seed: config.seed,
+        start_step: first_step,
+        on_corrupt: config.data.on_corrupt,
+        max_corrupt: config.data.max_corrupt,
+        deliver: Deliver::default(),
+    }
+}
+
+/// Before the first step.
+pub(super) fn initial_state(config: &Config, pictures: u64, steps_per_epoch: u64) -> State {
+    let steps = (config.train.epochs * steps_per_epoch as f64).round().max(1.0) as u64;
+    State {
+        step: 0,
+        steps,
+        seed: config.seed,
+        preset: config.preset.clone(),
+        method: config.method.to_string(),
+        data_cursor: 0,
+        sampler_cursor: 0,
+        queue_pointer: 0,
+        pictures,
+        time_s: 0.0,
+        collapsed_steps: 0,
+        config: config.flat(),
+        hashes: BTreeMap::new(),
+    }
+}
+
+/// Says in the log what is about to happen.
+pub(super) fn greet(
+    folder: &mut Folder,
+    options: &Options,
+    it: &Iteration,
+    state: &State,
+    dataset: &Dataset,
+    from: Option<&Checkpoint>,
+) -> Result<()> {
+    let config = &options.config;
+    folder.say(&format!(
+        "training {} with {} on {} pictures: {} steps of {} ({} epochs), {:.1} M parameters",
+        config.preset,
+        config.method,
+        dataset.len(),
+        state.steps,
+        config.train.batch,
+        config.train.epochs,
+        it.student.elems() as f64 / 1e6,
+    ))?;
+    let chance = it.method.chance_loss();
+    folder.say(&format!(
+        "a net that has learnt nothing has a loss of ln(1+queue) = {chance:.2} a student; it may \
+         rise above that at first"
+    ))?;
+    if config.moco.queue >= dataset.len() {
+        folder.say(&format!(
+            "warning: the queue ({}) is not smaller than the data set ({}): a picture meets \
+             itself among its negatives; lower moco.queue",
+            config.moco.queue,
+            dataset.len()
+        ))?;
+    }
+    match from {
+        Some(c) => {
+            folder.say(&format!("continuing from {} (step {})", c.dir.display(), c.state.step))
+        }
+        None => Ok(()),
+    }
+}
