@@ -120,11 +120,11 @@ mod tests {
     #[test]
     fn what_is_let_go_lands_before_its_memory_is_used_again() {
         for cx in contexts() {
-            drop(cx.landing(64).unwrap());
-            drop(cx.landing(64).unwrap().upload(&[1; 64]).unwrap());
-            let x = cx.full(Shape::vector(16), DType::F32, 2.0).unwrap();
-            assert_eq!(cx.download(&x).unwrap(), [2.0; 16]);
-            assert_eq!(cx.memory().live_bytes, 64);
+            drop(cx.landing(256).unwrap());
+            drop(cx.landing(256).unwrap().upload(&[1; 256]).unwrap());
+            let x = cx.full(Shape::vector(64), DType::F32, 2.0).unwrap();
+            assert_eq!(cx.download(&x).unwrap(), [2.0; 64]);
+            assert_eq!(cx.memory().live_bytes, 256);
         }
     }
 
