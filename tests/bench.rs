@@ -194,6 +194,136 @@ fn the_cpu_is_timed_and_compared_with_its_baseline() {
     }
 }
 
+const STEP: [&str; 9] =
+    ["step", "--preset", "tiny", "--batch", "4", "--queue", "64", "--iterations", "3"];
+
+/// All keys that outside checks read, memory as planned, floors where peaks are given, and rows
+/// that can be compared.
+#[test]
+fn a_step_is_timed_by_its_parts_and_compared_with_its_baseline() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let peaks = ["--peak-gbs", "20", "--peak-tflops", "0.1"];
+    let args = [&STEP[..], &["--device", "cpu"], &peaks].concat();
+    let mut result = written(&[&args[..], &["--parts"]].concat());
+    for key in ["iteration_ms", "iteration_ms_min", "iteration_ms_max", "images_per_s"] {
+        assert!(result[key].as_f64() > Some(0.0), "{key}: {result}");
+    }
+    let number = |v: &Value| v.as_f64().unwrap();
+    let parts = &result["parts"];
+    let students = parts["student"].as_array().unwrap();
+    assert_eq!((students.len(), &result["device"]), (3, &"cpu".into()));
+    assert!(number(&parts["ema"]) < number(&parts["teacher"]), "{result}");
+    assert!(number(&parts["loss"]) > 0.0);
+    assert_eq!((&result["allocations"], &result["launches"]), (&0.into(), &Value::Null));
+    let [peak, planned] = ["peak_bytes", "planned_bytes"].map(|key| result[key].as_u64().unwrap());
+    assert!(0 < peak && peak <= planned && result["reserved_bytes"] == planned, "{result}");
+    let rows = result["benchmarks"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    for beginning in
+        ["iteration", "teacher: forward", "alone: max s16", "alone: min s8", "apart: loss"]
+    {
+        assert!(names.iter().any(|name| name.starts_with(beginning)), "{names:?}");
+    }
+    let floors = |wanted: &dyn Fn(&str) -> bool| -> f64 {
+        let wanted = rows.iter().filter(|row| wanted(row["name"].as_str().unwrap()));
+        wanted.map(|row| number(&row["floor_ms"])).sum()
+    };
+    let is_part = |n: &str| n == "teacher" || n.starts_with("student ") || n == "optimizer";
+    let (whole, parts) = (floors(&|name| name == "iteration"), floors(&is_part));
+    assert!(whole > 0.0 && (whole / parts - 1.0).abs() < 1e-9, "{result}");
+
+    for (factor, expected) in [(100.0, 0), (1e-3, 7)] {
+        for row in result["benchmarks"].as_array_mut().unwrap() {
+            row["time_ms"] = (number(&row["time_ms"]) * factor).into();
+            row["noise"] = 0.01.into();
+        }
+        std::fs::write(path("old"), result.to_string()).unwrap();
+        let compare =
+            ["--baseline", &path("old"), "--fail-over", "50%", "--filter", "^(iter|stud)"];
+        let (code, text, error) = said(&[&args[..], &compare].concat());
+        assert_eq!(code, expected, "{text}{error}");
+        assert!(text.contains("* ") && text.contains("of floor") && !text.contains("optimizer"));
+    }
+    for (key, value) in [("device", "cuda:0"), ("queue", "65536")] {
+        let mut other = result.clone();
+        other[key] = value.into();
+        std::fs::write(path("other"), other.to_string()).unwrap();
+        let (code, _, error) = said(&[&args[..], &["--baseline", &path("other")]].concat());
+        assert_eq!(code, 2, "{error}");
+        assert!(error.contains(&format!("{key} was \"{value}\"")), "{error}");
+    }
+    let (code, text, error) = said(&["report", &path("old"), &path("other")]);
+    assert_eq!(code, 0, "{error}");
+    assert!(text.contains("alone: max") && text.contains("1.000"), "{text}");
+}
+
+/// The emulator's times mean nothing; kernels are as many in every iteration, and may not become
+/// more.
+#[test]
+fn launches_of_a_step_are_counted_on_the_emulator() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("old").to_str().unwrap().to_owned();
+    let args = [
+        "step",
+        "--device",
+        "emulator",
+        "--preset",
+        "tiny",
+        "--batch",
+        "2",
+        "--queue",
+        "64",
+        "--archs",
+        "min",
+        "--iterations",
+        "2",
+        "--warmup",
+        "1",
+    ];
+    let mut result = written(&args);
+    let launches = result["launches"].as_u64().unwrap();
+    assert!(launches > 0, "{result}");
+    assert_eq!(result["launches_min"], result["launches_max"]);
+    assert_eq!((&result["allocations"], &result["gap_ms"]), (&0.into(), &Value::Null));
+    assert_eq!(result["benchmarks"][0]["time_ms"], Value::Null);
+    result["benchmarks"][0]["launches"] = (launches - 1).into();
+    std::fs::write(&path, result.to_string()).unwrap();
+    let (code, text, error) = said(&[&args[..], &["--baseline", &path]].concat());
+    assert_eq!(code, 7, "{text}{error}");
+    assert!(error.contains("iteration: launches"), "{error}");
+    assert!(text.contains(&format!("{launches} kernels an iteration")), "{text}");
+    assert!(text.contains("mean nothing about a GPU") && !text.contains(" ms"), "{text}");
+}
+
+/// Every subnet with its passes, its relation at every level, and the whole of its scoring.
+#[test]
+fn a_search_is_timed_by_its_parts() {
+    let args = ["search", "--preset", "tiny", "--images", "8", "--iterations", "2"];
+    let on_cpu = [&args[..], &["--device", "cpu"]].concat();
+    let result = written(&[&on_cpu[..], &["--subnets", "2"]].concat());
+    let rate = |key: &str| result[key].as_f64().unwrap();
+    let whole = rate("pictures_subnets_per_s_with_recalibration");
+    assert!(whole > 0.0 && whole < rate("pictures_subnets_per_s"), "{result}");
+    assert_eq!(result["features"], serde_json::json!(["c2", "c3", "c4", "c5"]));
+    let rows = result["benchmarks"].as_array().unwrap();
+    // The teacher; two subnets' statistics, passes, four levels, and scoring.
+    assert_eq!(rows.len(), 1 + 2 * 7, "{result}");
+    assert!(rows.iter().all(|row| row["time_ms"].as_f64() > Some(0.0)), "{result}");
+
+    let (code, text, error) = said(&[&on_cpu[..], &["--task", "cls", "--archs", "min"]].concat());
+    assert_eq!(code, 0, "{error}");
+    assert!(text.contains("metric z") && text.contains("pictures x subnets a second"), "{text}");
+    let emulated = ["--device", "emulator", "--task", "det-c4", "--archs", "min"];
+    let result = written(&[&args[..], &emulated].concat());
+    let rows = result["benchmarks"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["launches"].as_u64() > Some(0)), "{result}");
+    assert_eq!(
+        (&rows[0]["time_ms"], &result["pictures_subnets_per_s"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
 /// Steps are compared by their parts.
 #[test]
 fn steps_are_reported_side_by_side() {
@@ -230,6 +360,13 @@ fn what_cannot_run_says_why() {
         (&["kernels", "--device", "emulator", "--fail-over", "much"], 2, "percentage"),
         (&["kernels", "--device", "cpu", "--peak-gbs", "0"], 2, "above 0"),
         (&["kernels", "--device", "emulator", "--filter", "nothing"], 2, "--filter"),
+        (&["step", "--device", "cpu", "--iterations", "0"], 2, "--iterations is 0"),
+        (&["step", "--device", "cpu", "--archs", "largest"], 2, "max, min, r50"),
+        (&["step", "--device", "emulator", "--parts"], 2, "another --device"),
+        (&["search", "--device", "cpu", "--subnets", "0"], 2, "at least 1"),
+        (&["search", "--device", "cpu", "--images", "1"], 2, "at least 2"),
+        (&["search", "--device", "cpu", "--task", "det"], 2, "det-c4"),
+        (&["search", "--device", "cpu", "--images", "2", "--filter", "nothing"], 2, "--filter"),
         (&["check", "--filter", "nothing"], 2, "--filter"),
         (&["check", "--filter", "("], 2, "--filter"),
     ] {

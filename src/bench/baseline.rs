@@ -1,4 +1,4 @@
-//! `--baseline` and `bench report`: two results of `bench kernels` or `bench step` side by side.
+//! `--baseline` and `bench report`: two results of a verb of `bench` side by side.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,6 +22,8 @@ const ALIKE: [&str; 9] = [
     "batch",
     "precision",
 ];
+/// What must be the same besides where times are of the whole of it.
+const WHOLE: [&str; 4] = ["archs", "queue", "features", "pictures"];
 /// Counts that may not grow.
 const COUNTS: [&str; 7] =
     ["launches", "bytes", "sectors", "requests", "bank_turns", "barriers", "tensor_issued"];
@@ -41,14 +43,51 @@ impl FromStr for Percent {
     }
 }
 
+/// Flags that keep a result, and hold it to an earlier one.
+#[derive(clap::Args, Debug)]
+pub struct BaselineArgs {
+    /// What `--json` wrote before: exit 7 where something has become worse. Refuses to compare
+    /// other hardware, drivers, clocks or settings.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// How much slower than the baseline a row may be; it must also be more than its noise.
+    /// Counts may not grow at all.
+    #[arg(long, value_name = "PERCENT", default_value = "5%")]
+    fail_over: Percent,
+    /// Writes the result here, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl BaselineArgs {
+    /// The baseline, where there is one. `about`: a result without its rows; `whole`: of work
+    /// whose architectures must be the same. Exit 2 unless both were made alike.
+    pub fn read(&self, about: &Value, whole: bool) -> Result<Option<Value>> {
+        let old = self.baseline.as_deref().map(files::read_json::<Value>).transpose()?;
+        old.iter().try_for_each(|old| expect_alike(old, about, whole))?;
+        Ok(old)
+    }
+
+    /// Writes the result where that was asked for.
+    pub fn keep(&self, result: &Value) -> Result<()> {
+        self.json.as_deref().map_or(Ok(()), |path| files::write_json(path, result))
+    }
+
+    /// Exit 7 where a row is worse than the baseline's.
+    pub fn compare(&self, old: Option<Value>, new: &Value) -> Result<()> {
+        old.map_or(Ok(()), |old| compare(&old, new, self.fail_over))
+    }
+}
+
 /// Exit 2 with all that differs, unless two results were made alike.
-pub fn expect_alike(old: &Value, new: &Value) -> Result<()> {
+fn expect_alike(old: &Value, new: &Value, whole: bool) -> Result<()> {
     let part = |v: &Value, key: &str| match (key, v[key].as_str()) {
         // Which of several equal GPUs it was does not matter.
         ("device", Some(name)) => Value::from(name.split(':').next()),
         _ => v[key].clone(),
     };
-    let differs = ALIKE.iter().filter(|key| part(old, key) != part(new, key));
+    let keys = ALIKE.iter().chain(WHOLE.iter().filter(|_| whole));
+    let differs = keys.filter(|key| part(old, key) != part(new, key));
     let all: Vec<String> =
         differs.map(|key| format!("{key} was {}, now {}", old[key], new[key])).collect();
     if all.is_empty() {
@@ -107,7 +146,7 @@ fn pairs(old: &Value, new: &Value, keys: &[&str]) -> Vec<Pair> {
 
 /// Exit 7 where a row of `new` takes longer than in `old` by more than `fail_over` and by more
 /// than its noise, or where a count has grown.
-pub fn compare(old: &Value, new: &Value, fail_over: Percent) -> Result<()> {
+fn compare(old: &Value, new: &Value, fail_over: Percent) -> Result<()> {
     let times = pairs(old, new, &["time_ms"]);
     let (all, allowed) = match times.is_empty() {
         true => (pairs(old, new, &COUNTS), 0.0),
@@ -144,7 +183,7 @@ pub fn compare(old: &Value, new: &Value, fail_over: Percent) -> Result<()> {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  bench report old.json new.json")]
 pub struct ReportArgs {
-    /// The result before, as `bench kernels --json` or `bench step --json` wrote it.
+    /// The result before, as `--json` of `bench kernels`, `bench step` or `bench search` wrote it.
     old: PathBuf,
     /// The result after.
     new: PathBuf,
@@ -159,14 +198,14 @@ pub fn report(args: &ReportArgs) -> Result<()> {
     cells.extend(all.iter().map(|p| {
         let beyond_noise = p.ratio() - 1.0 > p.noise;
         let mark = if beyond_noise { "*" } else { "" }.to_owned();
-        let [old, new] = [p.old, p.new]
-            .map(|v| if what == "bytes" { format!("{v}") } else { format!("{v:.4}") });
+        let [old, new] =
+            [p.old, p.new].map(|v| if what == "ms" { format!("{v:.4}") } else { format!("{v}") });
         vec![mark, p.name.clone(), old, new, format!("{:.3}", p.ratio())]
     }));
     let finite = all.iter().map(Pair::ratio).filter(|r| r.is_finite() && *r > 0.0);
     let (n, logs) = finite.fold((0, 0.0), |(n, sum), r| (n + 1, sum + r.ln()));
     let mut out = table(&cells);
-    if let Err(e) = expect_alike(&old, &new) {
+    if let Err(e) = expect_alike(&old, &new, true) {
         out += &format!("\nnot made alike: {e}\n");
     }
     out += &format!(
@@ -176,8 +215,15 @@ pub fn report(args: &ReportArgs) -> Result<()> {
     print(&out)
 }
 
-/// The figures of two files of one kind, and what they are.
+/// The figures of two files of one kind, and what they are. A step without rows, such as another
+/// program's, has its parts.
 fn sides(old: &Value, new: &Value) -> Result<(&'static str, Vec<Pair>)> {
+    for (what, key) in [("ms", "time_ms"), ("bytes", "bytes"), ("launches", "launches")] {
+        let all = pairs(old, new, &[key]);
+        if !all.is_empty() {
+            return Ok((what, all));
+        }
+    }
     let steps = ["iteration_ms", "/parts/teacher", "/parts/optimizer"];
     let step = |v: &Value, key: &str| {
         if key.starts_with('/') { v.pointer(key)?.as_f64() } else { v[key].as_f64() }
@@ -192,15 +238,9 @@ fn sides(old: &Value, new: &Value) -> Result<(&'static str, Vec<Pair>)> {
         };
         return Ok(("ms", keys.filter_map(pair).collect()));
     }
-    for (what, key) in [("ms", "time_ms"), ("bytes", "bytes")] {
-        let all = pairs(old, new, &[key]);
-        if !all.is_empty() {
-            return Ok((what, all));
-        }
-    }
     Err(Error::usage(
-        "these files have nothing in common: expected two that bench kernels --json wrote, with \
-         rows of the same names, or two of bench step --json",
+        "these files have nothing in common: expected two that --json of the same verb \
+         wrote, with rows of the same names",
     ))
 }
 
@@ -244,13 +284,16 @@ mod tests {
         ] {
             let mut new = old.clone();
             new[key] = value;
-            let refused = expect_alike(&old, &new).unwrap_err();
+            let refused = expect_alike(&old, &new, false).unwrap_err();
             assert_eq!(refused.exit_code(), 2);
             assert!(refused.to_string().contains(&format!("{key} was")), "{refused}");
         }
         let mut same = old.clone();
         same["device"] = json!("cuda:3");
-        expect_alike(&old, &same).unwrap();
+        expect_alike(&old, &same, true).unwrap();
+        same["queue"] = json!(64);
+        expect_alike(&old, &same, false).unwrap();
+        assert_eq!(expect_alike(&old, &same, true).unwrap_err().exit_code(), 2);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use regex_lite::Regex;
 /// Runs only what has a name that matches.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Filter {
-    /// Runs only what matches this regular expression by its name.
+    /// Only what matches this regular expression by its name.
     #[arg(long, value_name = "RE")]
     filter: Option<Regex>,
 }

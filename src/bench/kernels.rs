@@ -3,23 +3,20 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::filter::Filter;
-use super::peaks::Peaks;
+use super::peaks::PeakArgs;
 use super::shapes::{self, Used};
-use super::{baseline, counted, limits, timed};
+use super::{baseline, counted, limits, machine, timed};
 use crate::cli::output::print;
 use crate::config::Config;
 use crate::device::emulator::Emulator;
-use crate::device::{self, Backend, Cx, DeviceChoice, Hardware};
+use crate::device::{self, Backend, Cx, DeviceChoice};
 use crate::error::{Error, Result};
-use crate::files;
 use crate::space::{Arch, Space};
 use crate::tensor::DType;
-use crate::train::folder::environment;
 
 crate::choice! {
     /// Numbers that values are kept in.
@@ -68,12 +65,8 @@ pub struct KernelsArgs {
     /// Seconds after which a row that is timed has samples enough.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// The device's bandwidth in GB/s, for the floors [default: the data sheet's of a known GPU].
-    #[arg(long, value_name = "GB/s", value_parser = positive)]
-    peak_gbs: Option<f64>,
-    /// Its rate in TFLOP/s, for the floors [default: the data sheet's of a known GPU].
-    #[arg(long, value_name = "TFLOP/s", value_parser = positive)]
-    peak_tflops: Option<f64>,
+    #[command(flatten)]
+    peaks: PeakArgs,
     /// Tells a profiler when the measured part of each row begins and ends (`nsys profile
     /// --capture-range=cudaProfilerApi`).
     #[arg(long)]
@@ -81,23 +74,8 @@ pub struct KernelsArgs {
     /// Limits of what is counted; exit 7 where one is broken.
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
-    /// What `--json` wrote before: exit 7 where something has become worse. Refuses to compare
-    /// other hardware, drivers, clocks or settings.
-    #[arg(long, value_name = "FILE")]
-    baseline: Option<PathBuf>,
-    /// How much slower than the baseline a row may be; it must also be more than its noise.
-    /// Counts may not grow at all.
-    #[arg(long, value_name = "PERCENT", default_value = "5%")]
-    fail_over: baseline::Percent,
-    /// Writes the result here, as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-/// A number above 0.
-fn positive(s: &str) -> Result<f64> {
-    let number = s.parse().ok().filter(|x: &f64| x.is_finite() && *x > 0.0);
-    number.ok_or_else(|| Error::usage(format!("{s:?} is not a number above 0")))
+    #[command(flatten)]
+    baseline: baseline::BaselineArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -126,10 +104,7 @@ impl Setting {
         config.train.batch = args.batch.unwrap_or(batch);
         config.validate()?;
         let archs = if args.archs.is_empty() {
-            let names = ["max", "min", "r50", "random"].map(str::to_owned);
-            let fits = |name: &&String| shapes::archs(&space, &[name.to_string()]).is_ok();
-            let fitting: Vec<String> = names.iter().filter(fits).cloned().collect();
-            shapes::archs(&space, &fitting)?
+            shapes::usual(&space)?.into_iter().map(|(_, arch)| arch).collect()
         } else {
             shapes::archs(&space, &args.archs)?
         };
@@ -148,47 +123,27 @@ impl Setting {
 
     /// Everything in the result but the rows.
     fn json(&self, cx: &Cx) -> Value {
-        let hardware = hardware(cx);
-        let on_cpu = matches!(cx.backend(), Backend::Cpu);
-        let name = if on_cpu { environment(cx)["cpu"].clone() } else { json!(hardware.name) };
-        let precision: Vec<&str> =
-            self.dtypes.iter().map(|d| if *d == DType::BF16 { "bf16" } else { "fp32" }).collect();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        json!({
-            "device": cx.name(),
-            "hardware": name,
-            "driver": hardware.driver,
-            "clock_mhz": hardware.clock_mhz,
-            "memory_clock_mhz": hardware.memory_clock_mhz,
-            "threads": on_cpu.then(|| cx.threads()),
-            "preset": self.space.name,
-            "batch": self.config.train.batch,
-            "precision": precision.join(","),
-            "archs": self.archs,
-            "engine": env!("CARGO_PKG_VERSION"),
-            "unix_time_s": now.map_or(0, |t| t.as_secs()),
-        })
-    }
-}
-
-fn hardware(cx: &Cx) -> Hardware {
-    match cx.backend() {
-        Backend::Driver(driver) => driver.hardware(),
-        _ => Hardware::default(),
+        let precision: Vec<&str> = self.dtypes.iter().map(|d| machine::precision(*d)).collect();
+        machine::about(
+            cx,
+            json!({
+                "preset": self.space.name,
+                "batch": self.config.train.batch,
+                "precision": precision.join(","),
+                "archs": self.archs,
+            }),
+        )
     }
 }
 
 /// Runs all work, prints a table, and compares it with what was asked for.
 pub fn run(args: &KernelsArgs) -> Result<()> {
-    let old = args.baseline.as_deref().map(files::read_json::<Value>).transpose()?;
     let limits = args.limits.as_deref().map(limits::Limits::read).transpose()?;
     let threads = usize::from(args.threads);
     let (cx, emulator) = open(args.device, threads)?;
     let setting = Setting::new(args, cx.backend())?;
     let mut result = setting.json(&cx);
-    if let Some(old) = &old {
-        baseline::expect_alike(old, &result)?;
-    }
+    let old = args.baseline.read(&result, false)?;
     let Setting { config, space, archs, dtypes } = &setting;
     let all = shapes::all(config, space, archs, dtypes)?;
     let all = shapes::filtered(all, |name| args.filter.matches(name))?;
@@ -210,12 +165,10 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
         None => time(args, &cx, all, archs)?,
     };
     result["benchmarks"] = Value::Array(rows);
-    if let Some(path) = &args.json {
-        files::write_json(path, &result)?;
-    }
+    args.baseline.keep(&result)?;
     print(&text)?;
     limits::expect_none(&breaches)?;
-    old.map_or(Ok(()), |old| baseline::compare(&old, &result, args.fail_over))
+    args.baseline.compare(old, &result)
 }
 
 /// The device; and the emulator itself, where it is that.
@@ -236,16 +189,11 @@ fn time(
     all: Vec<Used>,
     archs: &[Arch],
 ) -> Result<(Vec<Value>, String)> {
-    let known = Peaks::of(hardware(cx).name.as_deref());
     let how = timed::How {
         samples: args.samples,
         seconds: args.seconds,
         profile: args.profile,
-        peaks: Peaks {
-            gbs: args.peak_gbs.or(known.gbs),
-            tflops_bf16: args.peak_tflops.or(known.tflops_bf16),
-            tflops_fp32: args.peak_tflops.or(known.tflops_fp32),
-        },
+        peaks: args.peaks.of(cx),
     };
     let timed = timed::all(cx, all, &how)?;
     Ok((timed.iter().map(timed::Timed::json).collect(), timed::text(&timed, archs)))

@@ -5,10 +5,14 @@ pub mod baseline;
 pub mod check;
 mod counted;
 mod filter;
+mod floors;
 pub mod kernels;
 mod limits;
 pub mod loader;
+mod machine;
 mod peaks;
+mod row;
+pub mod search;
 mod shapes;
 pub mod step;
 mod timed;
@@ -32,9 +36,13 @@ enum Verb {
     /// Times every op at every shape that training brings, or counts what its kernels do on the
     /// emulator, beside the least that it needs.
     Kernels(Box<kernels::KernelsArgs>),
-    /// Compares two results of `bench kernels` or of `bench step`.
+    /// Compares two results of `bench kernels`, `bench step` or `bench search`.
     Report(baseline::ReportArgs),
-    Step(step::StepArgs),
+    /// Times the training iteration of Algorithm 1 and its parts, on pictures that already lie on
+    /// the device.
+    Step(Box<step::StepArgs>),
+    /// Times the scoring of subnets by their features: passes, relation scores, recalibration.
+    Search(search::SearchArgs),
     /// Times decoding and augmentation of pictures, alone and together, on a device copies too.
     Loader(loader::LoaderArgs),
 }
@@ -46,6 +54,7 @@ pub fn run(cli: BenchCli) -> Result<u8> {
         Verb::Kernels(args) => kernels::run(&args).map(|()| 0),
         Verb::Report(args) => baseline::report(&args).map(|()| 0),
         Verb::Step(args) => step::run(&args).map(|()| 0),
+        Verb::Search(args) => search::run(&args).map(|()| 0),
         Verb::Loader(args) => loader::run(&args).map(|()| 0),
     }
 }

@@ -1,6 +1,38 @@
 //! The least time that work can take on a GPU: by its memory's bandwidth, and by its rate.
 
+use super::machine;
+use crate::device::Cx;
+use crate::error::{Error, Result};
 use crate::ops::work::Work;
+
+/// Flags that say what the device could do at best.
+#[derive(clap::Args, Debug)]
+pub struct PeakArgs {
+    /// The device's bandwidth in GB/s, for the floors [default: the data sheet's of a known GPU].
+    #[arg(long, value_name = "GB/s", value_parser = positive)]
+    peak_gbs: Option<f64>,
+    /// Its rate in TFLOP/s, for the floors [default: the data sheet's of a known GPU].
+    #[arg(long, value_name = "TFLOP/s", value_parser = positive)]
+    peak_tflops: Option<f64>,
+}
+
+/// A number above 0.
+fn positive(s: &str) -> Result<f64> {
+    let number = s.parse().ok().filter(|x: &f64| x.is_finite() && *x > 0.0);
+    number.ok_or_else(|| Error::usage(format!("{s:?} is not a number above 0")))
+}
+
+impl PeakArgs {
+    /// What was given, else what is known of the device.
+    pub fn of(&self, cx: &Cx) -> Peaks {
+        let known = Peaks::of(machine::hardware(cx).name.as_deref());
+        Peaks {
+            gbs: self.peak_gbs.or(known.gbs),
+            tflops_bf16: self.peak_tflops.or(known.tflops_bf16),
+            tflops_fp32: self.peak_tflops.or(known.tflops_fp32),
+        }
+    }
+}
 
 /// NVIDIA's data sheets: name as the driver tells it, TB/s, dense TFLOP/s in bf16 (tensor cores)
 /// and in fp32 (the other cores, on which this program computes in fp32).

@@ -50,6 +50,13 @@ pub fn archs(space: &Space, names: &[String]) -> Result<Vec<Arch>> {
     names.iter().map(one).collect()
 }
 
+/// The largest net, the smallest, ResNet-50 where the space has it, and a random one, by name.
+pub fn usual(space: &Space) -> Result<Vec<(&'static str, Arch)>> {
+    let all = ["max", "min", "r50", "random"].map(|name| (name, archs(space, &[name.to_owned()])));
+    let fitting = all.into_iter().filter(|(name, found)| *name != "r50" || found.is_ok());
+    fitting.map(|(name, found)| Ok((name, found?[0]))).collect()
+}
+
 const RESNET_50: Arch = Arch { stem: 64, widths: [64, 128, 256, 512], depths: [3, 4, 6, 3] };
 
 /// All work of a step that trains `archs` on batches of `batch` pictures with values kept in

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::machine;
 use super::peaks::{Floor, Peaks};
+use super::row::{noise, quantile};
 use super::shapes::Used;
 use crate::cli::output::table;
 use crate::device::{Backend, Cx};
@@ -41,9 +43,10 @@ pub struct How {
 
 /// Work, and how long it takes.
 pub struct Timed {
-    used: Used,
+    /// The work.
+    pub used: Used,
     /// Of each sample, in order.
-    samples_ms: Vec<f64>,
+    pub samples_ms: Vec<f64>,
     /// The buffers together are smaller than twice the cache.
     cached: bool,
     /// Bytes of all buffers that runs take turns on, at least.
@@ -101,34 +104,26 @@ fn samples(cx: &Cx, work: &Work, how: &How) -> Result<(Vec<f64>, bool)> {
         sample()?;
     }
     let _range = cx.range(&work.name);
-    let listening = driver.filter(|_| how.profile);
-    listening.map_or(Ok(()), |d| d.profile(true))?;
-    let (began, mut all) = (Instant::now(), Vec::new());
-    while all.len() < LEAST_SAMPLES
-        || all.len() < how.samples && began.elapsed().as_secs_f64() < how.seconds
-    {
-        all.push(sample()?);
-    }
-    listening.map_or(Ok(()), |d| d.profile(false))?;
+    let all = machine::profiled(cx, how.profile, || {
+        let (began, mut all) = (Instant::now(), Vec::new());
+        while all.len() < LEAST_SAMPLES
+            || all.len() < how.samples && began.elapsed().as_secs_f64() < how.seconds
+        {
+            all.push(sample()?);
+        }
+        Ok(all)
+    })?;
     Ok((all, sets > MOST_SETS))
 }
 
-/// The value that a share of all are not above.
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
-}
-
 impl Timed {
-    fn median_ms(&self) -> f64 {
+    /// Milliseconds of a run.
+    pub fn median_ms(&self) -> f64 {
         quantile(&self.samples_ms, 0.5)
     }
 
-    /// Distance of the quartiles over the median.
     fn noise(&self) -> f64 {
-        let [low, high] = [0.25, 0.75].map(|share| quantile(&self.samples_ms, share));
-        (high - low) / self.median_ms().max(f64::MIN_POSITIVE)
+        noise(&self.samples_ms)
     }
 
     /// Whether the device became slower on the way.

@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::NoUninit;
 
@@ -198,6 +199,13 @@ pub trait Driver: Send + Sync {
     fn range_ends(&self) {}
 }
 
+static LAUNCHES: AtomicU64 = AtomicU64::new(0);
+
+/// Kernels that this process has queued so far, on all devices.
+pub fn launches() -> u64 {
+    LAUNCHES.load(Ordering::Relaxed)
+}
+
 /// Launches kernels for one op.
 pub struct Queue<'a> {
     /// Where to.
@@ -215,6 +223,7 @@ impl Queue<'_> {
         pointers: &[DevicePtr],
         params: &P,
     ) -> Result<()> {
+        LAUNCHES.fetch_add(1, Ordering::Relaxed);
         self.driver.launch(&Launch {
             op: self.op,
             kernel,

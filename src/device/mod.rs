@@ -21,7 +21,7 @@ use std::time::Instant;
 
 pub use ahead::{Arriving, Landing};
 pub use choice::{Chosen, DeviceChoice, choose};
-pub use driver::{DevicePtr, Driver, Geometry, Hardware, Mark, Queue, size};
+pub use driver::{DevicePtr, Driver, Geometry, Hardware, Mark, Queue, launches, size};
 pub use pool::{Buffer, Layout, MemoryUse, Place, Pool};
 
 use bytemuck::{AnyBitPattern, NoUninit};

@@ -32,7 +32,7 @@ use crate::train::Checkpoint;
 use crate::train::signals::Signals;
 use journal::Journal;
 use latency::Times;
-use score::Target;
+use score::{Criterion, Target};
 
 /// What a search found: `winners.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -146,7 +146,9 @@ impl Work<'_> {
         signals: &Signals,
     ) -> Result<()> {
         let teacher = self.subnet(&self.teacher, self.net.space().max())?;
-        let target = Target::new(self.cx, &teacher, &self.pictures, self.settings, &request.out)?;
+        let Settings { features, images, tau, .. } = self.settings;
+        let criterion = Criterion { features, images: *images, tau: *tau };
+        let target = Target::new(self.cx, &teacher, &self.pictures, criterion, &request.out)?;
         drop(teacher);
         let mut progress = Progress::new("candidates", todo.len(), done.len());
         for arch in &todo[done.len()..] {

@@ -4,7 +4,6 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::request::Settings;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::eval::pictures::{self, Pictures};
@@ -13,6 +12,69 @@ use crate::eval::store::{MEMORY_LIMIT_BYTES, Store};
 use crate::nn::{Feature, Subnet};
 use crate::ops::relation;
 use crate::tensor::{Meta, Tensor};
+
+/// What decides a score.
+#[derive(Clone, Copy)]
+pub struct Criterion<'a> {
+    /// Features that are compared.
+    pub features: &'a [Feature],
+    /// The first so many pictures are compared.
+    pub images: usize,
+    /// Temperature of the relation.
+    pub tau: f64,
+}
+
+/// The teacher's features of a batch, prepared for comparison with those of students.
+pub enum Reference {
+    /// A feature map: compared by the relation of its positions.
+    Map(relation::Teacher),
+    /// Embeddings [N, D], rows of unit length: compared by their cosines.
+    Embeddings {
+        /// Row by row.
+        values: Vec<f32>,
+        /// D.
+        dim: usize,
+    },
+}
+
+impl Reference {
+    /// Prepares the value of a feature.
+    pub fn new(cx: &Cx, feature: Feature, value: &Tensor, tau: f64) -> Result<Self> {
+        Ok(match feature {
+            Feature::Z => Self::Embeddings { values: cx.download(value)?, dim: value.shape().c() },
+            _ => Self::Map(relation::Teacher::new(cx, value, tau)?),
+        })
+    }
+
+    /// What [`Reference::from_numbers`] makes the same from.
+    fn numbers(self, cx: &Cx) -> Result<Vec<f32>> {
+        match self {
+            Self::Embeddings { values, .. } => Ok(values),
+            Self::Map(teacher) => teacher.numbers(cx),
+        }
+    }
+
+    fn from_numbers(
+        cx: &Cx,
+        feature: Feature,
+        meta: Meta,
+        numbers: Vec<f32>,
+        tau: f64,
+    ) -> Result<Self> {
+        Ok(match feature {
+            Feature::Z => Self::Embeddings { values: numbers, dim: meta.shape.c() },
+            _ => Self::Map(relation::Teacher::from_numbers(cx, meta, &numbers, tau)?),
+        })
+    }
+
+    /// Similarity of a student's features of the same pictures, of each; higher is better.
+    pub fn compare(&self, cx: &Cx, student: &Tensor) -> Result<Vec<f64>> {
+        match self {
+            Self::Embeddings { values, dim } => Ok(cosines(values, &cx.download(student)?, *dim)),
+            Self::Map(teacher) => teacher.score(cx, student),
+        }
+    }
+}
 
 /// The teacher's features of one kind, of all pictures, prepared for comparison.
 struct Level {
@@ -32,16 +94,16 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Runs the teacher on the pictures that the settings want compared. Features that do not
-    /// fit in memory go to nameless files in `dir`.
+    /// Runs the teacher on the pictures that are to be compared. Features that do not fit in
+    /// memory go to nameless files in `dir`.
     pub fn new(
         cx: &Cx,
         teacher: &Subnet,
         pictures: &'a Pictures,
-        settings: &Settings,
+        criterion: Criterion,
         dir: &Path,
     ) -> Result<Self> {
-        let (images, features) = (settings.images, settings.features.as_slice());
+        let Criterion { features, images, tau } = criterion;
         let mut levels: Vec<Level> = Vec::new();
         let mut progress = Progress::new("pictures seen by the teacher", images, 0);
         for batch in pictures.batches(cx, images)? {
@@ -49,10 +111,7 @@ impl<'a> Target<'a> {
             let mut out = teacher.features(cx, x, features)?;
             for (i, &feature) in features.iter().enumerate() {
                 let value = out.take(feature).into_value();
-                let numbers = match feature {
-                    Feature::Z => cx.download(&value)?,
-                    _ => relation::Teacher::new(cx, &value, settings.tau)?.numbers(cx)?,
-                };
+                let numbers = Reference::new(cx, feature, &value, tau)?.numbers(cx)?;
                 if levels.len() == i {
                     let elems = numbers.len() / span.len() * images;
                     let store = Store::new(dir, elems, MEMORY_LIMIT_BYTES / features.len())?;
@@ -63,7 +122,7 @@ impl<'a> Target<'a> {
             }
             progress.advance(span.len(), String::new);
         }
-        Ok(Self { pictures, images, tau: settings.tau, features: features.to_vec(), levels })
+        Ok(Self { pictures, images, tau, features: features.to_vec(), levels })
     }
 
     /// Similarity of a student to the teacher, as \[level\]\[picture\]; higher is better.
@@ -88,10 +147,7 @@ impl Level {
     fn compare(&self, cx: &Cx, batch: usize, student: &Tensor, tau: f64) -> Result<Vec<f64>> {
         let (meta, range) = &self.batches[batch];
         let numbers = self.store.read(range.clone())?;
-        if self.feature == Feature::Z {
-            return Ok(cosines(&numbers, &cx.download(student)?, meta.shape.c()));
-        }
-        relation::Teacher::from_numbers(cx, *meta, &numbers, tau)?.score(cx, student)
+        Reference::from_numbers(cx, self.feature, *meta, numbers, tau)?.compare(cx, student)
     }
 }
 

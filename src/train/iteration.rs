@@ -76,6 +76,8 @@ pub struct Report {
 pub struct Parts {
     /// Moving average and forward pass of the teacher.
     pub teacher_ms: f64,
+    /// The moving average alone.
+    pub ema_ms: f64,
     /// Forward and backward of each student.
     pub student_ms: Vec<f64>,
     /// Gradient norm, update, and push of the queue.
@@ -87,8 +89,9 @@ impl Report {
     pub fn parts(&self, cx: &Cx) -> Result<Parts> {
         let between = |pair: &[Mark]| cx.ms_between(&pair[0], &pair[1]);
         let mut ms = self.marks.windows(2).map(between).collect::<Result<Vec<f64>>>()?;
-        let (teacher_ms, optimizer_ms) = (ms.remove(0), ms.pop().unwrap_or_default());
-        Ok(Parts { teacher_ms, student_ms: ms, optimizer_ms })
+        let (ema_ms, forward_ms) = (ms.remove(0), ms.remove(0));
+        let optimizer_ms = ms.pop().unwrap_or_default();
+        Ok(Parts { teacher_ms: ema_ms + forward_ms, ema_ms, student_ms: ms, optimizer_ms })
     }
 }
 
@@ -165,7 +168,7 @@ impl Iteration {
         }
         let mut report = Report { ema: self.method.ema(s.step, s.steps), ..Report::default() };
         report.marks.push(cx.mark()?);
-        let targets = self.targets(cx, s, report.ema)?;
+        let targets = self.targets(cx, s, &mut report)?;
         if let Some(dump) = &mut dump {
             dump.teacher(cx, &targets[0], self.method.as_ref())?;
         }
@@ -207,9 +210,10 @@ impl Iteration {
     }
 
     /// Moves the teacher; then its output, for all students or for each.
-    fn targets(&mut self, cx: &Cx, s: &Step, ema: f64) -> Result<Vec<Vec<Tensor>>> {
+    fn targets(&mut self, cx: &Cx, s: &Step, report: &mut Report) -> Result<Vec<Vec<Tensor>>> {
         let _range = cx.range("step/teacher");
-        optim::ema(cx, &mut self.teacher, &self.student, ema)?;
+        optim::ema(cx, &mut self.teacher, &self.student, report.ema)?;
+        report.marks.push(cx.mark()?);
         let own = match self.teacher_arch {
             TeacherArch::Max => 1,
             TeacherArch::Same => s.archs.len(),

@@ -15,13 +15,19 @@ use crate::error::{Error, Kind, Result};
 use crate::space::{Arch, Sampler, Space};
 use crate::tensor::{Meta, Shape};
 
-/// Memory of a run: the buffers that an iteration of the largest net takes beside so many bytes
-/// of decoded pictures, found by running it on a context that only counts.
-fn plan_memory(cx: &Cx, config: &Config, space: &Space, pictures_bytes: usize) -> Result<Layout> {
+/// Memory of a run: the buffers that an iteration of its largest student takes beside so many
+/// bytes of decoded pictures, found by running it on a context that only counts.
+fn plan_memory(
+    cx: &Cx,
+    config: &Config,
+    space: &Space,
+    largest: &Arch,
+    pictures_bytes: usize,
+) -> Result<Layout> {
     let cx = cx.planning()?;
     let _pictures = (pictures_bytes > 0).then(|| cx.landing(pictures_bytes)).transpose()?;
     let mut iteration = Iteration::new(&cx, config, space)?;
-    iterate(&cx, &mut iteration, 0, &[space.max()], config.train.batch)?;
+    iterate(&cx, &mut iteration, 0, &[*largest], config.train.batch)?;
     Ok(cx.layout())
 }
 
@@ -39,34 +45,37 @@ fn iterate(cx: &Cx, iteration: &mut Iteration, step: u64, archs: &[Arch], n: usi
 /// # Errors
 /// [`Kind::Memory`], with the largest batch that fits.
 pub(super) fn check_memory(cx: &Cx, config: &Config, space: &Space) -> Result<()> {
-    fit(cx, config, space, 0, |_| Ok(())).map(drop)
+    fit(cx, config, space, &space.max(), 0, |_| Ok(())).map(drop)
 }
 
-/// Plans the memory of a run and takes what of it is not taken yet; `pictures_bytes` are those of
-/// decoded pictures on the device. Gives the planned bytes.
+/// Plans the memory of a run and takes what of it is not taken yet. No student may have more of
+/// anything than `largest`; `pictures_bytes` are those of decoded pictures on the device. Gives
+/// the planned bytes.
 ///
 /// # Errors
 /// As [`check_memory`].
-pub(super) fn reserve_memory(
+pub fn reserve_memory(
     cx: &Cx,
     config: &Config,
     space: &Space,
+    largest: &Arch,
     pictures_bytes: usize,
 ) -> Result<usize> {
-    fit(cx, config, space, pictures_bytes, |layout| cx.reserve(layout))
+    fit(cx, config, space, largest, pictures_bytes, |layout| cx.reserve(layout))
 }
 
 fn fit(
     cx: &Cx,
     config: &Config,
     space: &Space,
+    largest: &Arch,
     pictures_bytes: usize,
     take: impl FnOnce(&Layout) -> Result<()>,
 ) -> Result<usize> {
     let taken = cx.memory().reserved_bytes;
     let available = cx.available_bytes()?.map(|bytes| bytes + taken);
     let planned = || -> Result<usize> {
-        let layout = plan_memory(cx, config, space, pictures_bytes)?;
+        let layout = plan_memory(cx, config, space, largest, pictures_bytes)?;
         match available {
             Some(available) if layout.bytes() > available => Err(Error::memory(format!(
                 "out of memory: {} are needed, {} are available on {}",
@@ -80,7 +89,7 @@ fn fit(
     planned().map_err(|e| match e.kind() {
         Kind::Memory => {
             let available = available.unwrap_or(usize::MAX);
-            let advice = largest_batch(cx, config, space, pictures_bytes, available);
+            let advice = largest_batch(cx, config, space, largest, pictures_bytes, available);
             Error::memory(format!("train.batch={}: {e}; {advice}", config.train.batch))
         }
         _ => e,
@@ -92,6 +101,7 @@ fn largest_batch(
     cx: &Cx,
     config: &Config,
     space: &Space,
+    largest: &Arch,
     pictures_bytes: usize,
     available: usize,
 ) -> String {
@@ -100,7 +110,7 @@ fn largest_batch(
         let pictures_bytes = (pictures_bytes as f64 * share) as usize;
         let mut smaller = config.clone();
         smaller.train.batch = batch;
-        plan_memory(cx, &smaller, space, pictures_bytes)
+        plan_memory(cx, &smaller, space, largest, pictures_bytes)
             .is_ok_and(|layout| layout.bytes() <= available)
     };
     let (mut low, mut high) = (0, config.train.batch);
@@ -147,7 +157,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let available_bytes = cx.available_bytes()?;
     let mut iteration = Iteration::new(cx, config, &space)?;
     feed.prefetch(cx);
-    let planned_bytes = reserve_memory(cx, config, &space, feed.room_bytes())?;
+    let planned_bytes = reserve_memory(cx, config, &space, &space.max(), feed.room_bytes())?;
     let sampler = Sampler::new(config.sampling.policy, &space, config.seed)?;
     let mut times = Vec::new();
     for step in 0..=TIMED {
@@ -197,7 +207,7 @@ mod tests {
             for preset in ["tiny", "cifar", "data"] {
                 let space = Space::preset(preset).unwrap();
                 let config = Config::for_preset(preset).unwrap();
-                let layout = plan_memory(cx, &config, &space, 0).unwrap();
+                let layout = plan_memory(cx, &config, &space, &space.max(), 0).unwrap();
                 let cx = cx.planning().unwrap();
                 cx.reserve(&layout).unwrap();
                 let reserved = cx.memory();

@@ -140,7 +140,7 @@ impl<'a> Run<'a> {
             // Shows how large decoded pictures are.
             feed.prefetch(cx);
         }
-        let planned_bytes = reserve_memory(cx, config, &space, feed.room_bytes())?;
+        let planned_bytes = reserve_memory(cx, config, &space, &space.max(), feed.room_bytes())?;
         let mut folder = Folder::open(&options.out, state.step)?;
         folder.write_origin(cx, &options.config_toml, &options.command)?;
         greet(&mut folder, options, &iteration, &state, dataset.as_ref(), from.as_ref())?;
@@ -264,7 +264,7 @@ impl<'a> Run<'a> {
         if !done.is_multiple_of(self.options.config.log.every as u64) && done != self.end {
             return Ok(());
         }
-        let Parts { teacher_ms, student_ms, optimizer_ms } = r.parts(self.cx)?;
+        let Parts { teacher_ms, student_ms, optimizer_ms, .. } = r.parts(self.cx)?;
         let line = format!(
             "step {done}/{} epoch {:.2} loss {:.4} (chance {:.2}) lr {:.4} grad {:.2} std {:.4} | \
              {:.0} img/s: data {:.0} + teacher {teacher_ms:.0} + students {:.0} + optimizer \

@@ -1,0 +1,190 @@
+//! Something that is done again and again, and how long it took each time.
+
+use serde_json::{Value, json};
+
+use super::filter::Filter;
+use super::machine;
+use crate::cli::output::table;
+use crate::device::{self, Cx};
+use crate::error::{Error, Result};
+
+/// The value that a share of all are not above.
+pub fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
+/// Distance of the quartiles over the median.
+pub fn noise(samples: &[f64]) -> f64 {
+    let [low, high] = [0.25, 0.75].map(|share| quantile(samples, share));
+    (high - low) / quantile(samples, 0.5).max(f64::MIN_POSITIVE)
+}
+
+/// How often something is done.
+pub struct Rounds {
+    /// So many times, at least once.
+    pub count: usize,
+    /// Whether times mean something: then there is a round more that does not count.
+    pub timed: bool,
+    /// Whether a profiler is told when the measured rounds begin and end.
+    pub profile: bool,
+}
+
+/// One thing that was timed, or whose kernels were counted.
+pub struct Row {
+    /// What it is.
+    pub name: String,
+    /// Milliseconds of each time; none where they would mean nothing.
+    pub samples_ms: Vec<f64>,
+    /// Kernels queued each time, on devices.
+    pub launches: Option<u64>,
+    /// Pictures that it works on, where it is about pictures.
+    pub pictures: Option<usize>,
+    /// The least time that it can take, where that is known.
+    pub floor_ms: Option<f64>,
+}
+
+impl Row {
+    /// Of times alone.
+    pub fn of_ms(name: impl Into<String>, samples_ms: Vec<f64>) -> Self {
+        let name = name.into();
+        Self { name, samples_ms, launches: None, pictures: None, floor_ms: None }
+    }
+
+    /// Does `work` so many rounds.
+    pub fn measure(
+        cx: &Cx,
+        name: impl Into<String>,
+        rounds: &Rounds,
+        mut work: impl FnMut() -> Result<()>,
+    ) -> Result<Self> {
+        if rounds.timed {
+            work()?;
+        }
+        let (mut samples_ms, before) = (Vec::new(), device::launches());
+        machine::profiled(cx, rounds.profile, || {
+            for _ in 0..rounds.count {
+                let from = cx.mark()?;
+                work()?;
+                samples_ms.push(cx.ms_between(&from, &cx.mark()?)?);
+            }
+            Ok(())
+        })?;
+        let launches = (device::launches() - before) / rounds.count as u64;
+        if !rounds.timed {
+            samples_ms.clear();
+        }
+        let launches = cx.is_device().then_some(launches);
+        Ok(Self { launches, ..Self::of_ms(name, samples_ms) })
+    }
+
+    /// The same on these pictures.
+    pub fn of_pictures(self, pictures: usize) -> Self {
+        Self { pictures: Some(pictures), ..self }
+    }
+
+    /// The same with a floor.
+    pub fn above(self, floor_ms: Option<f64>) -> Self {
+        Self { floor_ms, ..self }
+    }
+
+    /// Milliseconds, where it was timed.
+    pub fn median_ms(&self) -> Option<f64> {
+        self.timed(|s| quantile(s, 0.5))
+    }
+
+    /// Pictures a second.
+    pub fn rate(&self) -> Option<f64> {
+        Some(self.pictures? as f64 / self.median_ms()? * 1e3)
+    }
+
+    /// Share of its floor that it reaches.
+    pub fn share(&self) -> Option<f64> {
+        Some(self.floor_ms? / self.median_ms()?)
+    }
+
+    /// Milliseconds above its floor.
+    fn excess_ms(&self) -> f64 {
+        self.median_ms().unwrap_or(0.0) - self.floor_ms.unwrap_or(0.0)
+    }
+
+    fn cells(&self, mark: &str) -> Vec<String> {
+        let number = |value: Option<f64>, digits| {
+            value.map_or(String::new(), |value| format!("{value:.digits$}"))
+        };
+        let percent =
+            |value: Option<f64>| value.map_or(String::new(), |v| format!("{:.1} %", 100.0 * v));
+        vec![
+            mark.to_owned(),
+            self.name.clone(),
+            number(self.median_ms(), 3),
+            number(self.timed(|s| quantile(s, 0.0)), 3),
+            number(self.timed(|s| quantile(s, 1.0)), 3),
+            percent(self.timed(noise)),
+            number(self.rate(), 1),
+            number(self.floor_ms, 3),
+            percent(self.share()),
+        ]
+    }
+
+    /// Something about the samples, where there are some.
+    fn timed(&self, f: fn(&[f64]) -> f64) -> Option<f64> {
+        (!self.samples_ms.is_empty()).then(|| f(&self.samples_ms))
+    }
+
+    /// An entry of `benchmarks`.
+    pub fn json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "time_ms": self.median_ms(),
+            "time_ms_min": self.timed(|s| quantile(s, 0.0)),
+            "time_ms_max": self.timed(|s| quantile(s, 1.0)),
+            "noise": self.timed(noise),
+            "samples": self.samples_ms.len(),
+            "pictures_per_s": self.rate(),
+            "launches": self.launches,
+            "floor_ms": self.floor_ms,
+            "floor_share": self.share(),
+        })
+    }
+}
+
+/// The rows that are wanted; exit 2 where none is.
+pub fn filtered(rows: Vec<Row>, filter: &Filter) -> Result<Vec<Row>> {
+    let names = rows.iter().map(|row| row.name.clone()).collect::<Vec<_>>().join(", ");
+    let left: Vec<Row> = rows.into_iter().filter(|row| filter.matches(&row.name)).collect();
+    if left.is_empty() {
+        return Err(Error::usage(format!("--filter matches none of the rows: {names}")));
+    }
+    Ok(left)
+}
+
+/// A table for people of those that were timed. Marked is the part with the most time above its
+/// floor.
+pub fn text(rows: &[Row], is_part: impl Fn(&Row) -> bool) -> String {
+    let head = ["", "part", "ms", "least", "most", "noise", "pictures/s", "floor ms", "of floor"];
+    let parts = rows.iter().filter(|row| is_part(row));
+    let worst = parts.max_by(|a, b| a.excess_ms().total_cmp(&b.excess_ms()));
+    let mark = |row: &Row| match worst {
+        Some(worst) if std::ptr::eq(worst, row) => "*",
+        _ => "",
+    };
+    let mut cells = vec![head.map(str::to_owned).to_vec()];
+    let timed = rows.iter().filter(|row| !row.samples_ms.is_empty());
+    cells.extend(timed.map(|row| row.cells(mark(row))));
+    if cells.len() == 1 {
+        return String::new();
+    }
+    let mut above = " above its floor";
+    if rows.iter().all(|row| row.floor_ms.is_none()) {
+        above = "";
+        cells.iter_mut().for_each(|row| row.truncate(head.len() - 2));
+    }
+    let mut out = table(&cells);
+    out += "\nms: median of the iterations; noise: distance of their quartiles over it";
+    if worst.is_some() {
+        out += &format!("; * the part with the most time{above}");
+    }
+    out + "\n\n"
+}
