@@ -11,6 +11,10 @@ to the largest magnitude of its tensor, and the MACs of MIN, MAX and ResNet-50 b
 its batch is one group of batch statistics (`train.bn_group`), as its permutation then makes no
 difference; the updated weights in step 0, whose momentum is known to be zero. PyTorch computes
 in double precision, so what differs is engine's rounding. Needs safetensors.
+
+With --bf16, for dumps of `--precision bf16` and train.bn_group=0: how far losses and gradients are
+from double precision, √Σ(a−b)²/√Σb² over all parameters, beside how far PyTorch's own are under
+autocast. Exits with 1 where engine's gradients are more than a tenth farther.
 """
 
 import argparse
@@ -70,13 +74,53 @@ def replay(path, bin):
         yield "weights after the step", difference(params, of_kind(dump, "after")), "after"
 
 
+def in_bf16(path, bin):
+    """Errors of engine's and of PyTorch's losses and gradients in bf16, as (what, engine, PyTorch)."""
+    dump, meta = load(path)
+    preset = Preset(meta["preset"], bin)
+    preset.moco.update({k: float(meta[k]) for k in ("tau", "ema")})
+    net, archs = Net(preset, int(meta["bn_group"])), meta["archs"].split(",")
+
+    def run(dtype, autocast):
+        before = of_kind(dump, "before").items()
+        params = {n: w.detach().to(dtype, copy=True).requires_grad_() for n, w in before}
+        moco = Moco(net, params, dump["queue"].to(dtype), "cpu")
+        x, z = dump["x_student"].to(dtype), dump["z_teacher"].to(dtype)
+        losses = []
+        for arch in archs:
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                loss = moco.student_loss(arch, x, z, moco.queue)
+            loss.backward()
+            losses.append(loss.detach().double())
+        return losses, {n: w.grad.double() for n, w in params.items() if w.grad is not None}
+
+    def distance(found, expected):
+        error = sum(((found[n] - e) ** 2).sum() for n, e in expected.items())
+        return (error / sum((e**2).sum() for e in expected.values())).sqrt().item()
+
+    (losses, grads), (peer_losses, peer_grads) = run(torch.float64, False), run(torch.float32, True)
+    for k, (arch, loss, peer) in enumerate(zip(archs, losses, peer_losses)):
+        ours = dump[f"loss.{k}"][0]
+        yield f"loss of {arch}", *(abs((l - loss) / loss).item() for l in (ours, peer))
+    yield "gradients", distance(of_kind(dump, "grad"), grads), distance(peer_grads, grads)
+
+
 def main():
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("dumps", nargs="+", metavar="DUMP.safetensors")
     p.add_argument("--bin", default=BIN, help="folder of the program `engine`")
+    p.add_argument("--bf16", action="store_true", help="see above")
     a = p.parse_args()
+    if a.bf16:
+        bad = 0
+        for path in a.dumps:
+            print(f"{path}\n     engine   PyTorch")
+            for what, ours, peer in in_bf16(path, a.bin):
+                print(f"  {ours:9.1e} {peer:9.1e} {what}")
+            bad += not ours <= 1.1 * peer
+        sys.exit(1 if bad else 0)
     bad = 0
     for path in a.dumps:
         print(path)
