@@ -202,7 +202,7 @@ class Comparison:
         title, words = "relation score of C2", ["--precision", self.precision, *self.same]
         mine, why = None, ""
         try:
-            rows = self.sides.kernels("^relation/", *self.kernel_sizes())
+            rows = self.sides.kernels("^relation/.*/student/", *self.kernel_sizes())
             row = max(rows, key=lambda r: dimensions(r)[1] * dimensions(r)[2])
             images, side, width, teacher, *_, student = dimensions(row)
             mine, title = row["time_ms"] / images, f"relation score of {side}x{width} positions"

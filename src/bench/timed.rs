@@ -19,6 +19,8 @@ use crate::space::Arch;
 const CACHE_BYTES: usize = 64 << 20;
 /// Most sets of buffers; work on less than a few kilobytes then finds them in the cache.
 const MOST_SETS: u64 = 4096;
+/// Bytes of all sets after which no more are made: those of work that reads a little of much.
+const MOST_SET_BYTES: usize = 512 << 20;
 /// A sample is of at least so many runs on a GPU, so that starting the first weighs little.
 const LEAST_RUNS: usize = 4;
 /// Samples before the first that counts, and the fewest that do.
@@ -80,9 +82,15 @@ fn samples(cx: &Cx, work: &Work, how: &How) -> Result<(Vec<f64>, bool)> {
         Backend::Driver(driver) => (Some(driver.as_ref()), LEAST_RUNS),
         _ => (None, 1),
     };
-    let sets = turns_bytes(cx).div_ceil(work.bytes_floor.max(1)).max(1);
-    let ready: Vec<Ready> =
-        (0..sets.min(MOST_SETS)).map(|seed| (work.prepare)(cx, seed)).collect::<Result<_>>()?;
+    let wanted = turns_bytes(cx).div_ceil(work.bytes_floor.max(1)).max(1);
+    let before = cx.memory().live_bytes;
+    let mut ready: Vec<Ready> = vec![(work.prepare)(cx, 0)?];
+    for seed in 1..wanted.min(MOST_SETS) {
+        if cx.memory().live_bytes - before >= MOST_SET_BYTES {
+            break;
+        }
+        ready.push((work.prepare)(cx, seed)?);
+    }
     let runs = ready.len().max(least_runs);
     let sample = || -> Result<f64> {
         let mut queue: Vec<_> =
@@ -113,7 +121,7 @@ fn samples(cx: &Cx, work: &Work, how: &How) -> Result<(Vec<f64>, bool)> {
         }
         Ok(all)
     })?;
-    Ok((all, sets > MOST_SETS))
+    Ok((all, (ready.len() as u64) < wanted))
 }
 
 impl Timed {
@@ -208,6 +216,9 @@ pub fn text(timed: &[Timed], archs: &[Arch]) -> String {
     out.push('\n');
     for arch in archs {
         let of_arch = timed.iter().filter_map(|t| Some((t, *t.used.uses.get(arch)? as f64)));
+        if of_arch.clone().next().is_none() {
+            continue;
+        }
         let ms: f64 = of_arch.clone().map(|(t, n)| n * t.median_ms()).sum();
         let floor: Option<f64> = of_arch.map(|(t, n)| t.floor.map(|f| n * f.ms)).sum();
         let floor = floor.map_or(String::new(), |f| format!(", at the floors {f:.2} ms"));
