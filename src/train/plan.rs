@@ -53,7 +53,7 @@ pub(super) fn check_memory(cx: &Cx, config: &Config, space: &Space) -> Result<()
 /// the planned bytes.
 ///
 /// # Errors
-/// As [`check_memory`].
+/// [`Kind::Memory`], with the largest batch that fits, where they do not.
 pub fn reserve_memory(
     cx: &Cx,
     config: &Config,
