@@ -11,7 +11,7 @@ use super::peaks::PeakArgs;
 use super::shapes::{self, Used};
 use super::{baseline, counted, limits, machine, timed};
 use crate::cli::output::print;
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::device::emulator::Emulator;
 use crate::device::{self, Backend, Cx, DeviceChoice};
 use crate::error::{Error, Result};
@@ -123,7 +123,7 @@ impl Setting {
 
     /// Everything in the result but the rows.
     fn json(&self, cx: &Cx) -> Value {
-        let precision: Vec<&str> = self.dtypes.iter().map(|d| machine::precision(*d)).collect();
+        let precision: Vec<&str> = self.dtypes.iter().map(|d| Precision::of(*d).as_str()).collect();
         machine::about(
             cx,
             json!({

@@ -78,6 +78,12 @@ pub fn run(args: &LoaderArgs) -> Result<()> {
         )));
     }
     let cx = open_device(&args.device)?;
+    if !(args.seconds > 0.0 && args.seconds <= 86_400.0) {
+        return Err(Error::usage(format!(
+            "--seconds is {}, expected more than 0, at most a day's 86400",
+            args.seconds
+        )));
+    }
     let t = bench_throughput(&args.data, args.resolution, args.seconds, args.workers)?;
     println!("{} pictures of {:.0} kB, {} worker(s)", t.pictures, t.mean_bytes / 1e3, t.workers);
     println!("decode              {:>9.1} pictures/s", t.decode_per_s);

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::device::{Backend, Cx, Hardware};
 use crate::error::Result;
-use crate::tensor::DType;
 use crate::train::folder::environment;
 
 /// What is known of the device's hardware.
@@ -15,11 +14,6 @@ pub fn hardware(cx: &Cx) -> Hardware {
         Backend::Driver(driver) => driver.hardware(),
         _ => Hardware::default(),
     }
-}
-
-/// How `--precision` names it.
-pub fn precision(dtype: DType) -> &'static str {
-    if dtype == DType::BF16 { "bf16" } else { "fp32" }
 }
 
 /// The beginning of a result: the machine, and these settings.

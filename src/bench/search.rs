@@ -12,7 +12,7 @@ use super::{machine, shapes};
 use crate::cli::output::{print, table};
 use crate::cli::search::at_least_two;
 use crate::cli::{DeviceArgs, open_device};
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::data::Dataset;
 use crate::data::synthetic::{self, Domain};
 use crate::device::{Cx, DeviceChoice};
@@ -93,7 +93,7 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     };
     let settings = json!({
         "preset": args.preset,
-        "precision": machine::precision(cx.dtype()),
+        "precision": Precision::of(cx.dtype()),
         "task": args.task,
         "features": args.task.features(),
         "pictures": args.images,

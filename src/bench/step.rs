@@ -13,7 +13,7 @@ use super::shapes::{self, Used};
 use super::{machine, timed};
 use crate::cli::output::print;
 use crate::cli::{DeviceArgs, open_device};
-use crate::config::{Config, TeacherArch};
+use crate::config::{Config, Precision, TeacherArch};
 use crate::device::{self, Cx, DeviceChoice, MemoryUse};
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
@@ -126,7 +126,7 @@ pub fn run(args: &StepArgs) -> Result<()> {
     let settings = json!({
         "preset": args.preset,
         "batch": config.train.batch,
-        "precision": machine::precision(cx.dtype()),
+        "precision": Precision::of(cx.dtype()),
         "queue": config.moco.queue,
         "archs": archs,
         "iterations": args.iterations,

@@ -202,11 +202,6 @@ impl Params {
         self.copies[i].as_ref().unwrap_or(&self.values[i])
     }
 
-    /// The copies, where there are any.
-    pub fn copies(&self) -> &[Option<Tensor>] {
-        &self.copies
-    }
-
     /// Values and copies, to write.
     pub fn values_and_copies(&mut self) -> (&mut [Tensor], &mut [Option<Tensor>]) {
         (&mut self.values, &mut self.copies)
