@@ -126,6 +126,13 @@ fn a_broken_limit_is_named() {
         error.contains("(relu_forward_f32): bytes over the least 1.000, allowed at most 0.990")
     );
     assert!(error.contains("(relu_forward_bf16): there are no limits"), "{error}");
+    assert!(error.contains("/forward/bf16$', most_bytes = 1.02, least_used = 0.98 },"), "{error}");
+
+    // What it says would do does.
+    let entries: Vec<&str> = error.lines().filter(|l| l.starts_with("  { rows")).collect();
+    std::fs::write(&file, format!("limit = [\n{}\n]", entries.join("\n"))).unwrap();
+    let (code, _, error) = said(&[&EMULATOR[..], &["--batch", "8"], &limits].concat());
+    assert_eq!(code, 0, "{error}");
 }
 
 /// A result against itself, against one that was better, and against one made otherwise.

@@ -54,6 +54,10 @@ pub struct KernelsArgs {
     /// Numbers that values are kept in [default: both; the CPU has fp32 alone].
     #[arg(long, value_name = "bf16|fp32|both")]
     precision: Option<Kept>,
+    /// Times a product of N x N matrices besides, in which nothing but the main loop counts.
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    product: Option<u16>,
     #[command(flatten)]
     filter: Filter,
     /// On the emulator: a row for each kernel, beside one for the whole pass.
@@ -145,9 +149,13 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
     let mut result = setting.json(&cx);
     let old = args.baseline.read(&result, false)?;
     let Setting { config, space, archs, dtypes } = &setting;
-    let all = shapes::all(config, space, archs, dtypes)?;
+    let mut all = shapes::all(config, space, archs, dtypes)?;
+    if let Some(n) = args.product {
+        let products = dtypes.iter().map(|dtype| shapes::product(n.into(), *dtype));
+        all.extend(products.collect::<Result<Vec<_>>>()?);
+    }
     let all = shapes::filtered(all, |name| args.filter.matches(name))?;
-    let mut breaches = Vec::new();
+    let mut breaches = limits::Breaches::default();
     let (rows, text): (Vec<Value>, String) = match emulator {
         Some(emulator) => {
             let counted = counted::all(&cx, &emulator, all)?;
@@ -167,7 +175,7 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
     result["benchmarks"] = Value::Array(rows);
     args.baseline.keep(&result)?;
     print(&text)?;
-    limits::expect_none(&breaches)?;
+    breaches.expect_none()?;
     args.baseline.compare(old, &result)
 }
 

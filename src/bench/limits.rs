@@ -50,13 +50,18 @@ impl Limits {
         toml::from_str(text).map_err(|e| Error::usage(e.to_string().trim_end().to_owned()))
     }
 
-    /// What broke a limit: which row, which of its kernels, what was counted, what is allowed.
-    pub fn breaches(&self, counted: &[Counted]) -> Vec<String> {
-        let judged = counted.iter().map(|c| {
-            let work = &c.used.work;
-            self.judge(&work.name, work.bytes_floor, &c.kernels)
-        });
-        judged.flatten().collect()
+    /// What broke a limit.
+    pub fn breaches(&self, counted: &[Counted]) -> Breaches {
+        let mut broken = Breaches::default();
+        for Counted { used, kernels } in counted {
+            let (name, floor) = (&used.work.name, used.work.bytes_floor);
+            let found = self.judge(name, floor, kernels);
+            if !found.is_empty() {
+                broken.said.extend(found);
+                broken.entries.push(entry(name, &Sums::of(kernels.values()), floor));
+            }
+        }
+        broken
     }
 
     fn judge(
@@ -100,17 +105,48 @@ impl Limit {
     }
 }
 
-/// Exit 7 with all breaches, where there are any.
-pub fn expect_none(breaches: &[String]) -> Result<()> {
-    if breaches.is_empty() {
-        return Ok(());
-    }
-    let (n, all) = (breaches.len(), breaches.join("\n  "));
-    let message = format!(
-        "{n} limits are broken:\n  {all}\nmake the kernels as good as they were, or, where the \
-         new counts are right, change the file of limits"
+/// An entry of the file that allows what was counted of a row, and 2 % more.
+fn entry(name: &str, sums: &Sums, bytes_floor: u64) -> String {
+    let most = |found: f64| (102.0 * found).ceil() / 100.0;
+    let least = |found: f64| (98.0 * found).floor() / 100.0;
+    let mut limits = format!(
+        "{{ rows = '^{}$', most_bytes = {:.2}, least_used = {:.2}",
+        regex_lite::escape(name),
+        most(sums.ratio(bytes_floor)),
+        least(sums.sector_use())
     );
-    Err(Error::new(Kind::Parity, message))
+    if sums.conflicts > 0 {
+        limits += &format!(", most_conflicts = {:.2}", most(sums.conflict_share()));
+    }
+    if let Some(useful) = sums.tensor_useful() {
+        limits += &format!(", least_useful = {:.2}", least(useful));
+    }
+    limits + " },"
+}
+
+/// Limits that were broken.
+#[derive(Default)]
+pub struct Breaches {
+    /// Of which row, by which of its kernels, what was counted and what is allowed.
+    said: Vec<String>,
+    /// Entries that would allow what was counted, one a row.
+    entries: Vec<String>,
+}
+
+impl Breaches {
+    /// Exit 7 with all of them, where there are any.
+    pub fn expect_none(&self) -> Result<()> {
+        if self.said.is_empty() {
+            return Ok(());
+        }
+        let (n, said) = (self.said.len(), self.said.join("\n  "));
+        let entries = self.entries.join("\n  ");
+        let message = format!(
+            "{n} limits are broken:\n  {said}\nmake the kernels as good as they were, or, where \
+             the new counts are right, give the file of limits these entries:\n  {entries}"
+        );
+        Err(Error::new(Kind::Parity, message))
+    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
 //! What training runs: every pass of every op, found by running the program itself on a context
 //! that only plans.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Config;
+use crate::data::{ViewFormat, augment};
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::nn::{Feature, Gradients, MlpHead, Norm, Params, Supernet};
-use crate::ops::work::{Situation, Work, of_seen};
-use crate::ops::{self, relation};
+use crate::eval::judge::NEIGHBOURS;
+use crate::eval::knn;
+use crate::nn::{Feature, Gradients, MlpHead, Norm, Params, Supernet, recalibrate};
+use crate::ops::linear::Linear;
+use crate::ops::work::{Situation, Work, kind, of_seen};
+use crate::ops::{self, gather, queue_push, relation};
 use crate::optim;
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Space};
@@ -60,39 +63,90 @@ pub fn usual(space: &Space) -> Result<Vec<(&'static str, Arch)>> {
 const RESNET_50: Arch = Arch { stem: 64, widths: [64, 128, 256, 512], depths: [3, 4, 6, 3] };
 
 /// All work of a step that trains `archs` on batches of `batch` pictures with values kept in
-/// `dtypes`, each once; then the optimizer's, and that of ops which training does not need.
+/// `dtypes`, of their frozen passes and scores in a search, of evaluation by neighbours, and that of ops
+/// which none of these needs; each once.
 pub fn all(config: &Config, space: &Space, archs: &[Arch], dtypes: &[DType]) -> Result<Vec<Used>> {
-    let mut found: Vec<Situation> = Vec::new();
+    let mut works = Works::default();
     let mut uses: BTreeMap<String, BTreeMap<Arch, usize>> = BTreeMap::new();
     for &dtype in dtypes {
         for arch in archs {
             for situation in passes(config, space, arch, dtype)?.iter().flat_map(of_seen) {
-                let name = situation.name();
-                let of_arch = match uses.entry(name) {
-                    Entry::Occupied(there) => there.into_mut(),
-                    Entry::Vacant(free) => {
-                        found.push(situation);
-                        free.insert(BTreeMap::new())
-                    }
-                };
-                *of_arch.entry(*arch).or_insert(0) += 1;
+                *uses.entry(situation.name()).or_default().entry(*arch).or_insert(0) += 1;
+                works.add_situation(situation)?;
             }
         }
-        found.extend(ops::other_work(dtype)?);
-    }
-    let mut works: Vec<Work> = found.into_iter().map(Situation::work).collect::<Result<_>>()?;
-    for &dtype in dtypes {
+        let teacher = frozen(config, space, &space.max(), dtype)?;
         for arch in archs {
-            let scores = scores(config, space, arch, dtype)?;
-            let known = |work: &Work| works.iter().any(|w| w.name == work.name);
-            let new: Vec<Work> = scores.into_iter().filter(|work| !known(work)).collect();
-            works.extend(new);
+            let student = frozen(config, space, arch, dtype)?;
+            for situation in student.seen.iter().flat_map(of_seen) {
+                works.add_situation(situation)?;
+            }
+            let pairs = teacher.levels.iter().zip(&student.levels);
+            pairs.flat_map(|(t, s)| relation::work::work(*t, *s)).for_each(|w| works.add(w));
         }
+        for situation in ops::other_work(dtype)? {
+            works.add_situation(situation)?;
+        }
+        around(config, space, dtype)?.into_iter().for_each(|work| works.add(work));
     }
+    let mut works = works.all;
     works.sort_by_key(|work| work.op);
     works.extend(optim::work(net(config, space).specs()));
     let used = |work: Work| Used { uses: uses.remove(&work.name).unwrap_or_default(), work };
     Ok(works.into_iter().map(used).collect())
+}
+
+/// A product of matrices of `n` × `n` by what linear layers run: nothing but its main loop counts.
+pub fn product(n: usize, dtype: DType) -> Result<Used> {
+    let matrix = Meta::new(Shape::matrix(n, n), dtype);
+    let inputs = vec![matrix, matrix, Meta::new(Shape::vector(n), dtype.wide())];
+    let seen = Seen { op: Arc::new(Linear { out: n }), inputs, gradients: None };
+    let mut situations = of_seen(&seen).into_iter();
+    let Some(situation) = situations.next() else {
+        return Err(Error::usage("a linear layer has no forward pass"));
+    };
+    let name = format!("product/{n}x{n}x{n}/forward/{}", kind(dtype));
+    let work = Work { name, op: "product", ..situation.work()? };
+    Ok(Used { work, uses: BTreeMap::new() })
+}
+
+/// Work, each once.
+#[derive(Default)]
+struct Works {
+    all: Vec<Work>,
+    known: BTreeSet<String>,
+}
+
+impl Works {
+    fn add_situation(&mut self, situation: Situation) -> Result<()> {
+        if self.known.insert(situation.name()) {
+            self.all.push(situation.work()?);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, work: Work) {
+        if self.known.insert(work.name.clone()) {
+            self.all.push(work);
+        }
+    }
+}
+
+/// Training pictures that a row of [`knn`] has: as many as a device compares at a time.
+const KEYS: usize = 4096;
+
+/// What surrounds the passes of a step and an evaluation: views, shuffling, the queue, neighbours.
+fn around(config: &Config, space: &Space, dtype: DType) -> Result<[Work; 4]> {
+    let (pictures, moco) = (pictures(config, space, dtype), &config.moco);
+    let (batch, side) = (config.train.batch, space.resolution);
+    let ([views, _], feature) = (config.views.pair(), 4 * space.max().widths[3]);
+    let format = ViewFormat { side, channels: 3, dtype, normalise: views.normalise() };
+    Ok([
+        augment::work::work(&views, batch, format),
+        gather::work::work(pictures),
+        queue_push::work::work(moco.queue, batch, moco.dim, dtype),
+        knn::work::work([batch, KEYS, feature, NEIGHBOURS[1]]),
+    ])
 }
 
 fn net(config: &Config, space: &Space) -> Supernet {
@@ -123,21 +177,26 @@ fn pictures(config: &Config, space: &Space, dtype: DType) -> Meta {
     Meta::new(Shape::nhwc(config.train.batch, side, side, 3), dtype)
 }
 
-/// What a search compares of the largest net and of `arch`, level by level: each pair once.
-fn scores(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<Vec<Work>> {
-    let cx = Cx::plan()?.computing_in(dtype);
+/// What computing a search's features of a frozen subnet runs, and what it makes.
+struct Frozen {
+    seen: Vec<Seen>,
+    /// Stages 1 to 4.
+    levels: Vec<Meta>,
+}
+
+fn frozen(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<Frozen> {
+    let (cx, seen) = (Cx::plan()?.computing_in(dtype), Mutex::new(Vec::new()));
     let net = net(config, space);
     let params = Params::init(&cx, net.specs(), config.seed)?.ready(&cx)?;
-    let levels = |arch: &Arch| -> Result<Vec<Meta>> {
-        let mut tape = Tape::inference(&cx);
-        let x = tape.constant(cx.alloc(pictures(config, space, dtype))?);
-        let levels = [Feature::C2, Feature::C3, Feature::C4, Feature::C5];
-        let mut norm = Norm::Batch { group: 0 };
-        let out = net.forward(&mut tape, &params, x, arch, &mut norm, &levels)?;
-        Ok(levels.iter().map(|f| out.get(*f).value().meta()).collect())
-    };
-    let pairs = levels(&space.max())?.into_iter().zip(levels(arch)?);
-    Ok(pairs.flat_map(|(teacher, student)| relation::work::work(teacher, student)).collect())
+    let x = || cx.alloc(pictures(config, space, dtype));
+    let stats = recalibrate(&cx, &net, &params, arch, [x()])?;
+    let mut tape = Tape::inference(&cx).watched(&seen);
+    let x = tape.constant(x()?);
+    let levels = [Feature::C2, Feature::C3, Feature::C4, Feature::C5];
+    let out = net.forward(&mut tape, &params, x, arch, &mut Norm::Given(&stats), &levels)?;
+    let levels = levels.iter().map(|f| out.get(*f).value().meta()).collect();
+    drop((out, tape));
+    Ok(Frozen { seen: seen.into_inner().unwrap_or_else(PoisonError::into_inner), levels })
 }
 
 /// Exit 2 where nothing is left.

@@ -6,7 +6,7 @@
 //! only decide when a picture is made, never what it looks like.
 
 mod archive;
-mod augment;
+pub mod augment;
 mod blur;
 mod cifar;
 mod dataset;

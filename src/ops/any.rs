@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Op, Saved};
+use super::{Fill, Op, Saved};
 use crate::device::Cx;
 use crate::error::Result;
 use crate::tape::Grad;
@@ -16,6 +16,8 @@ pub trait AnyOp: Send + Sync + fmt::Debug {
     fn passes(&self) -> Passes;
     /// [`Op::label`].
     fn label(&self, inputs: &[Meta]) -> String;
+    /// [`Op::fills`].
+    fn fills(&self, inputs: &[Meta]) -> Vec<Fill>;
     /// [`Op::infer`].
     fn infer(&self, inputs: &[Meta]) -> Result<Meta>;
     /// [`Op::forward`].
@@ -37,6 +39,9 @@ impl<O: Op> AnyOp for O {
     }
     fn label(&self, inputs: &[Meta]) -> String {
         Op::label(self, inputs)
+    }
+    fn fills(&self, inputs: &[Meta]) -> Vec<Fill> {
+        Op::fills(self, inputs)
     }
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         Op::infer(self, inputs)

@@ -65,6 +65,10 @@ pub trait Op: fmt::Debug + Send + Sync + 'static {
     {
         Vec::new()
     }
+    /// Values that its inputs may have, where passes of the nets are timed.
+    fn fills(&self, inputs: &[Meta]) -> Vec<Fill> {
+        vec![Fill::Normal; inputs.len()]
+    }
     /// Its parameters and its inputs' dimensions in a few words, by which the situations of a
     /// training step are told apart.
     fn label(&self, inputs: &[Meta]) -> String {

@@ -36,6 +36,16 @@ pub struct Work {
     pub prepare: Prepare,
 }
 
+/// What is ready to run as often as one likes, since a run uses nothing up.
+pub fn repeat(run: impl Fn(&Cx) -> Result<Vec<Tensor>> + Clone + 'static) -> Ready {
+    Box::new(move |_| Ok(Box::new(run.clone())))
+}
+
+/// The end of a work's name.
+pub fn kind(dtype: DType) -> String {
+    format!("{dtype:?}").to_lowercase()
+}
+
 /// An op, its inputs, and the pass that is run: forward, or backward for some gradients.
 #[derive(Clone)]
 pub struct Situation {
@@ -47,7 +57,7 @@ pub struct Situation {
 /// The passes of one that a tape ran: itself, or one for each gradient of an op such as a
 /// convolution.
 pub fn of_seen(seen: &Seen) -> Vec<Situation> {
-    split(seen, &vec![Fill::Normal; seen.inputs.len()])
+    split(seen, &seen.op.fills(&seen.inputs))
 }
 
 /// All passes of a case, with values kept in `dtype`.
@@ -93,7 +103,7 @@ impl Situation {
         let Seen { op, inputs, gradients } = &self.seen;
         let added = gradients.iter().flatten().any(|wanted| *wanted == Wanted::Added);
         let added = if added { " added" } else { "" };
-        let kind = format!("{:?}", inputs[0].dtype).to_lowercase();
+        let kind = kind(inputs[0].dtype);
         format!("{}/{}/{}{added}/{kind}", op.name(), op.label(inputs), self.pass)
     }
 
@@ -207,7 +217,7 @@ fn normal() -> &'static [f32] {
 const STRETCH: usize = 1 << 20;
 
 /// A tensor of random values. Another seed gives other ones.
-fn random(cx: &Cx, meta: Meta, fill: Fill, seed: u64) -> Result<Tensor> {
+pub fn random(cx: &Cx, meta: Meta, fill: Fill, seed: u64) -> Result<Tensor> {
     let elems = meta.shape.elems();
     if fill != Fill::Normal || cx.is_plan() {
         return cx.upload(meta.shape, meta.dtype, &values(meta.shape, fill, seed));

@@ -117,7 +117,7 @@ fn order(i: usize) -> [Option<Adjust>; 4] {
 }
 
 /// Noise, over which every picture has a gradient of its own.
-fn picture(i: usize, (width, height): (usize, usize)) -> Image {
+pub(super) fn picture(i: usize, (width, height): (usize, usize)) -> Image {
     let mut rng = Philox::new(i as u64, Purpose::Check, width as u64, 0);
     let byte = |k: usize| {
         let slope = (k / 3 * (i + 1) * 255) / (width * height * (i + 1)).max(1);

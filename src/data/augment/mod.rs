@@ -4,6 +4,7 @@
 mod checks;
 mod cpu;
 mod kernels;
+pub mod work;
 
 use rayon::prelude::*;
 

@@ -38,44 +38,69 @@ struct SelectParams {
     capacity: u32,
 }
 
-/// The nearest keys of each query, sorted. Keys go to the device a part after the other;
-/// queries and the best so far stay there.
+/// The nearest keys of each query, sorted. Keys go to the device a part after the other.
 pub(super) fn nearest(cx: &Cx, queue: &Queue, pair: &Pair) -> Result<Vec<Vec<Neighbour>>> {
     let Pair { queries, keys, dim, most } = *pair;
-    size(queries.len())?;
+    let matrix =
+        |values: &[f32]| cx.upload(Shape::matrix(values.len() / dim, dim), DType::F32, values);
     size(keys.len() / dim)?;
-    let rows = queries.len() / dim;
-    let mut select = SelectParams {
-        keys: 0,
-        first: 0,
-        most: size(most)?,
-        kept: 0,
-        capacity: capacity(size(most)?)?,
-    };
-    let queries = cx.upload(Shape::matrix(rows, dim), DType::F32, queries)?;
-    let words = size(rows * most * NEIGHBOUR_BYTES / DType::F32.size_bytes())? as usize;
-    let mut best = cx.scratch(Meta::new(Shape::vector(words), DType::F32))?;
-    let mut products = cx.scratch(Meta::new(
-        Shape::matrix(rows.min(QUERIES), (keys.len() / dim).min(KEYS)),
-        DType::F32,
-    ))?;
+    let mut search = Search::new(cx, matrix(queries)?, KEYS.min(keys.len() / dim), most)?;
     for part in keys.chunks(KEYS * dim) {
-        select.keys = (part.len() / dim) as u32;
-        let part = cx.upload(Shape::matrix(part.len() / dim, dim), DType::F32, part)?;
+        search.add(queue, &matrix(part)?)?;
+    }
+    let best: Vec<u64> = cx.download_bytes(&search.best, queries.len() / dim * most)?;
+    Ok(best.chunks(most).map(|row| row.iter().copied().map(decode).collect()).collect())
+}
+
+/// Queries and the nearest keys so far, on a device.
+pub(super) struct Search {
+    queries: Tensor,
+    products: Tensor,
+    best: Tensor,
+    select: SelectParams,
+}
+
+impl Search {
+    /// For the `most` nearest of each row of `queries`, among keys that come at most `keys` at a
+    /// time.
+    pub(super) fn new(cx: &Cx, queries: Tensor, keys: usize, most: usize) -> Result<Self> {
+        let rows = queries.shape().n();
+        size(queries.shape().elems())?;
+        let words = size(rows * most * NEIGHBOUR_BYTES / DType::F32.size_bytes())? as usize;
+        let scratch = |shape| cx.scratch(Meta::new(shape, DType::F32));
+        let most = size(most)?;
+        let capacity = capacity(most)?;
+        Ok(Self {
+            products: scratch(Shape::matrix(rows.min(QUERIES), keys))?,
+            best: scratch(Shape::vector(words))?,
+            select: SelectParams { keys: 0, first: 0, most, kept: 0, capacity },
+            queries,
+        })
+    }
+
+    /// Compares the queries with more keys.
+    pub(super) fn add(&mut self, queue: &Queue, keys: &Tensor) -> Result<()> {
+        let Self { queries, products, best, select } = self;
+        let (rows, dim) = (queries.shape().n(), queries.shape().c());
+        select.keys = keys.shape().n() as u32;
         for start in (0..rows).step_by(QUERIES) {
             let n = QUERIES.min(rows - start) as u32;
             let from = queries.device().offset(start * dim * DType::F32.size_bytes());
-            multiply(queue, (from, n), &part, &mut products)?;
-            let best = best.device_mut().offset(start * most * NEIGHBOUR_BYTES);
+            multiply(queue, (from, n), keys, products)?;
+            let best = best.device_mut().offset(start * select.most as usize * NEIGHBOUR_BYTES);
             let shared_bytes = select.capacity * NEIGHBOUR_BYTES as u32;
             let geometry = Geometry::linear(n, lanes::THREADS).shared(shared_bytes);
-            queue.launch("knn_select_f32", geometry, &[products.device(), best], &select)?;
+            queue.launch("knn_select_f32", geometry, &[products.device(), best], select)?;
         }
         select.first += select.keys;
         select.kept = select.most.min(select.first);
+        Ok(())
     }
-    let best: Vec<u64> = cx.download_bytes(&best, rows * most)?;
-    Ok(best.chunks(most).map(|row| row.iter().copied().map(decode).collect()).collect())
+
+    /// What has been found.
+    pub(super) fn into_best(self) -> Tensor {
+        self.best
+    }
 }
 
 /// Products of `n` queries from an address on with some keys.

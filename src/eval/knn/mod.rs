@@ -5,6 +5,7 @@
 pub mod checks;
 mod cpu;
 mod kernels;
+pub mod work;
 
 use rayon::prelude::*;
 

@@ -1,21 +1,20 @@
-//! Situations in which batch normalisation is checked, and timed.
+//! Situations in which batch normalisation is checked.
 
-use super::{BatchNorm, EPS, Stats};
+use super::{BatchNorm, EPS, POSITIVE, Stats};
 use crate::ops::{Case, Fill, Input};
 use crate::tensor::Shape;
 
 /// One case; parameters are stored for `max` channels.
 fn case(name: &str, op: BatchNorm, x: [usize; 4], max: usize) -> Case<BatchNorm> {
     let (x, parameter) = (Shape(x), Shape::vector(max));
-    let positive = Fill::Uniform { lo: 0.5, hi: 1.5 };
     let mut inputs =
-        vec![Input::normal(x), Input::wide(parameter).fill(positive), Input::wide(parameter)];
+        vec![Input::normal(x), Input::wide(parameter).fill(POSITIVE), Input::wide(parameter)];
     if op.add {
         inputs.push(Input::normal(x));
     }
     if op.stats == Stats::Given {
         inputs.push(Input::wide(parameter).constant());
-        inputs.push(Input::wide(parameter).fill(positive).constant());
+        inputs.push(Input::wide(parameter).fill(POSITIVE).constant());
     }
     let tail = if op.relu { ", relu" } else { "" };
     let name = format!("{name}{}{tail}", if op.add { ", add" } else { "" });
@@ -43,10 +42,4 @@ pub(super) fn all() -> Vec<Case<BatchNorm>> {
     far.inputs[0].fill = Fill::Uniform { lo: 99.0, hi: 101.0 };
     cases.push(far);
     cases
-}
-
-/// What search and evaluation run: the first stage of ResNet-50, its parameters stored for half
-/// as many channels again.
-pub(super) fn benches() -> Vec<Case<BatchNorm>> {
-    vec![case("stage 1", BatchNorm::given().add().relu(), [2, 56, 56, 256], 384)]
 }

@@ -6,7 +6,7 @@ mod cpu;
 mod kernels;
 mod layout;
 
-use super::{Case, Op, Saved, add_to_front, expect_mixed, unshared};
+use super::{Case, Fill, Op, Saved, add_to_front, expect_mixed, unshared};
 use crate::device::{Cx, Target};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
@@ -38,6 +38,9 @@ pub struct BatchNorm {
     /// Added to the variance.
     pub eps: f64,
 }
+
+/// Values of γ and of a variance that ops are checked and timed with.
+const POSITIVE: Fill = Fill::Uniform { lo: 0.5, hi: 1.5 };
 
 /// ε of all nets here, as in PyTorch.
 pub const EPS: f64 = 1e-5;
@@ -203,8 +206,14 @@ impl Op for BatchNorm {
         cases::all()
     }
 
-    fn benches() -> Vec<Case<Self>> {
-        cases::benches()
+    /// γ and the variance are above 0.
+    fn fills(&self, inputs: &[Meta]) -> Vec<Fill> {
+        let mut fills = vec![Fill::Normal; inputs.len()];
+        fills[1] = POSITIVE;
+        if self.stats == Stats::Given {
+            fills[inputs.len() - 1] = POSITIVE;
+        }
+        fills
     }
 
     /// `8x56x56x48 of 80, groups of 4, add, relu`: parameters are stored for 80 channels.

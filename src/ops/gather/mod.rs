@@ -1,6 +1,7 @@
 //! Pictures of a batch in another order.
 
 mod kernels;
+pub mod work;
 
 use super::passes::chunks_mut;
 use crate::device::{Cx, Target};

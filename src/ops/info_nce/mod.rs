@@ -4,7 +4,7 @@ mod cases;
 mod cpu;
 mod kernels;
 
-use super::{Case, Op, Saved, expect_inputs, expect_shape};
+use super::{Case, Fill, Op, Saved, expect_inputs, expect_shape};
 use crate::device::{Cx, Target};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
@@ -88,6 +88,10 @@ impl Op for InfoNCE {
             }
         };
         grads[0].put(cx, gq)
+    }
+
+    fn fills(&self, inputs: &[Meta]) -> Vec<Fill> {
+        vec![Fill::UnitRows; inputs.len()]
     }
 
     fn cases() -> Vec<Case<Self>> {

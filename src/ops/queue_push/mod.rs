@@ -1,6 +1,7 @@
 //! The newest rows of a ring buffer. Not differentiated.
 
 pub mod checks;
+pub mod work;
 
 use crate::device::{Cx, Target};
 use crate::error::{Error, Result};

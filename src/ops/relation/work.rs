@@ -5,7 +5,7 @@ use crate::device::Cx;
 use crate::error::Result;
 use crate::ops::Fill;
 use crate::ops::check::values;
-use crate::ops::work::{Ready, Work};
+use crate::ops::work::{Ready, Work, kind, repeat};
 use crate::tensor::{Meta, Tensor};
 
 const TAU: f64 = 0.2;
@@ -15,22 +15,14 @@ pub fn work(teacher: Meta, student: Meta) -> [Work; 2] {
     [
         one("teacher", &[teacher], move |cx, seed| {
             let map = features(cx, teacher, seed)?;
-            Ok(repeat(move |cx| Teacher::new(cx, &map, TAU).map(drop)))
+            Ok(repeat(move |cx| Teacher::new(cx, &map, TAU).map(|_| Vec::new())))
         }),
         one("student", &[teacher, student], move |cx, seed| {
             let teacher = Teacher::new(cx, &features(cx, teacher, seed)?, TAU)?;
             let map = features(cx, student, seed + 1)?;
-            Ok(repeat(move |cx| teacher.score(cx, &map).map(drop)))
+            Ok(repeat(move |cx| teacher.score(cx, &map).map(|_| Vec::new())))
         }),
     ]
-}
-
-/// Work that uses nothing up.
-fn repeat(work: impl Fn(&Cx) -> Result<()> + Clone + 'static) -> Ready {
-    Box::new(move |_| {
-        let work = work.clone();
-        Ok(Box::new(move |cx| work(cx).map(|()| Vec::new())))
-    })
 }
 
 /// What reads `maps` once, and 12 bytes of each position besides. Half of a symmetric matrix is
@@ -42,11 +34,10 @@ fn one(
 ) -> Work {
     let shapes: Vec<String> = maps.iter().map(|m| m.shape.to_string()).collect();
     let (shape, first) = (shapes.join(" "), maps[0]);
-    let kind = format!("{:?}", first.dtype).to_lowercase();
     let elems: usize = maps.iter().map(|m| m.shape.elems()).sum();
     let bytes: usize = maps.iter().map(Meta::size_bytes).sum();
     Work {
-        name: format!("relation/{shape}/{name}/{kind}"),
+        name: format!("relation/{shape}/{name}/{}", kind(first.dtype)),
         op: "relation",
         bytes_floor: (bytes + 12 * first.shape.rows()) as u64,
         flops: (elems * (first.shape.positions() + 1)) as u64,

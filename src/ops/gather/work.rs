@@ -1,0 +1,26 @@
+//! Pictures in another order, to be timed or counted.
+
+use crate::error::Result;
+use crate::ops::Fill;
+use crate::ops::work::{Work, kind, random, repeat};
+use crate::rng::{Philox, Purpose};
+use crate::tensor::Meta;
+
+/// A batch x `[N,H,W,C]` shuffled, as the teacher's is.
+pub fn work(x: Meta) -> Work {
+    let n = x.shape.n();
+    Work {
+        name: format!("gather/{}/forward/{}", x.shape, kind(x.dtype)),
+        op: "gather",
+        shape: x.shape.to_string(),
+        // Of each picture it is read where it is and where it goes, two numbers of 4 bytes.
+        bytes_floor: (2 * x.size_bytes() + 8 * n) as u64,
+        flops: 0,
+        prepare: Box::new(move |cx, seed| -> Result<_> {
+            let pictures = random(cx, x, Fill::Normal, seed)?;
+            let mut order: Vec<usize> = (0..n).collect();
+            Philox::new(seed, Purpose::Check, 0, 0).shuffle(&mut order);
+            Ok(repeat(move |cx| Ok(vec![super::rows(cx, &pictures, &order)?])))
+        }),
+    }
+}
