@@ -15,19 +15,30 @@ in double precision, so what differs is engine's rounding. Needs safetensors.
 With --bf16, for dumps of `--precision bf16` and train.bn_group=0: how far losses and gradients are
 from double precision, √Σ(a−b)²/√Σb² over all parameters, beside how far PyTorch's own are under
 autocast. Exits with 1 where engine's gradients are more than a tenth farther.
+
+With --search, for the work of search.py: pictures and features of a subnet that `engine embed`
+wrote (at most 256 of them, so that their order does not matter), and the scores of a search on
+the same pictures.
+
+    engine embed --ckpt RUN --arch ID --data PICTURES --features x,c2,c3,c4,c5 --out F.safetensors
+    engine search --ckpt RUN --data PICTURES --task det-fpn --arch ID ID --images all --out OUT
+    python benches/peers/check.py --search RUN/checkpoints/last F.safetensors OUT
 """
 
 import argparse
 import json
+import pathlib
 import subprocess
 import sys
 
 import torch
 from safetensors import safe_open
 
+import relation
 from net import BIN, R50, Moco, Net, Preset
+from search import recalibrated
 
-TOLERANCE = {"z": 1e-4, "loss": 1e-5, "grad": 2e-3, "after": 1e-5, "teacher": 1e-6}
+TOLERANCE = {"z": 1e-4, "loss": 1e-5, "grad": 2e-3, "after": 1e-5, "teacher": 1e-6, "score": 1e-5}
 
 
 def load(path):
@@ -105,11 +116,43 @@ def in_bf16(path, bin):
     yield "gradients", distance(of_kind(dump, "grad"), grads), distance(peer_grads, grads)
 
 
+@torch.inference_mode()
+def searched(checkpoint, embedded, out, bin):
+    """Differences of features and scores, as `replay` gives those of a step."""
+    expected, meta = load(embedded)
+    preset, x = Preset(meta["preset"], bin), expected["x"]
+    student, teacher = (load(f"{checkpoint}/{net}.safetensors")[0] for net in ("student", "teacher"))
+
+    def features(params, arch):
+        found = Net(preset, None).features(recalibrated(preset, params, arch, [x]), arch, x)
+        return dict(zip(("c2", "c3", "c4", "c5"), found))
+
+    found = features(student, meta["arch"])
+    yield f"features of {meta['arch']}", difference({"x": x} | found, expected), "z"
+    levels = {level: relation.softmax(m) for level, m in features(teacher, preset.max).items()}
+    for line in pathlib.Path(out, "candidates.jsonl").read_text().splitlines():
+        known = json.loads(line)
+        for level, maps in features(student, known["arch"]).items():
+            score = relation.score(levels[level], maps).mean().item()
+            yield f"{level} of {known['arch']}", abs(score / known["levels"][level] - 1), "score"
+
+
+def shown(found):
+    """Prints differences; says how many are off."""
+    bad = 0
+    for what, error, kind in found:
+        over = not error <= TOLERANCE[kind]
+        bad += over
+        print(f"  {error:9.1e} {'OFF ' if over else ''} {what}")
+    return bad
+
+
 def main():
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("dumps", nargs="+", metavar="DUMP.safetensors")
+    p.add_argument("dumps", nargs="*", metavar="DUMP.safetensors")
+    p.add_argument("--search", nargs=3, metavar=("CHECKPOINT", "F.safetensors", "OUT"), help="see above")
     p.add_argument("--bin", default=BIN, help="folder of the program `engine`")
     p.add_argument("--bf16", action="store_true", help="see above")
     a = p.parse_args()
@@ -121,13 +164,12 @@ def main():
                 print(f"  {ours:9.1e} {peer:9.1e} {what}")
             bad += not ours <= 1.1 * peer
         sys.exit(1 if bad else 0)
+    if a.search:
+        sys.exit(1 if shown(searched(*a.search, a.bin)) else 0)
     bad = 0
     for path in a.dumps:
         print(path)
-        for what, error, kind in replay(path, a.bin):
-            over = not error <= TOLERANCE[kind]
-            bad += over
-            print(f"  {error:9.1e} {'OFF ' if over else ''} {what}")
+        bad += shown(replay(path, a.bin))
     for name in ("data", "tiny"):
         preset = Preset(name, a.bin)
         for arch in dict.fromkeys([preset.min, preset.max] + [R50] * (name == "data")):

@@ -57,14 +57,14 @@ class Comparison:
         self.iteration = None
         self.convs, self.each_shape = {}, {}
 
-    def peer_steps(self, variants, archs, iterations, *args):
-        """What step.py found, by variant; a variant that fails is named and left out."""
+    def peer_nets(self, script, variants, archs, iterations, *args):
+        """What a script found of nets, by variant; a variant that fails is named and left out."""
         found, why = {}, None
         for precision, compiled in variants:
             words = ["--precision", precision, "--compile", compiled, "--archs", ",".join(archs)]
             try:
                 name = name_of(precision, compiled)
-                found[name] = self.sides.peer("step", *args, *words, "--iterations", iterations)
+                found[name] = self.sides.peer(script, *args, *words, "--iterations", iterations)
             except Missing as e:
                 why = e
                 print(f"left out: {e}", file=sys.stderr)
@@ -78,9 +78,10 @@ class Comparison:
         mine = self.sides.step(a.preset, self.batch, self.queue, self.archs, self.iterations)
         self.archs = mine["archs"]
         args = [*self.same, "--batch", self.batch, "--queue", self.queue, "--bn-group", a.bn_group]
-        peers = self.peer_steps(self.variants, self.archs, self.iterations, *args)
-        literal = ["--schedule", "literal"]
-        literal = self.peer_steps(self.variants[:1], self.archs, self.iterations, *args, *literal)
+        steps = lambda variants, *words: self.peer_nets(
+            "step", variants, self.archs, self.iterations, *args, *words
+        )
+        peers, literal = steps(self.variants), steps(self.variants[:1], "--schedule", "literal")
         whole = lambda found: {v: r["iteration_ms"] for v, r in found.items()}
         part = lambda get: {v: get(r["parts"]) for v, r in peers.items()}
         parts, total = mine["parts"], mine["iteration_ms"]
@@ -102,7 +103,7 @@ class Comparison:
         mine = self.sides.step(preset, batch, queue, archs, iterations)
         args = ["--preset", preset, "--bin", self.a.bin, "--batch", batch, "--queue", queue]
         args += ["--independent", "--teacher", known.min]
-        peers = self.peer_steps(variants, archs, iterations, *args)
+        peers = self.peer_nets("step", variants, archs, iterations, *args)
         for k in range(len(archs)):
             theirs = {v: r["parts"]["student"][k] for v, r in peers.items()}
             yield mine["parts"]["student"][k], theirs
@@ -181,10 +182,15 @@ class Comparison:
         yield Found("8", f"{title}, {len(both)} shapes", "ms", total, peers, reason=why)
 
     def limits(self):
-        found = self.sides.peer("limits", "--precision", self.precision)
+        size, mine, why = 8192 if self.cuda else 2048, None, ""
+        try:
+            (row,) = self.sides.kernels("^product/", "--product", size)
+            mine = row["flops"] / row["time_ms"] / 1e9
+        except Missing as e:
+            why = str(e)
+        found = self.sides.peer("limits", "--precision", self.precision, "--size", size)
         gemm = {name_of(self.precision, "none"): found["gemm"]["tflops"]}
-        why = "bench times no product of this size"
-        yield Found("9", f"GEMM {found['size']}³", "TFLOP/s", None, gemm, rate=True, reason=why)
+        yield Found("9", f"GEMM {size}³", "TFLOP/s", mine, gemm, rate=True, reason=why)
         mine, why = None, ""
         try:
             rows = self.sides.kernels("^(add|relu|batch_norm|sgd|ema)/", *self.kernel_sizes())
@@ -217,14 +223,20 @@ class Comparison:
         yield self.search()
 
     def search(self):
-        """Engine's scoring of subnets with the teacher cached; PyTorch's side is not written."""
-        title, pictures = "700 subnets scored on 5,000 pictures, C2 to C5", 512 if self.cuda else 64
-        words = ["--preset", self.a.preset, "--task", "det-fpn", "--images", pictures]
+        """What scoring takes, of what it takes on fewer pictures for some subnets that engine
+        draws; what is done once for all of them is not in it."""
+        title, iterations = "700 subnets scored on 5,000 pictures, C2 to C5", 5
+        pictures = ["--images", 512 if self.cuda else 64]
+        words = ["--preset", self.a.preset, "--task", "det-fpn", "--iterations", iterations]
         try:
-            rate = self.sides.bench("search", *words)["pictures_subnets_per_s"]
+            mine = self.sides.bench("search", *words, *pictures)
+            archs, args = mine["archs"], [*self.same, *pictures]
+            theirs = self.peer_nets("search", self.variants, archs, iterations, *args)
         except Missing as e:
             return table.missing("12", title, str(e))
-        return Found("12", title, "min", 700 * 5000 / rate / 60, {})
+        minutes = lambda found: 700 * 5000 / found["pictures_subnets_per_s"] / 60
+        peers = {variant: minutes(found) for variant, found in theirs.items()}
+        return Found("12", title, "min", minutes(mine), peers)
 
     def share(self):
         """Of an iteration: InfoNCE of all students, optimizer and queue, moving average."""

@@ -5,6 +5,7 @@ the first blocks of it: slices are views, and where nothing is sliced nothing is
 """
 
 import contextlib
+import itertools
 import json
 import pathlib
 import re
@@ -120,22 +121,25 @@ class Preset:
         return {name: w.to(device).requires_grad_() for name, w in made.items()}
 
 
-def batch_norm(x, gamma, beta, group):
-    """With the statistics of groups of `group` consecutive pictures; 0: of the whole batch."""
-    norm = lambda part: F.batch_norm(part, None, None, gamma, beta, training=True, eps=1e-5)
-    if group == 0 or group >= len(x):
+def batch_norm(x, mean, var, gamma, beta, group):
+    """With the statistics of groups of `group` consecutive pictures; 0: of the whole batch, which
+    `mean` and `var` then become where they are given; None: with those."""
+    norm = lambda part: F.batch_norm(
+        part, mean, var, gamma, beta, training=group is not None, momentum=1.0, eps=1e-5
+    )
+    if not group or group >= len(x):
         return norm(x)
     return torch.cat([norm(part) for part in x.split(group)])
 
 
 def conv_bn(x, layer, group):
-    weight, gamma, beta, cout, stride = layer
+    weight, gamma, beta, mean, var, cout, stride = layer
     if weight.shape[:2] != (cout, x.shape[1]):
         weight = weight[:cout, : x.shape[1]]
     if len(gamma) != cout:
         gamma, beta = gamma[:cout], beta[:cout]
     y = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
-    return batch_norm(y, gamma, beta, group)
+    return batch_norm(y, mean, var, gamma, beta, group)
 
 
 def stem(x, layers, group, maxpool):
@@ -152,18 +156,23 @@ def block(x, layers, group):
     return F.relu_(y.add_(x))
 
 
-def compiled_by_shape(function):
-    """`function(x, layers, …)` compiled for each shape by itself, under a code object of its own:
-    PyTorch would otherwise try the guards of all shapes before, one by one, at every call."""
+def sizes(x, layers, *_):
+    """What decides how stem and block are compiled."""
+    of_layers = tuple((weight.shape, cout, stride) for weight, *_, cout, stride in layers)
+    return x.shape, x.dtype, torch.is_grad_enabled(), of_layers
+
+
+def compiled_by_shape(function, shape_of):
+    """`function` compiled for each `shape_of(*arguments)` by itself, under a code object of its
+    own: PyTorch would otherwise try the guards of all shapes before, one by one, at every call."""
     by_shape = {}
 
-    def call(x, layers, *rest):
-        sizes = tuple((weight.shape, cout, stride) for weight, _, _, cout, stride in layers)
-        key = x.shape, x.dtype, torch.is_grad_enabled(), sizes
+    def call(*args):
+        key = shape_of(*args)
         if key not in by_shape:
             own = types.FunctionType(function.__code__.replace(), function.__globals__)
             by_shape[key] = torch.compile(own, dynamic=False)
-        return by_shape[key](x, layers, *rest)
+        return by_shape[key](*args)
 
     return call
 
@@ -176,7 +185,7 @@ class Net:
         self.preset, self.group, self.stem, self.block = preset, group, stem, block
         self.plans = {}
         if compiled:
-            self.stem, self.block = map(compiled_by_shape, (stem, block))
+            self.stem, self.block = (compiled_by_shape(f, sizes) for f in (stem, block))
 
     def plan(self, arch):
         """Names of the parameters, output channels and stride of the stem and of each block."""
@@ -184,21 +193,29 @@ class Net:
             parts = {}
             for c in self.preset.convs(arch):
                 part = ".".join(c.name.split(".")[:2])
-                names = (f"{c.name}.weight", f"{c.norm}.weight", f"{c.norm}.bias")
+                of_norm = ("weight", "bias", "running_mean", "running_var")
+                names = (f"{c.name}.weight", *(f"{c.norm}.{n}" for n in of_norm))
                 parts.setdefault(part, []).append((names, c.cout, c.stride))
             self.plans[arch] = list(parts.values())
         return self.plans[arch]
 
-    def __call__(self, params, arch, x):
-        """L2-normalised embeddings, f32 or wider."""
+    def features(self, params, arch, x):
+        """C2 to C5. In training there are no running statistics among the parameters."""
         first, *blocks = [
-            [(*(params[n] for n in names), cout, stride) for names, cout, stride in part]
+            [(*map(params.get, names), cout, stride) for names, cout, stride in part]
             for part in self.plan(arch)
         ]
         x = self.stem(x, first, self.group, self.preset.space["stem"]["maxpool"])
-        for layers in blocks:
-            x = self.block(x, layers, self.group)
-        h = x.mean((2, 3))
+        blocks, found = iter(blocks), []
+        for depth in Arch.parse(arch).depths:
+            for layers in itertools.islice(blocks, depth):
+                x = self.block(x, layers, self.group)
+            found.append(x)
+        return found
+
+    def __call__(self, params, arch, x):
+        """L2-normalised embeddings, f32 or wider."""
+        h = self.features(params, arch, x)[-1].mean((2, 3))
         weight = params["head.0.weight"]
         weight = weight if weight.shape[1] == h.shape[1] else weight[:, : h.shape[1]]
         h = F.relu_(F.linear(h, weight, params["head.0.bias"]))

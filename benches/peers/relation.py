@@ -23,6 +23,11 @@ def cosines(maps):
     return torch.bmm(x.transpose(1, 2), x).float()
 
 
+def softmax(teacher):
+    """What students are compared with."""
+    return F.softmax(cosines(teacher) / TAU, dim=2)
+
+
 def score(teacher, student):
     """One number a picture; `teacher` is its softmax."""
     logs = F.log_softmax(cosines(student) / TAU, dim=2)
@@ -53,7 +58,7 @@ def main():
 
     f = torch.compile(score, dynamic=False) if a.compile == "regional" else score
     with torch.no_grad():
-        teacher = F.softmax(cosines(make(channels[0])) / TAU, dim=2)
+        teacher = softmax(make(channels[0]))
         sets = timing.copies(a.device, make(channels[1]).nbytes)
         students = [make(channels[1]) for _ in range(sets)]
         found = timing.times([lambda x=x: f(teacher, x) for x in students], a.device, a.seconds)

@@ -51,14 +51,7 @@ def run(a):
 
 def summary(archs, laps, iterations):
     """Medians over the iterations of the whole and of its parts, in milliseconds."""
-    each = len(laps) // iterations
-    found = []
-    for i in range(iterations):
-        parts = {"total": 0.0}
-        for name, ms in laps[i * each : (i + 1) * each]:
-            parts[name] = parts.get(name, 0.0) + ms
-            parts["total"] += ms
-        found.append(parts)
+    found = timing.rounds(laps, iterations)
     median = lambda name: statistics.median(parts[name] for parts in found)
     totals = [parts["total"] for parts in found]
     return {

@@ -89,6 +89,18 @@ def copies(device, bytes_each):
     return max(1, min(4096, -(-2 * cache // bytes_each)))
 
 
+def rounds(laps, count):
+    """Milliseconds of each of `count` rounds' parts by name, and of all as "total"."""
+    each, found = len(laps) // count, []
+    for i in range(count):
+        parts = {"total": 0.0}
+        for name, ms in laps[i * each : (i + 1) * each]:
+            parts[name] = parts.get(name, 0.0) + ms
+            parts["total"] += ms
+        found.append(parts)
+    return found
+
+
 def times(calls, device, budget_s=0.3):
     """Median and least milliseconds of a call; the calls are made in turn, at least five."""
     for call in (calls * 2)[: max(2, len(calls))]:

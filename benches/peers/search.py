@@ -1,0 +1,104 @@
+"""Scoring subnets by their feature maps in PyTorch: the other side of `bench search`.
+
+    python benches/peers/search.py --preset tiny --archs ID,ID
+    python benches/peers/search.py --preset data --device cuda --precision bf16 --images 512 \
+        --compile regional
+
+A subnet is a slice of the supernet, with batch norm statistics of its own that are computed
+before. Timed is what a search then does with it: the pass over all pictures up to C5, and the
+relation scores (relation.py) of C2 to C5 with the maximum net's.
+
+All subnets are scored on a batch of pictures before the next one comes. So the teacher's softmax
+is computed once for all of them and kept, as long as its batch lasts: that of 5,000 pictures would
+take 197 GB at C2 of preset `data`. As in `bench search`, its time is not the subnets'. Engine takes
+one subnet after the other, each time with pictures and what is kept of the teacher from the host's
+memory; here pictures lie on the device. Convolutions' weights are cast to the precision once,
+where autocast would do it at every call; batch norms' numbers are f32.
+"""
+
+import statistics
+
+import torch
+
+import relation
+import timing
+from net import BIN, Net, Preset, compiled_by_shape
+
+
+def batches(pictures, resolution):
+    """As few as possible of nearly equal sizes: those in which engine sees pictures."""
+    most = 32 if resolution > 64 else 256
+    return pictures.tensor_split(-(-len(pictures) // most))
+
+
+def recalibrated(preset, params, arch, parts):
+    """The parameters, and the statistics of the batch norms of `arch`: the averages over batches
+    of pictures, weighted by pictures."""
+    last, average = {}, {}
+    for c in preset.convs(arch):
+        for name in ("running_mean", "running_var"):
+            last[f"{c.norm}.{name}"] = torch.zeros_like(params[f"{c.norm}.bias"][: c.cout])
+    for x in parts:
+        Net(preset).features(params | last, arch, x)
+        for name, value in last.items():
+            average[name] = average.get(name, 0) + value * len(x) / sum(map(len, parts))
+    return params | average
+
+
+@torch.inference_mode()
+def run(a, preset, archs):
+    dtype = timing.dtype_of(a.precision)
+    size = (a.images, 3, preset.resolution, preset.resolution)
+    pictures = torch.randn(size, device=a.device).to(dtype, memory_format=torch.channels_last)
+    parts = batches(pictures, preset.resolution)
+    params = preset.params(preset.max, a.device)
+    params = {n: w.detach().to(dtype if w.dim() == 4 else w.dtype) for n, w in params.items()}
+    teacher, *subnets = [recalibrated(preset, params, x, parts) for x in (preset.max, *archs)]
+    compiled = a.compile == "regional"
+    net, score = Net(preset, None, compiled), relation.score
+    if compiled:
+        score = compiled_by_shape(score, lambda teacher, student: student.shape)
+
+    def round(mark):
+        for x in parts:
+            levels = [relation.softmax(maps) for maps in net.features(teacher, preset.max, x)]
+            mark("teacher")
+            for k, (arch, subnet) in enumerate(zip(archs, subnets)):
+                for level, maps in zip(levels, net.features(subnet, arch, x)):
+                    score(level, maps)
+                mark(f"subnet.{k}")
+
+    round(lambda part: None)
+    clock = timing.Clock(a.device)
+    clock.mark("start")
+    for _ in range(a.iterations):
+        round(clock.mark)
+    return timing.rounds(clock.laps(), a.iterations)
+
+
+def main():
+    p = timing.flags(__doc__)
+    p.add_argument("--preset", default="tiny")
+    p.add_argument("--bin", default=BIN, help="folder of the program `engine`")
+    p.add_argument("--archs", help="comma-separated IDs (default: the smallest)")
+    p.add_argument("--images", type=int, default=64)
+    p.add_argument("--compile", choices=["none", "regional"], default="none")
+    p.add_argument("--iterations", type=int, default=5, help="after one that does not count")
+    a = p.parse_args()
+    timing.prepare(a)
+    preset = Preset(a.preset, a.bin)
+    archs = a.archs.split(",") if a.archs else [preset.min]
+    found = run(a, preset, archs)
+    median = lambda name: statistics.median(parts[name] for parts in found)
+    scoring = [median(f"subnet.{k}") for k in range(len(archs))]
+    choices = {k: getattr(a, k) for k in ("preset", "compile", "images")} | {"archs": archs}
+    timing.finish(a, choices | {
+        "teacher_ms": median("teacher"),
+        "scoring_ms": scoring,
+        "pictures_subnets_per_s": a.images * len(archs) / sum(scoring) * 1e3,
+        "peak_bytes": timing.peak_bytes(a.device),
+    })
+
+
+if __name__ == "__main__":
+    main()
