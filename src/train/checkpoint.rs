@@ -83,15 +83,24 @@ impl Checkpoint {
         if path.join(STATE).exists() {
             return Self::read(path);
         }
-        let inside = path.join("checkpoints");
-        let root = if inside.is_dir() { inside } else { path.to_path_buf() };
-        let newest = complete(&root)?.pop().ok_or_else(|| {
+        Self::newest(path)?.ok_or_else(|| {
             Error::data(format!(
                 "{} holds no complete checkpoint (a folder step-* with a file {DONE})",
                 path.display()
             ))
-        })?;
-        Self::read(&newest)
+        })
+    }
+
+    /// The newest complete checkpoint of a run's folder, or of its `checkpoints` folder. One that
+    /// cannot be read is an error: it may be repaired, and older ones be chosen by name.
+    pub fn newest(path: &Path) -> Result<Option<Self>> {
+        let inside = path.join("checkpoints");
+        let mut all = complete(if inside.is_dir() { &inside } else { path })?;
+        let Some(newest) = all.pop() else { return Ok(None) };
+        let older =
+            all.pop().map_or(String::new(), |p| format!(" (an older one: {})", p.display()));
+        let read = Self::read(&newest).map(Some);
+        read.map_err(|e| e.context(format!("the newest checkpoint is damaged{older}")))
     }
 
     fn read(dir: &Path) -> Result<Self> {
@@ -295,6 +304,13 @@ pub(super) mod tests {
         assert_eq!(found.state.step, 4);
         assert_eq!(found.tensors("student").unwrap()["w"].1, [1.0, 2.0]);
         assert!(Checkpoint::open(&root.join("step-00000009")).is_err());
+
+        // A damaged one is not passed over: a run that went on from the start would replace it.
+        fs::write(root.join("step-00000004").join(STATE), "{").unwrap();
+        let said = Checkpoint::newest(run.path()).unwrap_err().to_string();
+        assert!(said.contains("step-00000004/state.json"), "{said}");
+        assert!(said.contains("older one: ") && said.contains("step-00000003"), "{said}");
+        assert!(Checkpoint::newest(&root.join("step-00000009")).unwrap().is_none());
     }
 
     #[test]

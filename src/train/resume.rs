@@ -37,11 +37,11 @@ pub(super) fn find_checkpoint(options: &Options) -> Result<Option<Checkpoint>> {
             Error::new(Kind::Resume, format!("--resume must found nothing to continue: {e}"))
         }),
         Resume::Auto if !options.out.join("checkpoints").is_dir() => Ok(None),
-        Resume::Auto => match Checkpoint::open(&options.out) {
-            Ok(found) => Ok(Some(found)),
+        Resume::Auto => match Checkpoint::newest(&options.out)? {
             // A run that was killed before its first checkpoint starts again.
-            Err(_) if options.out.join("metrics.jsonl").exists() => Ok(None),
-            Err(e) => Err(e),
+            None if options.out.join("metrics.jsonl").exists() => Ok(None),
+            None => Checkpoint::open(&options.out).map(Some),
+            found => Ok(found),
         },
     }
 }
