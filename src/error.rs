@@ -102,11 +102,20 @@ impl Error {
 /// near: the end of a message about an unknown word.
 pub fn nearest<S: AsRef<str>>(written: &str, options: impl IntoIterator<Item = S>) -> String {
     let written = written.to_lowercase();
+    // The first sees a common beginning, the second letters that changed places.
+    let alike = |a: &str, b: &str| {
+        strsim::jaro_winkler(a, b).max(strsim::normalized_damerau_levenshtein(a, b) + 0.1)
+    };
+    let name = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
     let score = |option: &str| {
         let option = option.to_lowercase();
-        // The first sees a common beginning, the second letters that changed places.
-        strsim::jaro_winkler(&written, &option)
-            .max(strsim::normalized_damerau_levenshtein(&written, &option) + 0.1)
+        let whole = alike(&written, &option);
+        // A key may have been given without its section, or with another.
+        if option.contains('.') {
+            whole.max(alike(&name(&written), &name(&option)) - 0.05)
+        } else {
+            whole
+        }
     };
     options
         .into_iter()

@@ -403,17 +403,32 @@ fn the_loader_is_timed_alone_and_with_a_device() {
         (String::from_utf8(out.stdout).unwrap(), json)
     };
     let (text, json) = timed("cpu");
-    assert_eq!((text.lines().count(), json.get("on_device")), (4, None), "{text} {json}");
+    assert_eq!((text.lines().count(), json["benchmarks"].as_array().unwrap().len()), (6, 3));
     let positive = |json: &Value, key: &str| assert!(json[key].as_f64() > Some(0.0), "{json}");
     for key in ["decode_per_s", "augment_per_s", "both_per_s"] {
         positive(&json, key);
     }
     let (text, json) = timed("emulator");
-    assert!(text.lines().count() == 10 && text.contains("tell nothing about a GPU"), "{text}");
-    let on_device = &json["on_device"];
-    for key in ["decode_per_s", "copy_per_s", "views_per_s", "together_per_s"] {
-        positive(on_device, key);
+    assert!(text.contains("tell nothing about a GPU"), "{text}");
+    for key in ["both_per_s", "lay_out_per_s", "copy_per_s", "views_per_s", "together_per_s"] {
+        positive(&json, key);
     }
-    assert_eq!((&on_device["device"], &on_device["batch"]), (&"emulator".into(), &16.into()));
-    positive(&json, "both_per_s");
+    assert_eq!((&json["device"], &json["batch"]), (&"emulator".into(), &5.into()));
+    assert_eq!(json["benchmarks"].as_array().unwrap().len(), 7);
+
+    // One row, held to a baseline that was faster, and to one of other pictures.
+    let old = dir.path().join("old.json");
+    let mut faster = json.clone();
+    faster["benchmarks"] = serde_json::json!([{"name": "decode", "time_ms": 1e-9, "noise": 0.0}]);
+    let again = |old_json: &Value| {
+        std::fs::write(&old, old_json.to_string()).unwrap();
+        let (data, old) = (dir.path().to_str().unwrap(), old.to_str().unwrap());
+        let args = ["loader", "--data", data, "--device", "emulator", "--filter", "^decode$"];
+        let rest = ["--resolution", "8", "--seconds", "0.1", "--baseline", old];
+        said(&[&args[..], &rest].concat())
+    };
+    let (code, text, error) = again(&faster);
+    assert_eq!((code, text.lines().count()), (7, 6), "{error}");
+    faster["mean_bytes"] = 1.into();
+    assert_eq!(again(&faster).0, 2);
 }

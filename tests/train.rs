@@ -116,6 +116,78 @@ fn max_steps_does_not_change_the_schedule() {
     expect(0, &train(&data, &parts, &["--max-steps", "4"]));
     expect(0, &train(&data, &parts, &["--max-steps", "7", "--resume", "auto"]));
     assert_same_weights(&whole, &parts);
+
+    // A run that has nothing to do says where it stands, and forgets nothing.
+    let (text, _) = expect(0, &train(&data, &parts, &["--max-steps", "2", "--resume", "auto"]));
+    assert!(text.contains("stopped at step 7 of 12, loss ") && !text.contains("NaN"), "{text}");
+    let status = fs::read_to_string(parts.join("status.json")).unwrap();
+    assert!(status.contains("\"stopped\"") && !status.contains("\"loss\": null"), "{status}");
+}
+
+/// Pictures that are not there cost nothing: neither an existing run, nor another's folder, nor a
+/// damaged checkpoint that might be mended.
+#[test]
+fn mistakes_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let (out, absent) = (dir.path().join("run"), dir.path().join("absent"));
+    expect(0, &train(&data, &out, &["--max-steps", "6"]));
+    expect(3, &train(&absent, &out, &["--overwrite"]));
+    assert_eq!(steps_in_metrics(&out).len(), 6);
+    let (_, stderr) = expect(2, &train(&data, &data, &["--resume"]));
+    assert!(stderr.contains("something else than a run"), "{stderr}");
+    let dumps = s(dir.path());
+    let (_, stderr) =
+        expect(2, &train(&data, &absent, &["--dump-steps", "0,12", "--dump-dir", dumps]));
+    assert!(stderr.contains("--dump-steps 12: expected steps below 12"), "{stderr}");
+
+    fs::write(out.join("checkpoints/step-00000006/state.json"), "{").unwrap();
+    let (_, stderr) = expect(3, &train(&data, &out, &["--resume"]));
+    assert!(stderr.contains("step-00000006") && stderr.contains("step-00000003"), "{stderr}");
+    assert_eq!(steps_in_metrics(&out).len(), 6);
+}
+
+#[test]
+fn a_folder_belongs_to_one_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let out = dir.path().join("run");
+    let mut long = train(&data, &out, &[]);
+    long.push("train.epochs=100000");
+    let mut child = start_and_wait(&long, &out, 1);
+    for flag in ["--resume", "--overwrite"] {
+        let (_, stderr) = expect(2, &train(&data, &out, &[flag]));
+        assert!(stderr.contains("another process trains"), "{stderr}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn collapse_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let out = dir.path().join("run");
+    let mut args = train(&data, &out, &["train.lr=50"]);
+    let (_, stderr) = expect(4, &args);
+    assert!(stderr.contains("collapsed: at the end (step 12)"), "{stderr}");
+    assert!(out.join("checkpoints/step-00000012/DONE").exists());
+    args.extend(["guard.collapse=false", "--overwrite"]);
+    expect(0, &args);
+}
+
+#[test]
+fn pictures_that_were_replaced_are_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    fs::write(data.join("broken.jpg"), b"\xff\xd8\xff\xe0broken").unwrap();
+    let out = dir.path().join("run");
+    expect(0, &train(&data, &out, &[]));
+    let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
+    let log = read("train.log");
+    let line = log.lines().find(|line| line.contains("replaced a picture")).unwrap();
+    assert!(line.contains("broken.jpg") && line.contains("(1 so far)"), "{line}");
+    assert!(read("status.json").contains("\"replaced\": 1"));
 }
 
 #[test]

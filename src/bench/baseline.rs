@@ -23,10 +23,19 @@ const ALIKE: [&str; 9] = [
     "precision",
 ];
 /// What must be the same besides where times are of the whole of it.
-const WHOLE: [&str; 4] = ["archs", "queue", "features", "pictures"];
+const WHOLE: [&str; 7] =
+    ["archs", "queue", "features", "pictures", "mean_bytes", "resolution", "workers"];
 /// Counts that may not grow.
-const COUNTS: [&str; 7] =
-    ["launches", "bytes", "sectors", "requests", "bank_turns", "barriers", "tensor_issued"];
+const COUNTS: [&str; 8] = [
+    "launches",
+    "bytes",
+    "sectors",
+    "requests",
+    "bank_turns",
+    "barriers",
+    "tensor_issued",
+    "failed",
+];
 /// Worst rows that a message names.
 const NAMED: usize = 10;
 

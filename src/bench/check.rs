@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::filter::Filter;
+use super::{baseline, machine};
 use crate::cli::{DeviceArgs, open_device};
 use crate::data;
 use crate::device::guarded::Guarded;
@@ -20,6 +23,8 @@ pub struct CheckArgs {
     device: DeviceArgs,
     #[command(flatten)]
     filter: Filter,
+    #[command(flatten)]
+    baseline: baseline::BaselineArgs,
     /// Names every check, not only those that fail.
     #[arg(long)]
     verbose: bool,
@@ -35,9 +40,12 @@ fn guarded(cx: Cx) -> Result<Cx> {
     }
 }
 
-/// Runs all checks; 1 where one failed.
+/// Runs all checks; 1 where one failed, or exit 7 where it did not fail in the baseline.
 pub fn run(args: &CheckArgs) -> Result<u8> {
     let cx = guarded(open_device(&args.device)?)?;
+    let mut result = machine::about(&cx, json!({}));
+    let old = args.baseline.read(&result, false)?;
+    let mut rows = Vec::new();
     let mut checks = ops::registry();
     checks.extend(check::draws::checks());
     checks.extend(ops::norm::checks::checks());
@@ -50,17 +58,33 @@ pub fn run(args: &CheckArgs) -> Result<u8> {
         &cx,
         checks,
         |name| args.filter.matches(name),
-        |name, outcome| match outcome {
-            Ok(Outcome::Passed) if args.verbose => println!("ok    {name}"),
-            Ok(Outcome::Skipped) if args.verbose => println!("skip  {name}"),
-            Ok(_) => {}
-            Err(why) => println!("FAIL  {name}: {why}"),
+        |name, outcome| {
+            let (word, why) = match outcome {
+                Ok(Outcome::Passed) => ("passed", None),
+                Ok(Outcome::Skipped) => ("skipped", None),
+                Err(why) => ("failed", Some(why)),
+            };
+            match why {
+                Some(why) => println!("FAIL  {name}: {why}"),
+                None if args.verbose => {
+                    println!("{:<5} {name}", if word == "passed" { "ok" } else { "skip" })
+                }
+                None => {}
+            }
+            let failed = u8::from(word == "failed");
+            rows.push(json!({"name": name, "outcome": word, "why": why, "failed": failed}));
         },
     );
     let Summary { passed, failed, skipped } = summary;
     if summary == Summary::default() {
         return Err(Error::usage("--filter matches no check"));
     }
+    let counts =
+        json!({"passed": passed, "failed": failed, "skipped": skipped, "benchmarks": rows});
+    machine::extend(&mut result, counts);
+    args.baseline.keep(&result)?;
+    let compared = args.baseline.compare(old, &result);
     println!("{passed} passed, {failed} failed, {skipped} skipped");
+    compared?;
     Ok(u8::from(failed > 0))
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::output::table;
-use super::search::{at_least_two, domain};
+use super::search::{at_least_one, at_least_two, domain};
 use super::source::{Count, ModelArgs};
 use super::subject::Subject;
 use super::{Globals, open_device, print, print_json};
@@ -46,13 +46,13 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N|all", default_value = "all")]
     pub images: Count,
     /// Epochs of the linear classifier
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
     pub epochs: usize,
     /// Evaluate the subnets of a search's candidates.jsonl too, and how their ranks agree
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "arch"])]
     pub archs_from: Option<PathBuf>,
     /// At most so many of them, spread over the file
-    #[arg(long, value_name = "N", requires = "archs_from")]
+    #[arg(long, value_name = "N", requires = "archs_from", value_parser = at_least_one)]
     pub limit: Option<usize>,
 }
 

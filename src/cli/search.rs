@@ -64,7 +64,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "T")]
     pub tau: Option<f64>,
     /// Winners listed for each budget
-    #[arg(long, value_name = "K", default_value_t = 5)]
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = at_least_one)]
     pub top: usize,
     /// Where to write (default: RUN/search/ and a name made of task and pictures)
     #[arg(long, value_name = "DIR")]
@@ -87,6 +87,12 @@ Higher scores are better. A budget of latencies needs units: 2ms..5ms.";
 pub fn at_least_two(s: &str) -> Result<usize> {
     let number = s.parse().ok().filter(|&n| n >= 2);
     number.ok_or_else(|| Error::usage(format!("{s:?}: expected a number of at least 2")))
+}
+
+/// Parses a number of something that there must be.
+pub fn at_least_one(s: &str) -> Result<usize> {
+    let number = s.parse().ok().filter(|&n| n >= 1);
+    number.ok_or_else(|| Error::usage(format!("{s:?}: expected a number of at least 1")))
 }
 
 impl SearchArgs {
@@ -119,7 +125,8 @@ impl SearchArgs {
                 checkpoint.dir.display()
             ))
         })?;
-        let what = self.task.clone().unwrap_or_else(|| self.features.join("+"));
+        let words = self.task.iter().chain(&self.features);
+        let what = words.map(String::as_str).collect::<Vec<_>>().join("+");
         let candidates = match (&self.budget, &self.groups) {
             (Some(range), _) | (None, Some(range)) => format!("-{}", range.replace("..", "-")),
             (None, None) if self.arch.is_empty() => String::new(),

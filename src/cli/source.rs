@@ -50,10 +50,10 @@ pub struct ModelArgs {
     #[arg(long, value_name = "RUN|CKPT", required_unless_present = "model")]
     pub ckpt: Option<PathBuf>,
     /// An exported net's folder.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["ckpt", "arch", "teacher"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ckpt", "teacher"])]
     pub model: Option<PathBuf>,
     /// The subnet, such as s32-w48.96.192.512-d2.2.5.2; `engine space show` has the space's
-    /// smallest and largest.
+    /// smallest and largest. An export has but one.
     #[arg(long, value_name = "ID")]
     pub arch: Option<Arch>,
     /// Take the teacher's (EMA) weights instead of the student's.

@@ -39,6 +39,13 @@ impl Subject {
     pub fn open(cx: &Cx, args: &ModelArgs) -> Result<Self> {
         if let Some(dir) = &args.model {
             let model = export::load(cx, dir)?;
+            if let Some(other) = args.arch.filter(|arch| *arch != model.arch) {
+                return Err(Error::usage(format!(
+                    "--arch {other}: {} is an export of {}; leave --arch out, or give --ckpt",
+                    dir.display(),
+                    model.arch
+                )));
+            }
             return Ok(Self {
                 arch: Some(model.arch),
                 preset: model.config.origin.preset.clone(),

@@ -93,6 +93,23 @@ fn split_words(values: &[String]) -> Result<(Vec<String>, Vec<Setting>)> {
     Ok((paths.into_iter().cloned().collect(), settings))
 }
 
+/// Exit 2 where `--resume` would begin a run among files that are not a run's.
+fn expect_run(out: &Path) -> Result<()> {
+    let ours = || ["config.toml", "metrics.jsonl"].iter().any(|file| out.join(file).exists());
+    let occupied = match std::fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => out.exists(),
+    };
+    if !occupied || ours() {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "--out {} holds something else than a run (no config.toml): give the folder of a run, or \
+         a new name",
+        out.display()
+    )))
+}
+
 /// Trains, or plans to.
 pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
     let (resolved, data) = args.resolve(globals)?;
@@ -121,6 +138,9 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
         let plan = cx.install(|| train::dry_run(&cx, &options))?;
         return if globals.json { print_json(&plan) } else { print(&plan_in_words(&plan)) };
     }
+    if options.resume != Resume::No {
+        expect_run(&options.out)?;
+    }
     let signals = Signals::listen()?;
     let outcome = cx.install(|| train::run(&cx, &options, &signals))?;
     finish(&outcome, &options, globals.json)
@@ -129,14 +149,15 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
 /// Says how the run ended; a run that was stopped ends with its signal's exit code.
 fn finish(outcome: &Outcome, options: &Options, json: bool) -> Result<()> {
     let (step, out) = (outcome.step, options.out.display());
-    let state = if outcome.stopped.is_some() { "stopped" } else { "done" };
+    let Outcome { steps, loss, .. } = *outcome;
+    let state = if outcome.stopped.is_none() && step == steps { "done" } else { "stopped" };
     if json {
-        let loss = outcome.loss.is_finite().then_some(outcome.loss);
         print_json(&json!({
-            "state": state, "step": step, "loss": loss, "out": out.to_string(),
+            "state": state, "step": step, "steps": steps, "loss": loss, "out": out.to_string(),
         }))?;
     } else if outcome.stopped.is_none() {
-        print(&format!("{out}: {state} at step {step}, loss {:.4}", outcome.loss))?;
+        let loss = loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
+        print(&format!("{out}: {state} at step {step} of {steps}{loss}"))?;
     }
     outcome.stopped.map_or(Ok(()), |kind| {
         let what = "with a checkpoint; go on with --resume";

@@ -58,7 +58,7 @@ fn ranges(c: &Config) -> Vec<(&'static str, f64, Range)> {
         ("train.warmup_epochs", t.warmup_epochs, Within(0.0, 1e6)),
         ("train.bn_group", t.bn_group as f64, Within(0.0, 65_536.0)),
         ("train.accum", t.accum as f64, Within(1.0, 32_768.0)),
-        ("moco.queue", m.queue as f64, Within(1.0, 16_777_216.0)),
+        ("moco.queue", m.queue as f64, Within(1.0, 1_048_576.0)),
         ("moco.tau", m.tau, PositiveUpTo(100.0)),
         ("moco.ema", m.ema, Within(0.0, 1.0)),
         ("moco.dim", m.dim as f64, Within(1.0, 65_536.0)),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -57,6 +58,9 @@ impl Setting {
     }
 }
 
+/// Bytes of a file of settings, at most.
+const MOST_BYTES: u64 = 1 << 20;
+
 /// Whether a word of the command line is meant as `key=value`.
 pub fn looks_like_word(word: &str) -> bool {
     word.split_once('=').is_some_and(|(key, _)| {
@@ -87,7 +91,7 @@ pub fn flag(flag: &'static str, key: &str, value: impl Into<Value>) -> Setting {
 /// Reads the settings of a TOML file, in order. Exit 2 where it cannot be read or parsed.
 pub fn read_file(path: &Path) -> Result<Vec<Setting>> {
     let at = |e: &dyn fmt::Display| Error::usage(format!("config file {}: {e}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|e| at(&e))?;
+    let text = read_text(path).map_err(|e| at(&e))?;
     let table: Table = text.parse().map_err(|e: toml::de::Error| at(&e.to_string().trim_end()))?;
     let mut lines = BTreeMap::new();
     if let Ok(spans) = DeTable::parse(&text) {
@@ -102,6 +106,18 @@ pub fn read_file(path: &Path) -> Result<Vec<Setting>> {
             Setting { key, value, origin: Origin::File(path.to_path_buf(), line) }
         })
         .collect())
+}
+
+/// A file's text, which may come through a pipe but not without end.
+fn read_text(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    match text.len() as u64 {
+        0..=MOST_BYTES => Ok(text),
+        _ => {
+            Err(std::io::Error::other(format!("expected settings, found over {MOST_BYTES} bytes")))
+        }
+    }
 }
 
 fn join(prefix: &str, key: &str) -> String {

@@ -105,6 +105,10 @@ impl Image {
         // that cannot be read, not the end of the run.
         catch_unwind(AssertUnwindSafe(attempt))
             .unwrap_or_else(|_| Err(Error::data("the decoder gave up on these bytes")))
+            // Reasons of theirs may have several lines.
+            .map_err(|e| {
+                Error::data(e.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+            })
     }
 }
 

@@ -173,6 +173,11 @@ impl TrainLoader {
         self.reader.corrupt_count()
     }
 
+    /// A line for each picture that was replaced since the last call.
+    pub fn replaced(&self) -> Vec<String> {
+        self.reader.replaced()
+    }
+
     /// Steps of an epoch, at least 1.
     pub fn steps_per_epoch(&self) -> usize {
         self.steps_per_epoch

@@ -24,7 +24,6 @@ mod resample;
 mod source;
 pub mod survey;
 pub mod synthetic;
-mod throughput;
 mod views;
 
 pub use self::augment::{Pictures, Scratch, ViewFormat, checks as augment_checks, render};
@@ -35,7 +34,6 @@ pub use self::loader::{Batch, Contents, Decoded, Deliver, LoaderOptions, TrainLo
 pub use self::pixels::{Bytes, IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels, Recycled};
 pub use self::policy::{CorruptPolicy, OnCorrupt, allowed_corrupt};
 pub use self::resample::Filter;
-pub use self::throughput::{Throughput, bench_throughput, per_second};
 pub use self::views::{Adjust, Crop, ViewParams, Views};
 
 /// Compiles a function a second time for AVX2 and takes that version where the machine has it.

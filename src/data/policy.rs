@@ -48,18 +48,30 @@ pub fn allowed_corrupt(len: usize, max_corrupt: f64) -> usize {
 pub(super) struct Reader {
     dataset: Arc<Dataset>,
     policy: CorruptPolicy,
-    /// Every unreadable picture met so far.
-    corrupt: Mutex<HashSet<usize>>,
+    corrupt: Mutex<Corrupt>,
+}
+
+/// Unreadable pictures met so far.
+#[derive(Default)]
+struct Corrupt {
+    all: HashSet<usize>,
+    /// What was said of those that nobody has asked for yet.
+    said: Vec<String>,
 }
 
 impl Reader {
     pub fn new(dataset: Arc<Dataset>, policy: CorruptPolicy) -> Self {
-        Self { dataset, policy, corrupt: Mutex::new(HashSet::new()) }
+        Self { dataset, policy, corrupt: Mutex::default() }
     }
 
     /// How many pictures could not be read so far.
     pub fn corrupt_count(&self) -> usize {
-        self.corrupt().len()
+        self.corrupt().all.len()
+    }
+
+    /// A line for each picture that was replaced since the last call.
+    pub fn replaced(&self) -> Vec<String> {
+        std::mem::take(&mut self.corrupt().said)
     }
 
     /// Picture `index`, or its substitute: the first readable one of the draws that belong to
@@ -70,7 +82,7 @@ impl Reader {
         loop {
             let (known, count) = {
                 let corrupt = self.corrupt();
-                (corrupt.contains(&candidate), corrupt.len())
+                (corrupt.all.contains(&candidate), corrupt.all.len())
             };
             if count == self.dataset.len() {
                 return Err(Error::data(format!("none of the {count} pictures can be read")));
@@ -90,11 +102,10 @@ impl Reader {
 
     fn note(&self, index: usize, error: Error) -> Result<()> {
         let mut corrupt = self.corrupt();
-        if !corrupt.insert(index) {
+        if !corrupt.all.insert(index) {
             return Ok(());
         }
-        let (count, len) = (corrupt.len(), self.dataset.len());
-        drop(corrupt);
+        let (count, len) = (corrupt.all.len(), self.dataset.len());
         if self.policy.on_corrupt == OnCorrupt::Stop {
             return Err(error.context(
                 "a picture cannot be read and data.on_corrupt is \"stop\" (\"replace\" goes on \
@@ -114,11 +125,13 @@ impl Reader {
                 self.policy.max_corrupt
             )));
         }
-        tracing::warn!("replaced a picture that cannot be read: {error} ({count} so far)");
+        let line = format!("replaced a picture that cannot be read: {error} ({count} so far)");
+        tracing::warn!("{line}");
+        corrupt.said.push(line);
         Ok(())
     }
 
-    fn corrupt(&self) -> MutexGuard<'_, HashSet<usize>> {
+    fn corrupt(&self) -> MutexGuard<'_, Corrupt> {
         self.corrupt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

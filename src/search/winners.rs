@@ -17,7 +17,7 @@ pub struct Winner {
     /// In how many of the resamples of the pictures it is the best of its budget.
     pub p_best: f64,
     /// Whether the pictures do not tell it from the best: the 95 % confidence interval of
-    /// the difference (of the same pictures) holds 0.
+    /// the difference (of the same pictures) holds 0. Of the best: whether there is such another.
     pub tied: bool,
 }
 
@@ -59,7 +59,7 @@ pub fn rank(group: &Group, scored: &[&Scored], top: usize, seed: u64) -> BudgetR
         rank: i + 1,
         candidate: order[i].candidate.clone(),
         p_best: best[i] as f64 / means.len() as f64,
-        tied: tied[i],
+        tied: if i == 0 { tied[1..].contains(&true) } else { tied[i] },
     };
     let others = (1..order.len()).filter(|&i| tied[i]);
     BudgetResult {

@@ -28,6 +28,9 @@ pub struct State {
     pub step: u64,
     /// Steps of the whole run.
     pub steps: u64,
+    /// Loss of the last step, summed over the students.
+    #[serde(default)]
+    pub loss: Option<f64>,
     /// Seed of everything.
     pub seed: u64,
     /// Name of the search space.
@@ -284,6 +287,7 @@ pub(super) mod tests {
             pictures: 5,
             time_s: 0.0,
             collapsed_steps: 0,
+            loss: None,
             config: BTreeMap::new(),
             hashes: BTreeMap::new(),
         }

@@ -67,6 +67,11 @@ impl Feed {
         self.loader.steps_per_epoch()
     }
 
+    /// A line for each picture that was replaced since the last call.
+    pub fn replaced(&self) -> Vec<String> {
+        self.loader.replaced()
+    }
+
     /// Bytes of device memory for decoded pictures: 0 before the first batch, and on the CPU.
     pub fn room_bytes(&self) -> usize {
         self.room_bytes

@@ -1,7 +1,7 @@
 //! A run's folder: what it was started with, where it stands, and what it measured.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,14 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::iteration::Report;
+use crate::config::Precision;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::space::Arch;
+
+/// What a run says, and the file by whose lock its folder belongs to one process.
+const LOG: &str = "train.log";
 
 /// The folder of a run, open for writing.
 pub struct Folder {
@@ -36,6 +40,8 @@ pub struct Status {
     pub loss: Option<f64>,
     /// Pictures per second of late.
     pub images_per_s: Option<f64>,
+    /// Pictures that could not be read since the process began, each replaced by another.
+    pub replaced: usize,
     /// Folder of the newest checkpoint.
     pub last_checkpoint: Option<String>,
     /// Process that writes this.
@@ -64,7 +70,8 @@ pub struct StepFacts<'a> {
 
 impl Folder {
     /// Makes the folder, or continues in it: `metrics.jsonl` is cut to the steps before
-    /// `first_step`, so that it holds each step once.
+    /// `first_step`, so that it holds each step once. The folder is this process's until it is
+    /// dropped.
     pub fn open(root: &Path, first_step: u64) -> Result<Self> {
         files::create_dir(root)?;
         let metrics = root.join("metrics.jsonl");
@@ -73,11 +80,14 @@ impl Folder {
             let file = OpenOptions::new().create(true).append(true).open(path);
             file.map_err(|e| Error::write(path, files::disk_hint(&e)))
         };
-        Ok(Self {
-            root: root.to_path_buf(),
-            metrics: append(&metrics)?,
-            log: append(&root.join("train.log"))?,
-        })
+        let log = append(&root.join(LOG))?;
+        lock(&log, root)?;
+        Ok(Self { root: root.to_path_buf(), metrics: append(&metrics)?, log })
+    }
+
+    /// Exit 2 where another process trains in this folder.
+    pub fn expect_free(root: &Path) -> Result<()> {
+        File::open(root.join(LOG)).map_or(Ok(()), |log| lock(&log, root))
     }
 
     /// The folder itself.
@@ -110,7 +120,7 @@ impl Folder {
 
     /// Says something in `train.log` only.
     pub fn note(&mut self, line: &str) -> Result<()> {
-        let path = self.root.join("train.log");
+        let path = self.root.join(LOG);
         writeln!(self.log, "{line}").map_err(|e| Error::write(&path, files::disk_hint(&e)))
     }
 
@@ -134,6 +144,19 @@ impl Folder {
         self.metrics
             .write_all(line.as_bytes())
             .map_err(|e| Error::write(&path, files::disk_hint(&e)))
+    }
+}
+
+/// Takes the lock of a run's log, which lasts as long as the file is open.
+fn lock(log: &File, root: &Path) -> Result<()> {
+    match log.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Error::usage(format!(
+            "another process trains in {} (its pid is in status.json): stop it first, or give \
+             another --out",
+            root.display()
+        ))),
+        // Some file systems have no locks.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
     }
 }
 
@@ -173,7 +196,8 @@ pub fn environment(cx: &Cx) -> Value {
     env.insert("cpu", json!(cpu.map(|(_, name)| name.trim())));
     env.insert("cores", json!(std::thread::available_parallelism().map_or(1, |n| n.get())));
     env.insert("compute_threads", json!(cx.threads()));
-    env.insert("device", json!("cpu"));
+    env.insert("device", json!(cx.name()));
+    env.insert("precision", json!(Precision::of(cx.dtype())));
     json!(env)
 }
 

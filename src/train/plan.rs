@@ -150,8 +150,8 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     const TIMED: u64 = 3;
     let config = &options.config;
     let space = Space::preset(&config.preset)?;
-    check_memory(cx, config, &space)?;
     let dataset = Arc::new(Dataset::open(&options.data)?);
+    check_memory(cx, config, &space)?;
     let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, &space, 0))?;
     let state = initial_state(config, dataset.len() as u64, feed.steps_per_epoch() as u64);
     let available_bytes = cx.available_bytes()?;

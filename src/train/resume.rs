@@ -12,8 +12,8 @@ use crate::nn::{ParamSpec, Params};
 
 /// Keys that may differ between a run and its continuation: they do not decide its weights, or,
 /// as the precision, only their last digits, and a checkpoint may go on on another device.
-const FREE_KEYS: [&str; 6] =
-    ["train.precision", "data.workers", "ckpt.", "log.", "guard.", "search."];
+const FREE_KEYS: [&str; 7] =
+    ["train.precision", "data.workers", "data.max_corrupt", "ckpt.", "log.", "guard.", "search."];
 
 /// Whether a run continues an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +36,13 @@ pub(super) fn find_checkpoint(options: &Options) -> Result<Option<Checkpoint>> {
         Resume::Must => Checkpoint::open(&options.out).map(Some).map_err(|e| {
             Error::new(Kind::Resume, format!("--resume must found nothing to continue: {e}"))
         }),
-        Resume::Auto if !options.out.join("checkpoints").is_dir() => Ok(None),
+        Resume::Auto if !options.out.join("metrics.jsonl").exists() => Ok(None),
         Resume::Auto => match Checkpoint::newest(&options.out)? {
             // A run that was killed before its first checkpoint starts again.
-            None if options.out.join("metrics.jsonl").exists() => Ok(None),
-            None => Checkpoint::open(&options.out).map(Some),
+            None => {
+                tracing::warn!("{} has no checkpoint: its run begins anew", options.out.display());
+                Ok(None)
+            }
             found => Ok(found),
         },
     }
@@ -49,7 +51,7 @@ pub(super) fn find_checkpoint(options: &Options) -> Result<Option<Checkpoint>> {
 /// Refuses an output folder that holds something, or empties it where that was asked for.
 pub(super) fn clear_out(out: &Path, overwrite: bool) -> Result<()> {
     let occupied = fs::read_dir(out).is_ok_and(|mut d| d.next().is_some());
-    if !occupied && !out.is_file() {
+    if !occupied && (out.is_dir() || !out.exists()) {
         return Ok(());
     }
     if !overwrite {

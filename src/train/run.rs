@@ -22,7 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::optim::cosine_lr;
 use crate::space::{Sampler, Space};
 
-/// Steps in a row with collapsed features after which a run stops.
+/// Steps with collapsed features, less those without, after which a run stops.
 const COLLAPSE_STEPS: u64 = 200;
 /// Standard deviation of embeddings below which they are as good as one point.
 const COLLAPSED_STD: f64 = 1e-4;
@@ -65,8 +65,10 @@ pub struct Outcome {
     pub stopped: Option<Kind>,
     /// Steps done.
     pub step: u64,
-    /// Loss of the last step.
-    pub loss: f64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Loss of the last step; none before the first.
+    pub loss: Option<f64>,
 }
 
 /// Trains. On a signal or at the time limit, checkpoints at the next step boundary and says
@@ -91,6 +93,16 @@ pub fn run(cx: &Cx, options: &Options, signals: &Signals) -> Result<Outcome> {
     outcome
 }
 
+/// Exit 2 where a step that is wanted will not come.
+fn expect_steps_before(end: u64, wanted: &[u64]) -> Result<()> {
+    match wanted.iter().find(|step| **step >= end) {
+        Some(step) => Err(Error::usage(format!(
+            "--dump-steps {step}: expected steps below {end}, where this run ends"
+        ))),
+        None => Ok(()),
+    }
+}
+
 struct Run<'a> {
     cx: &'a Cx,
     options: &'a Options,
@@ -104,7 +116,10 @@ struct Run<'a> {
     end: u64,
     steps_per_epoch: u64,
     last_checkpoint: Option<PathBuf>,
-    last_report: Option<(Report, f64)>,
+    /// Of the last step of this process: spread of the embeddings, and pictures a second.
+    last_step: Option<(f64, f64)>,
+    /// Pictures that could not be read, in this process.
+    replaced: usize,
     /// Seconds of training before this process.
     earlier_s: f64,
     started: Instant,
@@ -116,12 +131,13 @@ impl<'a> Run<'a> {
     fn start(cx: &'a Cx, options: &'a Options) -> Result<Self> {
         let config = &options.config;
         let space = Space::preset(&config.preset)?;
+        Folder::expect_free(&options.out)?;
         let from = find_checkpoint(options)?;
+        let dataset = Arc::new(Dataset::open(&options.data)?);
+        check_memory(cx, config, &space)?;
         if from.is_none() && options.resume == Resume::No {
             clear_out(&options.out, options.overwrite)?;
         }
-        check_memory(cx, config, &space)?;
-        let dataset = Arc::new(Dataset::open(&options.data)?);
         let first = from.as_ref().map_or(0, |c| c.state.step);
         let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, &space, first))?;
         let steps_per_epoch = feed.steps_per_epoch() as u64;
@@ -136,6 +152,7 @@ impl<'a> Run<'a> {
             None => state,
         };
         let end = options.max_steps.map_or(state.steps, |m| m.min(state.steps));
+        expect_steps_before(end, &options.dump_steps)?;
         if state.step < end {
             // Shows how large decoded pictures are.
             feed.prefetch(cx);
@@ -162,7 +179,8 @@ impl<'a> Run<'a> {
             end,
             steps_per_epoch,
             last_checkpoint: from.map(|c| c.dir),
-            last_report: None,
+            last_step: None,
+            replaced: 0,
             earlier_s: state.time_s,
             state,
             started: now,
@@ -183,6 +201,7 @@ impl<'a> Run<'a> {
             self.step()?;
             if self.checkpoint_is_due() {
                 self.checkpoint()?;
+                self.write_status("running")?;
             }
             if self.status_written.elapsed() >= STATUS_EVERY {
                 self.write_status("running")?;
@@ -202,8 +221,13 @@ impl<'a> Run<'a> {
         if self.last_checkpoint.as_deref() != Some(newest.as_path()) {
             self.checkpoint()?;
         }
-        let loss = self.last_report.as_ref().map_or(f64::NAN, |(r, _)| r.loss);
-        Ok(Outcome { stopped, step: self.state.step, loss })
+        let State { step, steps, loss, .. } = self.state;
+        match self.last_step {
+            Some((std, _)) if stopped.is_none() && self.is_collapsed(std) => {
+                Err(self.collapsed("at the end", std))
+            }
+            _ => Ok(Outcome { stopped, step, steps, loss }),
+        }
     }
 
     fn step(&mut self) -> Result<()> {
@@ -250,9 +274,13 @@ impl<'a> Run<'a> {
         };
         self.folder.write_metrics(&facts, &report)?;
         self.show(&facts, &report)?;
-        self.watch_collapse(&report)?;
-        self.last_report = Some((report, images_per_s));
-        Ok(())
+        for line in self.feed.replaced() {
+            self.replaced += 1;
+            self.folder.note(&line)?;
+        }
+        self.state.loss = Some(report.loss).filter(|loss| loss.is_finite());
+        self.last_step = Some((report.feature_std, images_per_s));
+        self.watch_collapse(report.feature_std)
     }
 
     /// The bar, and a line every `log.every` steps.
@@ -283,23 +311,32 @@ impl<'a> Run<'a> {
         if self.progress.is_bar() { self.folder.note(&line) } else { self.folder.say(&line) }
     }
 
-    fn watch_collapse(&mut self, r: &Report) -> Result<()> {
-        let collapsed = r.feature_std < COLLAPSED_STD;
-        self.state.collapsed_steps = if collapsed { self.state.collapsed_steps + 1 } else { 0 };
-        if !self.options.config.guard.collapse || self.state.collapsed_steps < COLLAPSE_STEPS {
+    fn watch_collapse(&mut self, std: f64) -> Result<()> {
+        let before = self.state.collapsed_steps;
+        let collapsed = self.is_collapsed(std);
+        self.state.collapsed_steps = if collapsed { before + 1 } else { before.saturating_sub(1) };
+        if self.state.collapsed_steps < COLLAPSE_STEPS {
             return Ok(());
         }
-        Err(Error::new(
+        Err(self.collapsed(&format!("for {COLLAPSE_STEPS} steps"), std))
+    }
+
+    /// Whether embeddings of so little spread are to end the run.
+    fn is_collapsed(&self, std: f64) -> bool {
+        self.options.config.guard.collapse && std < COLLAPSED_STD
+    }
+
+    fn collapsed(&self, when: &str, std: f64) -> Error {
+        Error::new(
             Kind::Diverged,
             format!(
-                "training collapsed: for {COLLAPSE_STEPS} steps up to step {} all pictures had \
-                 nearly the same embedding (standard deviation {:.1e}, expected near {:.2}); lower \
-                 train.lr or raise moco.queue, or set guard.collapse=false to go on",
+                "training collapsed: {when} (step {}) all pictures had nearly the same \
+                 embedding (standard deviation {std:.1e}, expected near {:.2}); lower train.lr or \
+                 raise moco.queue, or set guard.collapse=false to go on",
                 self.state.step,
-                r.feature_std,
                 1.0 / (self.options.config.moco.dim as f64).sqrt()
             ),
-        ))
+        )
     }
 
     fn checkpoint_is_due(&self) -> bool {
@@ -330,8 +367,9 @@ impl<'a> Run<'a> {
             step: self.state.step,
             steps: self.state.steps,
             eta_s: left,
-            loss: self.last_report.as_ref().and_then(|(r, _)| finite(r.loss)),
-            images_per_s: self.last_report.as_ref().and_then(|(_, s)| finite(*s)),
+            loss: self.state.loss,
+            images_per_s: self.last_step.and_then(|(_, s)| finite(s)),
+            replaced: self.replaced,
             last_checkpoint: self.last_checkpoint.as_ref().map(|p| p.display().to_string()),
             pid: std::process::id(),
         })

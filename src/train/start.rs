@@ -42,6 +42,7 @@ pub(super) fn initial_state(config: &Config, pictures: u64, steps_per_epoch: u64
         pictures,
         time_s: 0.0,
         collapsed_steps: 0,
+        loss: None,
         config: config.flat(),
         hashes: BTreeMap::new(),
     }

@@ -59,6 +59,7 @@ pub fn write_checkpoint(cx: &Cx, root: &Path, teacher_seed: u64) -> PathBuf {
         pictures: 40,
         time_s: 0.0,
         collapsed_steps: 0,
+        loss: None,
         config: head.map(|(k, v)| (k.to_owned(), v.to_string())).into(),
         hashes: BTreeMap::new(),
     };

@@ -18,7 +18,7 @@ use super::{Globals, open_device, prepare_out, print, print_json};
 use crate::config::{self, Config, Resolved};
 use crate::data::Dataset;
 use crate::device::Cx;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::eval::Protocol;
 use crate::search::{self, Bn, Request, Selection, Task};
 use crate::space::{Arch, Budget, Metric, Space};
@@ -73,7 +73,7 @@ pub fn run(args: &QuickstartArgs, globals: &Globals) -> Result<()> {
     files::write_json(&args.out.join(MARKER), &serde_json::json!({ "state": "running" }))?;
     let (out, data) = (&args.out, &args.data);
     let job = Job { cx: &cx, out, data, sizes, globals, signals: &signals };
-    let mut found = cx.install(|| job.run())?;
+    let mut found = cx.install(|| job.run()).map_err(|e| job.begins_anew(e))?;
     found.seconds = started.elapsed().as_secs_f64();
     files::write_json(&args.out.join(MARKER), &found)?;
     if globals.json { print_json(&found) } else { print(&found.text()) }
@@ -95,15 +95,19 @@ impl Job<'_> {
         self.say(1, "pictures");
         let domains = self.domains(&space)?;
         self.say(2, "training, without labels");
+        self.go_on()?;
         let trained = self.train(&domains)?;
         self.say(3, "searches, without labels");
         let won = self.search_all(&domains)?;
         self.say(4, "what the nets are worth, by labels");
+        self.go_on()?;
         let ends = [space.max(), space.min()];
         let accuracies = self.evaluate_all(&domains, &won, &ends)?;
         self.say(5, "export");
+        self.go_on()?;
         let exported = self.export(&domains, &won)?;
         let report = report::run(self.out)?;
+        self.go_on()?;
         Ok(Found {
             out: self.out.to_path_buf(),
             report,
@@ -114,6 +118,24 @@ impl Job<'_> {
             exported,
             seconds: 0.0,
         })
+    }
+
+    /// Ends the job where a signal has come.
+    fn go_on(&self) -> Result<()> {
+        self.signals.stop().map_or(Ok(()), |kind| Err(Error::new(kind, "stopped")))
+    }
+
+    /// Says of a job that was stopped what can be done, which is not what its parts say of
+    /// themselves: it cannot be resumed.
+    fn begins_anew(&self, e: Error) -> Error {
+        if !matches!(e.kind(), Kind::Stopped | Kind::Interrupted) {
+            return e;
+        }
+        let out = self.out.display();
+        Error::new(
+            e.kind(),
+            format!("stopped; engine quickstart --out {out} --overwrite begins anew"),
+        )
     }
 
     fn say(&self, part: u8, what: &str) {
@@ -174,21 +196,14 @@ impl Job<'_> {
         };
         let outcome = train::run(self.cx, &options, self.signals)?;
         if let Some(kind) = outcome.stopped {
-            let out = self.out.display();
-            return Err(Error::new(
-                kind,
-                format!(
-                    "stopped at step {}; engine quickstart --out {out} --overwrite begins anew",
-                    outcome.step
-                ),
-            ));
+            return Err(Error::new(kind, "stopped"));
         }
         let queue = options.config.moco.queue;
         Ok(Trained {
             preset: PRESET,
             steps: outcome.step,
             pictures,
-            loss: outcome.loss / f64::from(found::STUDENTS),
+            loss: outcome.loss.unwrap_or(f64::NAN) / f64::from(found::STUDENTS),
             chance_loss: ((1 + queue) as f64).ln(),
             seconds: started.elapsed().as_secs_f64(),
         })
