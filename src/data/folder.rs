@@ -102,12 +102,12 @@ fn walk(
     for item in fs::read_dir(folder).map_err(bad)? {
         let item = item.map_err(bad)?;
         let path = item.path();
-        let name = item.file_name().into_string().map_err(|name| {
-            Error::data(format!(
-                "{}: the name {name:?} is not UTF-8; rename the file",
-                folder.display()
-            ))
-        })?;
+        let name = item.file_name().into_string().unwrap_or_else(|name| {
+            let place = folder.display();
+            tracing::warn!("{place}: {name:?} cannot be read, as it is not UTF-8; rename it");
+            // Under this name there is nothing: it counts as a picture that cannot be read.
+            name.to_string_lossy().into_owned()
+        });
         let relative = if relative.is_empty() { name } else { format!("{relative}/{name}") };
         let mut kind = item.file_type().map_err(bad)?;
         if kind.is_symlink() {

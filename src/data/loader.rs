@@ -168,11 +168,6 @@ impl TrainLoader {
         Ok(batch)
     }
 
-    /// How many different pictures could not be read since it was started.
-    pub fn corrupt_count(&self) -> usize {
-        self.reader.corrupt_count()
-    }
-
     /// A line for each picture that was replaced since the last call.
     pub fn replaced(&self) -> Vec<String> {
         self.reader.replaced()

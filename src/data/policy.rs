@@ -64,11 +64,6 @@ impl Reader {
         Self { dataset, policy, corrupt: Mutex::default() }
     }
 
-    /// How many pictures could not be read so far.
-    pub fn corrupt_count(&self) -> usize {
-        self.corrupt().all.len()
-    }
-
     /// A line for each picture that was replaced since the last call.
     pub fn replaced(&self) -> Vec<String> {
         std::mem::take(&mut self.corrupt().said)

@@ -1,6 +1,7 @@
 //! The whole path from files to batches, on pictures made here.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -291,13 +292,19 @@ fn unreadable_pictures_are_replaced_and_counted() {
     for i in 0..4 {
         spoil(&tree.path(&format!("set/train/cat/{i}.png")));
     }
-    fs::write(tree.path("set/train/cat/4.png"), "").unwrap();
+    // Nothing lies under the name that stands for one that is not UTF-8.
+    let name = std::ffi::OsStr::from_bytes(b"4\xff.png");
+    fs::rename(tree.path("set/train/cat/4.png"), tree.path("set/train/cat").join(name)).unwrap();
     let set = Arc::new(tree.open("set#train").unwrap());
     let take = |deliver, workers| {
         let o = LoaderOptions { deliver, workers, ..options(12) };
         let mut loader = TrainLoader::new(set.clone(), o).unwrap();
         let indices: Vec<_> = (0..3).map(|_| loader.next().unwrap().indices).collect();
-        assert_eq!(loader.corrupt_count(), 5);
+        let said = loader.replaced();
+        assert!(
+            said.len() == 5 && said.iter().any(|line| line.contains("cat/4\u{fffd}.png")),
+            "{said:?}"
+        );
         indices
     };
     let indices = take(Deliver::Views, 1);

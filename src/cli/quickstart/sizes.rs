@@ -1,8 +1,5 @@
 //! How much of everything a quickstart takes.
 
-use crate::config::Config;
-use crate::error::Result;
-
 /// Numbers of pictures, steps and nets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
@@ -26,17 +23,17 @@ pub(super) struct Sizes {
 
 impl Sizes {
     /// A share of what two cores do in a few minutes; never less than shows that all works.
-    pub(super) fn new(preset: &str, share: f64) -> Result<Self> {
+    pub(super) fn new(share: f64) -> Self {
         let of = |whole: usize, least: usize| ((whole as f64 * share) as usize).max(least);
-        Ok(Self {
+        Self {
             drawn: [of(2048, 24), of(512, 8)],
             own: of(4000, 24),
-            steps: of(240, 2),
-            batch: of(Config::for_preset(preset)?.train.batch, 8),
-            queue: of(1024, 16),
+            steps: of(1024, 2),
+            batch: 16,
+            queue: of(256, 16),
             samples: of(24, 2),
             images: of(256, 8),
             export_images: of(crate::export::BN_IMAGES, 8),
-        })
+        }
     }
 }
