@@ -176,6 +176,9 @@ fn read(dir: &Path, images: usize) -> Result<(Vec<Scored>, u64)> {
     Ok((done, end))
 }
 
+/// The setting that is a digest, of which people can read nothing.
+const DIGEST: &str = "candidates";
+
 fn check_settings(dir: &Path, settings: &Settings) -> Result<()> {
     let path = dir.join(SETTINGS);
     if !path.exists() {
@@ -190,24 +193,24 @@ fn check_settings(dir: &Path, settings: &Settings) -> Result<()> {
     let found: serde_json::Map<String, serde_json::Value> = files::read_json(&path)?;
     let wanted = serde_json::to_value(settings).map_err(|e| Error::read(&path, e))?;
     let wanted = wanted.as_object().cloned().unwrap_or_default();
-    for key in wanted.keys().chain(found.keys()) {
-        let (before, now) = (found.get(key), wanted.get(key));
-        if before != now {
-            let show =
-                |v: Option<&serde_json::Value>| v.map_or("nothing".into(), |v| v.to_string());
-            return Err(Error::new(
-                Kind::Resume,
-                format!(
-                    "the search in {} was begun with {key} = {}, now it is {}; use the same, or \
-                     --overwrite, or another --out",
-                    dir.display(),
-                    show(before),
-                    show(now)
-                ),
-            ));
+    let differs = |key: &&String| found.get(*key) != wanted.get(*key);
+    let different: Vec<&String> = wanted.keys().chain(found.keys()).filter(differs).collect();
+    let show = |v: Option<&serde_json::Value>| v.map_or("nothing".into(), |v| v.to_string());
+    let begun = match different.iter().find(|key| **key != DIGEST) {
+        Some(key) => {
+            format!("{key} = {}, now it is {}", show(found.get(*key)), show(wanted.get(*key)))
         }
-    }
-    Ok(())
+        None if different.is_empty() => return Ok(()),
+        None => "other candidates (--samples, --arch, --seed)".to_owned(),
+    };
+    Err(Error::new(
+        Kind::Resume,
+        format!(
+            "the search in {} was begun with {begun}; use the same, or --overwrite, or another \
+             --out",
+            dir.display()
+        ),
+    ))
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -28,9 +28,9 @@ impl Sizes {
         Self {
             drawn: [of(2048, 24), of(512, 8)],
             own: of(4000, 24),
-            steps: of(1024, 2),
+            steps: of(1536, 2),
             batch: 16,
-            queue: of(256, 16),
+            queue: of(1024, 16),
             samples: of(24, 2),
             images: of(256, 8),
             export_images: of(crate::export::BN_IMAGES, 8),
