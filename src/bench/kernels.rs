@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::filter::Filter;
 use super::peaks::PeakArgs;
-use super::shapes::{self, Used};
+use super::shapes;
 use super::{baseline, counted, limits, machine, timed};
 use crate::cli::output::print;
 use crate::config::{Config, Precision};
@@ -51,7 +51,8 @@ pub struct KernelsArgs {
     /// Pictures of a batch [default: the preset's on cuda, 16 on the CPU, 8 on the emulator].
     #[arg(long)]
     batch: Option<usize>,
-    /// Numbers that values are kept in [default: both; the CPU has fp32 alone].
+    /// Numbers that values are kept in, on the CPU those that operands of products are rounded to
+    /// [default: both; fp32 on the CPU].
     #[arg(long, value_name = "bf16|fp32|both")]
     precision: Option<Kept>,
     #[command(flatten)]
@@ -109,11 +110,6 @@ impl Setting {
             shapes::archs(&space, &args.archs)?
         };
         let dtypes = match (args.precision, backend) {
-            (Some(Kept::Bf16 | Kept::Both), Backend::Cpu) => {
-                return Err(Error::usage(
-                    "the CPU computes in fp32 alone: expected --precision fp32, or another --device",
-                ));
-            }
             (Some(Kept::Fp32), _) | (None, Backend::Cpu) => vec![DType::F32],
             (Some(Kept::Bf16), _) => vec![DType::BF16],
             (Some(Kept::Both) | None, _) => vec![DType::F32, DType::BF16],
@@ -145,11 +141,12 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
     let mut result = setting.json(&cx);
     let old = args.baseline.read(&result, false)?;
     let Setting { config, space, archs, dtypes } = &setting;
-    let all = shapes::all(config, space, archs, dtypes)?;
-    let all = shapes::filtered(all, |name| args.filter.matches(name))?;
     let mut breaches = Vec::new();
     let (rows, text): (Vec<Value>, String) = match emulator {
         Some(emulator) => {
+            let all = shapes::filtered(shapes::all(config, space, archs, dtypes)?, |name| {
+                args.filter.matches(name)
+            })?;
             let counted = counted::all(&cx, &emulator, all)?;
             if let Some(limits) = &limits {
                 breaches = limits.breaches(&counted);
@@ -162,7 +159,7 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
                 "--limits are limits of what is counted: expected --device emulator",
             ));
         }
-        None => time(args, &cx, all, archs)?,
+        None => time(args, &cx, &setting)?,
     };
     result["benchmarks"] = Value::Array(rows);
     args.baseline.keep(&result)?;
@@ -183,18 +180,21 @@ fn open(device: DeviceChoice, threads: usize) -> Result<(Cx, Option<Arc<Emulator
     Ok((cx, None))
 }
 
-fn time(
-    args: &KernelsArgs,
-    cx: &Cx,
-    all: Vec<Used>,
-    archs: &[Arch],
-) -> Result<(Vec<Value>, String)> {
+fn time(args: &KernelsArgs, cx: &Cx, setting: &Setting) -> Result<(Vec<Value>, String)> {
+    let Setting { config, space, archs, dtypes } = setting;
     let how = timed::How {
         samples: args.samples,
         seconds: args.seconds,
         profile: args.profile,
         peaks: args.peaks.of(cx),
     };
-    let timed = timed::all(cx, all, &how)?;
+    let mut timed = Vec::new();
+    for (cx, all) in shapes::by_context(cx, config, space, archs, dtypes)? {
+        let left = all.into_iter().filter(|used| args.filter.matches(&used.work.name)).collect();
+        timed.extend(timed::all(&cx, left, &how)?);
+    }
+    if timed.is_empty() {
+        return Err(shapes::nothing_left());
+    }
     Ok((timed.iter().map(timed::Timed::json).collect(), timed::text(&timed, archs)))
 }

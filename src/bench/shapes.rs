@@ -9,8 +9,10 @@ use crate::config::Config;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::nn::{Feature, Gradients, MlpHead, Norm, Params, Supernet};
+use crate::ops::conv2d::Conv2d;
+use crate::ops::linear::Linear;
 use crate::ops::work::{Situation, Work, of_seen};
-use crate::ops::{self, relation};
+use crate::ops::{self, Op, relation};
 use crate::optim;
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Space};
@@ -95,6 +97,32 @@ pub fn all(config: &Config, space: &Space, archs: &[Arch], dtypes: &[DType]) -> 
     Ok(works.into_iter().map(used).collect())
 }
 
+/// The same, each with a context to time it on. On the CPU values are kept in f32 whatever the
+/// operands of products are rounded to: in bf16 there is the work that has some, by that name.
+pub fn by_context(
+    cx: &Cx,
+    config: &Config,
+    space: &Space,
+    archs: &[Arch],
+    dtypes: &[DType],
+) -> Result<Vec<(Cx, Vec<Used>)>> {
+    if cx.is_device() {
+        return Ok(vec![(cx.clone(), all(config, space, archs, dtypes)?)]);
+    }
+    let one = |&operands: &DType| {
+        let mut all = all(config, space, archs, &[DType::F32])?;
+        if operands == DType::BF16 {
+            let rounds = |work: &Work| [Conv2d::NAME, Linear::NAME].contains(&work.op);
+            all.retain(|used| rounds(&used.work) && used.work.flops > 0);
+            for Used { work, .. } in &mut all {
+                work.name = work.name.replace("/f32", "/bf16");
+            }
+        }
+        Ok((cx.computing_in(operands), all))
+    };
+    dtypes.iter().map(one).collect()
+}
+
 fn net(config: &Config, space: &Space) -> Supernet {
     Supernet::new(space, Some(&MlpHead { hidden: config.moco.hidden, dim: config.moco.dim }))
 }
@@ -143,7 +171,12 @@ fn scores(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<V
 /// Exit 2 where nothing is left.
 pub fn filtered(all: Vec<Used>, wanted: impl Fn(&str) -> bool) -> Result<Vec<Used>> {
     let left: Vec<Used> = all.into_iter().filter(|u| wanted(&u.work.name)).collect();
-    if left.is_empty() { Err(Error::usage("--filter matches no work")) } else { Ok(left) }
+    if left.is_empty() { Err(nothing_left()) } else { Ok(left) }
+}
+
+/// What is said where nothing is left.
+pub fn nothing_left() -> Error {
+    Error::usage("--filter matches no work")
 }
 
 #[cfg(test)]
