@@ -3,7 +3,7 @@
 //! them, its assembler has.
 
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::arch::x86_64::{__cpuid_count, _xgetbv, CpuidResult};
 use std::mem::MaybeUninit;
 
 use super::{Job, Kernel, TILE, WIDTH};
@@ -31,7 +31,7 @@ static CONFIG: Config = {
 
 /// The kernel, where the processor has the unit and the system lets us use it.
 pub(super) fn detected() -> Option<Kernel> {
-    // The second writes tiles to C with vectors.
+    // Tiles at the edges of C are written with vectors.
     let there = has_unit() && is_x86_feature_detected!("avx512f") && permitted();
     there.then_some(Kernel { run, around: [configure, release], name: "AMX" })
 }
@@ -47,10 +47,15 @@ fn has_unit() -> bool {
         // SAFETY: the caller has seen OSXSAVE.
         unsafe { _xgetbv(0) }
     }
-    if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 {
+    #[allow(unused_unsafe, reason = "newer compilers have it as a safe function")]
+    fn leaf(leaf: u32) -> CpuidResult {
+        // SAFETY: all x86-64 processors have the instruction.
+        unsafe { __cpuid_count(leaf, 0) }
+    }
+    if leaf(0).eax < 7 || leaf(1).ecx & OSXSAVE == 0 {
         return false;
     }
-    let edx = __cpuid_count(7, 0).edx;
+    let edx = leaf(7).edx;
     // SAFETY: OSXSAVE says that the instruction is there.
     edx & AMX_BF16 != 0 && edx & AMX_TILE != 0 && unsafe { enabled() } & TILES == TILES
 }
