@@ -361,7 +361,6 @@ fn checks_run_on_the_emulator_and_end_with_their_number() {
 fn what_cannot_run_says_why() {
     for (args, code, expected) in [
         (&["kernels", "--device", "cpu", "--limits", LIMITS][..], 2, "--device emulator"),
-        (&["kernels", "--device", "cpu", "--precision", "bf16"], 2, "fp32"),
         (&["kernels", "--device", "emulator", "--archs", "r50"], 2, "does not fit"),
         (&["kernels", "--device", "emulator", "--archs", "largest"], 2, "max, min, r50"),
         (&["kernels", "--device", "emulator", "--fail-over", "much"], 2, "percentage"),

@@ -89,7 +89,7 @@ fn mistakes_exit_2_and_name_the_nearest() {
         (&["eval", "nkn", "--ckpt", "x"], "\"knn\""),
         (&["--device", "cudda", "doctor"], "\"cuda\""),
         (&["--threads", "-1", "doctor"], "-1"),
-        (&["--precision", "bf16", "doctor"], "fp32"),
+        (&["--precision", "fp16", "doctor"], "fp32"),
         (&[], "Usage"),
     ] {
         let out = engine(args);

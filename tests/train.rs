@@ -50,6 +50,14 @@ fn steps_in_metrics(run: &Path) -> Vec<u64> {
     whole.map(|v| v["step"].as_u64().unwrap()).collect()
 }
 
+/// A number of each step's line of metrics.
+fn numbers(run: &Path, name: &str) -> Vec<f64> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let value =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()[name].as_f64();
+    text.lines().map(|line| value(line).unwrap()).collect()
+}
+
 /// Starts a run and waits until it has done some steps (or ended).
 fn start_and_wait(args: &[&str], run: &Path, steps: usize) -> Child {
     let child = engine(args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
@@ -188,6 +196,28 @@ fn pictures_that_were_replaced_are_in_the_log() {
     let line = log.lines().find(|line| line.contains("replaced a picture")).unwrap();
     assert!(line.contains("broken.jpg") && line.contains("(1 so far)"), "{line}");
     assert!(read("status.json").contains("\"replaced\": 1"));
+}
+
+/// On the CPU, where operands of products alone are rounded.
+#[test]
+fn bf16_is_near_fp32_and_resumes_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let run = |name: &str, more: &[&str]| {
+        let out = dir.path().join(name);
+        // At the preset's rate a batch of eight leaves the way after a step.
+        let usual = ["--device", "cpu", "train.lr=0.001"];
+        expect(0, &train(&data, &out, &[&usual, more].concat()));
+        out
+    };
+    let wide = run("wide", &["--max-steps", "4", "--precision", "fp32"]);
+    let whole = run("whole", &["--max-steps", "4", "--precision", "bf16", "--threads", "1"]);
+    for (wide, narrow) in numbers(&wide, "loss").into_iter().zip(numbers(&whole, "loss")) {
+        assert!(wide != narrow && (narrow / wide - 1.0).abs() < 0.02, "{wide} {narrow}");
+    }
+    run("parts", &["--max-steps", "2", "--precision", "bf16", "--threads", "3"]);
+    let more = ["--max-steps", "4", "--precision", "bf16", "--resume", "must"];
+    assert_same_weights(&whole, &run("parts", &more));
 }
 
 #[test]

@@ -96,11 +96,11 @@ class Comparison:
         optimizer = part(lambda p: p["optimizer"])
         yield Found("", "optimizer, queue", "ms", parts["optimizer"], optimizer)
 
-    def alone(self, preset, batch, archs, iterations, variants):
+    def alone(self, preset, batch, archs, iterations, variants, precision=None):
         """Steps of nets alone: engine's and, by variant, PyTorch's milliseconds of each."""
         known = Preset(preset, self.a.bin)
         queue = self.a.queue or known.moco["queue"]
-        mine = self.sides.step(preset, batch, queue, archs, iterations)
+        mine = self.sides.step(preset, batch, queue, archs, iterations, precision)
         args = ["--preset", preset, "--bin", self.a.bin, "--batch", batch, "--queue", queue]
         args += ["--independent", "--teacher", known.min]
         peers = self.peer_nets("step", variants, archs, iterations, *args)
@@ -122,12 +122,13 @@ class Comparison:
         if self.cuda:
             return
         batch, iterations = self.a.r50_batch, max(2, self.iterations // 3)
-        variants = [(p, c) for p in ("fp32", "bf16") for c in self.compiles]
-        ((mine, theirs),) = self.alone("data", batch, [R50], iterations, variants)
         rate = lambda ms: batch / ms * 1e3
         for precision in ("fp32", "bf16"):
-            found = {v: rate(ms) for v, ms in theirs.items() if v.startswith(precision)}
-            title = f"R50 step, batch {batch}, engine in fp32, PyTorch in {precision}"
+            variants = [(precision, c) for c in self.compiles]
+            both = self.alone("data", batch, [R50], iterations, variants, precision)
+            ((mine, theirs),) = both
+            found = {v: rate(ms) for v, ms in theirs.items()}
+            title = f"R50 step, batch {batch}, both in {precision}"
             yield Found(f"14 {precision}", title, "img/s", rate(mine), found, rate=True)
 
     def shape_words(self):

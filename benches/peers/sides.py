@@ -41,9 +41,10 @@ class Sides:
         self.torch = found["torch"]
         return found
 
-    def bench(self, verb, *args, on_device=True):
+    def bench(self, verb, *args, on_device=True, precision=None):
         """`bench VERB`; returns the JSON that it wrote."""
-        where = ["--device", self.device, "--threads", self.threads, "--precision", self.precision]
+        where = ["--device", self.device, "--threads", self.threads]
+        where += ["--precision", precision or self.precision]
         with tempfile.TemporaryDirectory() as folder:
             out = pathlib.Path(folder, "out.json")
             words = [*(where if on_device else []), *args]
@@ -52,9 +53,10 @@ class Sides:
                 raise Missing(f"bench {verb} wrote no JSON")
             return json.loads(out.read_text())
 
-    def step(self, preset, batch, queue, archs, iterations):
+    def step(self, preset, batch, queue, archs, iterations, precision=None):
         words = ["--preset", preset, "--batch", batch, "--queue", queue, "--iterations", iterations]
-        return self.bench("step", *words, *(["--archs", ",".join(archs)] if archs else []))
+        words += ["--archs", ",".join(archs)] if archs else []
+        return self.bench("step", *words, precision=precision)
 
     def kernels(self, filter, *args):
         """Rows of `bench kernels` whose names match."""

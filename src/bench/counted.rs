@@ -28,12 +28,12 @@ pub struct Counted {
 }
 
 /// Runs and counts all work.
-pub fn all(cx: &Cx, emulator: &Emulator, all: Vec<Used>) -> Result<Vec<Counted>> {
-    let one = |used: Used| {
+pub fn all(emulator: &Emulator, work: Vec<(Cx, Vec<Used>)>) -> Result<Vec<Counted>> {
+    let one = |cx: &Cx, used: Used| {
         let kernels = cx.install(|| count(cx, emulator, &used.work));
         Ok(Counted { kernels: kernels.map_err(|e| e.context(used.work.name.clone()))?, used })
     };
-    all.into_iter().map(one).collect()
+    work.into_iter().flat_map(|(cx, all)| all.into_iter().map(move |u| one(&cx, u))).collect()
 }
 
 fn count(cx: &Cx, emulator: &Emulator, work: &Work) -> Result<BTreeMap<&'static str, Counters>> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::filter::Filter;
 use super::peaks::PeakArgs;
-use super::shapes::{self, Used};
+use super::shapes::{self, Used, Wanted};
 use super::{baseline, counted, limits, machine, timed};
 use crate::cli::output::print;
 use crate::config::{Config, Precision};
@@ -51,7 +51,8 @@ pub struct KernelsArgs {
     /// Pictures of a batch [default: the preset's on cuda, 16 on the CPU, 8 on the emulator].
     #[arg(long)]
     batch: Option<usize>,
-    /// Numbers that values are kept in [default: both; the CPU has fp32 alone].
+    /// Numbers that values are kept in, on the CPU those that operands of products are rounded to
+    /// [default: both; fp32 on the CPU].
     #[arg(long, value_name = "bf16|fp32|both")]
     precision: Option<Kept>,
     /// Times a product of N x N matrices besides, in which nothing but the main loop counts.
@@ -113,16 +114,17 @@ impl Setting {
             shapes::archs(&space, &args.archs)?
         };
         let dtypes = match (args.precision, backend) {
-            (Some(Kept::Bf16 | Kept::Both), Backend::Cpu) => {
-                return Err(Error::usage(
-                    "the CPU computes in fp32 alone: expected --precision fp32, or another --device",
-                ));
-            }
             (Some(Kept::Fp32), _) | (None, Backend::Cpu) => vec![DType::F32],
             (Some(Kept::Bf16), _) => vec![DType::BF16],
             (Some(Kept::Both) | None, _) => vec![DType::F32, DType::BF16],
         };
         Ok(Self { config, space, archs, dtypes })
+    }
+
+    fn wanted<'a>(&'a self, args: &'a KernelsArgs) -> Wanted<'a> {
+        let Self { config, space, archs, .. } = self;
+        let (product, filter) = (args.product.map(usize::from), &args.filter);
+        Wanted { config, space, archs, product, filter }
     }
 
     /// Everything in the result but the rows.
@@ -148,17 +150,11 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
     let setting = Setting::new(args, cx.backend())?;
     let mut result = setting.json(&cx);
     let old = args.baseline.read(&result, false)?;
-    let Setting { config, space, archs, dtypes } = &setting;
-    let mut all = shapes::all(config, space, archs, dtypes)?;
-    if let Some(n) = args.product {
-        let products = dtypes.iter().map(|dtype| shapes::product(n.into(), *dtype));
-        all.extend(products.collect::<Result<Vec<_>>>()?);
-    }
-    let all = shapes::filtered(all, |name| args.filter.matches(name))?;
+    let work = setting.wanted(args).work(&cx, &setting.dtypes)?;
     let mut breaches = limits::Breaches::default();
     let (rows, text): (Vec<Value>, String) = match emulator {
         Some(emulator) => {
-            let counted = counted::all(&cx, &emulator, all)?;
+            let counted = counted::all(&emulator, work)?;
             if let Some(limits) = &limits {
                 breaches = limits.breaches(&counted);
             }
@@ -170,7 +166,7 @@ pub fn run(args: &KernelsArgs) -> Result<()> {
                 "--limits are limits of what is counted: expected --device emulator",
             ));
         }
-        None => time(args, &cx, all, archs)?,
+        None => time(args, &cx, work, &setting.archs)?,
     };
     result["benchmarks"] = Value::Array(rows);
     args.baseline.keep(&result)?;
@@ -194,7 +190,7 @@ fn open(device: DeviceChoice, threads: usize) -> Result<(Cx, Option<Arc<Emulator
 fn time(
     args: &KernelsArgs,
     cx: &Cx,
-    all: Vec<Used>,
+    work: Vec<(Cx, Vec<Used>)>,
     archs: &[Arch],
 ) -> Result<(Vec<Value>, String)> {
     let how = timed::How {
@@ -203,6 +199,9 @@ fn time(
         profile: args.profile,
         peaks: args.peaks.of(cx),
     };
-    let timed = timed::all(cx, all, &how)?;
+    let mut timed = Vec::new();
+    for (cx, all) in work {
+        timed.extend(timed::all(&cx, all, &how)?);
+    }
     Ok((timed.iter().map(timed::Timed::json).collect(), timed::text(&timed, archs)))
 }

@@ -93,7 +93,7 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     };
     let settings = json!({
         "preset": args.preset,
-        "precision": Precision::of(cx.dtype()),
+        "precision": Precision::of(cx.operands()),
         "task": args.task,
         "features": args.task.features(),
         "pictures": args.images,

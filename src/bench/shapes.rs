@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::filter::Filter;
 use crate::config::Config;
 use crate::data::{ViewFormat, augment};
 use crate::device::Cx;
@@ -11,9 +12,10 @@ use crate::error::{Error, Result};
 use crate::eval::judge::NEIGHBOURS;
 use crate::eval::knn;
 use crate::nn::{Feature, Gradients, MlpHead, Norm, Params, Supernet, recalibrate};
+use crate::ops::conv2d::Conv2d;
 use crate::ops::linear::Linear;
 use crate::ops::work::{Situation, Work, kind, of_seen};
-use crate::ops::{self, gather, queue_push, relation};
+use crate::ops::{self, Op, gather, queue_push, relation};
 use crate::optim;
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Space};
@@ -96,8 +98,64 @@ pub fn all(config: &Config, space: &Space, archs: &[Arch], dtypes: &[DType]) -> 
     Ok(works.into_iter().map(used).collect())
 }
 
+/// What is timed or counted.
+pub struct Wanted<'a> {
+    /// Settings of the step, its batch among them.
+    pub config: &'a Config,
+    /// The supernet's space.
+    pub space: &'a Space,
+    /// Its nets.
+    pub archs: &'a [Arch],
+    /// Side of the matrices of a product besides.
+    pub product: Option<usize>,
+    /// Which work, by its name.
+    pub filter: &'a Filter,
+}
+
+impl Wanted<'_> {
+    /// The work in each of `dtypes`, with a context to run it on. On the CPU values are kept in
+    /// f32 whatever the operands of products are rounded to: in bf16 there is the work that has
+    /// some, by that name. Exit 2 where the filter leaves nothing.
+    pub fn work(&self, cx: &Cx, dtypes: &[DType]) -> Result<Vec<(Cx, Vec<Used>)>> {
+        let on_cpu = |&operands: &DType| {
+            let mut all = self.all(&[DType::F32])?;
+            if operands == DType::BF16 {
+                let rounds = |work: &Work| [Conv2d::NAME, Linear::NAME, PRODUCT].contains(&work.op);
+                all.retain(|used| rounds(&used.work) && used.work.flops > 0);
+                for Used { work, .. } in &mut all {
+                    work.name = work.name.replace("/f32", "/bf16");
+                }
+            }
+            Ok((cx.computing_in(operands), all))
+        };
+        let mut work = if cx.is_device() {
+            vec![(cx.clone(), self.all(dtypes)?)]
+        } else {
+            dtypes.iter().map(on_cpu).collect::<Result<_>>()?
+        };
+        for (_, all) in &mut work {
+            all.retain(|used| self.filter.matches(&used.work.name));
+        }
+        match work.iter().all(|(_, all)| all.is_empty()) {
+            true => Err(Error::usage("--filter matches no work")),
+            false => Ok(work),
+        }
+    }
+
+    fn all(&self, dtypes: &[DType]) -> Result<Vec<Used>> {
+        let mut all = all(self.config, self.space, self.archs, dtypes)?;
+        if let Some(n) = self.product {
+            let products = dtypes.iter().map(|dtype| product(n, *dtype));
+            all.extend(products.collect::<Result<Vec<_>>>()?);
+        }
+        Ok(all)
+    }
+}
+
+const PRODUCT: &str = "product";
+
 /// A product of matrices of `n` × `n` by what linear layers run: nothing but its main loop counts.
-pub fn product(n: usize, dtype: DType) -> Result<Used> {
+fn product(n: usize, dtype: DType) -> Result<Used> {
     let matrix = Meta::new(Shape::matrix(n, n), dtype);
     let inputs = vec![matrix, matrix, Meta::new(Shape::vector(n), dtype.wide())];
     let seen = Seen { op: Arc::new(Linear { out: n }), inputs, gradients: None };
@@ -105,8 +163,8 @@ pub fn product(n: usize, dtype: DType) -> Result<Used> {
     let Some(situation) = situations.next() else {
         return Err(Error::usage("a linear layer has no forward pass"));
     };
-    let name = format!("product/{n}x{n}x{n}/forward/{}", kind(dtype));
-    let work = Work { name, op: "product", ..situation.work()? };
+    let name = format!("{PRODUCT}/{n}x{n}x{n}/forward/{}", kind(dtype));
+    let work = Work { name, op: PRODUCT, ..situation.work()? };
     Ok(Used { work, uses: BTreeMap::new() })
 }
 
@@ -197,12 +255,6 @@ fn frozen(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<F
     let levels = levels.iter().map(|f| out.get(*f).value().meta()).collect();
     drop((out, tape));
     Ok(Frozen { seen: seen.into_inner().unwrap_or_else(PoisonError::into_inner), levels })
-}
-
-/// Exit 2 where nothing is left.
-pub fn filtered(all: Vec<Used>, wanted: impl Fn(&str) -> bool) -> Result<Vec<Used>> {
-    let left: Vec<Used> = all.into_iter().filter(|u| wanted(&u.work.name)).collect();
-    if left.is_empty() { Err(Error::usage("--filter matches no work")) } else { Ok(left) }
 }
 
 #[cfg(test)]

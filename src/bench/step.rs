@@ -126,7 +126,7 @@ pub fn run(args: &StepArgs) -> Result<()> {
     let settings = json!({
         "preset": args.preset,
         "batch": config.train.batch,
-        "precision": Precision::of(cx.dtype()),
+        "precision": Precision::of(cx.operands()),
         "queue": config.moco.queue,
         "archs": archs,
         "iterations": args.iterations,

@@ -12,7 +12,8 @@ pub struct DeviceArgs {
     /// Where to compute: `auto` takes CUDA where it can, else the CPU.
     #[arg(long, global = true, value_name = "auto|cpu|cuda[:N]|emulator", default_value = "auto")]
     pub device: DeviceChoice,
-    /// Numbers that nets compute in (default: bf16 on cuda and emulator, fp32 on the CPU).
+    /// Numbers that nets compute in; on the CPU bf16 is of the operands of convolutions and linear
+    /// layers alone (default: bf16 on cuda and emulator, fp32 on the CPU).
     #[arg(long, global = true, value_name = "bf16|fp32")]
     pub precision: Option<Precision>,
     /// Compute threads; 0 = all cores. Results do not depend on it.
@@ -22,7 +23,7 @@ pub struct DeviceArgs {
 }
 
 /// Opens the device and says on the log which one, in which precision, and why. Exit 5 where
-/// it is not usable, 2 where it does not compute in the precision.
+/// it is not usable.
 pub fn open_device(args: &DeviceArgs) -> Result<Cx> {
     open_device_in(args, args.precision.unwrap_or(Precision::Auto))
 }
@@ -31,7 +32,7 @@ pub fn open_device(args: &DeviceArgs) -> Result<Cx> {
 pub fn open_device_in(args: &DeviceArgs, precision: Precision) -> Result<Cx> {
     let threads = usize::from(args.threads);
     let Chosen { backend, why } = device::choose(args.device, threads)?;
-    let dtype = precision.dtype(&backend)?;
+    let dtype = precision.dtype(&backend);
     let cx = Cx::new(backend, threads)?.computing_in(dtype);
     let threads = cx.threads();
     let s = if threads == 1 { "" } else { "s" };

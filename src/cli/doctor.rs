@@ -15,6 +15,7 @@ use crate::device::kernels::kernels;
 use crate::device::ptxas::Usage;
 use crate::device::{self, Chosen};
 use crate::error::{Error, Result};
+use crate::ops::gemm;
 
 /// Arguments of `engine doctor`.
 #[derive(Args, Clone, Debug)]
@@ -61,9 +62,9 @@ impl Found {
             n => usize::from(n),
         };
         let wanted = globals.device.precision.unwrap_or(Precision::Auto);
-        let device = device::choose(globals.device.device, threads).and_then(|chosen| {
-            let dtype = wanted.dtype(&chosen.backend)?;
-            Ok((chosen, Precision::of(dtype)))
+        let device = device::choose(globals.device.device, threads).map(|chosen| {
+            let dtype = wanted.dtype(&chosen.backend);
+            (chosen, Precision::of(dtype))
         });
         let folder = std::env::current_dir().map_err(|e| Error::read(Path::new("."), e))?;
         Ok(Self {
@@ -91,9 +92,15 @@ impl Found {
             }),
             Err(e) => json!({ "driver": Value::Null, "why": e.to_string(), "gpus": [] }),
         };
+        let [fp32, bf16] = gemm::instructions();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "cpu": { "model": cpu_model(), "cores": self.cores, "features": cpu_features() },
+            "cpu": {
+                "model": cpu_model(),
+                "cores": self.cores,
+                "features": cpu_features(),
+                "products": { "fp32": fp32, "bf16": bf16 },
+            },
             "threads": self.threads,
             "memory": { "total_bytes": self.memory.0, "available_bytes": self.memory.1 },
             "device": device,
@@ -141,11 +148,13 @@ impl Found {
             Ok(()) => format!("{} (writable)", self.folder.display()),
             Err(e) => e.to_string(),
         };
+        let [fp32, bf16] = gemm::instructions();
         let row = |name: &str, value: String| (name.to_owned(), value);
         let mut rows = vec![
             row("engine", env!("CARGO_PKG_VERSION").to_owned()),
             row("processor", cpu_model().unwrap_or_else(|| "unknown".into())),
             row("instructions", cpu_features().join(" ")),
+            row("products", format!("{fp32} in fp32, {bf16} in bf16")),
             row("threads", format!("{} of {}", self.threads, self.cores)),
             row("memory", format!("{}, of which {} are free", memory(total), memory(available))),
             row("NVIDIA driver", driver),
@@ -240,7 +249,7 @@ fn cpu_features() -> Vec<&'static str> {
         macro_rules! probe {
             ($($name:tt),*) => {$(if std::is_x86_feature_detected!($name) { found.push($name); })*};
         }
-        probe!("sse4.2", "avx", "fma", "avx2", "avx512f", "avx512bw", "avx512vl");
+        probe!("sse4.2", "avx", "fma", "avx2", "avx512f", "avx512bw", "avx512vl", "avx512bf16");
     }
     #[cfg(target_arch = "aarch64")]
     if std::arch::is_aarch64_feature_detected!("neon") {

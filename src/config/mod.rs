@@ -14,7 +14,6 @@ pub use time::{CkptEvery, format_duration, parse_duration};
 use crate::data;
 pub use crate::data::OnCorrupt;
 use crate::device::Backend;
-use crate::error::{Error, Result};
 use crate::space::Policy;
 use crate::tensor::DType;
 
@@ -31,7 +30,8 @@ crate::choice! {
     pub enum Precision("precision") {
         /// What suits the device: bf16 where there are kernels, fp32 on the CPU.
         Auto = "auto",
-        /// Half of the bytes, with fp32 sums, statistics, losses and master weights.
+        /// Half of the bytes, with fp32 sums, statistics, losses and master weights. On the
+        /// CPU operands of convolutions and linear layers alone.
         Bf16 = "bf16",
         /// Single precision.
         Fp32 = "fp32",
@@ -40,17 +40,10 @@ crate::choice! {
 
 impl Precision {
     /// The type that nets compute in on a device.
-    ///
-    /// # Errors
-    /// [`Kind::Usage`](crate::Kind::Usage) for bf16 where there are no kernels.
-    pub fn dtype(self, backend: &Backend) -> Result<DType> {
+    pub fn dtype(self, backend: &Backend) -> DType {
         match (self, backend) {
-            (Self::Bf16, Backend::Cpu) => Err(Error::usage(
-                "the CPU computes in fp32 alone: expected precision fp32 or auto (--precision, or \
-                 the setting train.precision), or a device with kernels (--device cuda)",
-            )),
-            (Self::Bf16, _) | (Self::Auto, Backend::Driver(_)) => Ok(DType::BF16),
-            _ => Ok(DType::F32),
+            (Self::Bf16, _) | (Self::Auto, Backend::Driver(_)) => DType::BF16,
+            _ => DType::F32,
         }
     }
 

@@ -65,12 +65,13 @@ pub enum Target<'a> {
     Nothing,
 }
 
-/// A device to compute on: backend, threads, memory pool, and the type that nets compute in.
+/// A device to compute on: backend, threads, memory pool, and the types that nets compute in.
 /// Clones share all of it.
 #[derive(Clone)]
 pub struct Cx {
     backend: Backend,
     dtype: DType,
+    operands: DType,
     pool: Arc<Pool>,
     tables: Arc<Tables>,
     threads: Arc<rayon::ThreadPool>,
@@ -93,7 +94,8 @@ impl Cx {
             Backend::Driver(driver) => Backend::Driver(Arc::new(Planner::new(driver.name()))),
             _ => Backend::Plan,
         };
-        Ok(Self::new(backend, 1)?.computing_in(self.dtype))
+        let (dtype, operands) = (self.dtype, self.operands);
+        Ok(Self { dtype, operands, ..Self::new(backend, 1)? })
     }
 
     /// A device below the driver seam. `threads` are those of the host's side.
@@ -116,18 +118,33 @@ impl Cx {
         Ok(Self {
             backend,
             dtype: DType::F32,
+            operands: DType::F32,
             pool: Pool::new(place),
             tables: Arc::default(),
             threads: Arc::new(threads),
         })
     }
 
-    /// The same device, on which nets compute in another type: bf16 has kernels only.
-    pub fn computing_in(&self, dtype: DType) -> Self {
-        Self { dtype, ..self.clone() }
+    /// The same device, on which nets compute in another type. On the CPU bf16 is that of
+    /// products' operands alone: there tensors stay f32.
+    pub fn computing_in(&self, operands: DType) -> Self {
+        let narrow_tensors = operands == DType::BF16 && !matches!(self.backend, Backend::Cpu);
+        let dtype = if narrow_tensors { DType::BF16 } else { operands.wide() };
+        Self { dtype, operands, ..self.clone() }
     }
 
-    /// The type that nets compute in: of pictures, activations and their gradients, embeddings,
+    /// The type that operands of convolutions and linear layers are rounded to: what nets compute
+    /// in, as users name it.
+    pub fn operands(&self) -> DType {
+        self.operands
+    }
+
+    /// Whether native code rounds the operands of a product, of this type, to bf16.
+    pub fn narrows(&self, operand: &Tensor) -> bool {
+        self.operands == DType::BF16 && operand.dtype() == DType::F32
+    }
+
+    /// The type of nets' tensors: of pictures, activations and their gradients, embeddings,
     /// and the weights as ops read them. Sums, statistics, losses and what the optimizer keeps
     /// are f32.
     pub fn dtype(&self) -> DType {

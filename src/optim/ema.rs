@@ -37,7 +37,7 @@ impl Teacher<'_> {
         expect_alike(student, "the teacher's value", self.params.values())
     }
 
-    /// Moves it in native code. There are no copies: the CPU has no bf16.
+    /// Moves it in native code. There are no copies: the CPU has no bf16 tensors.
     pub(super) fn native(self, student: &Params) {
         let pairs = self.params.values_mut().par_iter_mut().zip(student.values());
         pairs.for_each(|(t, s)| {

@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
             "memory: {} taken on {}, enough for the largest net in {}",
             human_bytes(planned_bytes),
             cx.name(),
-            Precision::of(cx.dtype()),
+            Precision::of(cx.operands()),
         ))?;
         let now = Instant::now();
         let mut run = Self {

@@ -11,11 +11,14 @@ const SCHEDULES: u64 = 4;
 
 /// `dtype` on the context against f64 on the CPU.
 pub(super) fn precision<O: Op>(case: &Case<O>, cx: &Cx, dtype: DType) -> Result<Outcome> {
-    if cx.is_plan() || dtype == DType::BF16 && !cx.is_device() {
+    if cx.is_plan() {
         return Ok(Outcome::Skipped);
     }
+    let cx = &cx.computing_in(dtype);
     let mut trial = Trial::new(case);
     trial.round_to(dtype).map_err(|e| e.to_string())?;
+    // On the CPU operands alone are narrow, and hold what the reference's do.
+    let dtype = cx.dtype();
     let reference = Cx::cpu(1).map_err(|e| e.to_string())?;
     let expected = trial.run(&reference, DType::F64, false)?;
     let found = trial.run(cx, dtype, false)?;
@@ -85,11 +88,16 @@ pub(super) fn order<O: Op>(case: &Case<O>, cx: &Cx) -> Result<Outcome> {
     match cx.backend() {
         Backend::Plan => Ok(Outcome::Skipped),
         Backend::Cpu => {
-            let [one, three] = [1, 3].map(|n| Cx::cpu(n).map_err(|e| e.to_string()));
-            match bits(&one?, DType::F32)? == bits(&three?, DType::F32)? {
-                true => Ok(Outcome::Passed),
-                false => Err("results of 1 and of 3 threads differ".into()),
+            for dtype in [DType::F32, DType::BF16] {
+                let run = |threads| {
+                    let cx = Cx::cpu(threads).map_err(|e| e.to_string())?.computing_in(dtype);
+                    bits(&cx, cx.dtype())
+                };
+                if run(1)? != run(3)? {
+                    return Err(format!("{dtype:?}: results of 1 and of 3 threads differ"));
+                }
             }
+            Ok(Outcome::Passed)
         }
         Backend::Driver(_) => {
             for dtype in [DType::F32, DType::BF16] {

@@ -3,7 +3,8 @@
 //! - *finite differences*: backward in f64 agrees with central differences of forward;
 //! - *f32*: the context under test agrees with f64 on the CPU, bit for bit where all inputs
 //!   are whole numbers;
-//! - *bf16*: the same on devices with values kept in bf16;
+//! - *bf16*: the same on devices with values kept in bf16, and on the CPU with operands of
+//!   products rounded to it;
 //! - *accumulation*: gradients add to what is in their slots;
 //! - *order*: the bits do not depend on the number of threads, nor, on devices, on the order
 //!   in which threads run;

@@ -26,10 +26,10 @@ impl Geometry {
     }
 }
 
-/// `y` N×P×Q×cout from `x` and `w`.
-pub(super) fn fprop<T: Real>(g: &Geometry, x: &[T], w: &[T], y: &mut [T]) {
+/// What makes `y` N×P×Q×cout of `x` and `w`.
+pub(super) fn fprop<'a, T: Real>(g: &Geometry, x: &'a [T], w: &'a [T]) -> Gather<'a, T> {
     let filter: Vec<usize> = (0..g.kernel).collect();
-    let gather = Gather {
+    Gather {
         src: x,
         window: g.window(),
         weight: w,
@@ -41,16 +41,21 @@ pub(super) fn fprop<T: Real>(g: &Geometry, x: &[T], w: &[T], y: &mut [T]) {
         dst_origin: [0, 0],
         dst_step: 1,
         accumulate: false,
-    };
-    gather.run(y);
+    }
 }
 
-/// Gradient of `x`, written or added to `gx`, from `gy`, that of `y`.
-pub(super) fn dgrad<T: Real>(g: &Geometry, gy: &[T], w: &[T], gx: &mut [T], accumulate: bool) {
-    for (ph, pw) in (0..g.stride).flat_map(|ph| (0..g.stride).map(move |pw| (ph, pw))) {
+/// What together write, or add to, the gradient of `x`, from `gy`, that of `y`.
+pub(super) fn dgrad<'a, T: Real>(
+    g: &Geometry,
+    gy: &'a [T],
+    w: &'a [T],
+    accumulate: bool,
+) -> impl Iterator<Item = Gather<'a, T>> {
+    let classes = (0..g.stride).flat_map(|ph| (0..g.stride).map(move |pw| (ph, pw)));
+    classes.map(move |(ph, pw)| {
         let (rows, first_row) = class(g, ph);
         let (cols, first_col) = class(g, pw);
-        let gather = Gather {
+        Gather {
             src: gy,
             window: Window {
                 src: [g.n, g.p, g.q, g.cout],
@@ -71,9 +76,8 @@ pub(super) fn dgrad<T: Real>(g: &Geometry, gy: &[T], w: &[T], gx: &mut [T], accu
             dst_origin: [ph, pw],
             dst_step: g.stride,
             accumulate,
-        };
-        gather.run(gx);
-    }
+        }
+    })
 }
 
 /// What input rows `phase`, `phase` + stride, … are multiplied with: input row h meets filter

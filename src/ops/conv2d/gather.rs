@@ -8,10 +8,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::window::Window;
-use crate::ops::gemm::blocked::{SHARE_MACS, Shared, each_task};
+use crate::ops::gemm::blocked::{SHARE_MACS, each_task};
 use crate::ops::gemm::kernel::{self, Job, Kernel, MAX_MR, MAX_NR};
 use crate::ops::gemm::pack::strided;
 use crate::ops::gemm::scratch;
+use crate::ops::gemm::target::Shared;
 use crate::tensor::Real;
 
 /// Depth at which a panel of the weight stays in the first-level cache.
@@ -84,17 +85,8 @@ struct Packed<'a, T> {
 impl<T: Real> Gather<'_, T> {
     /// Computes all pixels of the grid into `dst`.
     pub(super) fn run(&self, dst: &mut [T]) {
-        let [n, _, _, channels] = self.window.src;
-        let pixels = n * self.window.grid[0] * self.window.grid[1];
-        assert_eq!(dst.len(), n * self.dst_size[0] * self.dst_size[1] * self.lanes);
-        assert_eq!(self.src.len(), self.window.src.iter().product::<usize>());
-        if pixels == 0 || self.lanes == 0 {
-            return;
-        }
-        let depth = self.matrices.len() * channels;
-        if depth == 0 {
-            return self.run_empty(dst);
-        }
+        let Some(pixels) = self.begin(dst) else { return };
+        let depth = self.matrices.len() * self.window.src[3];
         let kernel = kernel::fastest::<T>();
         let padded = kernel.padded(self.lanes);
         scratch::with(depth * padded, |weight: &mut [T]| {
@@ -103,6 +95,22 @@ impl<T: Real> Gather<'_, T> {
             let packed = Packed { kernel, slabs, weight, padded };
             self.run_tasks(&packed, pixels, Shared(dst.as_mut_ptr()));
         });
+    }
+
+    /// Output pixels to compute, where there are some that taps reach; others are done.
+    pub(super) fn begin(&self, dst: &mut [T]) -> Option<usize> {
+        let [n, _, _, channels] = self.window.src;
+        let pixels = n * self.window.grid[0] * self.window.grid[1];
+        assert_eq!(dst.len(), n * self.dst_size[0] * self.dst_size[1] * self.lanes);
+        assert_eq!(self.src.len(), self.window.src.iter().product::<usize>());
+        if pixels == 0 || self.lanes == 0 {
+            return None;
+        }
+        if self.matrices.len() * channels == 0 {
+            self.run_empty(dst);
+            return None;
+        }
+        Some(pixels)
     }
 
     /// Output pixels that no tap reaches.

@@ -5,6 +5,7 @@ mod cpu;
 mod gather;
 mod im2col;
 pub(super) mod kernels;
+mod narrow;
 #[cfg(test)]
 mod tests;
 mod wgrad;
@@ -116,9 +117,12 @@ impl Op for Conv2d {
         let mut y = cx.alloc(Meta::new(Shape::nhwc(g.n, g.p, g.q, g.cout), x.dtype()))?;
         match cx.target(Self::NAME) {
             Target::Nothing => {}
-            Target::Native => {
-                dispatch!(x.dtype(), T => cpu::fprop::<T>(&g, x.host(), w.host(), y.host_mut()));
+            Target::Native if cx.narrows(x) => {
+                cpu::fprop(&g, x.host(), w.host()).run_narrow(y.host_mut());
             }
+            Target::Native => dispatch!(x.dtype(), T => {
+                cpu::fprop::<T>(&g, x.host(), w.host()).run(y.host_mut())
+            }),
             Target::Kernels(queue) => kernels::fprop(&g, &queue, [x, w], None, &mut y)?,
         }
         Ok((y, vec![x.clone(), w.clone()]))
@@ -130,8 +134,13 @@ impl Op for Conv2d {
         grads[0].write(cx, x.meta(), |gx, accumulate| {
             match cx.target(Self::NAME) {
                 Target::Nothing => {}
+                Target::Native if cx.narrows(gx) => {
+                    let gathers = cpu::dgrad(&g, gy.host(), w.host(), accumulate);
+                    gathers.for_each(|gather| gather.run_narrow(gx.host_mut()));
+                }
                 Target::Native => dispatch!(gx.dtype(), T => {
-                    cpu::dgrad::<T>(&g, gy.host(), w.host(), gx.host_mut(), accumulate)
+                    let gathers = cpu::dgrad::<T>(&g, gy.host(), w.host(), accumulate);
+                    gathers.for_each(|gather| gather.run(gx.host_mut()))
                 }),
                 Target::Kernels(queue) => kernels::dgrad(&g, &queue, [&gy, w], gx, accumulate)?,
             }
@@ -141,13 +150,17 @@ impl Op for Conv2d {
         grads[1].write(cx, gw, |gw, accumulate| {
             match cx.target(Self::NAME) {
                 Target::Nothing => {}
-                Target::Native => dispatch!(gw.dtype(), T => {
-                    let gw = gw.host_mut::<T>();
+                Target::Native => {
                     if !accumulate {
-                        gw.fill(0.0);
+                        dispatch!(gw.dtype(), T => gw.host_mut::<T>().fill(0.0));
                     }
-                    wgrad::wgrad::<T>(&g, x.host(), gy.host(), gw)
-                }),
+                    match cx.narrows(gw) {
+                        true => narrow::wgrad(&g, x.host(), gy.host(), gw.host_mut()),
+                        false => dispatch!(gw.dtype(), T => {
+                            wgrad::wgrad::<T>(&g, x.host(), gy.host(), gw.host_mut())
+                        }),
+                    }
+                }
                 Target::Kernels(queue) => {
                     kernels::wgrad(&g, cx, &queue, [x, &gy], gw, accumulate)?;
                 }

@@ -1,4 +1,5 @@
-use super::{Conv2d, Geometry, cpu, wgrad};
+use super::gather::Gather;
+use super::{Conv2d, Geometry, cpu, narrow, wgrad};
 use crate::ops::Op;
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{DType, Meta, Real, Shape};
@@ -30,8 +31,22 @@ fn products(g: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
     }
 }
 
-/// All three passes against direct loops in f64, on integers: bit-exact.
-fn check<T: Real>(kernel: usize, stride: usize, x: [usize; 4], cout: usize, stored: [usize; 2]) {
+/// How the passes are run: a gather, and wgrad.
+type Passes<T> = (fn(&Gather<T>, &mut [T]), fn(&Geometry, &[T], &[T], &mut [T]));
+
+/// All three passes against direct loops in f64, on integers: bit-exact, with operands rounded
+/// to bf16 too.
+fn check(kernel: usize, stride: usize, x: [usize; 4], cout: usize, stored: [usize; 2]) {
+    let sizes = (kernel, stride, x, cout, stored);
+    check_in::<f32>((|g, out| g.run(out), wgrad::wgrad), sizes);
+    check_in::<f64>((|g, out| g.run(out), wgrad::wgrad), sizes);
+    check_in::<f32>((|g, out| g.run_narrow(out), narrow::wgrad), sizes);
+}
+
+fn check_in<T: Real>(
+    (run, wgrad): Passes<T>,
+    (kernel, stride, x, cout, stored): (usize, usize, [usize; 4], usize, [usize; 2]),
+) {
     let (xs, ws) = (Shape(x), Shape([stored[0], kernel, kernel, stored[1]]));
     let g = Conv2d { cout, kernel, stride }.geometry(xs, ws);
     let sizes = [xs.elems(), ws.elems(), g.n * g.p * g.q * cout];
@@ -46,19 +61,19 @@ fn check<T: Real>(kernel: usize, stride: usize, x: [usize; 4], cout: usize, stor
     let (tx, tw, tgy) = (of(&x), of(&w), of(&gy));
 
     let mut out = vec![T::nan(); sizes[2]];
-    cpu::fprop(&g, &tx, &tw, &mut out);
+    run(&cpu::fprop(&g, &tx, &tw), &mut out);
     assert!(out == of(&y), "fprop {g:?}");
 
     let mut out = vec![T::nan(); sizes[0]];
-    cpu::dgrad(&g, &tgy, &tw, &mut out, false);
+    cpu::dgrad(&g, &tgy, &tw, false).for_each(|gather| run(&gather, &mut out));
     assert!(out == of(&gx), "dgrad {g:?}");
     let mut out = tx.clone();
-    cpu::dgrad(&g, &tgy, &tw, &mut out, true);
+    cpu::dgrad(&g, &tgy, &tw, true).for_each(|gather| run(&gather, &mut out));
     let sums: Vec<f64> = gx.iter().zip(&x).map(|(a, b)| a + b).collect();
     assert!(out == of(&sums), "dgrad, accumulated, {g:?}");
 
     let mut out = tw.clone();
-    wgrad::wgrad(&g, &tx, &tgy, &mut out);
+    wgrad(&g, &tx, &tgy, &mut out);
     assert!(out == of(&gw), "wgrad {g:?}");
 }
 
@@ -74,8 +89,7 @@ fn integers_are_exact_for_all_kernels_strides_and_sizes() {
                 ([3, 6, 4, 16], 24, [24, 16]),
                 ([1, 9, 11, 8], 40, [48, 24]),
             ] {
-                check::<f32>(kernel, stride, x, cout, stored);
-                check::<f64>(kernel, stride, x, cout, stored);
+                check(kernel, stride, x, cout, stored);
             }
         }
     }
@@ -84,11 +98,11 @@ fn integers_are_exact_for_all_kernels_strides_and_sizes() {
 #[test]
 fn integers_are_exact_across_blocks() {
     // Channels beyond one packed depth, pixels beyond one task, a split depth of wgrad.
-    check::<f32>(1, 1, [1, 3, 3, 700], 70, [70, 700]);
-    check::<f32>(3, 1, [1, 4, 4, 330], 20, [20, 330]);
-    check::<f32>(3, 2, [1, 5, 5, 100], 530, [530, 104]);
-    check::<f32>(3, 1, [2, 30, 31, 24], 24, [24, 24]);
-    check::<f32>(7, 2, [2, 61, 60, 3], 16, [16, 3]);
+    check(1, 1, [1, 3, 3, 700], 70, [70, 700]);
+    check(3, 1, [1, 4, 4, 330], 20, [20, 330]);
+    check(3, 2, [1, 5, 5, 100], 530, [530, 104]);
+    check(3, 1, [2, 30, 31, 24], 24, [24, 24]);
+    check(7, 2, [2, 61, 60, 3], 16, [16, 3]);
 }
 
 #[test]
@@ -103,11 +117,17 @@ fn results_do_not_depend_on_the_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let (mut y, mut gx, mut gw) = (gy.clone(), x.clone(), w.clone());
         pool.install(|| {
-            cpu::fprop(&g, &x, &w, &mut y);
-            cpu::dgrad(&g, &gy, &w, &mut gx, false);
+            cpu::fprop(&g, &x, &w).run(&mut y);
+            cpu::dgrad(&g, &gy, &w, false).for_each(|gather| gather.run(&mut gx));
             wgrad::wgrad(&g, &x, &gy, &mut gw);
         });
-        (y, gx, gw)
+        let (mut ny, mut ngx, mut ngw) = (gy.clone(), x.clone(), w.clone());
+        pool.install(|| {
+            cpu::fprop(&g, &x, &w).run_narrow(&mut ny);
+            cpu::dgrad(&g, &gy, &w, false).for_each(|gather| gather.run_narrow(&mut ngx));
+            narrow::wgrad(&g, &x, &gy, &mut ngw);
+        });
+        ([y, gx, gw], [ny, ngx, ngw])
     });
     assert!(runs[0] == runs[1] && runs[0] == runs[2]);
 }

@@ -12,9 +12,10 @@ use rayon::prelude::*;
 use super::Geometry;
 use super::im2col::Im2col;
 use super::window::Window;
-use crate::ops::gemm::blocked::{Shared, each_task};
+use crate::ops::gemm::blocked::each_task;
 use crate::ops::gemm::kernel::{self, Job, Kernel, MAX_NR};
 use crate::ops::gemm::pack::pack_panels;
+use crate::ops::gemm::target::Shared;
 use crate::ops::gemm::{Columns, MatRef, Pack, Product, scratch};
 use crate::tensor::Real;
 

@@ -8,12 +8,18 @@
 
 pub(crate) mod blocked;
 pub(crate) mod kernel;
+pub(crate) mod narrow;
 pub(crate) mod pack;
 pub(crate) mod scratch;
 mod simd;
+pub(crate) mod target;
 
-pub(crate) use blocked::{Columns, Product};
+pub(crate) use blocked::Product;
 pub(crate) use pack::Pack;
+pub(crate) use target::Columns;
+
+use half::bf16;
+use narrow::{Lanes, Rows, Transposed};
 
 use crate::tensor::Real;
 
@@ -115,9 +121,10 @@ impl<'a, T: Real> MatMut<'a, T> {
     }
 }
 
-/// Name of the instruction set that products of f32 use on this machine, for reports.
-pub fn instructions() -> &'static str {
-    kernel::fastest::<f32>().name
+/// Names of the instruction sets that products of f32 and of operands rounded to bf16 use on this
+/// machine, for reports.
+pub fn instructions() -> [&'static str; 2] {
+    [kernel::fastest::<f32>().name, narrow::fastest().name]
 }
 
 /// As [`gemm`], on the calling thread: for blocks of a few hundred rows and columns in an op
@@ -151,6 +158,21 @@ pub fn gemm<T: Real>(alpha: T, a: MatRef<T>, b: MatRef<T>, beta: T, c: MatMut<T>
     };
     let product = Product { m: c.rows, n: c.cols, k: a.cols, a: &a, b: &b.t(), alpha, beta };
     product.run(c.data, c.row_stride, columns);
+}
+
+/// As [`gemm`], with operands rounded to bf16. C's rows must be contiguous, and rows or columns
+/// of A and of B, or it panics as [`gemm`] does.
+pub(crate) fn gemm_narrow(alpha: f32, a: MatRef<f32>, b: MatRef<f32>, beta: f32, c: MatMut<f32>) {
+    assert_eq!((a.rows, b.cols, c.col_stride), (c.rows, c.cols, 1), "shape of C");
+    assert_eq!(a.cols, b.rows, "inner dimension");
+    let b = b.t();
+    let (a_rows, a_pairs) = (Rows(a), Transposed(Lanes(a)));
+    let (b_rows, b_pairs) = (Transposed(Rows(b)), Lanes(b));
+    let (m, n, k) = (c.rows, c.cols, a.cols);
+    let a: &dyn Pack<bf16> = if a.col_stride == 1 { &a_rows } else { &a_pairs };
+    let b: &dyn Pack<bf16> = if b.col_stride == 1 { &b_rows } else { &b_pairs };
+    let product = Product { m, n, k, a, b, alpha, beta };
+    product.run(c.data, c.row_stride, Columns { run: n, run_stride: n });
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::MatRef;
-use super::kernel::Kernel;
+use super::target::Microkernel;
 use crate::tensor::Real;
 
 /// Depths that are copied at a time: few enough for the lines read, and those prefetched for
@@ -13,10 +13,16 @@ pub(crate) const STRETCH: usize = 4;
 const LINE: usize = 16;
 
 /// One operand of a product, as *lanes* (rows of A, columns of B) by depth.
-pub(crate) trait Pack<T: Real>: Sync {
-    /// Writes panels of `width` lanes, one after the other: element (depth k, lane l) of the
-    /// ranges to row k of its panel, with zeros for lanes that the last panel lacks.
-    fn pack(&self, depth: Range<usize>, lanes: Range<usize>, width: usize, out: &mut [T]);
+pub(crate) trait Pack<E>: Sync {
+    /// Writes panels of `width` lanes, one after the other, with zeros for lanes that the last
+    /// panel lacks. Of f32 and f64: element (depth k, lane l) of the ranges to row k of its
+    /// panel. Of bf16: see `narrow`.
+    fn pack(&self, depth: Range<usize>, lanes: Range<usize>, width: usize, out: &mut [E]);
+
+    /// The panel of `width` lanes from `lane` on, where it is there without packing.
+    fn packed(&self, _depth: &Range<usize>, _lane: usize, _width: usize) -> Option<&[E]> {
+        None
+    }
 }
 
 /// Lanes are the matrix's rows and depth its columns.
@@ -29,16 +35,20 @@ impl<T: Real> Pack<T> for MatRef<'_, T> {
 }
 
 /// Packs all panels of B's columns `lanes`, the last of which may be narrow.
-pub(crate) fn pack_panels<T: Real>(
-    kernel: &Kernel<T>,
-    b: &dyn Pack<T>,
+pub(crate) fn pack_panels<T: Real, K: Microkernel<T>>(
+    kernel: &K,
+    b: &dyn Pack<K::E>,
     depth: Range<usize>,
     lanes: Range<usize>,
-    out: &mut [T],
+    out: &mut [K::E],
 ) {
-    let whole = lanes.start + lanes.len() / kernel.nr * kernel.nr;
-    let (wide, narrow) = out.split_at_mut((whole - lanes.start) * depth.len());
-    b.pack(depth.clone(), lanes.start..whole, kernel.nr, wide);
+    let nr = kernel.cols();
+    let whole = lanes.start + lanes.len() / nr * nr;
+    let len = depth.len().next_multiple_of(K::STEP);
+    let (wide, narrow) = out.split_at_mut((whole - lanes.start) * len);
+    if lanes.start < whole {
+        b.pack(depth.clone(), lanes.start..whole, nr, wide);
+    }
     if whole < lanes.end {
         b.pack(depth, whole..lanes.end, kernel.width(lanes.end - whole), narrow);
     }

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
-use crate::tensor::Real;
+use bytemuck::Pod;
 
 /// A cache line.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -29,7 +29,7 @@ fn take(lines: usize) -> Vec<Line> {
 
 /// Calls `f` with `elems` elements of unspecified contents, aligned to a cache line. Calls
 /// nest: each holds a buffer of its own.
-pub(crate) fn with<T: Real, R>(elems: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
+pub(crate) fn with<T: Pod, R>(elems: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
     with_lines(elems * size_of::<T>(), |lines| f(&mut bytemuck::cast_slice_mut(lines)[..elems]))
 }
 

@@ -3,8 +3,11 @@
 use rayon::prelude::*;
 
 use super::Geometry;
-use crate::ops::gemm::{MatMut, MatRef, gemm};
+use crate::ops::gemm::{MatMut, MatRef};
 use crate::tensor::Real;
+
+/// How a product is computed: [`gemm`](crate::ops::gemm::gemm), or from operands rounded to bf16.
+pub(super) type Gemm<T> = fn(T, MatRef<T>, MatRef<T>, T, MatMut<T>);
 
 /// Columns of `gy` that a thread sums at a time.
 const SUM_COLS: usize = 64;
@@ -17,7 +20,7 @@ impl Geometry {
 }
 
 /// `y` N×out = x · wᵀ + b.
-pub(super) fn fprop<T: Real>(g: &Geometry, x: &[T], w: &[T], b: &[T], y: &mut [T]) {
+pub(super) fn fprop<T: Real>(gemm: Gemm<T>, g: &Geometry, x: &[T], w: &[T], b: &[T], y: &mut [T]) {
     for row in y.chunks_exact_mut(g.out.max(1)) {
         row.copy_from_slice(&b[..g.out]);
     }
@@ -26,14 +29,21 @@ pub(super) fn fprop<T: Real>(g: &Geometry, x: &[T], w: &[T], b: &[T], y: &mut [T
 }
 
 /// Gradient of `x`, gy · w, written or added to `gx`.
-pub(super) fn dgrad<T: Real>(g: &Geometry, gy: &[T], w: &[T], gx: &mut [T], accumulate: bool) {
+pub(super) fn dgrad<T: Real>(
+    gemm: Gemm<T>,
+    g: &Geometry,
+    gy: &[T],
+    w: &[T],
+    gx: &mut [T],
+    accumulate: bool,
+) {
     let beta = if accumulate { T::one() } else { T::zero() };
     let (gy, gx) = (MatRef::new(gy, g.n, g.out), MatMut::new(gx, g.n, g.cin));
     gemm(T::one(), gy, g.weight(w), beta, gx);
 }
 
 /// Adds gyᵀ · x to the active part of `gw`.
-pub(super) fn wgrad<T: Real>(g: &Geometry, x: &[T], gy: &[T], gw: &mut [T]) {
+pub(super) fn wgrad<T: Real>(gemm: Gemm<T>, g: &Geometry, x: &[T], gy: &[T], gw: &mut [T]) {
     let (gy, x) = (MatRef::new(gy, g.n, g.out), MatRef::new(x, g.n, g.cin));
     gemm(T::one(), gy.t(), x, T::one(), MatMut::strided(gw, g.out, g.cin, g.cin_max, 1));
 }

@@ -10,6 +10,7 @@ use crate::device::{Cx, Target};
 use crate::dispatch;
 use crate::error::{Error, Result};
 use crate::ops::conv2d::{self, Conv2d};
+use crate::ops::gemm::{gemm, gemm_narrow};
 use crate::ops::{Case, Op, Passes, Saved};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
@@ -87,8 +88,11 @@ impl Op for Linear {
         let mut y = cx.alloc(Meta::new(Shape::matrix(g.n, g.out), x.dtype()))?;
         match cx.target(Self::NAME) {
             Target::Nothing => {}
+            Target::Native if cx.narrows(x) => {
+                cpu::fprop(gemm_narrow, &g, x.host(), w.host(), b.host(), y.host_mut());
+            }
             Target::Native => dispatch!(x.dtype(), T => {
-                cpu::fprop::<T>(&g, x.host(), w.host(), b.host(), y.host_mut())
+                cpu::fprop::<T>(gemm, &g, x.host(), w.host(), b.host(), y.host_mut())
             }),
             Target::Kernels(queue) => {
                 let c = self.convolution(x.shape(), w.shape());
@@ -106,8 +110,12 @@ impl Op for Linear {
         grads[0].write(cx, x.meta(), |gx, accumulate| {
             match cx.target(Self::NAME) {
                 Target::Nothing => {}
+                Target::Native if cx.narrows(gx) => {
+                    let (gy, w, gx) = (gy.host(), w.host(), gx.host_mut());
+                    cpu::dgrad(gemm_narrow, &g, gy, w, gx, accumulate);
+                }
                 Target::Native => dispatch!(gx.dtype(), T => {
-                    cpu::dgrad::<T>(&g, gy.host(), w.host(), gx.host_mut(), accumulate)
+                    cpu::dgrad::<T>(gemm, &g, gy.host(), w.host(), gx.host_mut(), accumulate)
                 }),
                 Target::Kernels(queue) => {
                     conv2d::kernels::dgrad(&c, &queue, [&gy, w], gx, accumulate)?;
@@ -118,13 +126,17 @@ impl Op for Linear {
         grads[1].write(cx, wide(w), |gw, accumulate| {
             match cx.target(Self::NAME) {
                 Target::Nothing => {}
-                Target::Native => dispatch!(gw.dtype(), T => {
-                    let gw = gw.host_mut::<T>();
+                Target::Native => {
                     if !accumulate {
-                        gw.fill(0.0);
+                        dispatch!(gw.dtype(), T => gw.host_mut::<T>().fill(0.0));
                     }
-                    cpu::wgrad::<T>(&g, x.host(), gy.host(), gw)
-                }),
+                    match cx.narrows(gw) {
+                        true => cpu::wgrad(gemm_narrow, &g, x.host(), gy.host(), gw.host_mut()),
+                        false => dispatch!(gw.dtype(), T => {
+                            cpu::wgrad::<T>(gemm, &g, x.host(), gy.host(), gw.host_mut())
+                        }),
+                    }
+                }
                 Target::Kernels(queue) => {
                     conv2d::kernels::wgrad(&c, cx, &queue, [x, &gy], gw, accumulate)?;
                 }
