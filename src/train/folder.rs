@@ -197,7 +197,7 @@ pub fn environment(cx: &Cx) -> Value {
     env.insert("cores", json!(std::thread::available_parallelism().map_or(1, |n| n.get())));
     env.insert("compute_threads", json!(cx.threads()));
     env.insert("device", json!(cx.name()));
-    env.insert("precision", json!(Precision::of(cx.dtype())));
+    env.insert("precision", json!(Precision::of(cx.operands())));
     json!(env)
 }
 
