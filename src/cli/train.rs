@@ -93,23 +93,6 @@ fn split_words(values: &[String]) -> Result<(Vec<String>, Vec<Setting>)> {
     Ok((paths.into_iter().cloned().collect(), settings))
 }
 
-/// Exit 2 where `--resume` would begin a run among files that are not a run's.
-fn expect_run(out: &Path) -> Result<()> {
-    let ours = || ["config.toml", "metrics.jsonl"].iter().any(|file| out.join(file).exists());
-    let occupied = match std::fs::read_dir(out) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(_) => out.exists(),
-    };
-    if !occupied || ours() {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "--out {} holds something else than a run (no config.toml): give the folder of a run, or \
-         a new name",
-        out.display()
-    )))
-}
-
 /// Trains, or plans to.
 pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
     let (resolved, data) = args.resolve(globals)?;
@@ -137,9 +120,6 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
     if args.dry_run {
         let plan = cx.install(|| train::dry_run(&cx, &options))?;
         return if globals.json { print_json(&plan) } else { print(&plan_in_words(&plan)) };
-    }
-    if options.resume != Resume::No {
-        expect_run(&options.out)?;
     }
     let signals = Signals::listen()?;
     let outcome = cx.install(|| train::run(&cx, &options, &signals))?;

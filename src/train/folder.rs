@@ -85,8 +85,14 @@ impl Folder {
         Ok(Self { root: root.to_path_buf(), metrics: append(&metrics)?, log })
     }
 
-    /// Exit 2 where another process trains in this folder.
+    /// Exit 2 where this is no folder, or another process trains in it.
     pub fn expect_free(root: &Path) -> Result<()> {
+        if root.exists() && !root.is_dir() {
+            return Err(Error::usage(format!(
+                "--out {} is not a folder: give the folder of a run, or a new name",
+                root.display()
+            )));
+        }
         File::open(root.join(LOG)).map_or(Ok(()), |log| lock(&log, root))
     }
 
