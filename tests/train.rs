@@ -141,15 +141,15 @@ fn mistakes_lose_nothing() {
     let (out, absent) = (dir.path().join("run"), dir.path().join("absent"));
     expect(0, &train(&data, &out, &["--max-steps", "6"]));
     expect(3, &train(&absent, &out, &["--overwrite"]));
+    let dumps = s(dir.path());
+    let beyond = ["--overwrite", "--dump-steps", "0,12", "--dump-dir", dumps];
+    let (_, stderr) = expect(2, &train(&data, &out, &beyond));
+    assert!(stderr.contains("--dump-steps 12: expected steps below 12"), "{stderr}");
     assert_eq!(steps_in_metrics(&out).len(), 6);
     for flag in ["--resume", "--overwrite"] {
         let (_, stderr) = expect(2, &train(&data, Path::new("/dev/null"), &[flag]));
         assert!(stderr.contains("is not a folder"), "{stderr}");
     }
-    let dumps = s(dir.path());
-    let (_, stderr) =
-        expect(2, &train(&data, &absent, &["--dump-steps", "0,12", "--dump-dir", dumps]));
-    assert!(stderr.contains("--dump-steps 12: expected steps below 12"), "{stderr}");
 
     fs::write(out.join("checkpoints/step-00000006/state.json"), "{").unwrap();
     let (_, stderr) = expect(3, &train(&data, &out, &["--resume"]));

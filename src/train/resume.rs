@@ -48,10 +48,9 @@ pub(super) fn find_checkpoint(options: &Options) -> Result<Option<Checkpoint>> {
     }
 }
 
-/// Refuses an output folder that holds something, or empties it where that was asked for.
-pub(super) fn clear_out(out: &Path, overwrite: bool) -> Result<()> {
-    let occupied = fs::read_dir(out).is_ok_and(|mut d| d.next().is_some());
-    if !occupied && (out.is_dir() || !out.exists()) {
+/// Refuses an output folder that holds something, unless it is a run that may be deleted.
+pub(super) fn expect_replaceable(out: &Path, overwrite: bool) -> Result<()> {
+    if !is_occupied(out) {
         return Ok(());
     }
     if !overwrite {
@@ -68,7 +67,19 @@ pub(super) fn clear_out(out: &Path, overwrite: bool) -> Result<()> {
             out.display()
         )));
     }
-    fs::remove_dir_all(out).map_err(|e| Error::write(out, e))
+    Ok(())
+}
+
+/// Deletes the run in an output folder, if there is one: when all that a new one needs is there.
+pub(super) fn clear_out(out: &Path) -> Result<()> {
+    match is_occupied(out) {
+        true => fs::remove_dir_all(out).map_err(|e| Error::write(out, e)),
+        false => Ok(()),
+    }
+}
+
+fn is_occupied(out: &Path) -> bool {
+    fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// Refuses a continuation whose settings or pictures are not those of the checkpoint.

@@ -12,7 +12,9 @@ use super::folder::{Folder, Status, StepFacts};
 use super::iteration::{Iteration, Parts, Report, Step};
 use super::plan::{check_memory, reserve_memory};
 use super::progress::{Progress, human_bytes, human_duration};
-use super::resume::{Resume, check_same_run, clear_out, contents, find_checkpoint, restore};
+use super::resume::{
+    Resume, check_same_run, clear_out, contents, expect_replaceable, find_checkpoint, restore,
+};
 use super::signals::Signals;
 use super::start::{greet, initial_state, loader_options};
 use crate::config::{CkptEvery, Config, Precision};
@@ -133,11 +135,12 @@ impl<'a> Run<'a> {
         let space = Space::preset(&config.preset)?;
         Folder::expect_free(&options.out)?;
         let from = find_checkpoint(options)?;
+        let replaces = from.is_none() && options.resume == Resume::No;
+        if replaces {
+            expect_replaceable(&options.out, options.overwrite)?;
+        }
         let dataset = Arc::new(Dataset::open(&options.data)?);
         check_memory(cx, config, &space)?;
-        if from.is_none() && options.resume == Resume::No {
-            clear_out(&options.out, options.overwrite)?;
-        }
         let first = from.as_ref().map_or(0, |c| c.state.step);
         let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, &space, first))?;
         let steps_per_epoch = feed.steps_per_epoch() as u64;
@@ -158,6 +161,9 @@ impl<'a> Run<'a> {
             feed.prefetch(cx);
         }
         let planned_bytes = reserve_memory(cx, config, &space, &space.max(), feed.room_bytes())?;
+        if replaces {
+            clear_out(&options.out)?;
+        }
         let mut folder = Folder::open(&options.out, state.step)?;
         folder.write_origin(cx, &options.config_toml, &options.command)?;
         greet(&mut folder, options, &iteration, &state, dataset.as_ref(), from.as_ref())?;
