@@ -48,7 +48,7 @@ fn subnets(space: &Space) -> Vec<Arch> {
 
 /// Supernet with weights away from their initial values (no γ is 0).
 fn supernet(cx: &Cx, space: &Space) -> (Supernet, Params) {
-    let net = Supernet::new(space, Some(&MlpHead { hidden: 24, dim: 12 }));
+    let net = Supernet::new(space, Some(&MlpHead { hidden: 24, dim: 12, norm: false }));
     let mut params = Params::init(cx, net.specs(), 11).unwrap();
     for (i, t) in params.values_mut().iter_mut().enumerate() {
         let mut rng = Philox::new(12, Purpose::Check, i as u64, 0);

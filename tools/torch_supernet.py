@@ -37,11 +37,12 @@ def max_arch(weights):
 
 
 def batch_norm(x, gamma, beta, group):
-    """Batch norm with the statistics of groups of `group` pictures (0 = all together)."""
+    """Batch norm with the statistics of groups of `group` images (0 = all together); γ and β may
+    be None."""
     n = x.shape[0]
     size = n if group == 0 else min(group, n)
-    c = x.shape[1]
-    parts = [F.batch_norm(p, None, None, gamma[:c], beta[:c], training=True) for p in x.split(size)]
+    gamma, beta = (t if t is None else t[: x.shape[1]] for t in (gamma, beta))
+    parts = [F.batch_norm(p, None, None, gamma, beta, training=True) for p in x.split(size)]
     return torch.cat(parts)
 
 
@@ -75,8 +76,14 @@ def embed(weights, x, arch, group, stem_stride, maxpool):
     """L2-normalised embeddings: global average, MLP (first columns of its first layer)."""
     pooled = features(weights, x, arch, group, stem_stride, maxpool)[-1].mean((2, 3))
     first = weights["head.0.weight"][:, : pooled.shape[1]]
-    hidden = F.relu(F.linear(pooled, first, weights["head.0.bias"]))
-    return F.normalize(F.linear(hidden, weights["head.2.weight"], weights["head.2.bias"]), dim=1)
+    if "head.3.weight" not in weights:
+        hidden = F.relu(F.linear(pooled, first, weights["head.0.bias"]))
+        z = F.linear(hidden, weights["head.2.weight"], weights["head.2.bias"])
+    else:
+        norm = lambda rows, *affine: batch_norm(rows, *affine, group)
+        hidden = norm(F.linear(pooled, first), weights["head.1.weight"], weights["head.1.bias"])
+        z = norm(F.linear(F.relu(hidden), weights["head.3.weight"]), None, None)
+    return F.normalize(z, dim=1)
 
 
 def info_nce(q, k, queue, tau):

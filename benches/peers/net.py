@@ -114,10 +114,14 @@ class Preset:
             made[f"{c.norm}.weight"] = torch.full([c.cout], 0.0 if c.name.endswith("conv3") else 1.0)
             made[f"{c.norm}.bias"] = torch.zeros(c.cout)
         channels = EXPANSION * Arch.parse(arch).widths[-1]
-        hidden, dim = self.moco["hidden"], self.moco["dim"]
-        for layer, out, inputs in [("head.0", hidden, channels), ("head.2", dim, hidden)]:
+        hidden, dim, norm = (self.moco[key] for key in ("hidden", "dim", "head_norm"))
+        second = "head.3" if norm else "head.2"
+        for layer, out, inputs in [("head.0", hidden, channels), (second, dim, hidden)]:
             made[f"{layer}.weight"] = torch.randn(out, inputs) * (2 / inputs) ** 0.5
-            made[f"{layer}.bias"] = torch.zeros(out)
+            if not norm:
+                made[f"{layer}.bias"] = torch.zeros(out)
+        if norm:
+            made |= {"head.1.weight": torch.ones(hidden), "head.1.bias": torch.zeros(hidden)}
         return {name: w.to(device).requires_grad_() for name, w in made.items()}
 
 
@@ -218,8 +222,15 @@ class Net:
         h = self.features(params, arch, x)[-1].mean((2, 3))
         weight = params["head.0.weight"]
         weight = weight if weight.shape[1] == h.shape[1] else weight[:, : h.shape[1]]
-        h = F.relu_(F.linear(h, weight, params["head.0.bias"]))
-        z = F.linear(h, params["head.2.weight"], params["head.2.bias"])
+        if "head.3.weight" in params:
+            stats = lambda norm: (params.get(f"{norm}.running_{what}") for what in ("mean", "var"))
+            affine = params["head.1.weight"], params["head.1.bias"]
+            h = F.relu_(batch_norm(F.linear(h, weight), *stats("head.1"), *affine, self.group))
+            z = F.linear(h, params["head.3.weight"])
+            z = batch_norm(z, *stats("head.4"), None, None, self.group)
+        else:
+            h = F.relu_(F.linear(h, weight, params["head.0.bias"]))
+            z = F.linear(h, params["head.2.weight"], params["head.2.bias"])
         return F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)))
 
 

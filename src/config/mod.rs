@@ -1,6 +1,7 @@
 //! Settings of a run. Every key has a default that may depend on the preset; a TOML file and
 //! then `key=value` words override it, and where each value came from is kept.
 
+mod adapt;
 mod check;
 mod defaults;
 mod resolve;
@@ -8,6 +9,7 @@ mod time;
 
 use serde::{Deserialize, Serialize};
 
+pub use adapt::adapt;
 pub use resolve::{Origin, Resolved, Setting, flag, looks_like_word, read_file, resolve, word};
 pub use time::{CkptEvery, format_duration, parse_duration};
 

@@ -26,6 +26,10 @@ pub enum Origin {
     CommandLine,
     /// A flag, say `--seed`.
     Flag(&'static str),
+    /// Measured on the images, and why.
+    Images(String),
+    /// The checkpoint that a run goes on from.
+    Checkpoint,
 }
 
 impl fmt::Display for Origin {
@@ -37,6 +41,8 @@ impl fmt::Display for Origin {
             Self::File(path, line) => write!(f, "{path:?} line {line}"),
             Self::CommandLine => f.write_str("command line"),
             Self::Flag(flag) => f.write_str(flag),
+            Self::Images(reason) => write!(f, "follows the images: {reason}"),
+            Self::Checkpoint => f.write_str("as the run began"),
         }
     }
 }
@@ -264,6 +270,34 @@ fn unknown(config: &Config, setting: &Setting) -> Error {
 }
 
 impl Resolved {
+    /// A key's value as plain text; empty for an unknown key.
+    pub(super) fn value(&self, key: &str) -> String {
+        self.config.flat().remove(key).unwrap_or_default()
+    }
+
+    /// Sets a key, whatever it was before. Exit 2 where the value cannot be used.
+    pub(super) fn replace(&mut self, key: &str, value: Value, origin: Origin) -> Result<()> {
+        let setting = Setting { key: key.to_owned(), value, origin };
+        self.config = apply(&self.config, &setting)?;
+        self.origins.insert(setting.key, setting.origin);
+        Ok(())
+    }
+
+    /// Gives the keys that the user has not set the values that a run began with, for going on
+    /// with it: defaults may be others today, or follow other images.
+    ///
+    /// # Errors
+    /// Exit 2 where a value cannot be used.
+    pub fn inherit(&mut self, began_with: &BTreeMap<String, String>) -> Result<()> {
+        for key in self.origins.keys().cloned().collect::<Vec<_>>() {
+            if let Some(text) = began_with.get(&key).filter(|_| !self.is_set(&key)) {
+                let value = word(&format!("{key}={text}"))?.value;
+                self.replace(&key, value, Origin::Checkpoint)?;
+            }
+        }
+        self.config.validate()
+    }
+
     /// Where a key's value came from; none for an unknown key.
     pub fn origin(&self, key: &str) -> Option<&Origin> {
         self.origins.get(key)

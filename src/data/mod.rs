@@ -14,6 +14,7 @@ mod eval;
 mod folder;
 mod image;
 mod index;
+mod likeness;
 mod list;
 mod loader;
 pub mod pack;
@@ -30,6 +31,7 @@ pub use self::augment::{Pictures, Scratch, ViewFormat, checks as augment_checks,
 pub use self::dataset::Dataset;
 pub use self::eval::{EvalBatch, EvalBatches, eval_batches, eval_batches_with};
 pub use self::image::{Format, Image, MAX_PIXELS};
+pub use self::likeness::{CROPS, Likeness};
 pub use self::loader::{Batch, Contents, Decoded, Deliver, LoaderOptions, TrainLoader};
 pub use self::pixels::{Bytes, IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels, Recycled};
 pub use self::policy::{CorruptPolicy, OnCorrupt, allowed_corrupt};

@@ -10,7 +10,7 @@ use engine::rng::{Philox, Purpose};
 use engine::space::Space;
 use engine::train::checkpoint::{self, State};
 
-pub const HEAD: MlpHead = MlpHead { hidden: 32, dim: 16 };
+pub const HEAD: MlpHead = MlpHead { hidden: 32, dim: 16, norm: false };
 
 /// Forty pictures of two kinds, stripes and dots, in class folders.
 pub fn write_pictures(dir: &Path) {

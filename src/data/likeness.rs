@@ -1,0 +1,151 @@
+//! How far the views of an image may differ before they say less of it than other images do.
+//!
+//! Contrastive learning asks two views of an image to be more alike than views of different
+//! images. Where augmentation changes an image more than images differ from each other, the
+//! embedding collapses along those directions instead (Jing et al., “Understanding dimensional
+//! collapse in contrastive self-supervised learning”, 2022). Photographs of all kinds of things
+//! bear strong crops; images that look alike, such as aligned objects on a plain ground, do not,
+//! and their mirror images may be no more alike than two of them. Both can be measured on the
+//! pixels, before training.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::augment::render;
+use super::loader::with_scratch;
+use super::policy::Reader;
+use super::{CorruptPolicy, Dataset, Image, Views};
+use crate::error::Result;
+use crate::ops::gemm::{MatMut, MatRef, gemm};
+use crate::rng::{Philox, Purpose};
+
+/// Images that are compared, at most.
+const IMAGES: usize = 256;
+/// Side of the views that are compared: what nets for small images see.
+const SIDE: usize = 32;
+/// Least shares of an image's area that crops may take.
+pub const CROPS: [f64; 8] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
+
+/// How often other images are more alike than an image's own views are.
+///
+/// A number here is the share of pairs (i, j) of different images in which a view of image i
+/// resembles a view of image j more than another view of image i: 0 where an image's views are
+/// unmistakable, 0.5 where they say nothing of it. Two views resemble each other by the
+/// correlation of their pixels, after each channel's mean over the view was taken away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Likeness {
+    /// Images that were compared.
+    pub images: usize,
+    /// With crops of at least each share of [`CROPS`].
+    pub crops: [f64; CROPS.len()],
+    /// Of an image and its mirror image.
+    pub flip: f64,
+}
+
+impl Likeness {
+    /// Measured on a sample of a data set, drawn from a seed.
+    ///
+    /// # Errors
+    /// Those of reading images, under the default [`CorruptPolicy`].
+    pub fn measure(dataset: &Arc<Dataset>, seed: u64) -> Result<Self> {
+        let reader = Reader::new(dataset.clone(), CorruptPolicy { seed, ..Default::default() });
+        let chosen = Philox::new(seed, Purpose::Subset, 2, 0).sample(dataset.len(), IMAGES);
+        let load = |&i: &usize| reader.load(i).map(|(_, image)| image);
+        let images: Vec<Image> = chosen.par_iter().map(load).collect::<Result<_>>()?;
+        let crops = CROPS.map(|least| {
+            let crop = |view| rendered(&images, &geometry(least, 0.0), seed, view);
+            confusion(&crop(0), &crop(1))
+        });
+        let whole = |flip_p| rendered(&images, &geometry(1.0, flip_p), seed, 0);
+        Ok(Self { images: images.len(), crops, flip: confusion(&whole(0.0), &whole(1.0)) })
+    }
+}
+
+/// Views that change geometry alone.
+fn geometry(crop_min: f64, flip_p: f32) -> Views {
+    let crop_scale = [crop_min as f32, 1.0];
+    Views { crop_scale, jitter_p: 0.0, grey_p: 0.0, blur_p: 0.0, flip_p, ..Views::moco_v2() }
+}
+
+/// One view of every image, a row each: every channel without its mean, the row of unit length.
+fn rendered(images: &[Image], views: &Views, seed: u64, view: u16) -> Vec<f32> {
+    let mut rows = vec![0.0; images.len() * SIDE * SIDE * 3];
+    let normalise = views.normalise();
+    let one = |(i, (row, image)): (usize, (&mut [f32], &Image))| {
+        let params = views.draw(seed, i as u64, view, image.width, image.height);
+        with_scratch(|scratch| render(image, &params, &normalise, SIDE, scratch, row));
+        centre(row);
+    };
+    rows.par_chunks_exact_mut(SIDE * SIDE * 3).zip(images).enumerate().for_each(one);
+    rows
+}
+
+fn centre(row: &mut [f32]) {
+    for channel in 0..3 {
+        let values = row[channel..].iter().step_by(3);
+        let mean = values.map(|x| f64::from(*x)).sum::<f64>() / (SIDE * SIDE) as f64;
+        row[channel..].iter_mut().step_by(3).for_each(|x| *x -= mean as f32);
+    }
+    let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-6);
+    row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+}
+
+/// The share of pairs i ≠ j with aᵢ·bⱼ > aᵢ·bᵢ, ties counting half.
+fn confusion(a: &[f32], b: &[f32]) -> f64 {
+    let inputs = SIDE * SIDE * 3;
+    let n = a.len() / inputs;
+    if n < 2 {
+        return 0.0;
+    }
+    let mut products = vec![0.0; n * n];
+    let (a, b) = (MatRef::new(a, n, inputs), MatRef::new(b, n, inputs));
+    gemm(1.0, a, b.t(), 0.0, MatMut::new(&mut products, n, n));
+    let confused = |(i, row): (usize, &[f32])| -> f64 {
+        let others = row.iter().enumerate().filter(|(j, _)| *j != i);
+        let weigh = |(_, x): (usize, &f32)| match x.total_cmp(&row[i]) {
+            std::cmp::Ordering::Greater => 1.0,
+            std::cmp::Ordering::Equal => 0.5,
+            std::cmp::Ordering::Less => 0.0,
+        };
+        others.map(weigh).sum()
+    };
+    products.chunks_exact(n).enumerate().map(confused).sum::<f64>() / (n * (n - 1)) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::synthetic::{self, Domain};
+
+    fn of(domain: Domain) -> Likeness {
+        let dir = tempfile::tempdir().unwrap();
+        synthetic::write(dir.path(), domain, [160, 0], 32, 4).unwrap();
+        let train = format!("{}#train", dir.path().display());
+        Likeness::measure(&Arc::new(Dataset::open(&[train]).unwrap()), 0).unwrap()
+    }
+
+    #[test]
+    fn hands_are_mistaken_for_each_other_sooner_than_textures() {
+        let (hands, textures) = (of(Domain::Hands), of(Domain::Textures));
+        println!("{hands:?}\n{textures:?}");
+        assert_eq!(hands.images, 160);
+        assert!(hands.crops[0] > 0.3 && hands.crops[4] > 0.1, "{hands:?}");
+        assert!(hands.crops.windows(2).all(|w| w[1] < w[0] + 0.03), "{hands:?}");
+        assert!(hands.flip > 0.3, "{hands:?}");
+    }
+
+    #[test]
+    fn views_that_are_the_same_are_never_mistaken() {
+        let row = |hot: usize| {
+            let mut row = vec![0.0; SIDE * SIDE * 3];
+            row[3 * hot] = 1.0;
+            centre(&mut row);
+            row
+        };
+        let rows = [row(1), row(7), row(100)].concat();
+        assert_eq!(confusion(&rows, &rows), 0.0);
+        assert_eq!(confusion(&rows, &[row(2), row(3), row(4)].concat()), 0.5);
+        assert_eq!(confusion(&rows[..3072], &rows[..3072]), 0.0);
+    }
+}
