@@ -20,11 +20,14 @@ fn a_full_run_has_every_part_and_needs_no_network() {
     let dir = tempfile::tempdir().unwrap();
     fake::write(dir.path(), "tiny", 300, 60);
     let page = page(dir.path());
-    // Nine curves; two searches with a chart each, one with four levels; drawings of winners.
+    // Ten curves; two searches with a chart each, one with four levels; drawings of winners.
     assert!(count(&page, "<svg") >= 8 + 2 + 4 + 2, "{} drawings", count(&page, "<svg"));
     assert_eq!(count(&page, "data:image/png;base64,"), 3 * 4);
     for part in [
-        "below the 8.32 of guessing",
+        "Training is healthy: the embeddings have a spread of 0.9",
+        "0.15: collapsed below",
+        "Rank of the embeddings",
+        "ln(1 + 4,096) = 8.32",
         "Search: cls-pictures",
         "Level c3",
         "[moco]",
