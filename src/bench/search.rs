@@ -18,11 +18,12 @@ use crate::data::synthetic::{self, Domain};
 use crate::device::{Cx, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::eval::Pictures;
-use crate::nn::{Feature, MlpHead, Outputs, Params, Subnet, Supernet};
+use crate::nn::{Feature, Outputs, Params, Subnet, Supernet};
 use crate::rng::{Philox, Purpose};
 use crate::search::Task;
 use crate::search::score::{Criterion, Reference, Target};
 use crate::space::{Arch, Space};
+use crate::ssl;
 use crate::tensor::Tensor;
 use crate::train::progress::human_bytes;
 
@@ -139,8 +140,7 @@ fn measure(
     space: &Space,
     archs: &[Arch],
 ) -> Result<Vec<Row>> {
-    let head = MlpHead { hidden: config.moco.hidden, dim: config.moco.dim };
-    let net = Supernet::new(space, Some(&head));
+    let net = Supernet::new(space, Some(&ssl::head(config)));
     let params = Params::init(cx, net.specs(), config.seed)?.ready(cx)?;
     let dir =
         tempfile::tempdir().map_err(|e| Error::device(format!("no temporary folder: {e}")))?;

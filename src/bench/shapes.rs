@@ -11,7 +11,7 @@ use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::eval::judge::NEIGHBOURS;
 use crate::eval::knn;
-use crate::nn::{Feature, Gradients, MlpHead, Norm, Params, Supernet, recalibrate};
+use crate::nn::{Feature, Gradients, Norm, Params, Supernet, recalibrate};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::linear::Linear;
 use crate::ops::work::{Situation, Work, kind, of_seen};
@@ -208,7 +208,7 @@ fn around(config: &Config, space: &Space, dtype: DType) -> Result<[Work; 4]> {
 }
 
 fn net(config: &Config, space: &Space) -> Supernet {
-    Supernet::new(space, Some(&MlpHead { hidden: config.moco.hidden, dim: config.moco.dim }))
+    Supernet::new(space, Some(&ssl::head(config)))
 }
 
 /// What a student's forward and backward pass runs, in order.

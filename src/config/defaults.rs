@@ -45,7 +45,16 @@ impl Config {
                 accum: 1,
                 decay_exempt: false,
             },
-            moco: Moco { queue: 65_536, tau: 0.2, ema: 0.999, dim: 128, hidden: 2048 },
+            moco: Moco {
+                queue: 65_536,
+                tau: 0.2,
+                ema: 0.999,
+                dim: 128,
+                hidden: 2048,
+                head_norm: false,
+                queue_fill: QueueFill::Random,
+                symmetric: false,
+            },
             sampling: Sampling { policy: Policy::Paper },
             teacher: Teacher { arch: TeacherArch::Max },
             views: Views {

@@ -56,6 +56,16 @@ impl Precision {
 }
 
 crate::choice! {
+    /// What the queue holds before the first step.
+    pub enum QueueFill("queue fill") {
+        /// The teacher's embeddings of seeded images.
+        Teacher = "teacher",
+        /// Random directions, as in MoCo's code.
+        Random = "random",
+    }
+}
+
+crate::choice! {
     /// The teacher's architecture.
     pub enum TeacherArch("teacher architecture") {
         /// The largest one, whatever the student's.
@@ -137,6 +147,14 @@ pub struct Moco {
     pub dim: usize,
     /// Hidden units of the projection head.
     pub hidden: usize,
+    /// Whether the projection head has batch norms: one after the first linear layer, one
+    /// without affine parameters after the last; its linear layers then have no biases.
+    pub head_norm: bool,
+    /// What the queue holds before the first step.
+    pub queue_fill: QueueFill,
+    /// Whether each view of an image is once the student's and once the teacher's, which makes
+    /// a step twice as large.
+    pub symmetric: bool,
 }
 
 /// `sampling.*`: how students are drawn.
@@ -229,6 +247,13 @@ pub struct Guard {
 pub struct Search {
     /// Temperature τ of the relation metric.
     pub tau: f64,
+}
+
+impl Config {
+    /// Rows that a student sees in a step: an image for each of the batch, or both views of each.
+    pub fn rows(&self) -> usize {
+        self.train.batch * if self.moco.symmetric { 2 } else { 1 }
+    }
 }
 
 impl Views {

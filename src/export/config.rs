@@ -77,13 +77,17 @@ pub struct Stem {
     pub maxpool: bool,
 }
 
-/// The projection head of an exported net: Linear → ReLU → Linear.
+/// The projection head of an exported net: Linear (→ BN) → ReLU → Linear (→ BN).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// Width of the hidden layer.
     pub hidden: usize,
     /// Size of the embedding.
     pub dim: usize,
+    /// Whether batch norms follow both linear layers, the last one without affine parameters;
+    /// the linear layers then have no biases.
+    #[serde(default)]
+    pub norm: bool,
 }
 
 /// Where an export's weights are from.
@@ -156,7 +160,7 @@ impl Config {
             strides: std::array::from_fn(|i| space.stages[i].stride),
             expansion: EXPANSION,
             num_features: EXPANSION * arch.widths[STAGES - 1],
-            head: net.head().map(|h| Head { hidden: h.hidden, dim: h.dim }),
+            head: net.head().map(|h| Head { hidden: h.hidden, dim: h.dim, norm: h.norm }),
             input_size: [3, side, side],
             mean: data::IMAGENET_MEAN,
             std: data::IMAGENET_STD,
@@ -212,7 +216,8 @@ impl Config {
                 self.arch, self.expansion, self.stem.kernel, self.strides
             )));
         }
-        let head = self.head.as_ref().map(|h| MlpHead { hidden: h.hidden, dim: h.dim });
+        let head =
+            self.head.as_ref().map(|h| MlpHead { hidden: h.hidden, dim: h.dim, norm: h.norm });
         Ok(Supernet::new(&self.space(), head.as_ref()))
     }
 

@@ -164,6 +164,26 @@ impl Linear {
         Ok(Self { weight, bias: tensor(named, &format!("{name}.bias"))?.1 })
     }
 
+    /// Without a bias of its own, and the batch norm behind it folded in; a norm without γ and β
+    /// has 1 and 0.
+    fn folded(named: &Named, linear: &str, bn: &str) -> Result<Self> {
+        let mut weight = tensor(named, &format!("{linear}.weight"))?.1;
+        let statistics = |what: &str| Ok::<_, Error>(tensor(named, &format!("{bn}.{what}"))?.1);
+        let (mean, var) = (statistics("running_mean")?, statistics("running_var")?);
+        let affine = |what: &str, or: f64| match named.contains_key(&format!("{bn}.{what}")) {
+            true => statistics(what),
+            false => Ok(vec![or; mean.len()]),
+        };
+        let (gamma, mut bias) = (affine("weight", 1.0)?, affine("bias", 0.0)?);
+        let inputs = weight.len() / mean.len().max(1);
+        for (o, row) in weight.chunks_exact_mut(inputs.max(1)).enumerate() {
+            let scale = gamma[o] / (var[o] + EPS).sqrt();
+            row.iter_mut().for_each(|w| *w *= scale);
+            bias[o] -= mean[o] * scale;
+        }
+        Ok(Self { weight, bias })
+    }
+
     fn apply(&self, x: &[f64]) -> Vec<f64> {
         let rows = self.weight.chunks_exact(x.len()).zip(&self.bias);
         rows.map(|(w, b)| b + w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>()).collect()
@@ -202,7 +222,11 @@ impl Net {
             };
             stages.push((0..depth).map(block).collect::<Result<Vec<_>>>()?);
         }
-        let head = match config.head {
+        let head = match &config.head {
+            Some(head) if head.norm => Some([
+                Linear::folded(named, "head.0", "head.1")?,
+                Linear::folded(named, "head.3", "head.4")?,
+            ]),
             Some(_) => Some([Linear::new(named, "head.0")?, Linear::new(named, "head.2")?]),
             None => None,
         };

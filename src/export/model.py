@@ -29,6 +29,15 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(y)) + shortcut)
 
 
+def projection(channels, hidden, dim, norm=False):
+    """Linear, ReLU, Linear; or with batch norms in place of the biases."""
+    first, second = (nn.Linear(i, o, bias=not norm) for i, o in [(channels, hidden), (hidden, dim)])
+    if not norm:
+        return nn.Sequential(first, nn.ReLU(), second)
+    norms = nn.BatchNorm1d(hidden), nn.BatchNorm1d(dim, affine=False)
+    return nn.Sequential(first, norms[0], nn.ReLU(), second, norms[1])
+
+
 class Net(nn.Module):
     """ResNet with the widths, depths and stem of config.json."""
 
@@ -48,8 +57,7 @@ class Net(nn.Module):
             setattr(self, f"layer{s}", nn.Sequential(*blocks))
         self.head = None
         if head:
-            first, second = nn.Linear(channels, head["hidden"]), nn.Linear(head["hidden"], head["dim"])
-            self.head = nn.Sequential(first, nn.ReLU(), second)
+            self.head = projection(channels, **head)
 
     def forward(self, x):
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))

@@ -83,9 +83,11 @@ pub(super) fn stats_from_torch(
 ) -> Result<RunningStats> {
     let one = |norm: &str, what: &str| -> Result<Tensor> {
         let name = format!("{norm}.{what}");
-        // γ has as many elements as the statistics.
+        // γ has as many elements as the statistics; the head's last norm has none, but those of
+        // the embedding.
         let scale = small.specs().iter().find(|s| s.name == format!("{norm}.weight"));
-        let channels = scale.map_or(0, |s| s.shape.c());
+        let dim = small.head().map_or(0, |head| head.dim);
+        let channels = scale.map_or(dim, |s| s.shape.c());
         match named.get(&name) {
             Some((shape, values)) if *shape == [channels] => {
                 cx.upload(Shape::vector(channels), DType::F32, values)

@@ -22,11 +22,14 @@ pub fn recalibrate(
     arch: &Arch,
     batches: impl IntoIterator<Item = Result<Tensor>>,
 ) -> Result<RunningStats> {
+    // The head is run only for batch norms of its own.
+    let wanted: &[Feature] =
+        if net.head().is_some_and(|head| head.norm) { &[Feature::Z] } else { &[] };
     let mut collector = Collector::new();
     for x in batches {
         let mut tape = Tape::inference(cx);
         let x = tape.constant(x?);
-        net.forward(&mut tape, params, x, arch, &mut Norm::Collect(&mut collector), &[])?;
+        net.forward(&mut tape, params, x, arch, &mut Norm::Collect(&mut collector), wanted)?;
     }
     if collector.images() == 0 && !cx.is_plan() {
         return Err(Error::data(format!(

@@ -203,7 +203,7 @@ impl Supernet {
             }
             stages.push(blocks);
         }
-        let head = head.map(|h| HeadLayers::new(h, inputs, &mut layout.specs));
+        let head = head.map(|h| HeadLayers::new(h, inputs, &mut layout.specs, &mut layout.norms));
         let Layout { specs, norms } = layout;
         Self { space: space.clone(), specs, norms, stem, stages, head }
     }
@@ -261,7 +261,7 @@ impl Supernet {
                 let head = self.head.as_ref().ok_or_else(|| {
                     Error::usage("this model has no projection head, so it has no feature z")
                 })?;
-                let z = head.forward(tape, params, &pooled)?;
+                let z = head.forward(tape, params, &pooled, norm)?;
                 out.found.push((Feature::Z, tape.apply(L2Normalise, &[&z])?));
             }
             if wanted.contains(&Feature::Pool) {

@@ -2,7 +2,7 @@
 //! embedding of the other among a queue of the teacher's earlier ones, by InfoNCE.
 
 use super::Method;
-use crate::config::Moco as Settings;
+use crate::config::{Moco as Settings, QueueFill};
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files::{Entry, Named};
@@ -17,6 +17,7 @@ use crate::tensor::{Shape, Tensor};
 pub struct Moco {
     tau: f64,
     ema: f64,
+    fill: QueueFill,
     /// Negatives [K, D], rows of unit length, of the embeddings' type.
     queue: Tensor,
     /// Row that is overwritten next.
@@ -33,7 +34,8 @@ impl Moco {
         } else {
             cx.upload(shape, cx.dtype(), &random_directions(seed, rows, dim))?
         };
-        Ok(Self { tau: settings.tau, ema: settings.ema, queue, pointer: 0 })
+        let Settings { tau, ema, queue_fill: fill, .. } = *settings;
+        Ok(Self { tau, ema, fill, queue, pointer: 0 })
     }
 
     /// The negatives [K, D].
@@ -72,6 +74,13 @@ impl Method for Moco {
 
     fn chance_loss(&self) -> f64 {
         ((1 + self.queue.shape().n()) as f64).ln()
+    }
+
+    fn rows_to_fill(&self) -> usize {
+        match self.fill {
+            QueueFill::Teacher => self.queue.shape().n(),
+            QueueFill::Random => 0,
+        }
     }
 
     fn loss(
@@ -123,7 +132,8 @@ mod tests {
     #[test]
     fn the_queue_wraps_around() {
         let cx = Cx::for_tests();
-        let settings = Settings { queue: 5, tau: 0.2, ema: 0.999, dim: 2, hidden: 4 };
+        let tiny = crate::config::Config::for_preset("tiny").unwrap().moco;
+        let settings = Settings { queue: 5, dim: 2, hidden: 4, ..tiny };
         let mut moco = Moco::new(&cx, &settings, 0).unwrap();
         for step in 0..2 {
             let keys: Vec<f32> = (0..6).map(|i| (step * 10 + i) as f32).collect();

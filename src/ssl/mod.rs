@@ -9,7 +9,7 @@ use crate::config::{self, Config};
 use crate::device::Cx;
 use crate::error::Result;
 use crate::files::{Entry, Named};
-use crate::nn::{Feature, Outputs};
+use crate::nn::{Feature, MlpHead, Outputs};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -36,12 +36,20 @@ pub trait Method: Send {
         target: &[Tensor],
         weight: f64,
     ) -> Result<Var>;
+    /// Rows of the state that teacher outputs of seeded images fill before the first step.
+    fn rows_to_fill(&self) -> usize;
     /// Takes the step's teacher output into the state (pushes the queue).
     fn finish_step(&mut self, cx: &Cx, target: &[Tensor]) -> Result<()>;
     /// The state: named tensors [rows, columns] and the pointer into them.
     fn state(&self, cx: &Cx) -> Result<(Vec<Entry>, u64)>;
     /// Restores what [`Method::state`] gave.
     fn restore(&mut self, cx: &Cx, tensors: &Named, pointer: u64) -> Result<()>;
+}
+
+/// The projection head that a configuration describes.
+pub fn head(config: &Config) -> MlpHead {
+    let moco = &config.moco;
+    MlpHead { hidden: moco.hidden, dim: moco.dim, norm: moco.head_norm }
 }
 
 /// The method that a configuration names, in its initial state.

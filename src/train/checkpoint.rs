@@ -140,7 +140,9 @@ impl Checkpoint {
                 Error::data(format!("{} lacks {key}", self.dir.join(STATE).display()))
             })
         };
-        let head = MlpHead { hidden: number("moco.hidden")?, dim: number("moco.dim")? };
+        // Heads had no batch norms before the key existed.
+        let norm = self.state.config.get("moco.head_norm").is_some_and(|v| v == "true");
+        let head = MlpHead { hidden: number("moco.hidden")?, dim: number("moco.dim")?, norm };
         Ok(Supernet::new(&self.space()?, Some(&head)))
     }
 

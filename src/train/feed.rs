@@ -8,6 +8,7 @@ use crate::data::{
 };
 use crate::device::{Arriving, Cx, Landing};
 use crate::error::Result;
+use crate::ops::gather;
 use crate::tensor::{Shape, Tensor};
 
 /// Feeds the steps of a run, one after the other. The same views on every device, and in f32
@@ -38,6 +39,21 @@ pub struct Fed {
     pub views: [Tensor; 2],
     /// How long the loader was waited for.
     pub wait_ms: f64,
+}
+
+impl Fed {
+    /// The students' and the teacher's view: view 0 and view 1 or, `symmetric`, both after each
+    /// other and in the other order, 2N×R×R×3, so that every view is once the student's and once
+    /// the teacher's.
+    pub fn pair(self, cx: &Cx, symmetric: bool) -> Result<[Tensor; 2]> {
+        if !symmetric {
+            return Ok(self.views);
+        }
+        let n = self.views[0].shape().n();
+        let both: Vec<usize> = (0..2 * n).collect();
+        let swapped: Vec<usize> = (n..2 * n).chain(0..n).collect();
+        Ok([gather::rows_of(cx, &self.views, &both)?, gather::rows_of(cx, &self.views, &swapped)?])
+    }
 }
 
 /// A batch before its views are there.

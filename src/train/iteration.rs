@@ -9,7 +9,7 @@ use super::health::Scatter;
 use crate::config::{Config, TeacherArch};
 use crate::device::{Cx, Mark};
 use crate::error::Result;
-use crate::nn::{Feature, Gradients, MlpHead, Norm, Outputs, Params, Supernet};
+use crate::nn::{Feature, Gradients, Norm, Outputs, Params, Supernet};
 use crate::ops::gather;
 use crate::optim::{self, Sgd};
 use crate::rng::{Philox, Purpose};
@@ -108,8 +108,7 @@ pub(super) struct Pass {
 impl Iteration {
     /// Freshly initialised from the configuration's seed.
     pub fn new(cx: &Cx, config: &Config, space: &Space) -> Result<Self> {
-        let head = MlpHead { hidden: config.moco.hidden, dim: config.moco.dim };
-        let net = Supernet::new(space, Some(&head));
+        let net = Supernet::new(space, Some(&ssl::head(config)));
         let student = Params::init(cx, net.specs(), config.seed)?.ready(cx)?;
         let teacher = student.copy(cx)?;
         let zero = |t: &Tensor| cx.zeros(t.shape(), DType::F32);
@@ -227,6 +226,29 @@ impl Iteration {
             TeacherArch::Same => s.archs.len(),
         };
         s.archs[..own].iter().map(|arch| self.teacher_pass(cx, s, arch, false)).collect()
+    }
+
+    /// Fills the method's state with the teacher's outputs of images of its own before the first
+    /// step: the views that `next` gives, until there are rows enough. MoCo's random queue holds
+    /// directions that all images flee from together (`moco.queue_fill`).
+    pub fn fill(&mut self, cx: &Cx, mut next: impl FnMut() -> Result<Tensor>) -> Result<()> {
+        let (mut left, max) = (self.method.rows_to_fill(), self.net.space().max());
+        while left > 0 {
+            let view = next()?;
+            let n = view.shape().n().max(1);
+            let step = Step {
+                step: 0,
+                steps: 1,
+                lr: 0.0,
+                archs: &[],
+                student_view: &view,
+                teacher_view: &view,
+            };
+            let target = self.teacher_pass(cx, &step, &max, false)?;
+            self.method.finish_step(cx, &target)?;
+            left = left.saturating_sub(n);
+        }
+        Ok(())
     }
 
     /// A student's name on a profiler's time line.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::feed::{Fed, Feed};
+use super::feed::Feed;
 use super::iteration::{Iteration, Step};
 use super::progress::human_bytes;
 use super::run::Options;
@@ -27,7 +27,7 @@ fn plan_memory(
     let cx = cx.planning()?;
     let _pictures = (pictures_bytes > 0).then(|| cx.landing(pictures_bytes)).transpose()?;
     let mut iteration = Iteration::new(&cx, config, space)?;
-    iterate(&cx, &mut iteration, 0, &[*largest], config.train.batch)?;
+    iterate(&cx, &mut iteration, 0, &[*largest], config.rows())?;
     Ok(cx.layout())
 }
 
@@ -162,7 +162,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let mut times = Vec::new();
     for step in 0..=TIMED {
         let began = Instant::now();
-        let Fed { views: [student_view, teacher_view], .. } = feed.next(cx)?;
+        let [student_view, teacher_view] = feed.next(cx)?.pair(cx, config.moco.symmetric)?;
         let archs = sampler.draw(step);
         let (student_view, teacher_view) = (&student_view, &teacher_view);
         let steps = state.steps;
@@ -215,7 +215,7 @@ mod tests {
                 let sampler = Sampler::new(config.sampling.policy, &space, 0).unwrap();
                 for step in 0..100 {
                     let archs = sampler.draw(step);
-                    iterate(&cx, &mut iteration, step, &archs, config.train.batch).unwrap();
+                    iterate(&cx, &mut iteration, step, &archs, config.rows()).unwrap();
                 }
                 let after = cx.memory();
                 assert_eq!(after.allocations, reserved.allocations, "{preset}, {}", cx.name());

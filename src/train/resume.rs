@@ -15,6 +15,10 @@ use crate::nn::{ParamSpec, Params};
 const FREE_KEYS: [&str; 7] =
     ["train.precision", "data.workers", "data.max_corrupt", "ckpt.", "log.", "guard.", "search."];
 
+/// Keys that older checkpoints lack, and what they did without them.
+const OLDER: [(&str, &str); 3] =
+    [("moco.head_norm", "false"), ("moco.queue_fill", "random"), ("moco.symmetric", "false")];
+
 /// Whether a run continues an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resume {
@@ -101,7 +105,8 @@ pub(super) fn check_same_run(checkpoint: &Checkpoint, now: &State) -> Result<()>
     }
     for (key, value) in &now.config {
         let free = FREE_KEYS.iter().any(|f| key == f || (f.ends_with('.') && key.starts_with(f)));
-        match then.config.get(key) {
+        let older = OLDER.iter().find(|(k, _)| k == key).map(|(_, v)| *v);
+        match then.config.get(key).map(String::as_str).or(older) {
             Some(old) if free || old == value => {}
             old => {
                 let old = old.map_or("no such key".to_owned(), |o| format!("{key} = {o}"));

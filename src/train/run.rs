@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, State};
 use super::dump::Dump;
-use super::feed::{Fed, Feed};
+use super::feed::Feed;
 use super::folder::{Folder, Status, StepFacts};
 use super::guard;
 use super::health::{Change, Standing};
@@ -18,7 +18,7 @@ use super::resume::{
     Resume, check_same_run, clear_out, contents, expect_replaceable, find_checkpoint, restore,
 };
 use super::signals::Signals;
-use super::start::{greet, initial_state, loader_options};
+use super::start::{fill, greet, initial_state, loader_options};
 use crate::config::{CkptEvery, Config, Precision};
 use crate::data::Dataset;
 use crate::device::Cx;
@@ -161,6 +161,9 @@ impl<'a> Run<'a> {
             feed.prefetch(cx);
         }
         let planned_bytes = reserve_memory(cx, config, &space, &space.max(), feed.room_bytes())?;
+        if from.is_none() {
+            fill(cx, &mut iteration, &dataset, config, &space)?;
+        }
         if replaces {
             clear_out(&options.out)?;
         }
@@ -239,7 +242,9 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let config = &self.options.config;
         let (cx, step) = (self.cx, self.state.step);
-        let Fed { views: [student_view, teacher_view], wait_ms } = self.feed.next(cx)?;
+        let fed = self.feed.next(cx)?;
+        let wait_ms = fed.wait_ms;
+        let [student_view, teacher_view] = fed.pair(cx, config.moco.symmetric)?;
         let archs = self.sampler.draw(step);
         let warmup = (config.train.warmup_epochs * self.steps_per_epoch as f64).round() as u64;
         let lr = cosine_lr(config.train.lr, step, self.state.steps, warmup);

@@ -2,14 +2,17 @@
 //! says of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, State};
+use super::feed::Feed;
 use super::folder::Folder;
 use super::health::Watch;
 use super::iteration::Iteration;
 use super::run::Options;
 use crate::config::Config;
 use crate::data::{Dataset, Deliver, LoaderOptions};
+use crate::device::Cx;
 use crate::error::Result;
 use crate::space::Space;
 
@@ -26,6 +29,28 @@ pub(super) fn loader_options(config: &Config, space: &Space, first_step: u64) ->
         max_corrupt: config.data.max_corrupt,
         deliver: Deliver::default(),
     }
+}
+
+/// A step of the image stream that no run reaches: from there on it feeds the queue's filling.
+const FILL_STEP: u64 = 1 << 40;
+
+/// Fills the method's state before the first step, where it wants that: with the teacher's outputs
+/// of views that training will not see.
+pub(super) fn fill(
+    cx: &Cx,
+    iteration: &mut Iteration,
+    dataset: &Arc<Dataset>,
+    config: &Config,
+    space: &Space,
+) -> Result<()> {
+    if iteration.method.rows_to_fill() == 0 {
+        return Ok(());
+    }
+    let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, space, FILL_STEP))?;
+    iteration.fill(cx, || {
+        let [_, view] = feed.next(cx)?.views;
+        Ok(view)
+    })
 }
 
 /// Before the first step.

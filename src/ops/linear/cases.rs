@@ -15,6 +15,12 @@ fn case(n: usize, cin: usize, out: usize, [omax, imax]: [usize; 2], fill: Fill) 
     }
 }
 
+/// The same without a bias.
+fn without_bias(mut case: Case<Linear>) -> Case<Linear> {
+    case.inputs.truncate(2);
+    Case { name: format!("{}, no bias", case.name), ..case }
+}
+
 pub(super) fn all() -> Vec<Case<Linear>> {
     let integers = Fill::Integers { lo: -3, hi: 3 };
     vec![
@@ -24,5 +30,7 @@ pub(super) fn all() -> Vec<Case<Linear>> {
         case(3, 40, 37, [48, 40], integers),
         case(4, 6, 3, [5, 8], Fill::Normal),
         case(140, 40, 72, [80, 48], Fill::Normal),
+        without_bias(case(7, 13, 5, [9, 20], integers)),
+        without_bias(case(140, 40, 72, [80, 48], Fill::Normal)),
     ]
 }

@@ -19,13 +19,21 @@ impl Geometry {
     }
 }
 
-/// `y` N×out = x · wᵀ + b.
-pub(super) fn fprop<T: Real>(gemm: Gemm<T>, g: &Geometry, x: &[T], w: &[T], b: &[T], y: &mut [T]) {
-    for row in y.chunks_exact_mut(g.out.max(1)) {
-        row.copy_from_slice(&b[..g.out]);
+/// `y` N×out = x · wᵀ (+ b).
+pub(super) fn fprop<T: Real>(
+    gemm: Gemm<T>,
+    g: &Geometry,
+    x: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    y: &mut [T],
+) {
+    if let Some(b) = b {
+        y.chunks_exact_mut(g.out.max(1)).for_each(|row| row.copy_from_slice(&b[..g.out]));
     }
+    let beta = if b.is_some() { T::one() } else { T::zero() };
     let (x, y) = (MatRef::new(x, g.n, g.cin), MatMut::new(y, g.n, g.out));
-    gemm(T::one(), x, g.weight(w).t(), T::one(), y);
+    gemm(T::one(), x, g.weight(w).t(), beta, y);
 }
 
 /// Gradient of `x`, gy · w, written or added to `gx`.

@@ -15,10 +15,11 @@ use crate::ops::{Case, Op, Passes, Saved};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
 
-/// y = x · wᵀ + b.
+/// y = x · wᵀ (+ b).
 ///
-/// Inputs: `x` N×1×1×Cin, `w` Omax×1×1×Imax and `b` 1×1×1×Omax, of which the first `out` output
-/// and the first Cin input channels are used, in place. The bias is never narrow. Output:
+/// Inputs: `x` N×1×1×Cin, `w` Omax×1×1×Imax and, if there is a bias, `b` 1×1×1×Omax, of which the
+/// first `out` output and the first Cin input channels are used, in place. The bias is never
+/// narrow. Output:
 /// N×1×1×out. The gradients of `w` and `b`, of type [`DType::wide`](crate::tensor::DType::wide),
 /// are added to their active parts alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +57,15 @@ impl Op for Linear {
     };
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
-        let [x, w, b] = inputs else {
-            return Err(Error::usage(format!(
-                "expected input, weight and bias, found {} inputs",
-                inputs.len()
-            )));
+        let (x, w, b) = match inputs {
+            [x, w] => (x, w, None),
+            [x, w, b] => (x, w, Some(b)),
+            _ => {
+                return Err(Error::usage(format!(
+                    "expected input, weight and perhaps a bias, found {} inputs",
+                    inputs.len()
+                )));
+            }
         };
         let ([omax, kh, kw, imax], cin) = (w.shape.0, x.shape.c());
         let fits = omax >= self.out && imax >= cin && (kh, kw) == (1, 1) && w.dtype == x.dtype;
@@ -70,7 +75,9 @@ impl Op for Linear {
                 self.out, x.dtype, x.shape, w.shape, w.dtype
             )));
         }
-        if b.shape != Shape::vector(omax) || b.dtype != x.dtype.wide() {
+        if let Some(b) = b
+            && (b.shape != Shape::vector(omax) || b.dtype != x.dtype.wide())
+        {
             return Err(Error::usage(format!(
                 "expected a bias of {} in {:?}, found {} in {:?}",
                 Shape::vector(omax),
@@ -83,27 +90,27 @@ impl Op for Linear {
     }
 
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
-        let (x, w, b) = (inputs[0], inputs[1], inputs[2]);
+        let (x, w, b) = (inputs[0], inputs[1], inputs.get(2).copied());
         let g = self.geometry(x.shape(), w.shape());
         let mut y = cx.alloc(Meta::new(Shape::matrix(g.n, g.out), x.dtype()))?;
         match cx.target(Self::NAME) {
             Target::Nothing => {}
             Target::Native if cx.narrows(x) => {
-                cpu::fprop(gemm_narrow, &g, x.host(), w.host(), b.host(), y.host_mut());
+                cpu::fprop(gemm_narrow, &g, x.host(), w.host(), b.map(|b| b.host()), y.host_mut());
             }
             Target::Native => dispatch!(x.dtype(), T => {
-                cpu::fprop::<T>(gemm, &g, x.host(), w.host(), b.host(), y.host_mut())
+                cpu::fprop::<T>(gemm, &g, x.host(), w.host(), b.map(|b| b.host()), y.host_mut())
             }),
             Target::Kernels(queue) => {
                 let c = self.convolution(x.shape(), w.shape());
-                conv2d::kernels::fprop(&c, &queue, [x, w], Some(b), &mut y)?;
+                conv2d::kernels::fprop(&c, &queue, [x, w], b, &mut y)?;
             }
         }
-        Ok((y, vec![x.clone(), w.clone(), b.clone()]))
+        Ok((y, inputs.iter().map(|&t| t.clone()).collect()))
     }
 
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
-        let (x, w, b) = (&saved[0], &saved[1], &saved[2]);
+        let (x, w) = (&saved[0], &saved[1]);
         let g = self.geometry(x.shape(), w.shape());
         let c = self.convolution(x.shape(), w.shape());
         let wide = |t: &Tensor| Meta::new(t.shape(), t.dtype().wide());
@@ -143,6 +150,7 @@ impl Op for Linear {
             }
             Ok(())
         })?;
+        let Some(b) = saved.get(2) else { return Ok(()) };
         grads[2].write(cx, wide(b), |gb, accumulate| {
             match cx.target(Self::NAME) {
                 Target::Nothing => {}
@@ -165,12 +173,14 @@ impl Op for Linear {
 
     fn label(&self, inputs: &[Meta]) -> String {
         let (x, w) = (inputs[0].shape, inputs[1].shape);
-        format!("{}x{} to {} of {}x{}", x.n(), x.c(), self.out, w.n(), w.c())
+        let bias = if inputs.len() > 2 { "" } else { ", no bias" };
+        format!("{}x{} to {} of {}x{}{bias}", x.n(), x.c(), self.out, w.n(), w.c())
     }
 
     fn used(&self, inputs: &[Meta]) -> Vec<usize> {
         let x = inputs[0].shape;
-        vec![x.elems(), self.out * x.c(), self.out]
+        let all = [x.elems(), self.out * x.c(), self.out];
+        all[..inputs.len()].to_vec()
     }
 
     fn flops(&self, inputs: &[Meta]) -> u64 {

@@ -28,7 +28,7 @@ fn check<T: Real>(gemm: cpu::Gemm<T>, n: usize, cin: usize, out: usize, [omax, i
             }
         }
     }
-    cpu::fprop(gemm, &g, &x, &w, &b, &mut y);
+    cpu::fprop(gemm, &g, &x, &w, Some(&b), &mut y);
     cpu::dgrad(gemm, &g, &gy, &w, &mut gx, true);
     cpu::wgrad(gemm, &g, &x, &gy, &mut gw);
     cpu::bias_grad(&g, &gy, &mut gb);
