@@ -32,7 +32,8 @@ fn spread_of(run: &Run, step: &Step) -> Option<f64> {
 
 fn expected(run: &Run) -> Option<f64> {
     let [batch, dim] = ["train.batch", "moco.dim"].map(|key| run.number(key));
-    Some(expected_rank(batch? as usize, dim? as usize))
+    let symmetric = run.setting("moco.symmetric").and_then(toml::Value::as_bool) == Some(true);
+    Some(expected_rank(batch? as usize * if symmetric { 2 } else { 1 }, dim? as usize))
 }
 
 /// Where the run stands; none before the first step.

@@ -41,6 +41,23 @@ fn a_full_run_has_every_part_and_needs_no_network() {
     assert!(!page.contains("NaN"));
 }
 
+/// Lines of metrics from before spread, rank and verdict were written, of a run that went badly.
+#[test]
+fn older_runs_are_judged_by_their_deviation() {
+    let dir = tempfile::tempdir().unwrap();
+    fake::write(dir.path(), "tiny", 0, 0);
+    let line = |step| {
+        let losses = "{\"a\":2.0}";
+        format!("{{\"step\":{step},\"losses\":{losses},\"feature_std\":0.01}}\n")
+    };
+    fs::write(dir.path().join("metrics.jsonl"), (0..40).map(line).collect::<String>()).unwrap();
+    let page = page(dir.path());
+    assert!(page.contains("Training is collapsed: the embeddings have a spread of 0.113"));
+    assert!(page.contains("moco.head_norm=true") && !page.contains("Rank of the embeddings"));
+    // A loss far below that of equal embeddings proves nothing.
+    assert!(!page.contains("guessing") && !page.contains("tells"));
+}
+
 #[test]
 fn a_run_without_anything_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();

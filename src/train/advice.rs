@@ -14,10 +14,17 @@ const SMALL_SIDE: usize = 64;
 
 /// What to change in a run of `steps` steps, each as `key=value` with its reason, the most
 /// promising first. `settings` are a run's by key, as [`crate::config::Config::flat`] gives them;
-/// what is not among them is not advised on.
+/// what is not among them is not advised on, but for `moco.head_norm` and `moco.queue_fill`, which
+/// MoCo runs from before these keys did without.
 pub fn advice(settings: &BTreeMap<String, String>, steps: u64) -> Vec<String> {
-    let all =
-        [lower_rate(settings), warm_up(settings), mild_views(settings), queue(settings, steps)];
+    let all = [
+        norms(settings),
+        fill(settings),
+        lower_rate(settings),
+        warm_up(settings),
+        mild_views(settings),
+        queue(settings, steps),
+    ];
     all.into_iter().flatten().collect()
 }
 
@@ -28,6 +35,22 @@ fn number(settings: &BTreeMap<String, String>, key: &str) -> Option<f64> {
 /// With two significant digits at most.
 fn rounded(x: f64) -> f64 {
     format!("{x:.1e}").parse().unwrap_or(x)
+}
+
+/// Whether a key of MoCo's says so; none where the settings are not MoCo's.
+fn moco_is(settings: &BTreeMap<String, String>, key: &str, value: &str) -> Option<bool> {
+    settings.get("moco.queue")?;
+    Some(settings.get(key).is_some_and(|found| found == value))
+}
+
+fn norms(settings: &BTreeMap<String, String>) -> Option<String> {
+    let on = moco_is(settings, "moco.head_norm", "true")?;
+    (!on).then(|| "moco.head_norm=true (it keeps embeddings apart)".to_owned())
+}
+
+fn fill(settings: &BTreeMap<String, String>) -> Option<String> {
+    let by_teacher = moco_is(settings, "moco.queue_fill", "teacher")?;
+    (!by_teacher).then(|| "moco.queue_fill=teacher (all embeddings flee random keys)".to_owned())
 }
 
 fn lower_rate(settings: &BTreeMap<String, String>) -> Option<String> {
@@ -66,7 +89,8 @@ fn mild_views(settings: &BTreeMap<String, String>) -> Option<String> {
 
 fn queue(settings: &BTreeMap<String, String>, steps: u64) -> Option<String> {
     let (rows, batch) = (number(settings, "moco.queue")?, number(settings, "train.batch")?);
-    let seen = batch * steps as f64;
+    let views = if moco_is(settings, "moco.symmetric", "true")? { 2.0 } else { 1.0 };
+    let seen = views * batch * steps as f64;
     if seen >= LEAST_REFILLS * rows {
         return None;
     }
@@ -93,16 +117,29 @@ mod tests {
         let harsh = ["preset=tiny", "train.lr=0.06", "train.epochs=10", "train.batch=128"];
         let views =
             ["views.crop_min=0.2", "views.blur_p=0.5", "views.jitter_p=0.8", "views.grey_p=0.2"];
-        let rest = ["moco.queue=4096", "train.warmup_epochs=0"];
+        let rest = [
+            "moco.queue=4096",
+            "train.warmup_epochs=0",
+            "moco.head_norm=false",
+            "moco.queue_fill=random",
+            "moco.symmetric=false",
+        ];
         let text = of(&[&harsh[..], &views, &rest].concat(), 100);
         assert_eq!(
             text,
-            "train.lr=0.02 (a third); train.warmup_epochs=1 (there is none); views.crop_min=0.4 \
+            "moco.head_norm=true (it keeps embeddings apart); moco.queue_fill=teacher (all embeddings \
+             flee random keys); train.lr=0.02 (a third); train.warmup_epochs=1 (there is none); \
+             views.crop_min=0.4 \
              views.blur_p=0 views.jitter_p=0 views.grey_p=0 (milder views); moco.queue=1024 (a run \
              fills 4096 only 3.1 times)"
         );
         let views = ["views.crop_min=0.5", "views.blur_p=0", "views.jitter_p=0", "views.grey_p=0"];
-        let rest = ["moco.queue=1024", "train.warmup_epochs=1"];
+        let rest = [
+            "moco.queue=1024",
+            "train.warmup_epochs=1",
+            "moco.head_norm=true",
+            "moco.queue_fill=teacher",
+        ];
         assert_eq!(of(&[&harsh[..], &views, &rest].concat(), 100), "train.lr=0.02 (a third)");
         let rate = of(&["preset=tiny", "train.lr=10"], 1_000_000);
         let usual = Config::for_preset("tiny").unwrap().train.lr;

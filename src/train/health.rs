@@ -286,3 +286,139 @@ impl Watch {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Philox, Purpose};
+
+    /// Random directions, rows of unit length.
+    fn directions(rows: usize, dim: usize) -> Vec<f32> {
+        let mut rng = Philox::new(5, Purpose::Check, 0, 0);
+        let mut z: Vec<f32> = (0..rows * dim).map(|_| rng.normal()).collect();
+        for row in z.chunks_exact_mut(dim) {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            row.iter_mut().for_each(|x| *x /= norm);
+        }
+        z
+    }
+
+    #[test]
+    fn random_directions_spread_and_fill_the_space() {
+        for (rows, dim) in [(16, 128), (128, 128), (500, 64), (700, 64), (7, 3)] {
+            let found = Scatter::of(&directions(rows, dim), dim);
+            let loss = (1.0 - 1.0 / rows as f64).sqrt();
+            assert!((found.spread - loss).abs() < 0.06, "{rows}×{dim}: {found:?}");
+            let n = rows.min(512) as f64;
+            let formula = n * dim as f64 / (n + dim as f64);
+            assert!((found.rank / formula - 1.0).abs() < 0.2, "{rows}×{dim}: {found:?}");
+            assert!(
+                (found.rank / found.expected_rank - 1.0).abs() < 0.12,
+                "{rows}×{dim}: {found:?}"
+            );
+            assert_eq!(found.std * (dim as f64).sqrt(), found.spread);
+        }
+    }
+
+    #[test]
+    fn a_point_has_no_spread_and_two_clusters_have_rank_1() {
+        let z = directions(2, 32);
+        let point: Vec<f32> = z[..32].repeat(24);
+        let found = Scatter::of(&point, 32);
+        assert!(found.spread < 1e-6 && found.rank == 0.0, "{found:?}");
+        let found = Scatter::of(&z.repeat(12), 32);
+        assert!((found.rank - 1.0).abs() < 1e-9, "{found:?}");
+        // Three clusters of equal distances have two directions, whichever Gram matrix is smaller.
+        for copies in [2, 40] {
+            let axes: Vec<f32> = (0..24).map(|i| f32::from(i % 9 == 0)).collect();
+            let found = Scatter::of(&axes.repeat(copies), 8);
+            assert!((found.rank - 2.0).abs() < 1e-9, "{found:?}");
+        }
+    }
+
+    fn scatter(spread: f64, rank: f64) -> Scatter {
+        Scatter { std: 0.0, spread, rank, expected_rank: 64.0 }
+    }
+
+    /// A verdict on steps that are all alike.
+    fn verdict(student: Scatter, teacher: Scatter) -> Health {
+        let mut watch = Watch::default();
+        for _ in 0..50 {
+            watch.observe(&student, &teacher);
+        }
+        watch.health
+    }
+
+    #[test]
+    fn verdicts_follow_the_worse_net() {
+        let good = scatter(0.9, 40.0);
+        for (spread, rank, expected) in [
+            (0.51, 30.0, Health::Healthy),
+            (0.49, 30.0, Health::Narrow),
+            (0.9, 6.0, Health::Narrow),
+            (0.29, 30.0, Health::Collapsing),
+            (0.14, 30.0, Health::Collapsed),
+            (0.0, 0.0, Health::Collapsed),
+        ] {
+            let bad = scatter(spread, rank);
+            assert_eq!([verdict(bad, good), verdict(good, bad)], [expected; 2], "{bad:?}");
+        }
+        // Two images have one direction: no verdict on their rank.
+        assert_eq!(rank_share(1.0, expected_rank(2, 128)), None);
+        assert_eq!(serde_json::to_string(&Health::Collapsing).unwrap(), "\"collapsing\"");
+    }
+
+    #[test]
+    fn an_odd_batch_changes_nothing_and_a_lasting_change_is_said_once() {
+        let mut watch = Watch::default();
+        let mut steps = |n: usize, spread: f64| -> Vec<(usize, Change)> {
+            let s = scatter(spread, 40.0 * spread);
+            (0..n).filter_map(|i| watch.observe(&s, &s).map(|change| (i, change))).collect()
+        };
+        assert!(steps(100, 0.9).is_empty());
+        assert!(steps(1, 0.0).is_empty());
+        assert!(steps(30, 0.9).is_empty());
+        let worse = steps(100, 0.01);
+        assert!(worse.last().is_some_and(|(at, c)| *at < 50 && c.to == Health::Collapsed));
+        assert!(worse.windows(2).all(|w| w[0].1.to < w[1].1.to), "{worse:?}");
+        // On a threshold it does not flip.
+        let back = steps(400, 0.155);
+        assert!(back.is_empty(), "{back:?}");
+        let back = steps(400, 0.2);
+        let expected = Change { from: Health::Collapsed, to: Health::Collapsing };
+        assert_eq!(back.iter().map(|b| b.1).collect::<Vec<_>>(), [expected]);
+        let changes: usize = (0..50).map(|i| steps(1, 0.29 + 0.02 * f64::from(i % 2)).len()).sum();
+        assert_eq!(changes, 0);
+    }
+
+    #[test]
+    fn nothing_is_said_of_the_first_steps_and_a_point_is_no_success() {
+        let (good, point) = (scatter(0.9, 40.0), scatter(0.001, 1.0));
+        let mut watch = Watch::default();
+        assert!(!watch.ends_collapsed() && watch.standing().is_none());
+        assert_eq!(watch.observe(&good, &good), None);
+        for step in 2..20 {
+            assert_eq!(watch.observe(&point, &good), None, "step {step}");
+            assert!(watch.ends_collapsed());
+        }
+        let said = watch.observe(&point, &good).unwrap();
+        assert_eq!(said, Change { from: Health::Healthy, to: Health::Collapsed });
+        assert!(watch.ends_collapsed());
+        assert_eq!(watch.observe(&point, &good), None);
+    }
+
+    #[test]
+    fn a_watch_goes_on_from_its_file_bit_for_bit() {
+        let mut rng = Philox::new(6, Purpose::Check, 0, 0);
+        let mut next = || scatter(f64::from(rng.uniform()), 30.0 * f64::from(rng.uniform()));
+        let (mut whole, mut parts) = (Watch::default(), Watch::default());
+        for _ in 0..200 {
+            let (student, teacher) = (next(), next());
+            let text = serde_json::to_string(&parts).unwrap();
+            parts = serde_json::from_str(&text).unwrap();
+            assert_eq!(whole.observe(&student, &teacher), parts.observe(&student, &teacher));
+            assert_eq!(whole, parts);
+        }
+        assert_eq!(serde_json::from_str::<Watch>("{}").unwrap(), Watch::default());
+    }
+}
