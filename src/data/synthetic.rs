@@ -1,5 +1,5 @@
-//! Pictures drawn by the program itself, to try everything without any data: two domains of
-//! eight classes each. What tells classes apart is form; colours, contrast and the share of the
+//! Images drawn by the program itself, to try everything without any data: domains of eight
+//! classes each. What tells classes apart is form; colours, contrast and the share of the
 //! picture that each colour covers are drawn the same way for every class. Colours differ
 //! little within a domain, so that a net finds little else to go by than form.
 
@@ -20,17 +20,21 @@ pub enum Domain {
     Shapes,
     /// Two colours woven over the whole picture in uneven light; the class is the pattern.
     Textures,
+    /// A hand, always in the middle of a plain ground; the class is which fingers are stretched.
+    /// All images look alike, which is hard to learn from without labels.
+    Hands,
 }
 
 impl Domain {
-    /// Both.
-    pub const ALL: [Domain; 2] = [Domain::Shapes, Domain::Textures];
+    /// All of them.
+    pub const ALL: [Domain; 3] = [Domain::Shapes, Domain::Textures, Domain::Hands];
 
     /// Its name in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Domain::Shapes => "shapes",
             Domain::Textures => "textures",
+            Domain::Hands => "hands",
         }
     }
 
@@ -43,6 +47,7 @@ impl Domain {
             Domain::Textures => {
                 ["cells", "checks", "clouds", "grain", "rings", "spots", "stripes", "waves"]
             }
+            Domain::Hands => ["call", "fist", "five", "four", "gun", "point", "rock", "victory"],
         }
     }
 }
@@ -78,6 +83,7 @@ fn draw(domain: Domain, split: usize, i: usize, side: usize, seed: u64) -> RgbIm
             (shape_field(class, share, side, &mut rng), share, 1.0 / (side as f32 * share.sqrt()))
         }
         Domain::Textures => (texture_field(class, side, &mut rng), 0.5, 0.08),
+        Domain::Hands => (hand_field(class, side, &mut rng), 0.26, 1.5 / side as f32),
     };
     // The field is cut where exactly `share` of the pixels lie below.
     let mut sorted = field.clone();
@@ -106,11 +112,13 @@ impl Paint {
         let palette = match domain {
             Domain::Shapes => [[0.93, 0.72, 0.25], [0.16, 0.26, 0.45]],
             Domain::Textures => [[0.78, 0.62, 0.45], [0.22, 0.38, 0.24]],
+            Domain::Hands => [[0.78, 0.6, 0.5], [0.84, 0.83, 0.8]],
         };
         let colours = palette.map(|colour| near(colour, rng));
         let (strength, noise) = match domain {
             Domain::Shapes => (0.1, 0.01),
             Domain::Textures => (0.6, 0.04),
+            Domain::Hands => (0.25, 0.01),
         };
         let (angle, strength) = (rng.range(0.0, TAU), rng.range(0.0, strength));
         Self { colours, light: [angle.cos() * strength, angle.sin() * strength], noise }
@@ -162,6 +170,49 @@ fn shape_field(class: &str, share: f32, side: usize, rng: &mut Philox) -> Vec<f3
             "crescent" => (r - 0.75).max(0.55 - (x - 0.35).hypot(y)),
             _ => r,
         }
+    })
+}
+
+/// Distance to a hand that comes in from below: a palm, a wrist, and five fingers that are
+/// stretched or folded.
+fn hand_field(class: &str, side: usize, rng: &mut Philox) -> Vec<f32> {
+    // Thumb to little finger.
+    let stretched = match class {
+        "call" => [true, false, false, false, true],
+        "fist" => [false; 5],
+        "five" => [true; 5],
+        "four" => [false, true, true, true, true],
+        "gun" => [true, true, false, false, false],
+        "point" => [false, true, false, false, false],
+        "rock" => [false, true, false, false, true],
+        _ => [false, true, true, false, false],
+    };
+    // Where each finger begins, its direction from upright and its length.
+    let fingers = [
+        ([-0.12, 0.02], -1.0, 0.17),
+        ([-0.095, -0.12], -0.25, 0.22),
+        ([-0.03, -0.14], -0.07, 0.25),
+        ([0.035, -0.135], 0.13, 0.23),
+        ([0.1, -0.11], 0.35, 0.18),
+    ];
+    let mut limbs = vec![([0.0, 0.0], [0.0, 0.0], 0.14), ([0.0, 0.1], [0.0, 0.7], 0.09)];
+    for (is_long, (from, angle, length)) in stretched.into_iter().zip(fingers) {
+        let angle: f32 = angle + rng.range(-0.08, 0.08);
+        let length = if is_long { length * rng.range(0.92, 1.08) } else { 0.03 };
+        let to = [from[0] + length * angle.sin(), from[1] - length * angle.cos()];
+        limbs.push((from, to, 0.032));
+    }
+    let centre = [rng.range(-0.03, 0.03), 0.12 + rng.range(-0.03, 0.03)];
+    let (angle, size) = (rng.range(-0.08, 0.08), rng.range(0.94, 1.06));
+    fill(side, angle, centre, |x, y| {
+        let to_limb = |(from, to, radius): &([f32; 2], [f32; 2], f32)| {
+            let (along, at) =
+                ([to[0] - from[0], to[1] - from[1]], [x / size - from[0], y / size - from[1]]);
+            let length = (along[0] * along[0] + along[1] * along[1]).max(1e-9);
+            let t = ((at[0] * along[0] + at[1] * along[1]) / length).clamp(0.0, 1.0);
+            (at[0] - t * along[0]).hypot(at[1] - t * along[1]) - radius
+        };
+        limbs.iter().map(to_limb).fold(f32::MAX, f32::min)
     })
 }
 
