@@ -82,7 +82,7 @@ fn compare(dtype: DType, accum: usize, tolerance: f64) {
         let [a, b] = [found, expected].map(|r| r.grad_norm);
         close(&format!("gradient of step {step}"), a, b, tolerance);
         // A small difference of nearly equal numbers in bf16.
-        let [a, b] = [found, expected].map(|r| r.feature_std);
+        let [a, b] = [found, expected].map(|r| r.student.std);
         close(&format!("deviation of step {step}"), a, b, 5.0 * tolerance);
     }
     assert_eq!(found_state.len(), expected_state.len());

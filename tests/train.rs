@@ -91,6 +91,20 @@ fn killed_and_resumed_is_bit_identical_and_so_is_any_number_of_threads() {
     assert_eq!(steps_in_metrics(&killed), (0..12).collect::<Vec<_>>());
     let status = fs::read_to_string(killed.join("status.json")).unwrap();
     assert!(status.contains("\"done\""), "{status}");
+
+    // The verdict remembers the steps before a kill.
+    let health = |run: &Path| -> Vec<serde_json::Value> {
+        let state = fs::read_to_string(run.join("checkpoints/last/state.json")).unwrap();
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        assert_eq!(state["health"]["steps"], 12);
+        let names = ["spread", "rank", "teacher_spread", "teacher_rank", "health"];
+        let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let lines = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+        let values = lines.flat_map(|line| names.map(|name| line[name].clone()));
+        std::iter::once(state["health"].clone()).chain(values).collect()
+    };
+    assert!(health(&whole).iter().all(|value| !value.is_null()));
+    assert_eq!(health(&whole), health(&killed));
 }
 
 #[test]
@@ -184,6 +198,48 @@ fn collapse_is_no_success() {
     assert!(out.join("checkpoints/step-00000012/DONE").exists());
     args.extend(["guard.collapse=false", "--overwrite"]);
     expect(0, &args);
+}
+
+/// A collapse ends a run long before its end, and the message says what to change.
+#[test]
+fn a_collapse_stops_a_run_and_says_what_to_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 2, 8);
+    let out = dir.path().join("run");
+    let mut args = train(&data, &out, &["--threads", "2"]);
+    args.extend(["train.batch=4", "train.accum=1", "moco.head_norm=false", "moco.symmetric=false"]);
+    args.extend(["train.lr=20", "train.warmup_epochs=0", "train.epochs=1000", "log.every=100"]);
+    args.extend(["views.crop_min=0.2", "moco.queue_fill=random"]);
+    let (_, stderr) = expect(4, &args);
+    let steps = steps_in_metrics(&out).len();
+    assert!((200..=300).contains(&steps), "{steps}");
+    let last = stderr.lines().last().unwrap();
+    for part in [
+        "error: training collapsed: for 200 steps",
+        "spread 0.0",
+        "rank",
+        "expected",
+        "moco.head_norm=true",
+        "moco.queue_fill=teacher",
+        "train.lr=",
+        "train.warmup_epochs=",
+        "views.crop_min=0.4",
+        "guard.collapse=false",
+    ] {
+        assert!(last.contains(part), "no {part:?} in {last}");
+    }
+    let log = fs::read_to_string(out.join("train.log")).unwrap();
+    let warnings: Vec<_> =
+        log.lines().filter(|line| line.starts_with("warning: training")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("collapsed, was healthy"), "{warnings:?}");
+    assert!(stderr.contains("warning: training is collapsed"), "{stderr}");
+    let status = fs::read_to_string(out.join("status.json")).unwrap();
+    assert!(status.contains("\"health\": \"collapsed\""), "{status}");
+
+    let steps = (steps + 20).to_string();
+    args.extend(["guard.collapse=false", "--overwrite", "--max-steps", &steps]);
+    let (stdout, _) = expect(0, &args);
+    assert!(stdout.contains("collapsed (spread 0.0"), "{stdout}");
 }
 
 #[test]

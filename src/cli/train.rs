@@ -129,15 +129,18 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
 /// Says how the run ended; a run that was stopped ends with its signal's exit code.
 fn finish(outcome: &Outcome, options: &Options, json: bool) -> Result<()> {
     let (step, out) = (outcome.step, options.out.display());
-    let Outcome { steps, loss, .. } = *outcome;
+    let Outcome { steps, loss, standing, .. } = *outcome;
     let state = if outcome.stopped.is_none() && step == steps { "done" } else { "stopped" };
     if json {
         print_json(&json!({
-            "state": state, "step": step, "steps": steps, "loss": loss, "out": out.to_string(),
+            "state": state, "step": step, "steps": steps, "loss": loss,
+            "spread": standing.map(|s| s.spread), "rank": standing.map(|s| s.rank),
+            "health": standing.map(|s| s.health), "out": out.to_string(),
         }))?;
     } else if outcome.stopped.is_none() {
         let loss = loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
-        print(&format!("{out}: {state} at step {step} of {steps}{loss}"))?;
+        let health = standing.map_or(String::new(), |s| format!(", {s}"));
+        print(&format!("{out}: {state} at step {step} of {steps}{loss}{health}"))?;
     }
     outcome.stopped.map_or(Ok(()), |kind| {
         let what = "with a checkpoint; go on with --resume";

@@ -10,7 +10,9 @@ mod time;
 use serde::{Deserialize, Serialize};
 
 pub use adapt::adapt;
-pub use resolve::{Origin, Resolved, Setting, flag, looks_like_word, read_file, resolve, word};
+pub use resolve::{
+    Origin, Resolved, Setting, flag, flat, looks_like_word, read_file, resolve, word,
+};
 pub use time::{CkptEvery, format_duration, parse_duration};
 
 use crate::data;

@@ -168,7 +168,7 @@ impl Config {
 
     /// All keys with their values as plain text, without quotes.
     pub fn flat(&self) -> BTreeMap<String, String> {
-        self.entries().into_iter().map(|(key, value)| (key, plain(&value))).collect()
+        flat(&self.table())
     }
 
     /// Exit 2 with the key, its value and what was expected where a value is out of its range.
@@ -182,6 +182,13 @@ impl Config {
             Error::usage(format!("{key} = {found}{}: {expected}", origin(key)))
         })
     }
+}
+
+/// All keys of a table with their values as plain text, without quotes.
+pub fn flat(table: &Table) -> BTreeMap<String, String> {
+    let mut entries = Vec::new();
+    flatten(table, "", &mut entries);
+    entries.into_iter().map(|(key, value)| (key, plain(&value))).collect()
 }
 
 /// A value without quotes.

@@ -75,13 +75,16 @@ fn metrics(space: &Space, steps: u64) -> String {
             losses.insert(a.to_string(), json!(loss));
         }
         let lost = step % 97 == 5;
+        let spread = 0.25 + 0.7 * (1.0 - (-6.0 * t).exp());
         let row = json!({
             "step": step, "epoch": t * 10.0, "time_s": step as f64 * 0.21,
             "loss": losses.values().filter_map(Value::as_f64).sum::<f64>(), "losses": losses,
             "archs": archs.map(|a| a.to_string()),
             "lr": 0.06 * 0.5 * (1.0 + (std::f64::consts::PI * t).cos()), "ema": 0.99,
             "grad_norm": if lost { Value::Null } else { json!(2.0 + (-9.0 * t).exp() * 6.0 + f64::from(rng.uniform())) },
-            "feature_std": 0.088 * (0.25 + 0.7 * (1.0 - (-6.0 * t).exp())),
+            "feature_std": 0.088 * spread, "spread": spread, "teacher_spread": 0.97 * spread,
+            "rank": 40.0 * spread, "teacher_rank": 39.0 * spread,
+            "health": if spread < 0.5 { "narrow" } else { "healthy" },
             "images_per_s": 610.0 + 14.0 * f64::from(rng.normal()) - if step % 150 == 0 { 250.0 } else { 0.0 },
             "data_wait_ms": 1.0 + 3.0 * f64::from(rng.uniform()),
             "device_mem_bytes": 412_000_000u64,

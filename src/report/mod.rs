@@ -7,6 +7,7 @@ mod evals;
 mod examples;
 #[cfg(test)]
 mod fake;
+mod health;
 mod nets;
 mod run;
 mod scatter;
@@ -47,7 +48,7 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
         title => run.name(),
         state => state,
         summary => summary(&run),
-        verdict => training::verdict(&run),
+        verdict => health::verdict(&run),
         figures => training::figures(&run),
         panels => training::panels(&run),
         bad_lines => run.bad_lines,

@@ -10,8 +10,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::config;
 use crate::error::{Error, Result};
 use crate::space::Space;
+use crate::train::Health;
 
 /// A line of `metrics.jsonl`, as far as the report uses it.
 #[derive(Debug, Default, Deserialize)]
@@ -23,6 +25,11 @@ pub(super) struct Step {
     pub(super) lr: Option<f64>,
     pub(super) grad_norm: Option<f64>,
     pub(super) feature_std: Option<f64>,
+    pub(super) spread: Option<f64>,
+    pub(super) rank: Option<f64>,
+    pub(super) teacher_spread: Option<f64>,
+    pub(super) teacher_rank: Option<f64>,
+    pub(super) health: Option<Health>,
     pub(super) images_per_s: Option<f64>,
     pub(super) data_wait_ms: Option<f64>,
     pub(super) device_mem_bytes: Option<f64>,
@@ -98,6 +105,11 @@ impl Run {
     pub(super) fn number(&self, key: &str) -> Option<f64> {
         let value = self.setting(key)?;
         value.as_float().or_else(|| value.as_integer().map(|i| i as f64))
+    }
+
+    /// All settings by their dotted keys, without quotes.
+    pub(super) fn settings(&self) -> BTreeMap<String, String> {
+        config::flat(&self.config)
     }
 
     /// A setting that is a word.

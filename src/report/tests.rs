@@ -20,11 +20,14 @@ fn a_full_run_has_every_part_and_needs_no_network() {
     let dir = tempfile::tempdir().unwrap();
     fake::write(dir.path(), "tiny", 300, 60);
     let page = page(dir.path());
-    // Nine curves; two searches with a chart each, one with four levels; drawings of winners.
+    // Ten curves; two searches with a chart each, one with four levels; drawings of winners.
     assert!(count(&page, "<svg") >= 8 + 2 + 4 + 2, "{} drawings", count(&page, "<svg"));
     assert_eq!(count(&page, "data:image/png;base64,"), 3 * 4);
     for part in [
-        "below the 8.32 of guessing",
+        "Training is healthy: the embeddings have a spread of 0.9",
+        "0.15: collapsed below",
+        "Rank of the embeddings",
+        "ln(1 + 4,096) = 8.32",
         "Search: cls-pictures",
         "Level c3",
         "[moco]",
@@ -36,6 +39,23 @@ fn a_full_run_has_every_part_and_needs_no_network() {
     let outside = ["http://", "https://", "<script", "<link", "@import"];
     assert!(outside.iter().all(|o| !page.contains(o)));
     assert!(!page.contains("NaN"));
+}
+
+/// Lines of metrics from before spread, rank and verdict were written, of a run that went badly.
+#[test]
+fn older_runs_are_judged_by_their_deviation() {
+    let dir = tempfile::tempdir().unwrap();
+    fake::write(dir.path(), "tiny", 0, 0);
+    let line = |step| {
+        let losses = "{\"a\":2.0}";
+        format!("{{\"step\":{step},\"losses\":{losses},\"feature_std\":0.01}}\n")
+    };
+    fs::write(dir.path().join("metrics.jsonl"), (0..40).map(line).collect::<String>()).unwrap();
+    let page = page(dir.path());
+    assert!(page.contains("Training is collapsed: the embeddings have a spread of 0.113"));
+    assert!(page.contains("moco.head_norm=true") && !page.contains("Rank of the embeddings"));
+    // A loss far below that of equal embeddings proves nothing.
+    assert!(!page.contains("guessing") && !page.contains("tells"));
 }
 
 #[test]

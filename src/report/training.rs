@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::chart::{Line, LineChart};
+use super::health;
 use super::run::{Run, Step};
 use super::series::{MAX_BINS, bins, ends};
 use super::words;
@@ -30,18 +31,18 @@ pub(super) struct Figure {
 }
 
 const WIDE: (f64, f64) = (1000.0, 320.0);
-const HALF: (f64, f64) = (490.0, 230.0);
+pub(super) const HALF: (f64, f64) = (490.0, 230.0);
 /// Bins of the lines of nets by size: few, since each step shows only two random nets.
 const SIZE_BINS: usize = 100;
 
-/// Loss of guessing which of 1 + K keys is the right one: ln(1 + K).
-fn chance(run: &Run) -> Option<f64> {
-    let guesses = run.word("method") == Some("moco");
-    run.number("moco.queue").filter(|_| guesses).map(|k| (1.0 + k).ln())
+/// Loss where all embeddings are equal: ln(1 + K).
+fn even_loss(run: &Run) -> Option<f64> {
+    let is_moco = run.word("method") == Some("moco");
+    run.number("moco.queue").filter(|_| is_moco).map(|k| (1.0 + k).ln())
 }
 
 /// (step, value) of a metric; missing values become NaN, a gap in the line.
-fn series(run: &Run, value: impl Fn(&Step) -> Option<f64>) -> Vec<(f64, f64)> {
+pub(super) fn series(run: &Run, value: impl Fn(&Step) -> Option<f64>) -> Vec<(f64, f64)> {
     let pair = |s: &Step| (s.step.unwrap_or(f64::NAN), value(s).unwrap_or(f64::NAN));
     run.steps.iter().map(pair).collect()
 }
@@ -57,8 +58,12 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
     let of =
         run.status["steps"].as_u64().map_or(String::new(), |n| format!("of {}", words::count(n)));
     add("steps", words::count(step), of);
+    if let Some(found) = health::found(run) {
+        add("health", found.health.to_string(), found.in_short());
+    }
     if let Some((_, loss)) = ends(&series(run, Step::loss)) {
-        let note = chance(run).map_or(String::new(), |c| format!("guessing: {}", words::short(c)));
+        let note = even_loss(run)
+            .map_or(String::new(), |even| format!("equal embeddings: {}", words::short(even)));
         add("loss", words::short(loss), note);
     }
     if let Some((_, rate)) = ends(&series(run, |s| s.images_per_s)) {
@@ -78,42 +83,14 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
     all
 }
 
-/// Whether the queue holds teacher's embeddings only; before, it holds the noise that it
-/// starts with, from which anything is easily told.
-fn queue_is_full(run: &Run) -> bool {
-    let seen = run.number("train.batch").unwrap_or(0.0) * run.steps_done() as f64;
-    run.number("moco.queue").is_none_or(|queue| seen >= queue)
-}
-
-/// One sentence on how training went, from its numbers.
-pub(super) fn verdict(run: &Run) -> Option<String> {
-    let (first, last) = ends(&series(run, Step::loss))?;
-    let loss = words::short(last);
-    Some(match chance(run) {
-        None => format!("The loss went from {} to {loss}.", words::short(first)),
-        Some(_) if !queue_is_full(run) => format!(
-            "The loss stands at {loss}, but the queue still holds some of the noise that it starts \
-             with: too early to tell."
-        ),
-        Some(c) if last < c => format!(
-            "The loss stands at {loss}, below the {} of guessing: the net tells pictures apart.",
-            words::short(c)
-        ),
-        Some(c) => format!(
-            "The loss stands at {loss}, not yet below the {} of guessing. If it stays there, train \
-             longer, or with a smaller moco.queue or another train.lr.",
-            words::short(c)
-        ),
-    })
-}
-
 /// All curves.
 pub(super) fn panels(run: &Run) -> Vec<Panel> {
     let loss = loss(run);
     let sizes = run.space().and_then(|space| by_size(run, &space));
     let rest = [
         learning_rate(run),
-        feature_std(run),
+        health::spread(run),
+        health::rank(run),
         grad_norm(run),
         throughput(run),
         waiting(run),
@@ -140,18 +117,13 @@ fn single(
 
 fn loss(run: &Run) -> Option<Panel> {
     let mut note = "Loss of a student net, mean over those of a step. ".to_owned();
-    let references = match (chance(run), run.number("moco.queue")) {
-        (Some(c), Some(k)) => {
-            note += &format!(
-                "Below the dashed line the net does better than guessing which of {} pictures is \
-                 the right one. It starts low since the queue starts with noise, and rises while \
-                 that is replaced.",
-                words::count(k as u64 + 1)
-            );
-            vec![(
-                c,
-                format!("guessing: ln(1 + {}) = {}", words::count(k as u64), words::fixed(c, 2)),
-            )]
+    let references = match (even_loss(run), run.number("moco.queue")) {
+        (Some(even), Some(k)) => {
+            note += "The dashed line is the loss of a net that gives all images one embedding. A loss \
+                     below it is no proof of learning, nor one above it of the contrary: see spread \
+                     and rank.";
+            let k = words::count(k as u64);
+            vec![(even, format!("ln(1 + {k}) = {}", words::fixed(even, 2)))]
         }
         _ => Vec::new(),
     };
@@ -161,20 +133,6 @@ fn loss(run: &Run) -> Option<Panel> {
 fn learning_rate(run: &Run) -> Option<Panel> {
     let note = "The schedule: warm-up, if any, then half a cosine down to 0.".to_owned();
     single(run, ("Learning rate", note), |s| s.lr, Vec::new(), HALF)
-}
-
-fn feature_std(run: &Run) -> Option<Panel> {
-    let mut note = "Deviation of the embeddings' components over a batch. A line that sinks to 0 \
-                    is a collapse: every picture gets the same embedding."
-        .to_owned();
-    let references = match run.number("moco.dim") {
-        Some(d) if d >= 1.0 => {
-            note += " The dashed line is an even spread over the sphere.";
-            vec![(1.0 / d.sqrt(), format!("1/√{d}"))]
-        }
-        _ => Vec::new(),
-    };
-    single(run, ("Spread of the embeddings", note), |s| s.feature_std, references, HALF)
 }
 
 fn grad_norm(run: &Run) -> Option<Panel> {

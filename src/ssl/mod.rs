@@ -24,7 +24,8 @@ pub trait Method: Send {
     fn ema(&self, step: u64, steps: u64) -> f64;
     /// Temperature τ of the criterion.
     fn tau(&self) -> f64;
-    /// Loss of a net that has learnt nothing.
+    /// Loss of a net whose embeddings are all equal. A loss below it does not show that a net
+    /// learns.
     fn chance_loss(&self) -> f64;
     /// Scalar: `weight` × the mean over pictures of the criterion between a student's outputs
     /// and the teacher's (`target`: the wanted features, in order).

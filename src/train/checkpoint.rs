@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::health::Watch;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files::{self, Entry};
@@ -47,8 +48,11 @@ pub struct State {
     pub pictures: u64,
     /// Seconds of training so far.
     pub time_s: f64,
-    /// Steps in a row with collapsed features.
+    /// Steps with a verdict of collapsed embeddings, less those without.
     pub collapsed_steps: u64,
+    /// What is remembered of how embeddings lay.
+    #[serde(default)]
+    pub health: Watch,
     /// The run's settings that decide its result, by key.
     pub config: BTreeMap<String, String>,
     /// BLAKE3 of each file of the checkpoint.
@@ -289,6 +293,7 @@ pub(super) mod tests {
             pictures: 5,
             time_s: 0.0,
             collapsed_steps: 0,
+            health: Watch::default(),
             loss: None,
             config: BTreeMap::new(),
             hashes: BTreeMap::new(),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::health::Health;
 use super::iteration::Report;
 use crate::config::Precision;
 use crate::device::Cx;
@@ -38,6 +39,12 @@ pub struct Status {
     pub eta_s: Option<f64>,
     /// Newest loss, summed over the students.
     pub loss: Option<f64>,
+    /// Newest spread of the first student's embeddings.
+    pub spread: Option<f64>,
+    /// Newest rank of the first student's embeddings.
+    pub rank: Option<f64>,
+    /// The verdict on student and teacher; none before the first step.
+    pub health: Option<Health>,
     /// Pictures per second of late.
     pub images_per_s: Option<f64>,
     /// Pictures that could not be read since the process began, each replaced by another.
@@ -66,6 +73,8 @@ pub struct StepFacts<'a> {
     pub data_wait_ms: f64,
     /// Bytes of tensors at their peak.
     pub device_mem_bytes: usize,
+    /// The verdict on the steps up to this one.
+    pub health: Health,
 }
 
 impl Folder {
@@ -140,7 +149,10 @@ impl Folder {
         let line = json!({
             "step": f.step, "epoch": f.epoch, "time_s": f.time_s,
             "loss": r.loss, "losses": losses, "archs": archs,
-            "lr": f.lr, "ema": r.ema, "grad_norm": r.grad_norm, "feature_std": r.feature_std,
+            "lr": f.lr, "ema": r.ema, "grad_norm": r.grad_norm,
+            "feature_std": r.student.std, "spread": r.student.spread, "rank": r.student.rank,
+            "teacher_spread": r.teacher.spread, "teacher_rank": r.teacher.rank,
+            "health": f.health,
             "images_per_s": f.images_per_s, "data_wait_ms": f.data_wait_ms,
             "device_mem_bytes": f.device_mem_bytes,
         });

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::dump::Dump;
+use super::health::Scatter;
 use crate::config::{Config, TeacherArch};
 use crate::device::{Cx, Mark};
 use crate::error::Result;
@@ -62,9 +63,10 @@ pub struct Report {
     pub losses: Vec<f64>,
     /// Norm of the summed gradient, before weight decay.
     pub grad_norm: f64,
-    /// Standard deviation over the batch of the first student's embedding, averaged over
-    /// dimensions: near 1/√D for spread embeddings, near 0 for collapsed ones.
-    pub feature_std: f64,
+    /// How the first student's embeddings lie.
+    pub student: Scatter,
+    /// How the teacher's lie.
+    pub teacher: Scatter,
     /// Moving-average momentum of the teacher.
     pub ema: f64,
     /// Between which its parts ran.
@@ -190,7 +192,13 @@ impl Iteration {
             report.losses.push(loss);
         }
         report.loss = report.losses.iter().sum();
-        report.feature_std = passes.first().map_or(Ok(0.0), |pass| feature_std(cx, &pass.z))?;
+        if let Some(pass) = passes.first() {
+            report.student = scatter(cx, &pass.z)?;
+        }
+        let z = self.method.wanted().iter().position(|feature| *feature == Feature::Z);
+        if let Some(z) = z.and_then(|i| targets[0].get(i)) {
+            report.teacher = scatter(cx, z)?;
+        }
         drop(passes);
         report.grad_norm = optim::grad_norm(cx, &self.grads)?;
         if !report.grad_norm.is_finite() {
@@ -371,14 +379,10 @@ fn micro_batches(n: usize, accum: usize) -> impl Iterator<Item = Range<usize>> {
     (0..parts).map(move |i| i * n / parts..(i + 1) * n / parts)
 }
 
-/// Standard deviation over rows, averaged over columns.
-fn feature_std(cx: &Cx, z: &Tensor) -> Result<f64> {
-    let (n, d) = (z.shape().n(), z.shape().c());
-    let values = cx.download(z)?;
-    let column = |j: usize| {
-        let at = |i: usize| f64::from(values[i * d + j]);
-        let mean = (0..n).map(at).sum::<f64>() / n as f64;
-        ((0..n).map(|i| (at(i) - mean).powi(2)).sum::<f64>() / n as f64).sqrt()
-    };
-    Ok((0..d).map(column).sum::<f64>() / d as f64)
+/// How embeddings [N, D] lie; nothing while planning.
+fn scatter(cx: &Cx, z: &Tensor) -> Result<Scatter> {
+    match cx.is_plan() {
+        true => Ok(Scatter::default()),
+        false => Ok(Scatter::of(&cx.download(z)?, z.shape().c())),
+    }
 }

@@ -1,12 +1,15 @@
 //! Training: [`iteration`] is Algorithm 1; [`mod@run`] repeats it over a data set, in a folder
 //! ([`folder`]) that can be killed and resumed ([`checkpoint`]) at any moment.
 
+mod advice;
 pub mod checkpoint;
 mod diverged;
 pub mod dump;
 mod examples;
 pub mod feed;
 pub mod folder;
+mod guard;
+pub mod health;
 pub mod iteration;
 pub mod plan;
 pub mod progress;
@@ -15,8 +18,10 @@ pub mod run;
 pub mod signals;
 mod start;
 
+pub use advice::advice;
 pub use checkpoint::Checkpoint;
 pub use feed::{Fed, Feed};
+pub use health::Health;
 pub use iteration::{Iteration, Report, Step};
 pub use plan::{Plan, dry_run};
 pub use resume::Resume;

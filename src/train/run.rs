@@ -9,6 +9,8 @@ use super::checkpoint::{self, State};
 use super::dump::Dump;
 use super::feed::Feed;
 use super::folder::{Folder, Status, StepFacts};
+use super::guard;
+use super::health::{Change, Standing};
 use super::iteration::{Iteration, Parts, Report, Step};
 use super::plan::{check_memory, reserve_memory};
 use super::progress::{Progress, human_bytes, human_duration};
@@ -24,10 +26,6 @@ use crate::error::{Error, Kind, Result};
 use crate::optim::cosine_lr;
 use crate::space::{Sampler, Space};
 
-/// Steps with collapsed features, less those without, after which a run stops.
-const COLLAPSE_STEPS: u64 = 200;
-/// Standard deviation of embeddings below which they are as good as one point.
-const COLLAPSED_STD: f64 = 1e-4;
 /// Least time between two writes of `status.json`.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
 
@@ -71,6 +69,8 @@ pub struct Outcome {
     pub steps: u64,
     /// Loss of the last step; none before the first.
     pub loss: Option<f64>,
+    /// How training stands; none before the first step.
+    pub standing: Option<Standing>,
 }
 
 /// Trains. On a signal or at the time limit, checkpoints at the next step boundary and says
@@ -118,8 +118,8 @@ struct Run<'a> {
     end: u64,
     steps_per_epoch: u64,
     last_checkpoint: Option<PathBuf>,
-    /// Of the last step of this process: spread of the embeddings, and pictures a second.
-    last_step: Option<(f64, f64)>,
+    /// Pictures a second of the last step of this process.
+    images_per_s: Option<f64>,
     /// Pictures that could not be read, in this process.
     replaced: usize,
     /// Seconds of training before this process.
@@ -188,7 +188,7 @@ impl<'a> Run<'a> {
             end,
             steps_per_epoch,
             last_checkpoint: from.map(|c| c.dir),
-            last_step: None,
+            images_per_s: None,
             replaced: 0,
             earlier_s: state.time_s,
             state,
@@ -231,12 +231,11 @@ impl<'a> Run<'a> {
             self.checkpoint()?;
         }
         let State { step, steps, loss, .. } = self.state;
-        match self.last_step {
-            Some((std, _)) if stopped.is_none() && self.is_collapsed(std) => {
-                Err(self.collapsed("at the end", std))
-            }
-            _ => Ok(Outcome { stopped, step, steps, loss }),
+        if stopped.is_none() && self.images_per_s.is_some() {
+            // A run that had nothing left to do was judged when it ended.
+            guard::at_end(&self.options.config, &self.state)?;
         }
+        Ok(Outcome { stopped, step, steps, loss, standing: self.state.health.standing() })
     }
 
     fn step(&mut self) -> Result<()> {
@@ -273,6 +272,7 @@ impl<'a> Run<'a> {
         self.state.sampler_cursor += 1;
         self.state.time_s = self.earlier_s + self.started.elapsed().as_secs_f64();
         let images_per_s = config.train.batch as f64 / began.elapsed().as_secs_f64();
+        let change = self.state.health.observe(&report.student, &report.teacher);
         let facts = StepFacts {
             step,
             epoch: self.state.step as f64 / self.steps_per_epoch as f64,
@@ -282,6 +282,7 @@ impl<'a> Run<'a> {
             images_per_s,
             data_wait_ms: wait_ms,
             device_mem_bytes: cx.memory().peak_bytes,
+            health: self.state.health.health,
         };
         self.folder.write_metrics(&facts, &report)?;
         self.show(&facts, &report)?;
@@ -290,23 +291,27 @@ impl<'a> Run<'a> {
             self.folder.note(&line)?;
         }
         self.state.loss = Some(report.loss).filter(|loss| loss.is_finite());
-        self.last_step = Some((report.feature_std, images_per_s));
-        self.watch_collapse(report.feature_std)
+        self.images_per_s = Some(images_per_s);
+        change.map_or(Ok(()), |change| self.say_change(change))?;
+        guard::watch(&self.options.config, &mut self.state)
     }
 
     /// The bar, and a line every `log.every` steps.
     fn show(&mut self, f: &StepFacts, r: &Report) -> Result<()> {
         let done = self.state.step;
         let eta = self.progress.eta_s(done).map_or("?".into(), human_duration);
-        self.progress
-            .set(done, format!("loss {:.3}  {:.0} img/s  ETA {eta}", r.loss, f.images_per_s));
+        let standing =
+            format!("spread {:.3} rank {:.1} {}", r.student.spread, r.student.rank, f.health);
+        let message =
+            format!("{standing}  loss {:.3}  {:.0} img/s  ETA {eta}", r.loss, f.images_per_s);
+        self.progress.set(done, message);
         if !done.is_multiple_of(self.options.config.log.every as u64) && done != self.end {
             return Ok(());
         }
         let Parts { teacher_ms, student_ms, optimizer_ms, .. } = r.parts(self.cx)?;
         let line = format!(
-            "step {done}/{} epoch {:.2} loss {:.4} (chance {:.2}) lr {:.4} grad {:.2} std {:.4} | \
-             {:.0} img/s: data {:.0} + teacher {teacher_ms:.0} + students {:.0} + optimizer \
+            "step {done}/{} epoch {:.2} {standing} | loss {:.4} (equal embeddings {:.2}) lr {:.4} \
+             grad {:.2} | {:.0} img/s: data {:.0} + teacher {teacher_ms:.0} + students {:.0} + optimizer \
              {optimizer_ms:.0} ms | ETA {eta}",
             self.state.steps,
             f.epoch,
@@ -314,7 +319,6 @@ impl<'a> Run<'a> {
             self.iteration.method.chance_loss() * r.losses.len() as f64,
             f.lr,
             r.grad_norm,
-            r.feature_std,
             f.images_per_s,
             f.data_wait_ms,
             student_ms.iter().sum::<f64>(),
@@ -322,32 +326,15 @@ impl<'a> Run<'a> {
         if self.progress.is_bar() { self.folder.note(&line) } else { self.folder.say(&line) }
     }
 
-    fn watch_collapse(&mut self, std: f64) -> Result<()> {
-        let before = self.state.collapsed_steps;
-        let collapsed = self.is_collapsed(std);
-        self.state.collapsed_steps = if collapsed { before + 1 } else { before.saturating_sub(1) };
-        if self.state.collapsed_steps < COLLAPSE_STEPS {
-            return Ok(());
+    /// Says a verdict that has changed.
+    fn say_change(&mut self, change: Change) -> Result<()> {
+        let line = guard::changed(change, &self.options.config, &self.state);
+        if change.to < change.from {
+            self.progress.aside(|| tracing::info!("{line}"));
+            return self.folder.note(&line);
         }
-        Err(self.collapsed(&format!("for {COLLAPSE_STEPS} steps"), std))
-    }
-
-    /// Whether embeddings of so little spread are to end the run.
-    fn is_collapsed(&self, std: f64) -> bool {
-        self.options.config.guard.collapse && std < COLLAPSED_STD
-    }
-
-    fn collapsed(&self, when: &str, std: f64) -> Error {
-        Error::new(
-            Kind::Diverged,
-            format!(
-                "training collapsed: {when} (step {}) all pictures had nearly the same \
-                 embedding (standard deviation {std:.1e}, expected near {:.2}); lower train.lr or \
-                 raise moco.queue, or set guard.collapse=false to go on",
-                self.state.step,
-                1.0 / (self.options.config.moco.dim as f64).sqrt()
-            ),
-        )
+        self.progress.aside(|| tracing::warn!("{line}"));
+        self.folder.note(&format!("warning: {line}"))
     }
 
     fn checkpoint_is_due(&self) -> bool {
@@ -373,13 +360,17 @@ impl<'a> Run<'a> {
         self.status_written = Instant::now();
         let finite = |x: f64| x.is_finite().then_some(x);
         let left = self.progress.eta_s(self.state.step).filter(|_| state == "running");
+        let standing = self.state.health.standing();
         self.folder.write_status(&Status {
             state,
             step: self.state.step,
             steps: self.state.steps,
             eta_s: left,
             loss: self.state.loss,
-            images_per_s: self.last_step.and_then(|(_, s)| finite(s)),
+            spread: standing.and_then(|s| finite(s.spread)),
+            rank: standing.and_then(|s| finite(s.rank)),
+            health: standing.map(|s| s.health),
+            images_per_s: self.images_per_s.and_then(finite),
             replaced: self.replaced,
             last_checkpoint: self.last_checkpoint.as_ref().map(|p| p.display().to_string()),
             pid: std::process::id(),

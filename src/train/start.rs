@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::checkpoint::{Checkpoint, State};
 use super::feed::Feed;
 use super::folder::Folder;
+use super::health::Watch;
 use super::iteration::Iteration;
 use super::run::Options;
 use crate::config::Config;
@@ -67,6 +68,7 @@ pub(super) fn initial_state(config: &Config, pictures: u64, steps_per_epoch: u64
         pictures,
         time_s: 0.0,
         collapsed_steps: 0,
+        health: Watch::default(),
         loss: None,
         config: config.flat(),
         hashes: BTreeMap::new(),
@@ -93,10 +95,11 @@ pub(super) fn greet(
         config.train.epochs,
         it.student.elems() as f64 / 1e6,
     ))?;
-    let chance = it.method.chance_loss();
     folder.say(&format!(
-        "a net that has learnt nothing has a loss of ln(1+queue) = {chance:.2} a student; it may \
-         rise above that at first"
+        "whether it learns, spread (1: images lie apart, 0: one point) and rank (directions in use) \
+         of the embeddings tell; the loss does not: ln(1+queue) = {:.2} a student is that of equal \
+         embeddings, and nets that learn may have more, nets that do not less",
+        it.method.chance_loss()
     ))?;
     if config.moco.queue >= dataset.len() {
         folder.say(&format!(

@@ -9,6 +9,7 @@ use engine::nn::{MlpHead, Params, Role, Supernet};
 use engine::rng::{Philox, Purpose};
 use engine::space::Space;
 use engine::train::checkpoint::{self, State};
+use engine::train::health::Watch;
 
 pub const HEAD: MlpHead = MlpHead { hidden: 32, dim: 16, norm: false };
 
@@ -59,6 +60,7 @@ pub fn write_checkpoint(cx: &Cx, root: &Path, teacher_seed: u64) -> PathBuf {
         pictures: 40,
         time_s: 0.0,
         collapsed_steps: 0,
+        health: Watch::default(),
         loss: None,
         config: head.map(|(k, v)| (k.to_owned(), v.to_string())).into(),
         hashes: BTreeMap::new(),

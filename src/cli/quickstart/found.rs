@@ -8,6 +8,7 @@ use super::pictures::Domain;
 use crate::cli::output::table;
 use crate::search::{BudgetResult, Task};
 use crate::space::{Arch, Metric};
+use crate::train::Health;
 use crate::train::progress::human_duration;
 
 /// Nets that every step trains.
@@ -21,8 +22,14 @@ pub(super) struct Trained {
     pub(super) pictures: usize,
     /// Loss of a net at the end.
     pub(super) loss: f64,
-    /// Loss of guessing.
-    pub(super) chance_loss: f64,
+    /// Loss of a net whose embeddings are all equal.
+    pub(super) even_loss: f64,
+    /// Spread of the embeddings in the last step.
+    pub(super) spread: f64,
+    /// Their rank.
+    pub(super) rank: f64,
+    /// The verdict on training.
+    pub(super) health: Health,
     pub(super) seconds: f64,
 }
 
@@ -119,19 +126,19 @@ impl Found {
 
     fn training_text(&self) -> String {
         let t = &self.trained;
-        let judgement = match t.loss < t.chance_loss {
-            true => "it tells pictures apart",
-            false => "it does not yet tell pictures apart: train longer",
-        };
         format!(
             "Trained the supernet `{}` on {} pictures without labels: {} steps in {}.\n\
-             Loss of a net {:.2}, of guessing {:.2}: {judgement}.\n",
+             Health: {} (spread of the embeddings {:.2}, rank {:.1}). Loss of a net {:.2}, of equal\n\
+             embeddings {:.2}, which does not tell whether it learnt.\n",
             t.preset,
             t.pictures,
             t.steps,
             human_duration(t.seconds),
+            t.health,
+            t.spread,
+            t.rank,
             t.loss,
-            t.chance_loss
+            t.even_loss
         )
     }
 

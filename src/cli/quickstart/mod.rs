@@ -208,12 +208,16 @@ impl Job<'_> {
             return Err(Error::new(kind, "stopped"));
         }
         let queue = options.config.moco.queue;
+        let standing = outcome.standing.ok_or_else(|| Error::usage("training took no step"))?;
         Ok(Trained {
             preset: PRESET,
             steps: outcome.step,
             pictures,
             loss: outcome.loss.unwrap_or(f64::NAN) / f64::from(found::STUDENTS),
-            chance_loss: ((1 + queue) as f64).ln(),
+            even_loss: ((1 + queue) as f64).ln(),
+            spread: standing.spread,
+            rank: standing.rank,
+            health: standing.health,
             seconds: started.elapsed().as_secs_f64(),
         })
     }

@@ -1,0 +1,152 @@
+//! What to change where embeddings do not spread, given the settings in force.
+
+use std::collections::BTreeMap;
+
+use crate::config::Config;
+use crate::space::Space;
+
+/// A queue should be filled with keys of the net's own at least so many times in a run.
+const LEAST_REFILLS: f64 = 10.0;
+/// Views are mild where crops take at least this share of an image.
+const MILD_CROP: f64 = 0.4;
+/// Blur suits images of more pixels a side than this.
+const SMALL_SIDE: usize = 64;
+
+/// What to change in a run of `steps` steps, each as `key=value` with its reason, the most
+/// promising first. `settings` are a run's by key, as [`crate::config::Config::flat`] gives them;
+/// what is not among them is not advised on, but for `moco.head_norm` and `moco.queue_fill`, which
+/// MoCo runs from before these keys did without.
+pub fn advice(settings: &BTreeMap<String, String>, steps: u64) -> Vec<String> {
+    let all = [
+        norms(settings),
+        fill(settings),
+        lower_rate(settings),
+        warm_up(settings),
+        mild_views(settings),
+        queue(settings, steps),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn number(settings: &BTreeMap<String, String>, key: &str) -> Option<f64> {
+    settings.get(key)?.parse().ok()
+}
+
+/// With two significant digits at most.
+fn rounded(x: f64) -> f64 {
+    format!("{x:.1e}").parse().unwrap_or(x)
+}
+
+/// Whether a key of MoCo's says so; none where the settings are not MoCo's.
+fn moco_is(settings: &BTreeMap<String, String>, key: &str, value: &str) -> Option<bool> {
+    settings.get("moco.queue")?;
+    Some(settings.get(key).is_some_and(|found| found == value))
+}
+
+fn norms(settings: &BTreeMap<String, String>) -> Option<String> {
+    let on = moco_is(settings, "moco.head_norm", "true")?;
+    (!on).then(|| "moco.head_norm=true (it keeps embeddings apart)".to_owned())
+}
+
+fn fill(settings: &BTreeMap<String, String>) -> Option<String> {
+    let by_teacher = moco_is(settings, "moco.queue_fill", "teacher")?;
+    (!by_teacher).then(|| "moco.queue_fill=teacher (all embeddings flee random keys)".to_owned())
+}
+
+fn lower_rate(settings: &BTreeMap<String, String>) -> Option<String> {
+    let lr = number(settings, "train.lr").filter(|lr| *lr > 0.0)?;
+    let third = rounded(lr / 3.0);
+    let usual = settings.get("preset").and_then(|preset| Config::for_preset(preset).ok());
+    Some(match usual.map(|usual| usual.train.lr).filter(|usual| *usual < third) {
+        Some(usual) => format!("train.lr={usual} (the preset's)"),
+        None => format!("train.lr={third} (a third)"),
+    })
+}
+
+fn warm_up(settings: &BTreeMap<String, String>) -> Option<String> {
+    let epochs = number(settings, "train.epochs")?;
+    number(settings, "train.warmup_epochs").filter(|epochs| *epochs == 0.0)?;
+    Some(format!("train.warmup_epochs={} (there is none)", rounded((epochs / 10.0).min(5.0))))
+}
+
+fn mild_views(settings: &BTreeMap<String, String>) -> Option<String> {
+    let is = |key: &str, strong: &dyn Fn(f64) -> bool| number(settings, key).is_some_and(strong);
+    let space = settings.get("preset").and_then(|preset| Space::preset(preset).ok());
+    let small = space.is_some_and(|space| space.resolution <= SMALL_SIDE);
+    let mut words = Vec::new();
+    if is("views.crop_min", &|share| share < MILD_CROP)
+        && is("views.crop_max", &|share| share >= MILD_CROP)
+    {
+        words.push(format!("views.crop_min={MILD_CROP}"));
+    }
+    for key in ["views.blur_p", "views.jitter_p", "views.grey_p"] {
+        if is(key, &|p| p > 0.0) && (key != "views.blur_p" || small) {
+            words.push(format!("{key}=0"));
+        }
+    }
+    (!words.is_empty()).then(|| format!("{} (milder views)", words.join(" ")))
+}
+
+fn queue(settings: &BTreeMap<String, String>, steps: u64) -> Option<String> {
+    let (rows, batch) = (number(settings, "moco.queue")?, number(settings, "train.batch")?);
+    let views = if moco_is(settings, "moco.symmetric", "true")? { 2.0 } else { 1.0 };
+    let seen = views * batch * steps as f64;
+    if seen >= LEAST_REFILLS * rows {
+        return None;
+    }
+    // A power of two that holds a few batches.
+    let better = (seen / LEAST_REFILLS).max(4.0 * batch).max(1.0);
+    let better = 2f64.powf(better.log2().floor());
+    let refills = seen / rows;
+    (better < rows)
+        .then(|| format!("moco.queue={better} (a run fills {rows} only {refills:.1} times)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{resolve, word};
+
+    fn of(words: &[&str], steps: u64) -> String {
+        let settings: Vec<_> = words.iter().map(|w| word(w).unwrap()).collect();
+        advice(&resolve(&settings).unwrap().config.flat(), steps).join("; ")
+    }
+
+    #[test]
+    fn only_what_applies_is_advised() {
+        let harsh = ["preset=tiny", "train.lr=0.06", "train.epochs=10", "train.batch=128"];
+        let views =
+            ["views.crop_min=0.2", "views.blur_p=0.5", "views.jitter_p=0.8", "views.grey_p=0.2"];
+        let rest = [
+            "moco.queue=4096",
+            "train.warmup_epochs=0",
+            "moco.head_norm=false",
+            "moco.queue_fill=random",
+            "moco.symmetric=false",
+        ];
+        let text = of(&[&harsh[..], &views, &rest].concat(), 100);
+        assert_eq!(
+            text,
+            "moco.head_norm=true (it keeps embeddings apart); moco.queue_fill=teacher (all embeddings \
+             flee random keys); train.lr=0.02 (a third); train.warmup_epochs=1 (there is none); \
+             views.crop_min=0.4 \
+             views.blur_p=0 views.jitter_p=0 views.grey_p=0 (milder views); moco.queue=1024 (a run \
+             fills 4096 only 3.1 times)"
+        );
+        let views = ["views.crop_min=0.5", "views.blur_p=0", "views.jitter_p=0", "views.grey_p=0"];
+        let rest = [
+            "moco.queue=1024",
+            "train.warmup_epochs=1",
+            "moco.head_norm=true",
+            "moco.queue_fill=teacher",
+        ];
+        assert_eq!(of(&[&harsh[..], &views, &rest].concat(), 100), "train.lr=0.02 (a third)");
+        let rate = of(&["preset=tiny", "train.lr=10"], 1_000_000);
+        let usual = Config::for_preset("tiny").unwrap().train.lr;
+        assert!(rate.contains(&format!("train.lr={usual} (the preset's)")), "{rate}");
+        // Blur suits large images.
+        let large = of(&["preset=data", "views.blur_p=0.5", "views.crop_min=0.2"], 1_000_000);
+        assert!(large.contains("views.crop_min=0.4") && !large.contains("blur"), "{large}");
+        assert!(advice(&BTreeMap::new(), 100).is_empty());
+    }
+}
