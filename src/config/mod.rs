@@ -9,7 +9,7 @@ mod time;
 use serde::{Deserialize, Serialize};
 
 pub use resolve::{Origin, Resolved, Setting, flag, looks_like_word, read_file, resolve, word};
-pub use time::{CkptEvery, format_duration, parse_duration};
+pub use time::{CkptEvery, ProbeEvery, format_duration, parse_duration};
 
 use crate::data;
 pub use crate::data::OnCorrupt;
@@ -89,6 +89,8 @@ pub struct Config {
     pub ckpt: Ckpt,
     /// Progress and metrics.
     pub log: Log,
+    /// Nearest neighbours during training.
+    pub probe: Probe,
     /// What stops a run that goes wrong.
     pub guard: Guard,
     /// The search's constants.
@@ -211,6 +213,16 @@ pub struct Ckpt {
 pub struct Log {
     /// Steps between lines of progress where there is no terminal.
     pub every: usize,
+}
+
+/// `probe.*`: nearest neighbours during training, where `--probe` asks for them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// How often, beside step 0 and the end.
+    pub every: ProbeEvery,
+    /// Images at most: half of them neighbours, half queries.
+    pub images: usize,
 }
 
 /// `guard.*`: what stops a run that goes wrong.

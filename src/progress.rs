@@ -1,4 +1,4 @@
-//! What a person sees while training runs: a bar on a terminal, a line every `log.every`
+//! What a person sees while work goes on: a bar on a terminal, a line every `log.every`
 //! steps elsewhere.
 
 use std::io::IsTerminal;
@@ -45,6 +45,19 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             bar.set_message(message);
+        }
+    }
+
+    /// Leaves `time` out of the estimate: it went into something else than steps.
+    pub fn leave_out(&mut self, time: Duration) {
+        self.started += time;
+    }
+
+    /// Does something that writes to the terminal, with the bar out of the way.
+    pub fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(work),
+            None => work(),
         }
     }
 
