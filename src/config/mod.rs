@@ -203,7 +203,7 @@ pub struct Data {
 pub struct Ckpt {
     /// How often one is written.
     pub every: CkptEvery,
-    /// How many are kept.
+    /// How many are kept, beside that of step 0.
     pub keep: usize,
 }
 
