@@ -252,3 +252,14 @@ impl fmt::Debug for Tensor {
         write!(f, "Tensor({}, {:?})", self.shape(), self.dtype())
     }
 }
+
+/// Values N×HW×C reordered to N×C×HW.
+pub fn to_nchw(values: &[f32], positions: usize, channels: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(values.len());
+    for picture in values.chunks_exact(positions * channels) {
+        for c in 0..channels {
+            out.extend(picture[c..].iter().step_by(channels));
+        }
+    }
+    out
+}

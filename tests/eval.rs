@@ -18,7 +18,7 @@ use engine::files::read_safetensors;
 use engine::nn::{Feature, Subnet};
 use engine::train::Checkpoint;
 use serde_json::Value;
-use tiny_run::{write_checkpoint, write_pictures};
+use tiny_run::{write_checkpoint, write_pictures, write_step};
 
 const MIN: &str = "s8-w16.16.32.64-d1.1.2.1";
 
@@ -202,6 +202,66 @@ fn search_evaluate_and_correlate_from_the_command_line() {
     let ranked = run.json(&[&knn[..], &["--archs-from", &file, "--limit", "3"]].concat());
     assert_eq!(ranked["subnets"].as_array().unwrap().len(), 3.min(candidates.lines().count()));
     assert!(ranked["correlation"].get("spearman").is_some());
+    assert!(ranked["baselines"]["pixels"]["accuracy"]["k20"].as_f64().unwrap() > 0.0);
+    assert!(ranked["baselines"]["untrained"]["absent"].is_string());
+    assert!(ranked["subnets"][0]["stderr"].is_f64());
+}
+
+#[test]
+fn baselines_stand_beside_an_accuracy() {
+    let run = Run::new();
+    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let eval = |protocol: &'static str, more: &[&str]| -> Vec<String> {
+        let args = ["eval", protocol, "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
+        let more = ["--arch", MIN, "--epochs", "3"].iter().chain(more);
+        args.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    };
+    let json = |args: &[String]| run.json(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let knn = json(&eval("knn", &[]));
+    let absent = knn["baselines"]["untrained"]["absent"].as_str().unwrap();
+    assert!(absent.contains("step-00000000"), "{absent}");
+
+    let first = write_step(&Cx::for_tests(), Path::new(&ckpt), 0, [3, 3]);
+    for (protocol, key) in [("knn", "k20"), ("linear", "linear")] {
+        let found = json(&eval(protocol, &[]));
+        let share = |value: &Value| value["accuracy"][key].as_f64().unwrap();
+        let stderr = |value: &Value| value["stderr"][key].as_f64().unwrap();
+        for value in ["untrained", "pixels", "histogram"].map(|name| &found["baselines"][name]) {
+            let p = share(value);
+            assert!((0.0..=1.0).contains(&p), "{value}");
+            assert!((stderr(value) - (p * (1.0 - p) / 40.0).sqrt()).abs() < 1e-12, "{value}");
+        }
+        assert!(
+            (stderr(&found) - (share(&found) * (1.0 - share(&found)) / 40.0).sqrt()).abs() < 1e-12
+        );
+        let guessing = serde_json::json!({"largest_class": 0.5, "uniform": 0.5});
+        assert_eq!(found["baselines"]["guessing"], guessing);
+        assert_eq!(
+            (&found["chance"], &found["chance_uniform"]),
+            (&serde_json::json!(0.5), &serde_json::json!(0.5))
+        );
+        assert!(found["remarks"].is_array());
+        // The untrained net is what an evaluation of step 0 finds.
+        let mut args = eval(protocol, &[]);
+        args[3] = first.display().to_string();
+        let alone = json(&args);
+        assert_eq!(alone["accuracy"], found["baselines"]["untrained"]["accuracy"]);
+        let absent = alone["baselines"]["untrained"]["absent"].as_str().unwrap();
+        assert!(absent.contains("itself is untrained"), "{absent}");
+        let bare = json(&eval(protocol, &["--no-baselines"]));
+        assert!(bare.get("baselines").is_none() && bare["accuracy"] == found["accuracy"]);
+    }
+    let args = eval("knn", &[]);
+    let out = run.engine(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let text = String::from_utf8(out.stdout).unwrap();
+    for row in ["k = 200", "the same, untrained", "raw pixels", "colour histogram", "guessing"] {
+        assert!(text.contains(row), "no {row:?} in\n{text}");
+    }
+    assert!(text.contains("±"), "{text}");
+    let page = run.json(&["report", &ckpt]);
+    assert!(page.to_string().contains("report.html"));
+    let html = fs::read_to_string(run.path("run/report.html")).unwrap();
+    assert!(html.contains("colour histogram") && html.contains("raw pixels"));
 }
 
 #[test]

@@ -10,8 +10,7 @@ use engine::files::{self, Named};
 use engine::nn::{Feature, Gradients, Norm, ParamSpec, Params, Supernet, recalibrate};
 use engine::space::{Arch, Space, StageSpace, StemSpace};
 use engine::tape::Tape;
-use engine::tensor::{DType, Shape, Tensor};
-use engine::train::dump::to_nchw;
+use engine::tensor::{DType, Shape, Tensor, to_nchw};
 use engine::train::iteration::{Iteration, Step};
 
 const MAPS: [Feature; 4] = [Feature::C2, Feature::C3, Feature::C4, Feature::C5];

@@ -108,6 +108,65 @@ fn killed_and_resumed_is_bit_identical_and_so_is_any_number_of_threads() {
 }
 
 #[test]
+fn probes_change_no_weight_and_are_written_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let run = |name: &str| dir.path().join(name);
+    let (bare, whole, killed) = (run("bare"), run("whole"), run("killed"));
+    expect(0, &train(&data, &bare, &["--threads", "2"]));
+    // The word behind --probe is a setting: the training images themselves are meant.
+    let (_, log) =
+        expect(0, &train(&data, &whole, &["--threads", "2", "--probe", "probe.every=4"]));
+    assert!(log.contains("probe at step 0: kNN (k = 20) of MAX"), "{log}");
+    assert!(log.contains("probe at step 12") && log.contains("(untrained "), "{log}");
+    assert_same_weights(&bare, &whole);
+    assert!(!bare.join("probe.jsonl").exists());
+    for run in [&bare, &whole] {
+        // ckpt.keep is 2.
+        assert!(run.join("checkpoints/step-00000000/DONE").exists());
+        assert_eq!(fs::read_dir(run.join("checkpoints")).unwrap().count(), 1 + 2 + 1);
+    }
+
+    for steps in [1, 5, 8] {
+        let more = ["--threads", "1", "--resume", "auto", "--probe", s(&data), "probe.every=4"];
+        let mut child = start_and_wait(&train(&data, &killed, &more), &killed, steps);
+        let _ = child.kill(); // It may have ended.
+        child.wait().unwrap();
+    }
+    let more = ["--threads", "3", "--resume", "--probe", s(&data), "probe.every=4"];
+    expect(0, &train(&data, &killed, &more));
+    assert_same_weights(&bare, &killed);
+    let lines = |run: &Path| fs::read_to_string(run.join("probe.jsonl")).unwrap();
+    assert_eq!(lines(&whole), lines(&killed));
+    let probes: Vec<serde_json::Value> =
+        lines(&whole).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let steps: Vec<u64> = probes.iter().map(|p| p["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [0, 4, 8, 12]);
+    for probe in &probes {
+        assert_eq!(
+            (&probe["images"], &probe["k"], &probe["chance"]),
+            (&48.into(), &20.into(), &0.25.into())
+        );
+        assert!(probe["pixels"].as_f64().unwrap() > 0.0 && probe["epoch"].is_f64());
+        let nets = probe["nets"].as_array().unwrap();
+        assert_eq!(nets.len(), 2);
+        assert!(
+            nets.iter().all(|n| n["knn"].is_f64() && n["stderr"].is_f64() && n["arch"].is_string())
+        );
+    }
+    let status = fs::read_to_string(killed.join("status.json")).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["probe"], probes[3]);
+    // What is finished is not probed again, nor with other settings of the probe refused.
+    expect(0, &train(&data, &killed, &["--resume", "--probe", "self", "probe.every=2"]));
+    assert_eq!(lines(&whole), lines(&killed));
+
+    let flat = data.join("class0");
+    let (_, error) = expect(3, &train(&data, &run("other"), &["--probe", s(&flat)]));
+    assert!(error.contains("--probe") && error.contains("folder for each class"), "{error}");
+}
+
+#[test]
 fn term_checkpoints_and_can_be_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let data = pictures(dir.path(), 4, 12);

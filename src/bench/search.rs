@@ -19,13 +19,13 @@ use crate::device::{Cx, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::eval::Pictures;
 use crate::nn::{Feature, Outputs, Params, Subnet, Supernet};
+use crate::progress::human_bytes;
 use crate::rng::{Philox, Purpose};
 use crate::search::Task;
 use crate::search::score::{Criterion, Reference, Target};
 use crate::space::{Arch, Space};
 use crate::ssl;
 use crate::tensor::Tensor;
-use crate::train::progress::human_bytes;
 
 /// Flags of `bench search`.
 #[derive(clap::Args, Debug)]

@@ -16,12 +16,12 @@ use crate::cli::{DeviceArgs, open_device};
 use crate::config::{Config, Precision, TeacherArch};
 use crate::device::{self, Cx, DeviceChoice, MemoryUse};
 use crate::error::{Error, Result};
+use crate::progress::human_bytes;
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Sampler, Space};
 use crate::tensor::{Shape, Tensor};
 use crate::train::iteration::{Iteration, Parts, Step};
 use crate::train::plan::reserve_memory;
-use crate::train::progress::human_bytes;
 
 /// Seconds after which each pass of the loss has samples enough.
 const LOSS_SECONDS: f64 = 0.5;

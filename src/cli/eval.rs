@@ -13,10 +13,11 @@ use super::{Globals, open_device, print, print_json};
 use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::eval::judge::{self, judge};
+use crate::eval::judge::{self, judge_all};
 use crate::eval::progress::Progress;
-use crate::eval::{Protocol, Sets, Verdict};
+use crate::eval::{Baselines, Plains, Protocol, Sets, Verdict};
 use crate::files;
+use crate::nn::Subnet;
 use crate::search::{self, Candidate};
 use crate::space::{Arch, Metric};
 
@@ -48,6 +49,9 @@ pub struct EvalArgs {
     /// Epochs of the linear classifier
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
     pub epochs: usize,
+    /// Only the net: no untrained net, pixels or colour histograms beside its accuracy
+    #[arg(long)]
+    pub no_baselines: bool,
     /// Evaluate the subnets of a search's candidates.jsonl too, and how their ranks agree
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "arch"])]
     pub archs_from: Option<PathBuf>,
@@ -59,7 +63,10 @@ pub struct EvalArgs {
 const EXAMPLES: &str = "\
 Examples:
   engine eval knn --ckpt runs/a --arch ID --data train/ --test-data test/
-  engine eval linear --model exported/ --data cifar10.tar.zst#train --test-data cifar10.tar.zst#test";
+  engine eval linear --model exported/ --data cifar10.tar.zst#train --test-data cifar10.tar.zst#test
+Beside the accuracy and its standard error \u{221a}(p(1-p)/n) stand baselines: the same net untrained
+(checkpoint step-00000000 of its run), raw pixels (at most 32x32, centred) and colour histograms
+(4x4x4 boxes of RGB), judged as the net's features are, and guessing. docs/evaluation.md explains them.";
 
 /// Evaluates.
 pub fn run(args: &EvalArgs, globals: &Globals) -> Result<()> {
@@ -105,6 +112,7 @@ impl EvalArgs {
             "test": {"data": self.test_data, "images": sets.test.len()},
             "classes": sets.classes,
             "chance": sets.chance(),
+            "chance_uniform": sets.uniform_chance(),
         });
         value.as_object().cloned().unwrap_or_default()
     }
@@ -126,7 +134,19 @@ fn keep(subject: &Subject, name: &str, result: &Map<String, Value>) -> Result<()
     Ok(())
 }
 
-/// Judges one subnet and writes the result into the run's `eval` folder, where there is one.
+/// One subnet's evaluation.
+pub struct Evaluated {
+    /// Of the net.
+    pub verdict: Verdict,
+    /// Beside it, unless they are not wanted.
+    pub baselines: Option<Baselines>,
+    /// All of it, as it is written.
+    pub result: Map<String, Value>,
+}
+
+/// Judges one subnet, with its baselines, and writes the result into the run's `eval` folder,
+/// where there is one. `plains` are what pixels and colours of these sets are worth: computed by
+/// the first call, for the next ones.
 pub fn evaluate(
     cx: &Cx,
     args: &EvalArgs,
@@ -134,47 +154,103 @@ pub fn evaluate(
     subject: &Subject,
     sets: &Sets,
     arch: Arch,
-) -> Result<(Verdict, Map<String, Value>)> {
+    plains: &mut Option<Plains>,
+) -> Result<Evaluated> {
     let options = args.options(globals, subject)?;
+    let wanted = !args.no_baselines;
+    let params = wanted.then(|| subject.untrained(cx)).transpose()?;
+    let before = match &params {
+        Some(Ok(params)) => Some(subject.subnet_of(cx, params, arch, &sets.bn)?),
+        _ => None,
+    };
     let subnet = subject.subnet(cx, arch, &sets.bn)?;
-    let verdict = judge(cx, &subnet, sets, &options)?;
+    let subnets: Vec<&Subnet> = std::iter::once(&subnet).chain(&before).collect();
+    let mut judged = judge_all(cx, &subnets, sets, &options, wanted && plains.is_none())?;
+    *plains = judged.plains.or(plains.take());
+    let verdict = judged.nets.remove(0);
+    let baselines = params.zip(plains.clone()).map(|(params, plains)| {
+        let untrained = judged.nets.pop().ok_or_else(|| params.err().unwrap_or_default());
+        Baselines::new(untrained, plains, sets)
+    });
     let mut result = subject.describe(arch);
     result.extend(args.describe(sets));
     result.insert("bn_images".into(), json!(subject.bn_images(&sets.bn)));
-    result.extend(verdict.to_json());
+    result.extend(verdict.to_json(sets.test.len()));
+    if let Some(baselines) = &baselines {
+        result.insert("baselines".into(), Value::Object(baselines.to_json()));
+        result.insert("remarks".into(), json!(baselines.remarks(&verdict)));
+    }
     let what = format!("{}-{}-{arch}", args.protocol, domain(&args.test_data));
     keep(subject, &file_name(&what, subject), &result)?;
-    Ok((verdict, result))
+    Ok(Evaluated { verdict, baselines, result })
 }
 
 /// One subnet.
 fn one(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject) -> Result<()> {
     let arch = subject.named()?;
     let sets = args.sets(globals, subject, cx.threads())?;
-    let (verdict, result) = evaluate(cx, args, globals, subject, &sets, arch)?;
+    let found = evaluate(cx, args, globals, subject, &sets, arch, &mut None)?;
     if globals.json {
-        return print_json(&result);
+        return print_json(&found.result);
     }
-    let accuracy = match &verdict {
-        Verdict::Knn(accuracies) => {
-            let each = judge::NEIGHBOURS.iter().zip(accuracies);
-            each.map(|(k, a)| format!("k={k} {:.2} %", 100.0 * a)).collect::<Vec<_>>().join("  ")
-        }
-        Verdict::Linear(probe) => format!(
-            "{:.2} % (learning rate {}, {:.2} % on the training pictures)",
-            100.0 * probe.test,
-            probe.lr,
-            100.0 * probe.train
-        ),
-    };
-    print(&format!(
-        "{} {arch}  {accuracy}  (chance {:.2} %, {} test pictures, {} weights of step {})",
+    let name = format!("{arch}, {} of step {}", subject.weights, subject.step);
+    let mut text = accuracy_table(&name, &found, &sets);
+    text += &format!(
+        "{} on {}: {} training images, {} test images; ± is the standard error\n",
         args.protocol,
-        100.0 * sets.chance(),
-        sets.test.len(),
-        subject.weights,
-        subject.step
-    ))
+        args.features,
+        sets.train.len(),
+        sets.test.len()
+    );
+    if let Verdict::Linear(probe) = &found.verdict {
+        text += &format!(
+            "Learning rate {}, {} on the training images\n",
+            probe.lr,
+            percent(probe.train)
+        );
+    }
+    if let Some(baselines) = &found.baselines {
+        if let Err(reason) = &baselines.untrained {
+            text += &format!("The untrained net is absent: {reason}.\n");
+        }
+        text.extend(baselines.remarks(&found.verdict).iter().map(|remark| format!("{remark}\n")));
+    }
+    print(&text)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+/// The net's accuracies, and its baselines' in rows below.
+fn accuracy_table(name: &str, found: &Evaluated, sets: &Sets) -> String {
+    let row = |name: &str, verdict: &Verdict, tests: usize| {
+        let cell = |(_, a): (String, f64)| {
+            format!("{} ±{:.2}", percent(a), 100.0 * judge::standard_error(a, tests))
+        };
+        let cells = verdict.accuracies().into_iter().map(cell);
+        std::iter::once(name.to_owned()).chain(cells).collect::<Vec<_>>()
+    };
+    let tests = sets.test.len();
+    let names =
+        found.verdict.accuracies().into_iter().map(|(key, _)| match key.strip_prefix('k') {
+            Some(k) => format!("k = {k}"),
+            None => "accuracy".into(),
+        });
+    let mut rows = vec![std::iter::once("net".to_owned()).chain(names).collect::<Vec<_>>()];
+    rows.push(row(name, &found.verdict, tests));
+    if let Some(baselines) = &found.baselines {
+        let plains = &baselines.plains;
+        rows.extend(baselines.untrained.iter().map(|v| row("the same, untrained", v, tests)));
+        rows.push(row("raw pixels", &plains.pixels, plains.test_images));
+        rows.push(row("colour histogram", &plains.histogram, plains.test_images));
+    }
+    rows.push(vec!["guessing the largest class".into(), percent(sets.chance())]);
+    if sets.chance() != sets.uniform_chance() {
+        let name = format!("guessing evenly among {} classes", sets.classes);
+        rows.push(vec![name, percent(sets.uniform_chance())]);
+    }
+    table(&rows)
 }
 
 /// Many subnets of a search: do its scores rank them as their accuracies do?
@@ -191,10 +267,14 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
     let spill = std::env::temp_dir();
     let sets = args.sets(globals, subject, cx.threads())?.cached(&spill)?;
     let mut accuracies = Vec::new();
+    let mut plains = None;
     let mut progress = Progress::new("subnets", candidates.len(), 0);
     for candidate in &candidates {
         let subnet = subject.subnet(cx, candidate.arch, &sets.bn)?;
-        let accuracy = judge(cx, &subnet, &sets, &options)?.accuracy();
+        let wanted = !args.no_baselines && plains.is_none();
+        let mut judged = judge_all(cx, &[&subnet], &sets, &options, wanted)?;
+        plains = plains.or(judged.plains);
+        let accuracy = judged.nets.remove(0).accuracy();
         progress.advance(1, || format!("{} {:.2} %", candidate.arch, 100.0 * accuracy));
         accuracies.push(accuracy);
     }
@@ -209,9 +289,18 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
     let subnets: Vec<Value> = candidates
         .iter()
         .zip(&accuracies)
-        .map(|(c, a)| json!({"arch": c.arch, "macs": c.macs, "score": c.score, "accuracy": a}))
+        .map(|(c, a)| {
+            let stderr = judge::standard_error(*a, sets.test.len());
+            let (arch, macs, score) = (c.arch, c.macs, c.score);
+            json!({"arch": arch, "macs": macs, "score": score, "accuracy": a, "stderr": stderr})
+        })
         .collect();
     let mut result = args.describe(&sets);
+    if let Some(plains) = &plains {
+        let absent = "not computed for each of many nets: evaluate one with --arch ID".into();
+        let baselines = Baselines::new(Err(absent), plains.clone(), &sets);
+        result.insert("baselines".into(), Value::Object(baselines.to_json()));
+    }
     result.insert("candidates".into(), json!(file.display().to_string()));
     result.insert("step".into(), json!(subject.step));
     result.insert("correlation".into(), agreement.clone());
@@ -222,7 +311,16 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
     if globals.json {
         print_json(&result)
     } else {
-        print(&text(&candidates, &accuracies, &agreement))
+        let mut text = text(&candidates, &accuracies, &agreement);
+        if let Some(plains) = &plains {
+            text += &format!(
+                "\nWithout a net: raw pixels {}, colour histogram {}, guessing the largest class {}",
+                percent(plains.pixels.accuracy()),
+                percent(plains.histogram.accuracy()),
+                percent(sets.chance())
+            );
+        }
+        print(&text)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::eval::Pictures;
 use crate::export;
 use crate::nn::{Params, RunningStats, Subnet, Supernet};
 use crate::space::{Arch, Space};
-use crate::train::Checkpoint;
+use crate::train::{Checkpoint, checkpoint};
 
 /// A net with weights, of which a subnet is wanted.
 pub struct Subject {
@@ -100,11 +100,38 @@ impl Subject {
     pub fn subnet(&self, cx: &Cx, arch: Arch, bn: &Pictures) -> Result<Subnet<'_>> {
         match &self.stats {
             Some(stats) => Ok(Subnet::with_stats(&self.net, &self.params, arch, stats.clone())),
-            None => {
-                let batches = bn.tensors(cx, bn.len())?;
-                Subnet::recalibrated(cx, &self.net, &self.params, arch, batches)
-            }
+            None => self.subnet_of(cx, &self.params, arch, bn),
         }
+    }
+
+    /// The weights before training, from the checkpoint of step 0 in the same run; where there is
+    /// none, the reason.
+    pub fn untrained(&self, cx: &Cx) -> Result<Result<Params, String>> {
+        let Some(run) = &self.run_dir else {
+            return Ok(Err(match self.stats {
+                Some(_) => "an export holds no untrained net: give --ckpt RUN with --arch".into(),
+                None => "the checkpoint lies in no run's folder, so there is no step 0".into(),
+            }));
+        };
+        let first = checkpoint::place(run, 0);
+        if self.step == 0 {
+            return Ok(Err("this net itself is untrained (step 0)".into()));
+        }
+        if !first.exists() {
+            return Ok(Err(format!("there is no checkpoint {}", first.display())));
+        }
+        Checkpoint::open(&first)?.student(cx, self.net.specs()).map(Ok)
+    }
+
+    /// A subnet of other weights of the same net, with statistics from `bn`.
+    pub fn subnet_of<'a>(
+        &'a self,
+        cx: &Cx,
+        params: &'a Params,
+        arch: Arch,
+        bn: &Pictures,
+    ) -> Result<Subnet<'a>> {
+        Subnet::recalibrated(cx, &self.net, params, arch, bn.tensors(cx, bn.len())?)
     }
 
     /// A subnet whose batch norms use each batch's own statistics.

@@ -79,6 +79,7 @@ fn ranges(c: &Config) -> Vec<(&'static str, f64, Range)> {
         ("data.max_corrupt", c.data.max_corrupt, Within(0.0, 1.0)),
         ("ckpt.keep", c.ckpt.keep as f64, Within(1.0, 1e6)),
         ("log.every", c.log.every as f64, Within(1.0, 1e9)),
+        ("probe.images", c.probe.images as f64, Within(4.0, 1e6)),
         ("search.tau", c.search.tau, PositiveUpTo(100.0)),
     ]
 }

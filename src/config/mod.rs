@@ -13,7 +13,7 @@ pub use adapt::adapt;
 pub use resolve::{
     Origin, Resolved, Setting, flag, flat, looks_like_word, read_file, resolve, word,
 };
-pub use time::{CkptEvery, format_duration, parse_duration};
+pub use time::{CkptEvery, ProbeEvery, format_duration, parse_duration};
 
 use crate::data;
 pub use crate::data::OnCorrupt;
@@ -103,6 +103,8 @@ pub struct Config {
     pub ckpt: Ckpt,
     /// Progress and metrics.
     pub log: Log,
+    /// Nearest neighbours during training.
+    pub probe: Probe,
     /// What stops a run that goes wrong.
     pub guard: Guard,
     /// The search's constants.
@@ -223,7 +225,7 @@ pub struct Data {
 pub struct Ckpt {
     /// How often one is written.
     pub every: CkptEvery,
-    /// How many are kept.
+    /// How many are kept, beside that of step 0.
     pub keep: usize,
 }
 
@@ -233,6 +235,16 @@ pub struct Ckpt {
 pub struct Log {
     /// Steps between lines of progress where there is no terminal.
     pub every: usize,
+}
+
+/// `probe.*`: nearest neighbours during training, where `--probe` asks for them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// How often, beside step 0 and the end.
+    pub every: ProbeEvery,
+    /// Images at most: half of them neighbours, half queries.
+    pub images: usize,
 }
 
 /// `guard.*`: what stops a run that goes wrong.

@@ -64,6 +64,9 @@ impl Setting {
     }
 }
 
+/// Keys whose values are numbers or words.
+const INTERVALS: [&str; 2] = ["ckpt.every", "probe.every"];
+
 /// Bytes of a file of settings, at most.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -252,12 +255,14 @@ fn apply(config: &Config, setting: &Setting) -> Result<Config> {
     }
     let before = std::mem::replace(slot, setting.value.clone());
     table.try_into().map_err(|e: toml::de::Error| match before {
-        Value::Integer(_) if setting.key != "ckpt.every" => {
+        Value::Integer(_) if !INTERVALS.contains(&setting.key.as_str()) => {
             setting.wrong(format!("expected a whole number of at least 0, such as {before}"))
         }
         Value::Float(_) => setting.wrong(format!("expected a number, such as {before}")),
         Value::Boolean(_) => setting.wrong("expected true or false"),
-        _ if setting.value.is_str() || setting.key == "ckpt.every" => setting.wrong(e.message()),
+        _ if setting.value.is_str() || INTERVALS.contains(&setting.key.as_str()) => {
+            setting.wrong(e.message())
+        }
         _ => setting.wrong(format!("expected a word, such as {before}")),
     })
 }
@@ -342,9 +347,14 @@ mod tests {
     #[test]
     fn the_written_file_resolves_to_the_same_configuration() {
         for preset in presets::NAMES {
-            let made =
-                words(&[&format!("preset={preset}"), "ckpt.every=5ep", "train.lr=1", "seed=9"])
-                    .unwrap();
+            let made = words(&[
+                &format!("preset={preset}"),
+                "ckpt.every=5ep",
+                "probe.every=7",
+                "train.lr=1",
+                "seed=9",
+            ])
+            .unwrap();
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("config.toml");
             std::fs::write(&path, made.to_toml()).unwrap();
@@ -393,6 +403,9 @@ mod tests {
             ("ckpt.every=soon", "30m"),
             ("ckpt.every=0", "30m"),
             ("ckpt.every=[1]", "30m"),
+            ("probe.every=[1]", "or auto"),
+            ("probe.every=often", "or auto"),
+            ("probe.images=1", "expected 4 to"),
             ("guard.collapse=maybe", "true or false"),
             ("preset=cifra", "\"cifar\""),
             ("preset=3", "expected"),

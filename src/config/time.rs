@@ -95,19 +95,62 @@ impl Serialize for CkptEvery {
 
 impl<'de> Deserialize<'de> for CkptEvery {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(i64),
-            Text(String),
-            Other(serde::de::IgnoredAny),
+        interval(deserializer)
+    }
+}
+
+/// An interval from a number or from text.
+fn interval<'de, D: Deserializer<'de>, T: FromStr<Err = Error>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Number(i64),
+        Text(String),
+        Other(serde::de::IgnoredAny),
+    }
+    let text = match Form::deserialize(deserializer)? {
+        Form::Number(n) => n.to_string(),
+        Form::Text(text) => text,
+        Form::Other(_) => String::new(),
+    };
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+/// How often a run is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeEvery {
+    /// Each epoch, or each twentieth of the run's steps where that is longer.
+    Auto,
+    /// At this interval.
+    Every(CkptEvery),
+}
+
+impl FromStr for ProbeEvery {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "auto" => Ok(Self::Auto),
+            _ => {
+                s.parse().map(Self::Every).map_err(|e: Error| Error::usage(format!("{e}, or auto")))
+            }
         }
-        let text = match Form::deserialize(deserializer)? {
-            Form::Number(n) => n.to_string(),
-            Form::Text(text) => text,
-            Form::Other(_) => String::new(),
-        };
-        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for ProbeEvery {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Every(every) => every.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ProbeEvery {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        interval(deserializer)
     }
 }
 
@@ -136,6 +179,10 @@ mod tests {
         assert_eq!("30m".parse::<CkptEvery>().unwrap(), CkptEvery::Time(Duration::from_secs(1800)));
         for text in ["", "0", "0ep", "-1", "5e", "ep", "1.5"] {
             assert!(text.parse::<CkptEvery>().is_err(), "{text}");
+            assert!(text.parse::<ProbeEvery>().is_err(), "{text}");
         }
+        assert_eq!("auto".parse::<ProbeEvery>().unwrap(), ProbeEvery::Auto);
+        let every = ProbeEvery::Every(CkptEvery::Epochs(2));
+        assert_eq!("2ep".parse::<ProbeEvery>().unwrap(), every);
     }
 }

@@ -15,8 +15,7 @@ use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::nn::{Feature, Subnet};
-use crate::tensor::Tensor;
-use crate::train::dump::to_nchw;
+use crate::tensor::{Tensor, to_nchw};
 
 /// What a file of embeddings can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +89,7 @@ pub fn embed(
         let mut progress = Progress::new("pictures", pictures.len(), 0);
         let mut shown = Vec::with_capacity(pictures.len());
         for batch in pictures.batches(cx, pictures.len())? {
-            let Batch { span, shown: some, x } = batch?;
+            let Batch { span, shown: some, x, .. } = batch?;
             shown.extend(some);
             let found = subnet.features(cx, x.clone(), &wanted)?;
             let tensors: Vec<&Tensor> = outputs

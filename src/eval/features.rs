@@ -1,4 +1,4 @@
-//! Features of frozen subnets, for many pictures.
+//! Features of frozen subnets, for many images.
 
 use super::pictures::{Batch, Pictures};
 use super::progress::Progress;
@@ -7,8 +7,8 @@ use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::nn::{Feature, Subnet};
 
-/// Feature vectors and the classes of their pictures.
-#[derive(Clone, Debug, PartialEq)]
+/// Feature vectors and the classes of their images.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Labelled {
     /// Length of a vector.
     pub dim: usize,
@@ -19,7 +19,7 @@ pub struct Labelled {
 }
 
 impl Labelled {
-    /// Number of pictures.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -30,11 +30,11 @@ impl Labelled {
     }
 }
 
-/// Vectors of `feature` ([`Feature::Pool`] or [`Feature::Z`]) for all pictures, with their
+/// Vectors of `feature` ([`Feature::Pool`] or [`Feature::Z`]) for all images, with their
 /// classes.
 ///
 /// # Errors
-/// [`crate::Kind::Data`] where a picture has no class, [`crate::Kind::Diverged`] where
+/// [`crate::Kind::Data`] where an image has no class, [`crate::Kind::Diverged`] where
 /// features are not finite.
 pub fn extract(
     cx: &Cx,
@@ -42,22 +42,39 @@ pub fn extract(
     pictures: &Pictures,
     feature: Feature,
 ) -> Result<Labelled> {
-    let (mut values, mut labels) = (Vec::new(), Vec::with_capacity(pictures.len()));
-    let mut progress = Progress::new("pictures", pictures.len(), 0);
+    let mut progress = Progress::new("images", pictures.len(), 0);
+    let each = |batch: &Batch, _: &[usize]| progress.advance(batch.shown.len(), String::new);
+    Ok(pass(cx, &[subnet], pictures, feature, each)?.swap_remove(0))
+}
+
+/// As [`extract`] for several nets, in one pass over the images; `each` sees every batch and the
+/// classes of its images once the nets are done with it.
+pub fn pass(
+    cx: &Cx,
+    subnets: &[&Subnet],
+    pictures: &Pictures,
+    feature: Feature,
+    mut each: impl FnMut(&Batch, &[usize]),
+) -> Result<Vec<Labelled>> {
+    let mut found = vec![Labelled::default(); subnets.len()];
     for batch in pictures.batches(cx, pictures.len())? {
-        let Batch { shown, x, .. } = batch?;
-        for &i in &shown {
-            labels.push(label(pictures.dataset(), i)?);
+        let batch = batch?;
+        let label = |&i: &usize| label(pictures.dataset(), i);
+        let labels = batch.shown.iter().map(label).collect::<Result<Vec<_>>>()?;
+        for (subnet, found) in subnets.iter().zip(&mut found) {
+            let out = subnet.features(cx, batch.x.clone(), &[feature])?.take(feature).into_value();
+            found.values.extend(cx.download(&out)?);
+            found.labels.extend(&labels);
         }
-        let out = subnet.features(cx, x, &[feature])?.take(feature).into_value();
-        values.extend(cx.download(&out)?);
-        progress.advance(shown.len(), String::new);
+        each(&batch, &labels);
     }
-    let dim = values.len() / pictures.len().max(1);
-    if !values.iter().all(|v| v.is_finite()) {
-        return Err(super::not_finite(subnet.arch()));
+    for (subnet, found) in subnets.iter().zip(&mut found) {
+        found.dim = found.values.len() / found.len().max(1);
+        if !found.values.iter().all(|v| v.is_finite()) {
+            return Err(super::not_finite(subnet.arch()));
+        }
     }
-    Ok(Labelled { dim, values, labels })
+    Ok(found)
 }
 
 fn label(dataset: &Dataset, i: usize) -> Result<usize> {

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::features::extract;
+use super::baselines::{MOST_TEST, MOST_TRAIN, Plains};
+use super::features::{Labelled, pass};
 use super::pictures::{self, Pictures};
+use super::plain::Plain;
+use super::progress::Progress;
 use super::{knn, linear};
 use crate::data::Dataset;
 use crate::device::Cx;
@@ -94,6 +97,11 @@ impl Sets {
         counts.into_iter().max().unwrap_or(0) as f64 / self.test.len().max(1) as f64
     }
 
+    /// Accuracy of drawing each answer evenly from the classes: one over their number.
+    pub fn uniform_chance(&self) -> f64 {
+        1.0 / self.classes.max(1) as f64
+    }
+
     /// Prepares the pictures once, for many subnets; `dir` is for what memory does not hold.
     pub fn cached(self, dir: &std::path::Path) -> Result<Self> {
         let Self { train, test, bn, classes } = self;
@@ -104,6 +112,11 @@ impl Sets {
             classes,
         })
     }
+}
+
+/// Standard error √(p(1 − p)/n) of a share p that was found over n images.
+pub fn standard_error(p: f64, n: usize) -> f64 {
+    (p * (1.0 - p) / n.max(1) as f64).max(0.0).sqrt()
 }
 
 /// Accuracy on the test pictures.
@@ -124,42 +137,99 @@ impl Verdict {
         }
     }
 
-    /// `accuracy` by name, and what else is worth knowing.
-    pub fn to_json(&self) -> Map<String, Value> {
-        let value = match self {
+    /// All accuracies, by name: `k20`, `k200` or `linear`.
+    pub fn accuracies(&self) -> Vec<(String, f64)> {
+        match self {
             Verdict::Knn(accuracies) => {
                 let named = NEIGHBOURS.iter().zip(accuracies);
-                let named: Map<String, Value> =
-                    named.map(|(k, a)| (format!("k{k}"), json!(a))).collect();
-                json!({"accuracy": named})
+                named.map(|(k, a)| (format!("k{k}"), *a)).collect()
             }
-            Verdict::Linear(probe) => {
-                let tried = linear::LEARNING_RATES.iter().zip(&probe.held_out);
-                let tried: Vec<Value> =
-                    tried.map(|(lr, a)| json!({"lr": lr, "held_out_accuracy": a})).collect();
-                json!({
-                    "accuracy": {"linear": probe.test},
-                    "train_accuracy": probe.train,
-                    "lr": probe.lr,
-                    "tried": tried,
-                })
-            }
+            Verdict::Linear(probe) => vec![("linear".into(), probe.test)],
+        }
+    }
+
+    /// `accuracy` and its `stderr` over `tests` images by name, and what else is worth knowing.
+    pub fn to_json(&self, tests: usize) -> Map<String, Value> {
+        let mut all = Map::new();
+        let mut add = |name: &str, of: &dyn Fn(f64) -> f64| {
+            let named = self.accuracies().into_iter().map(|(name, a)| (name, json!(of(a))));
+            all.insert(name.into(), Value::Object(named.collect()));
         };
-        value.as_object().cloned().unwrap_or_default()
+        add("accuracy", &|a| a);
+        add("stderr", &|a| standard_error(a, tests));
+        if let Verdict::Linear(probe) = self {
+            let tried = linear::LEARNING_RATES.iter().zip(&probe.held_out);
+            let tried: Vec<Value> =
+                tried.map(|(lr, a)| json!({"lr": lr, "held_out_accuracy": a})).collect();
+            all.insert("train_accuracy".into(), json!(probe.train));
+            all.insert("lr".into(), json!(probe.lr));
+            all.insert("tried".into(), json!(tried));
+        }
+        all
     }
 }
 
 /// Judges a subnet.
 pub fn judge(cx: &Cx, subnet: &Subnet, sets: &Sets, options: &Options) -> Result<Verdict> {
-    let train = extract(cx, subnet, &sets.train, options.feature)?;
-    let test = extract(cx, subnet, &sets.test, options.feature)?;
-    match options.protocol {
-        Protocol::Knn => {
-            Ok(Verdict::Knn(knn::accuracy(cx, &train, &test, &NEIGHBOURS, sets.classes)?))
-        }
-        Protocol::Linear => {
-            let (epochs, seed) = (options.epochs, options.seed);
-            Ok(Verdict::Linear(linear::probe(cx, &train, &test, sets.classes, epochs, seed)?))
+    Ok(judge_all(cx, &[subnet], sets, options, false)?.nets.swap_remove(0))
+}
+
+/// What several nets are worth, and what is there without one.
+pub struct Judged {
+    /// Of each net.
+    pub nets: Vec<Verdict>,
+    /// Of pixels and colours, where they were asked for.
+    pub plains: Option<Plains>,
+}
+
+/// Judges subnets, and pixels and colour histograms where `plain`, in one pass over the images.
+pub fn judge_all(
+    cx: &Cx,
+    subnets: &[&Subnet],
+    sets: &Sets,
+    options: &Options,
+    plain: bool,
+) -> Result<Judged> {
+    let features = |pictures: &Pictures, most: usize| -> Result<_> {
+        let mut plain = plain.then(|| Plain::new(pictures.resolution(), most));
+        let mut progress = Progress::new("images", pictures.len(), 0);
+        let nets = pass(cx, subnets, pictures, options.feature, |batch, labels| {
+            plain.iter_mut().for_each(|plain| plain.add(batch, labels));
+            progress.advance(labels.len(), String::new);
+        })?;
+        Ok((nets, plain))
+    };
+    let (train, plain_train) = features(&sets.train, MOST_TRAIN)?;
+    let (test, plain_test) = features(&sets.test, MOST_TEST)?;
+    let verdict =
+        |train: &Labelled, test: &Labelled| options.verdict(cx, train, test, sets.classes);
+    let pairs = train.iter().zip(&test);
+    Ok(Judged {
+        nets: pairs.map(|(train, test)| verdict(train, test)).collect::<Result<_>>()?,
+        plains: match plain_train.zip(plain_test) {
+            Some((train, test)) => Some(Plains::judge(train, test, verdict)?),
+            None => None,
+        },
+    })
+}
+
+impl Options {
+    /// What features are worth.
+    fn verdict(
+        &self,
+        cx: &Cx,
+        train: &Labelled,
+        test: &Labelled,
+        classes: usize,
+    ) -> Result<Verdict> {
+        match self.protocol {
+            Protocol::Knn => {
+                Ok(Verdict::Knn(knn::accuracy(cx, train, test, &NEIGHBOURS, classes)?))
+            }
+            Protocol::Linear => {
+                let (epochs, seed) = (self.epochs, self.seed);
+                Ok(Verdict::Linear(linear::probe(cx, train, test, classes, epochs, seed)?))
+            }
         }
     }
 }

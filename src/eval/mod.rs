@@ -1,15 +1,19 @@
 //! Frozen subnets on pictures: features for use elsewhere ([`mod@embed`]), and what they are worth
-//! without fine-tuning ([`judge`]: [`knn`], [`linear`]).
+//! without fine-tuning ([`judge`]: [`knn`], [`linear`]), beside what no training reaches
+//! ([`baselines`]).
 
+pub mod baselines;
 pub mod embed;
 pub mod features;
 pub mod judge;
 pub mod knn;
 pub mod linear;
 pub mod pictures;
+pub mod plain;
 pub mod progress;
 pub mod store;
 
+pub use baselines::{Baselines, Plains};
 pub use embed::embed;
 pub use features::{Labelled, extract};
 pub use judge::{Protocol, Sets, Verdict};

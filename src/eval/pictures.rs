@@ -35,12 +35,38 @@ pub fn draw(n: usize, count: Option<usize>, seed: u64) -> Vec<usize> {
     Philox::new(seed, Purpose::Subset, 0, 0).sample(n, count.unwrap_or(n))
 }
 
+/// Indices of at most `count` labelled images in two halves, neighbours and queries, that hold
+/// every class alike: images are drawn from a seed, in rounds of one image of each class, and the
+/// rounds go to the halves in turn.
+pub fn halves_by_class(dataset: &Dataset, count: usize, seed: u64) -> [Vec<usize>; 2] {
+    let mut classes = vec![Vec::new(); dataset.classes().len()];
+    for i in 0..dataset.len() {
+        if let Some(label) = dataset.label(i) {
+            classes[label].push(i);
+        }
+    }
+    for (class, images) in classes.iter_mut().enumerate() {
+        let mut rng = Philox::new(seed, Purpose::Subset, class as u64, 1);
+        let order = rng.sample(images.len(), images.len());
+        *images = order.into_iter().map(|i| images[i]).collect();
+    }
+    let rounds = classes.iter().map(Vec::len).max().unwrap_or(0);
+    let one = |round: usize| classes.iter().filter_map(move |c| Some((round, *c.get(round)?)));
+    let mut halves = [Vec::new(), Vec::new()];
+    for (round, image) in (0..rounds).flat_map(one).take(count) {
+        halves[round % 2].push(image);
+    }
+    halves
+}
+
 /// Some pictures of a data set, in a fixed order.
 pub struct Pictures {
     dataset: Arc<Dataset>,
     indices: Vec<usize>,
     resolution: usize,
     workers: usize,
+    /// Images of a batch at most.
+    batch: usize,
     cache: Option<Cache>,
 }
 
@@ -58,6 +84,8 @@ pub struct Batch {
     pub shown: Vec<usize>,
     /// The pictures [n, H, W, 3].
     pub x: Tensor,
+    /// The same values on the host.
+    pub values: Vec<f32>,
 }
 
 impl Pictures {
@@ -68,7 +96,13 @@ impl Pictures {
         resolution: usize,
         workers: usize,
     ) -> Self {
-        Self { dataset, indices, resolution, workers, cache: None }
+        let batch = batch_size(resolution);
+        Self { dataset, indices, resolution, workers, batch, cache: None }
+    }
+
+    /// In batches of at most `batch` images (at least 1) where that is less than usual.
+    pub fn in_batches_of(self, batch: usize) -> Self {
+        Self { batch: batch.clamp(1, self.batch), ..self }
     }
 
     /// Number of pictures.
@@ -103,7 +137,7 @@ impl Pictures {
     /// The first `count` pictures, read and prepared now, by spans.
     fn decode(&self, count: usize) -> Result<Decoded> {
         let indices = &self.indices[..count.min(self.len())];
-        let spans = spans(indices.len(), batch_size(self.resolution));
+        let spans = spans(indices.len(), self.batch);
         let batch = spans.first().map_or(1, Range::len);
         let dataset = self.dataset.clone();
         Ok(Decoded {
@@ -148,12 +182,12 @@ impl Pictures {
         let upload = move |part: Part| -> Result<Batch> {
             let shape = Shape::nhwc(part.span.len(), side, side, 3);
             let x = cx.upload(shape, cx.dtype(), &part.values)?;
-            Ok(Batch { span: part.span, shown: part.shown, x })
+            Ok(Batch { span: part.span, shown: part.shown, x, values: part.values })
         };
         let Some(cache) = &self.cache else {
             return Ok(Box::new(self.decode(count)?.map(move |part| upload(part?))));
         };
-        let spans = spans(count.min(self.len()), batch_size(side)).into_iter();
+        let spans = spans(count.min(self.len()), self.batch).into_iter();
         Ok(Box::new(spans.map(move |span| {
             let values = cache.values.read(span.start * elems..span.end * elems)?;
             let shown = cache.shown[span.clone()].to_vec();
@@ -220,6 +254,34 @@ impl Iterator for Decoded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn halves_hold_every_class_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        // Rounds of a, b, c; then of a and b; then of a alone.
+        for (class, count) in [("a", 9), ("b", 4), ("c", 2)] {
+            std::fs::create_dir(dir.path().join(class)).unwrap();
+            for i in 0..count {
+                let path = dir.path().join(class).join(format!("{i}.png"));
+                image::RgbImage::new(2, 2).save(path).unwrap();
+            }
+        }
+        let dataset = Dataset::open(&[dir.path().display().to_string()]).unwrap();
+        let classes = |half: &[usize]| -> Vec<usize> {
+            let mut counts = vec![0; 3];
+            half.iter().for_each(|&i| counts[dataset.label(i).unwrap()] += 1);
+            counts
+        };
+        let halves = halves_by_class(&dataset, 100, 1);
+        assert_eq!(halves.each_ref().map(|half| classes(half)), [vec![5, 2, 1], vec![4, 2, 1]]);
+        let mut all = halves.concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..15).collect::<Vec<_>>());
+        assert_eq!(halves_by_class(&dataset, 100, 1), halves);
+        assert_ne!(halves_by_class(&dataset, 100, 2), halves);
+        let few = halves_by_class(&dataset, 6, 1);
+        assert_eq!(few.each_ref().map(|half| classes(half)), [vec![1; 3], vec![1; 3]]);
+    }
 
     #[test]
     fn spans_are_nearly_equal_and_cover_all() {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::train::progress::{self, human_duration};
+use crate::progress::{self, human_duration};
 
 /// Time between two lines where there is no bar.
 const LINE_EVERY: Duration = Duration::from_secs(10);

@@ -33,6 +33,29 @@ struct Evaluation {
     test: Set,
     chance: f64,
     accuracy: BTreeMap<String, f64>,
+    /// Evaluations of earlier versions lack it, and the next two.
+    #[serde(default)]
+    stderr: BTreeMap<String, f64>,
+    #[serde(default)]
+    baselines: Baselines,
+    #[serde(default)]
+    remarks: Vec<String>,
+}
+
+/// What stands beside an accuracy.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Baselines {
+    untrained: Baseline,
+    pixels: Baseline,
+    histogram: Baseline,
+}
+
+/// The accuracies of a baseline; none where it is absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Baseline {
+    accuracy: BTreeMap<String, f64>,
 }
 
 /// A net of a comparison between score and accuracy.
@@ -51,6 +74,8 @@ struct Ranking {
     candidates: String,
     correlation: BTreeMap<String, Option<f64>>,
     subnets: Vec<Subnet>,
+    #[serde(default)]
+    baselines: Baselines,
 }
 
 /// One result: a row of the table.
@@ -61,6 +86,9 @@ struct Row {
     arch: String,
     macs: String,
     accuracy: String,
+    untrained: String,
+    pixels: String,
+    histogram: String,
     chance: String,
     weights: String,
     counts: String,
@@ -71,6 +99,7 @@ struct Row {
 pub(super) struct Section {
     panels: Vec<Panel>,
     rows: Vec<Row>,
+    remarks: Vec<String>,
 }
 
 /// Reads `RUN/eval/*.json`; a file that is neither an evaluation nor a ranking is an error.
@@ -92,7 +121,34 @@ pub(super) fn section(run: &Path) -> Result<Section> {
     });
     let panels =
         accuracy_panel(&evaluations).into_iter().chain(rankings.iter().filter_map(ranking));
-    Ok(Section { panels: panels.collect(), rows: evaluations.iter().flat_map(rows).collect() })
+    let panels = panels.collect();
+    // An untrained net that stands beside its trained self needs no row.
+    let shown = |e: &&Evaluation| e.step > 0 || !evaluations.iter().any(|other| trains(e, other));
+    let remark = |e: &Evaluation| {
+        let name = format!("{} on {} ({})", e.arch, pictures(e), e.protocol);
+        e.remarks.iter().map(move |r| format!("{name}: {r}")).collect::<Vec<_>>()
+    };
+    Ok(Section {
+        panels,
+        rows: evaluations.iter().filter(shown).flat_map(|e| rows(e, &evaluations)).collect(),
+        remarks: evaluations.iter().flat_map(remark).collect(),
+    })
+}
+
+/// Whether two evaluations asked the same of the same net, the first before training and the
+/// second after it.
+fn trains(before: &Evaluation, after: &Evaluation) -> bool {
+    let key = |e: &Evaluation| {
+        let (train, test) = ((e.train.data.clone(), e.train.images), e.test.data.clone());
+        (e.arch.clone(), e.protocol.clone(), e.features.clone(), train, test)
+    };
+    before.step == 0 && after.step > 0 && key(before) == key(after)
+}
+
+/// Accuracy of the same net before training: beside it, or from an evaluation of its own.
+fn untrained(e: &Evaluation, key: &str, all: &[Evaluation]) -> Option<f64> {
+    let own = e.baselines.untrained.accuracy.get(key).copied();
+    own.or_else(|| all.iter().find(|b| trains(b, e))?.accuracy.get(key).copied())
 }
 
 /// What the test pictures are called: the last part of their path that says more than that
@@ -123,13 +179,18 @@ fn protocol(e: &Evaluation, key: &str) -> String {
     }
 }
 
-fn rows(e: &Evaluation) -> impl Iterator<Item = Row> + '_ {
-    e.accuracy.iter().map(|(key, share)| Row {
+fn rows<'a>(e: &'a Evaluation, all: &'a [Evaluation]) -> impl Iterator<Item = Row> + 'a {
+    let percent = |share: Option<f64>| share.map_or_else(|| "–".into(), words::percent);
+    let error = |key: &String| e.stderr.get(key).map(|s| format!(" ±{:.1}", s * 100.0));
+    e.accuracy.iter().map(move |(key, share)| Row {
         pictures: pictures(e),
         protocol: protocol(e, key),
         arch: e.arch.clone(),
         macs: format!("{}MACs", words::scaled(e.macs)),
-        accuracy: words::percent(*share),
+        accuracy: words::percent(*share) + &error(key).unwrap_or_default(),
+        untrained: percent(untrained(e, key, all)),
+        pixels: percent(e.baselines.pixels.accuracy.get(key).copied()),
+        histogram: percent(e.baselines.histogram.accuracy.get(key).copied()),
         chance: words::percent(e.chance),
         weights: weights(e),
         counts: format!("{} / {}", words::count(e.train.images), words::count(e.test.images)),
@@ -143,29 +204,38 @@ fn accuracy_panel(all: &[Evaluation]) -> Option<Panel> {
     let mut sets: Vec<String> = all.iter().map(pictures).collect();
     sets.dedup();
     let (unit, prefix) = words::scale_of(all.iter().map(|e| e.macs).fold(0.0, f64::max));
-    let point = |e: &Evaluation| -> Option<Point> {
-        let (key, share) = e.accuracy.iter().next()?;
+    let class = |e: &Evaluation| {
         let set = pictures(e);
-        let class = CLASSES[sets.iter().position(|s| *s == set)? % CLASSES.len()];
-        let (name, method) = (weights(e), protocol(e, key));
+        sets.iter().position(|s| *s == set).map(|i| CLASSES[i % CLASSES.len()])
+    };
+    let point = |e: &Evaluation, key: &str, share: f64, step: u64| -> Option<Point> {
+        let set = pictures(e);
+        let name = if step == 0 { "untrained".into() } else { weights(e) };
+        let method = protocol(e, key);
+        let error = e.stderr.get(key).map(|s| 2.0 * s).filter(|_| step > 0);
         Some(Point {
             x: e.macs / unit,
             y: share * 100.0,
-            ci95: None,
-            title: format!("{}\n{set}, {name}\n{method}: {}", e.arch, words::percent(*share)),
-            class: if e.step == 0 { "c0" } else { class },
-            mark: Some(match (e.step, sets.len()) {
+            ci95: error.map(|s| ((share - s) * 100.0, (share + s) * 100.0)),
+            title: format!("{}\n{set}, {name}\n{method}: {}", e.arch, words::percent(share)),
+            class: if step == 0 { "c0" } else { class(e)? },
+            mark: Some(match (step, sets.len()) {
                 (0, _) => name,
                 (_, 1) => method,
                 _ => set,
             }),
         })
     };
-    let points: Vec<Point> = all.iter().filter_map(point).collect();
+    let points_of = |e: &Evaluation| -> Vec<Point> {
+        let Some((key, share)) = e.accuracy.iter().next() else { return Vec::new() };
+        let before = e.baselines.untrained.accuracy.get(key);
+        let before = before.and_then(|share| point(e, key, *share, 0));
+        point(e, key, *share, e.step).into_iter().chain(before).collect()
+    };
+    let points: Vec<Point> = all.iter().flat_map(points_of).collect();
     if points.len() < 3 {
         return None;
     }
-    let chance = all.iter().map(|e| e.chance).fold(f64::INFINITY, f64::min) * 100.0;
     let svg = Scatter {
         label: "accuracy against compute",
         size: (1000.0, 320.0),
@@ -173,13 +243,34 @@ fn accuracy_panel(all: &[Evaluation]) -> Option<Panel> {
         points: &points,
         bands: &[],
         frontier: false,
-        reference: Some((chance, "guessing".into())),
+        references: &references(all, &sets),
     }
     .draw()?;
-    let note = "Share of test pictures (%) whose class is named right from frozen features. Grey \
-                dots are nets before training, the dashed line is guessing."
+    let note = "Share of test images (%) whose class is named right from frozen features. Grey \
+                dots are nets before training; dashed lines are what needs no net: raw pixels, \
+                colour histograms and guessing. A net below them has learnt little that these \
+                classes need."
         .into();
     Some(Panel { title: "Accuracy against compute".into(), note, svg, wide: true })
+}
+
+/// Raw pixels and colour histograms on each set of images, and guessing.
+fn references(all: &[Evaluation], sets: &[String]) -> Vec<(f64, String)> {
+    let mut lines: Vec<(f64, String)> = Vec::new();
+    for set in sets {
+        // Evaluations of one set may differ in what they learnt from; the first stands for all.
+        let of_set = || all.iter().filter(|e| pictures(e) == *set);
+        let name = if sets.len() > 1 { format!(" ({set})") } else { String::new() };
+        let kinds: [(&str, fn(&Baselines) -> &Baseline); 2] =
+            [("raw pixels", |b| &b.pixels), ("colour histogram", |b| &b.histogram)];
+        for (kind, of) in kinds {
+            let share = of_set().find_map(|e| of(&e.baselines).accuracy.values().next().copied());
+            lines.extend(share.map(|share| (share * 100.0, format!("{kind}{name}"))));
+        }
+    }
+    let chance = all.iter().map(|e| e.chance).fold(f64::INFINITY, f64::min) * 100.0;
+    lines.push((chance, "guessing".into()));
+    lines
 }
 
 /// Score of a search against accuracy.
@@ -199,6 +290,8 @@ fn ranking(r: &Ranking) -> Option<Panel> {
         mark: None,
     };
     let points: Vec<Point> = r.subnets.iter().map(point).collect();
+    let pixels = r.baselines.pixels.accuracy.values().next();
+    let pixels = pixels.map(|share| (share * 100.0, "raw pixels".to_owned()));
     let search = Path::new(&r.candidates).parent().map(folder_name).unwrap_or_default();
     let svg = Scatter {
         label: "accuracy against score",
@@ -207,7 +300,7 @@ fn ranking(r: &Ranking) -> Option<Panel> {
         points: &points,
         bands: &[],
         frontier: false,
-        reference: None,
+        references: pixels.as_slice(),
     }
     .draw()?;
     let number = |key: &str| {

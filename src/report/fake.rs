@@ -25,6 +25,7 @@ pub(crate) fn write(dir: &Path, preset: &str, steps: u64, candidates: usize) {
     put("env.json", json!({"version": "0.1.0", "cpu": {"model": "a CPU", "cores": 2}}).to_string());
     put("status.json", json!({"state": "done", "step": steps, "steps": steps}).to_string());
     put("metrics.jsonl", metrics(&space, steps));
+    put("probe.jsonl", probes(&space, steps));
     for i in 0..4 {
         for (k, name) in ["src", "view0", "view1"].into_iter().enumerate() {
             picture(i, k).save(dir.join(format!("examples/{name}_{i}.png"))).unwrap();
@@ -94,6 +95,27 @@ fn metrics(space: &Space, steps: u64) -> String {
     text + "{\"step\": 99999, \"lo"
 }
 
+/// What `--probe` leaves; the first line is on other images.
+fn probes(space: &Space, steps: u64) -> String {
+    let line = |i: u64| {
+        let knn = |least: f64| least + 0.04 * i as f64;
+        let net = |arch: Arch, knn: f64| json!({"arch": arch, "knn": knn, "stderr": 0.015});
+        json!({
+            "step": i * steps / 10, "epoch": i as f64, "data": if i == 0 { "other" } else { "labelled" },
+            "images": 2000, "k": 20, "chance": 0.125, "pixels": 0.41,
+            "nets": [net(space.max(), knn(0.27)), net(space.min(), knn(0.2))],
+        })
+    };
+    std::iter::once(line(0))
+        .chain((0..=10).map(|i| {
+            let mut line = line(i);
+            line["data"] = json!("labelled");
+            line
+        }))
+        .map(|line| line.to_string() + "\n")
+        .collect()
+}
+
 /// What `engine eval` leaves: nets before and after training on two sets of pictures, and a
 /// ranking.
 fn evaluations(dir: &Path, space: &Space) {
@@ -110,6 +132,13 @@ fn evaluations(dir: &Path, space: &Space) {
                 "test": {"data": [format!("p/{pictures}/test")], "images": 500},
                 "classes": 8, "chance": 0.125, "bn_images": 512,
                 "accuracy": {"k20": skill, "k200": skill - 0.02},
+                "stderr": {"k20": 0.02, "k200": 0.02},
+                "baselines": {
+                    "untrained": {"absent": "evaluated on its own"},
+                    "pixels": {"accuracy": {"k20": 0.413, "k200": 0.40}},
+                    "histogram": {"accuracy": {"k20": 0.337, "k200": 0.33}},
+                },
+                "remarks": if step > 0 && i == 0 { vec!["The net is below raw pixels."] } else { vec![] },
             });
             fs::write(dir.join(format!("knn-{i}-{pictures}-{step}.json")), value.to_string())
                 .unwrap();

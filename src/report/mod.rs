@@ -9,6 +9,7 @@ mod examples;
 mod fake;
 mod health;
 mod nets;
+mod probes;
 mod run;
 mod scatter;
 mod searches;
@@ -43,6 +44,10 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
         .iter()
         .map(|d| searches::section(d, space.as_ref()))
         .collect::<Result<Vec<_>>>()?;
+    let mut panels = training::panels(&run);
+    if let Some(panel) = probes::panel(&run)? {
+        panels.insert(panels.len().min(1), panel);
+    }
     let state = run.status["state"].as_str().unwrap_or("unknown");
     let page = context! {
         title => run.name(),
@@ -50,7 +55,7 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
         summary => summary(&run),
         verdict => health::verdict(&run),
         figures => training::figures(&run),
-        panels => training::panels(&run),
+        panels => panels,
         bad_lines => run.bad_lines,
         examples => examples::read(dir)?,
         searches => searches,

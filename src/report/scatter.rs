@@ -54,8 +54,8 @@ pub(super) struct Scatter<'a> {
     pub(super) bands: &'a [Band],
     /// Whether to join the points that no cheaper one beats.
     pub(super) frontier: bool,
-    /// A dashed line to compare with.
-    pub(super) reference: Option<(f64, String)>,
+    /// Dashed lines to compare with.
+    pub(super) references: &'a [(f64, String)],
 }
 
 impl Scatter<'_> {
@@ -74,7 +74,7 @@ impl Scatter<'_> {
         if self.frontier {
             draw_frontier(&mut svg, &shown, &x, &y);
         }
-        if let Some((value, label)) = &self.reference {
+        for (value, label) in self.references {
             draw_reference(&mut svg, (&x, &y), *value, label);
         }
         let (marked, plain): (Vec<&Point>, Vec<&Point>) =
@@ -115,8 +115,8 @@ impl Scatter<'_> {
             let (a, b) = ci.unwrap_or((p.y, p.y));
             [p.y, a, b]
         });
-        let reference = self.reference.as_ref().map(|r| r.0);
-        let (y_lo, y_hi) = extent(heights.chain(reference))?;
+        let references = self.references.iter().map(|r| r.0);
+        let (y_lo, y_hi) = extent(heights.chain(references))?;
         let (top, bottom) = (14.0, self.size.1 - 36.0);
         let y = Axis::rounded((y_lo, y_hi), (bottom, top), Along::Y);
         let left = y.label_width() + 12.0;
@@ -229,7 +229,7 @@ mod tests {
             points,
             bands: &bands,
             frontier: true,
-            reference: None,
+            references: &[],
         }
         .draw()
     }

@@ -215,7 +215,7 @@ fn chart(
         points: &points,
         bands: &bands,
         frontier: true,
-        reference: None,
+        references: &[],
     }
     .draw()?;
     Some(Panel { title: title.into(), note: note.into(), svg, wide })

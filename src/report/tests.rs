@@ -33,12 +33,23 @@ fn a_full_run_has_every_part_and_needs_no_network() {
         "[moco]",
         "ρ = 0.93",
         "untrained",
+        "Nearest neighbours during training",
+        "raw pixels (shapes)",
+        "colour histogram (textures)",
+        "60.0 % ±2.0",
+        "41.3 %",
+        "The net is below raw pixels.",
     ] {
         assert!(page.contains(part), "no {part:?}");
     }
     let outside = ["http://", "https://", "<script", "<link", "@import"];
     assert!(outside.iter().all(|o| !page.contains(o)));
     assert!(!page.contains("NaN"));
+    // A net stands in one row with itself untrained: three nets, two sets, two accuracies each.
+    let rows = page.split("<h2 id=\"evaluations\">").nth(1).unwrap();
+    let rows = rows.split("<h2 id=\"settings\">").next().unwrap();
+    assert_eq!(count(rows, "<tr><td>"), 3 * 2 * 2);
+    assert!(count(rows, "<td class=\"num\">20.0 %</td>") >= 6);
 }
 
 /// Lines of metrics from before spread, rank and verdict were written, of a run that went badly.

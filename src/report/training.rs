@@ -9,8 +9,8 @@ use super::health;
 use super::run::{Run, Step};
 use super::series::{MAX_BINS, bins, ends};
 use super::words;
+use crate::progress::human_duration;
 use crate::space::{Arch, Space};
-use crate::train::progress::human_duration;
 
 /// A chart with its heading and what to look for in it.
 #[derive(Serialize)]

@@ -76,6 +76,11 @@ fn folder(step: u64) -> String {
     format!("step-{step:08}")
 }
 
+/// Where the checkpoint of a step lies in a run's folder.
+pub fn place(run: &Path, step: u64) -> PathBuf {
+    run.join("checkpoints").join(folder(step))
+}
+
 impl Checkpoint {
     /// Opens a checkpoint's folder, a run's folder (its newest complete checkpoint), or a
     /// run's `checkpoints` folder.
@@ -211,7 +216,8 @@ fn is_step_folder(p: &Path) -> bool {
 }
 
 /// Writes a checkpoint into `root` (a run's `checkpoints`), points `last` at it and removes
-/// the oldest beyond `keep`. The files are written into a folder aside, flushed, `DONE` last,
+/// the oldest beyond `keep`, except that of step 0: what training did is told by comparison with
+/// the net before it, which nothing else holds. The files are written into a folder aside, flushed, `DONE` last,
 /// and the folder is renamed; on failure older checkpoints are untouched.
 pub fn write(root: &Path, mut state: State, contents: &Contents, keep: usize) -> Result<PathBuf> {
     files::create_dir(root)?;
@@ -250,7 +256,8 @@ pub fn write(root: &Path, mut state: State, contents: &Contents, keep: usize) ->
         );
     }
     point_last(root, &dir)?;
-    let all = complete(root)?;
+    let mut all = complete(root)?;
+    all.retain(|path| !path.ends_with(folder(0)));
     for old in &all[..all.len().saturating_sub(keep.max(1))] {
         if *old != dir {
             remove_dir(old)?;
@@ -322,6 +329,19 @@ pub(super) mod tests {
         assert!(said.contains("step-00000004/state.json"), "{said}");
         assert!(said.contains("older one: ") && said.contains("step-00000003"), "{said}");
         assert!(Checkpoint::newest(&root.join("step-00000009")).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_untrained_net_is_kept_beside_the_newest() {
+        let run = tempfile::tempdir().unwrap();
+        let root = run.path().join("checkpoints");
+        let contents = vec![("student", vec![("w".to_owned(), vec![1], vec![1.0])])];
+        for step in 0..=4 {
+            write(&root, state(step), &contents, 1).unwrap();
+        }
+        assert_eq!(complete(&root).unwrap(), [0, 4].map(|step| place(run.path(), step)));
+        assert_eq!(Checkpoint::open(run.path()).unwrap().state.step, 4);
+        assert_eq!(Checkpoint::open(&place(run.path(), 0)).unwrap().state.step, 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::files::{self, Entry};
 use crate::nn::{Gradients, ParamSpec, Params};
 use crate::ssl::Method;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, to_nchw};
 
 /// Collects the tensors of one step, in PyTorch's layouts.
 #[derive(Default)]
@@ -115,15 +115,4 @@ impl Dump {
 fn nchw(cx: &Cx, name: &str, t: &Tensor) -> Result<Entry> {
     let [n, h, w, c] = t.shape().0;
     Ok((name.into(), vec![n, c, h, w], to_nchw(&cx.download(t)?, h * w, c)))
-}
-
-/// Values N×HW×C reordered to N×C×HW.
-pub fn to_nchw(values: &[f32], positions: usize, channels: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(values.len());
-    for picture in values.chunks_exact(positions * channels) {
-        for c in 0..channels {
-            out.extend(picture[c..].iter().step_by(channels));
-        }
-    }
-    out
 }

@@ -19,6 +19,9 @@ use crate::space::Arch;
 /// What a run says, and the file by whose lock its folder belongs to one process.
 const LOG: &str = "train.log";
 
+/// What probes found.
+pub(super) const PROBES: &str = "probe.jsonl";
+
 /// The folder of a run, open for writing.
 pub struct Folder {
     root: PathBuf,
@@ -47,6 +50,8 @@ pub struct Status {
     pub health: Option<Health>,
     /// Pictures per second of late.
     pub images_per_s: Option<f64>,
+    /// The newest probe: the last line of `probe.jsonl`.
+    pub probe: Option<Value>,
     /// Pictures that could not be read since the process began, each replaced by another.
     pub replaced: usize,
     /// Folder of the newest checkpoint.
@@ -79,12 +84,16 @@ pub struct StepFacts<'a> {
 
 impl Folder {
     /// Makes the folder, or continues in it: `metrics.jsonl` is cut to the steps before
-    /// `first_step`, so that it holds each step once. The folder is this process's until it is
+    /// `first_step`, so that it holds each step once, and `probe.jsonl` to the probes that came
+    /// before that step began. The folder is this process's until it is
     /// dropped.
     pub fn open(root: &Path, first_step: u64) -> Result<Self> {
         files::create_dir(root)?;
         let metrics = root.join("metrics.jsonl");
         keep_steps_before(&metrics, first_step)?;
+        // A probe's step counts the steps done; at step 0 the run begins again as a whole.
+        let probes = if first_step == 0 { 0 } else { first_step + 1 };
+        keep_steps_before(&root.join(PROBES), probes)?;
         let append = |path: &Path| {
             let file = OpenOptions::new().create(true).append(true).open(path);
             file.map_err(|e| Error::write(path, files::disk_hint(&e)))

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use super::feed::Feed;
 use super::iteration::{Iteration, Step};
-use super::progress::human_bytes;
 use super::run::Options;
 use super::start::{initial_state, loader_options};
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::device::{Cx, Layout};
 use crate::error::{Error, Kind, Result};
+use crate::progress::human_bytes;
 use crate::space::{Arch, Sampler, Space};
 use crate::tensor::{Meta, Shape};
 

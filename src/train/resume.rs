@@ -12,8 +12,16 @@ use crate::nn::{ParamSpec, Params};
 
 /// Keys that may differ between a run and its continuation: they do not decide its weights, or,
 /// as the precision, only their last digits, and a checkpoint may go on on another device.
-const FREE_KEYS: [&str; 7] =
-    ["train.precision", "data.workers", "data.max_corrupt", "ckpt.", "log.", "guard.", "search."];
+const FREE_KEYS: [&str; 8] = [
+    "train.precision",
+    "data.workers",
+    "data.max_corrupt",
+    "ckpt.",
+    "log.",
+    "probe.",
+    "guard.",
+    "search.",
+];
 
 /// Keys that older checkpoints lack, and what they did without them.
 const OLDER: [(&str, &str); 3] =
@@ -107,7 +115,8 @@ pub(super) fn check_same_run(checkpoint: &Checkpoint, now: &State) -> Result<()>
         let free = FREE_KEYS.iter().any(|f| key == f || (f.ends_with('.') && key.starts_with(f)));
         let older = OLDER.iter().find(|(k, _)| k == key).map(|(_, v)| *v);
         match then.config.get(key).map(String::as_str).or(older) {
-            Some(old) if free || old == value => {}
+            _ if free => {}
+            Some(old) if old == value => {}
             old => {
                 let old = old.map_or("no such key".to_owned(), |o| format!("{key} = {o}"));
                 return mismatch(key, value.clone(), old);
@@ -164,6 +173,25 @@ mod tests {
         (config.seed, config.moco.hidden, config.moco.dim) = (seed, 16, 8);
         config.moco.queue = 10;
         Iteration::new(cx, &config, &Space::preset("tiny").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn keys_that_decide_nothing_may_be_new_or_other() {
+        let mut now = state(0);
+        now.config = Config::for_preset("tiny").unwrap().flat();
+        let then = |change: &dyn Fn(&mut State)| {
+            let mut state = now.clone();
+            change(&mut state);
+            Checkpoint { dir: "step-00000000".into(), state }
+        };
+        let free = then(&|state| {
+            state.config.remove("probe.every");
+            state.config.insert("probe.images".into(), "7".into());
+        });
+        check_same_run(&free, &now).unwrap();
+        let missing = then(&|state| drop(state.config.remove("train.lr")));
+        let said = check_same_run(&missing, &now).unwrap_err().to_string();
+        assert!(said.contains("train.lr") && said.contains("no such key"), "{said}");
     }
 
     /// Everything that a checkpoint holds, as bits.

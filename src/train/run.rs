@@ -13,7 +13,7 @@ use super::guard;
 use super::health::{Change, Standing};
 use super::iteration::{Iteration, Parts, Report, Step};
 use super::plan::{check_memory, reserve_memory};
-use super::progress::{Progress, human_bytes, human_duration};
+use super::probe::{Moment, Probe, ProbeOn};
 use super::resume::{
     Resume, check_same_run, clear_out, contents, expect_replaceable, find_checkpoint, restore,
 };
@@ -24,6 +24,7 @@ use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::optim::cosine_lr;
+use crate::progress::{Progress, human_bytes, human_duration};
 use crate::space::{Sampler, Space};
 
 /// Least time between two writes of `status.json`.
@@ -54,6 +55,8 @@ pub struct Options {
     pub dump_steps: Vec<u64>,
     /// Where to.
     pub dump_dir: Option<PathBuf>,
+    /// Labelled images to probe the nets on during training.
+    pub probe: Option<ProbeOn>,
     /// No bar.
     pub quiet: bool,
 }
@@ -120,6 +123,9 @@ struct Run<'a> {
     last_checkpoint: Option<PathBuf>,
     /// Pictures a second of the last step of this process.
     images_per_s: Option<f64>,
+    probe: Option<Probe>,
+    /// How long probes took in this process.
+    probed: Duration,
     /// Pictures that could not be read, in this process.
     replaced: usize,
     /// Seconds of training before this process.
@@ -140,6 +146,7 @@ impl<'a> Run<'a> {
             expect_replaceable(&options.out, options.overwrite)?;
         }
         let dataset = Arc::new(Dataset::open(&options.data)?);
+        let probe = Probe::open(options, &dataset, &space)?;
         check_memory(cx, config, &space)?;
         let first = from.as_ref().map_or(0, |c| c.state.step);
         let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, &space, first))?;
@@ -189,6 +196,8 @@ impl<'a> Run<'a> {
             steps_per_epoch,
             last_checkpoint: from.map(|c| c.dir),
             images_per_s: None,
+            probe,
+            probed: Duration::ZERO,
             replaced: 0,
             earlier_s: state.time_s,
             state,
@@ -200,6 +209,7 @@ impl<'a> Run<'a> {
             super::examples::write(&run.folder.root().join("examples"), &dataset, config, &space)?;
             run.checkpoint()?;
         }
+        run.probe()?;
         run.write_status("running")?;
         Ok(run)
     }
@@ -208,6 +218,7 @@ impl<'a> Run<'a> {
         let mut stopped = None;
         while self.state.step < self.end {
             self.step()?;
+            self.probe()?;
             if self.checkpoint_is_due() {
                 self.checkpoint()?;
                 self.write_status("running")?;
@@ -270,7 +281,8 @@ impl<'a> Run<'a> {
         self.state.step += 1;
         self.state.data_cursor += config.train.batch as u64;
         self.state.sampler_cursor += 1;
-        self.state.time_s = self.earlier_s + self.started.elapsed().as_secs_f64();
+        self.state.time_s =
+            self.earlier_s + self.started.elapsed().saturating_sub(self.probed).as_secs_f64();
         let images_per_s = config.train.batch as f64 / began.elapsed().as_secs_f64();
         let change = self.state.health.observe(&report.student, &report.teacher);
         let facts = StepFacts {
@@ -337,6 +349,21 @@ impl<'a> Run<'a> {
         self.folder.note(&format!("warning: {line}"))
     }
 
+    /// Probes the nets where that is due, outside of the time that training takes.
+    fn probe(&mut self) -> Result<()> {
+        let Some(probe) = &mut self.probe else { return Ok(()) };
+        let (state, end, steps_per_epoch) = (&self.state, self.end, self.steps_per_epoch);
+        let now = Moment { step: state.step, steps: state.steps, end, steps_per_epoch };
+        let began = Instant::now();
+        if let Some(line) = probe.if_due(self.cx, &self.iteration, &now)? {
+            let folder = &mut self.folder;
+            self.progress.aside(|| folder.say(&line))?;
+            self.progress.leave_out(began.elapsed());
+            self.probed += began.elapsed();
+        }
+        Ok(())
+    }
+
     fn checkpoint_is_due(&self) -> bool {
         match self.options.config.ckpt.every {
             CkptEvery::Steps(n) => self.state.step.is_multiple_of(n),
@@ -371,6 +398,7 @@ impl<'a> Run<'a> {
             rank: standing.and_then(|s| finite(s.rank)),
             health: standing.map(|s| s.health),
             images_per_s: self.images_per_s.and_then(finite),
+            probe: self.probe.as_ref().and_then(Probe::last),
             replaced: self.replaced,
             last_checkpoint: self.last_checkpoint.as_ref().map(|p| p.display().to_string()),
             pid: std::process::id(),

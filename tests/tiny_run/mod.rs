@@ -35,6 +35,11 @@ pub fn write_pictures(dir: &Path) {
 
 /// A checkpoint of step 7 in `root/checkpoints`; the student's seed is 1.
 pub fn write_checkpoint(cx: &Cx, root: &Path, teacher_seed: u64) -> PathBuf {
+    write_step(cx, root, 7, [1, teacher_seed])
+}
+
+/// A checkpoint of a step in `root/checkpoints`, with the seeds of student and teacher.
+pub fn write_step(cx: &Cx, root: &Path, step: u64, seeds: [u64; 2]) -> PathBuf {
     let net = Supernet::new(&Space::preset("tiny").unwrap(), Some(&HEAD));
     let tensors = |seed| {
         let mut params = Params::init(cx, net.specs(), seed).unwrap();
@@ -49,7 +54,7 @@ pub fn write_checkpoint(cx: &Cx, root: &Path, teacher_seed: u64) -> PathBuf {
     };
     let head = [("moco.hidden", HEAD.hidden), ("moco.dim", HEAD.dim)];
     let state = State {
-        step: 7,
+        step,
         steps: 10,
         seed: 1,
         preset: "tiny".into(),
@@ -65,6 +70,6 @@ pub fn write_checkpoint(cx: &Cx, root: &Path, teacher_seed: u64) -> PathBuf {
         config: head.map(|(k, v)| (k.to_owned(), v.to_string())).into(),
         hashes: BTreeMap::new(),
     };
-    let contents = vec![("student", tensors(1)), ("teacher", tensors(teacher_seed))];
+    let contents = vec![("student", tensors(seeds[0])), ("teacher", tensors(seeds[1]))];
     checkpoint::write(&root.join("checkpoints"), state, &contents, 1).unwrap()
 }

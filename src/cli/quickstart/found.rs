@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::pictures::Domain;
 use crate::cli::output::table;
+use crate::progress::human_duration;
 use crate::search::{BudgetResult, Task};
 use crate::space::{Arch, Metric};
 use crate::train::Health;
-use crate::train::progress::human_duration;
 
 /// Nets that every step trains.
 pub(super) const STUDENTS: u8 = 3;
@@ -75,6 +75,10 @@ pub(super) struct Accuracy {
     /// Training step; 0 is the untrained net.
     pub(super) step: u64,
     pub(super) accuracy: f64,
+    /// Standard error of the accuracy.
+    pub(super) stderr: f64,
+    /// Accuracy of raw pixels, without a net.
+    pub(super) pixels: Option<f64>,
     /// Accuracy of guessing.
     pub(super) chance: f64,
 }
@@ -171,7 +175,8 @@ impl Found {
                     labels.\n"
                 .into();
         }
-        let mut rows = vec![row(["pictures", "net", "untrained", "trained", "guessing"])];
+        let mut rows =
+            vec![row(["pictures", "net", "untrained", "trained", "raw pixels", "guessing"])];
         for after in self.accuracies.iter().filter(|a| a.step > 0) {
             let same =
                 |a: &&Accuracy| a.step == 0 && a.domain == after.domain && a.arch == after.arch;
@@ -180,13 +185,14 @@ impl Found {
                 after.domain.clone(),
                 after.arch.to_string(),
                 before.map_or_else(String::new, |b| percent(b.accuracy)),
-                percent(after.accuracy),
+                format!("{} ±{:.1}", percent(after.accuracy), 100.0 * after.stderr),
+                after.pixels.map_or_else(String::new, percent),
                 percent(after.chance),
             ]);
         }
         format!(
             "Test pictures whose class the 20 nearest neighbours name right (the first two nets are the\n\
-             largest and the smallest):\n{}",
+             largest and the smallest; ± is the standard error):\n{}",
             table(&rows)
         )
     }

@@ -19,7 +19,7 @@ use crate::config::{self, Config, Resolved};
 use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
-use crate::eval::Protocol;
+use crate::eval::{Protocol, judge};
 use crate::search::{self, Bn, Request, Selection, Task};
 use crate::space::{Arch, Budget, Metric, Space};
 use crate::train::signals::Signals;
@@ -201,6 +201,7 @@ impl Job<'_> {
             time_limit: None,
             dump_steps: Vec::new(),
             dump_dir: None,
+            probe: None,
             quiet: self.globals.quiet,
         };
         let outcome = train::run(self.cx, &options, self.signals)?;
@@ -271,7 +272,6 @@ impl Job<'_> {
         won: &[Won],
         ends: &[Arch],
     ) -> Result<Vec<Accuracy>> {
-        let untrained = self.place("checkpoints").join("step-00000000");
         let mut all = Vec::new();
         for domain in domains {
             let Some(test) = &domain.test else { continue };
@@ -281,46 +281,49 @@ impl Job<'_> {
                     archs.push(w.arch);
                 }
             }
-            for ckpt in [&untrained, self.out] {
-                self.evaluate(domain, test, ckpt, &archs, &mut all)?;
-            }
+            self.evaluate(domain, test, &archs, &mut all)?;
         }
         Ok(all)
     }
 
-    /// Nets of one checkpoint on one domain.
+    /// Nets before and after training on one domain, beside its pixels.
     fn evaluate(
         &self,
         domain: &Domain,
         test: &str,
-        ckpt: &Path,
         archs: &[Arch],
         all: &mut Vec<Accuracy>,
     ) -> Result<()> {
         let args = EvalArgs {
             protocol: Protocol::Knn,
-            model: ModelArgs { ckpt: Some(ckpt.to_path_buf()), ..ModelArgs::default() },
+            model: ModelArgs { ckpt: Some(self.out.to_path_buf()), ..ModelArgs::default() },
             data: vec![domain.train.clone()],
             test_data: vec![test.to_owned()],
             features: "pool".into(),
             bn_images: self.sizes.images,
             images: Count::All,
             epochs: 1,
+            no_baselines: false,
             archs_from: None,
             limit: None,
         };
         let (cx, globals) = (self.cx, self.globals);
         let subject = Subject::open(cx, &args.model)?;
         let sets = args.sets(globals, &subject, cx.threads())?.cached(self.out)?;
+        let mut plains = None;
         for &arch in archs {
-            let (verdict, _) = eval::evaluate(cx, &args, globals, &subject, &sets, arch)?;
-            all.push(Accuracy {
+            let found = eval::evaluate(cx, &args, globals, &subject, &sets, arch, &mut plains)?;
+            let untrained = found.baselines.as_ref().and_then(|b| b.untrained.as_ref().ok());
+            let steps = [untrained.map(|v| (0, v)), Some((subject.step, &found.verdict))];
+            all.extend(steps.into_iter().flatten().map(|(step, verdict)| Accuracy {
                 domain: domain.name.clone(),
                 arch,
-                step: subject.step,
+                step,
                 accuracy: verdict.accuracy(),
+                stderr: judge::standard_error(verdict.accuracy(), sets.test.len()),
+                pixels: plains.as_ref().map(|p| p.pixels.accuracy()),
                 chance: sets.chance(),
-            });
+            }));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a person sees while training runs: a bar on a terminal, a line every `log.every`
+//! What a person sees while work goes on: a bar on a terminal, a line every `log.every`
 //! steps elsewhere.
 
 use std::io::IsTerminal;
@@ -48,11 +48,16 @@ impl Progress {
         }
     }
 
-    /// Hides the bar while something is written beside it.
-    pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+    /// Leaves `time` out of the estimate: it went into something else than steps.
+    pub fn leave_out(&mut self, time: Duration) {
+        self.started += time;
+    }
+
+    /// Does something that writes to the terminal, with the bar out of the way.
+    pub fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
         match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+            Some(bar) => bar.suspend(work),
+            None => work(),
         }
     }
 

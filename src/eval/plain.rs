@@ -1,0 +1,167 @@
+//! Features that need no net: what an image's pixels and colours say of its class by themselves.
+//! They are computed from the images as nets see them, in the pass that computes the nets'
+//! features.
+
+use super::features::Labelled;
+use super::pictures::Batch;
+use crate::data::{IMAGENET_MEAN, IMAGENET_STD};
+
+/// Pixels are taken at the nets' resolution, at most so many a side.
+pub const MOST_SIDE: usize = 32;
+/// Levels of each of red, green and blue in a histogram, which has BINS³ numbers.
+pub const BINS: usize = 4;
+
+/// Pixels and histograms of some images.
+pub struct Plain {
+    /// R×R×3 values on [0, 1] an image, R = min(resolution, [`MOST_SIDE`]).
+    pub pixels: Labelled,
+    /// √ of the share of an image's pixels in each of the [`BINS`]³ boxes of RGB: two images'
+    /// product is then the Bhattacharyya coefficient of their histograms (Hellinger distance).
+    pub histogram: Labelled,
+    resolution: usize,
+    most: usize,
+}
+
+impl Plain {
+    /// Nothing yet; of images at `resolution`, of which the first `most` are taken.
+    pub fn new(resolution: usize, most: usize) -> Self {
+        let side = resolution.min(MOST_SIDE);
+        let pixels = Labelled { dim: side * side * 3, ..Labelled::default() };
+        let histogram = Labelled { dim: BINS.pow(3), ..Labelled::default() };
+        Self { pixels, histogram, resolution, most }
+    }
+
+    /// Adds a batch's images with their classes.
+    pub fn add(&mut self, batch: &Batch, labels: &[usize]) {
+        let elems = self.resolution * self.resolution * 3;
+        let room = self.most - self.pixels.len();
+        for (image, &label) in batch.values.chunks_exact(elems).zip(labels).take(room) {
+            let rgb = rgb(image);
+            self.pixels.values.extend(shrink(&rgb, self.resolution, MOST_SIDE));
+            self.histogram.values.extend(histogram(&rgb));
+            self.pixels.labels.push(label);
+            self.histogram.labels.push(label);
+        }
+    }
+}
+
+/// Normalised values R×R×3 as red, green and blue on [0, 1] again.
+fn rgb(image: &[f32]) -> Vec<f32> {
+    let value = |(i, v): (usize, &f32)| v * IMAGENET_STD[i % 3] + IMAGENET_MEAN[i % 3];
+    image.iter().enumerate().map(value).collect()
+}
+
+/// An image `side`×`side`×3 at `most` a side, where that is less: means of the pixels of boxes
+/// that are equal as far as whole pixels allow.
+fn shrink(rgb: &[f32], side: usize, most: usize) -> Vec<f32> {
+    if side <= most {
+        return rgb.to_vec();
+    }
+    let edges = |i: usize| i * side / most..(i + 1) * side / most;
+    let mut out = Vec::with_capacity(most * most * 3);
+    for (y, x) in (0..most * most).map(|i| (i / most, i % most)) {
+        let mut sums = [0.0f64; 3];
+        for pixel in edges(y).flat_map(|row| edges(x).map(move |column| row * side + column)) {
+            let values = &rgb[pixel * 3..pixel * 3 + 3];
+            sums.iter_mut().zip(values).for_each(|(s, v)| *s += f64::from(*v));
+        }
+        let pixels = (edges(y).len() * edges(x).len()) as f64;
+        out.extend(sums.map(|s| (s / pixels) as f32));
+    }
+    out
+}
+
+/// √ of the share of pixels in each box of RGB, [`BINS`]³ numbers of which red changes slowest.
+fn histogram(rgb: &[f32]) -> [f32; BINS.pow(3)] {
+    let mut counts = [0u32; BINS.pow(3)];
+    for pixel in rgb.chunks_exact(3) {
+        let level = |v: f32| ((v * BINS as f32).max(0.0) as usize).min(BINS - 1);
+        let place = pixel.iter().fold(0, |place, &v| place * BINS + level(v));
+        counts[place] += 1;
+    }
+    let pixels = (rgb.len() / 3).max(1) as f32;
+    counts.map(|n| (n as f32 / pixels).sqrt())
+}
+
+/// Shifts every number of a vector so that its mean over `train` is 0, in both sets.
+pub fn centre(train: &mut Labelled, test: &mut Labelled) {
+    let dim = train.dim.max(1);
+    let mut sums = vec![0.0f64; dim];
+    for row in train.values.chunks_exact(dim) {
+        sums.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
+    }
+    let n = train.len().max(1) as f64;
+    for row in train.values.chunks_exact_mut(dim).chain(test.values.chunks_exact_mut(dim)) {
+        row.iter_mut().zip(&sums).for_each(|(v, s)| *v = (f64::from(*v) - s / n) as f32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Cx;
+    use crate::tensor::{DType, Shape};
+
+    /// A batch of images of which each is given by its colour at (row, column).
+    fn batch(side: usize, images: &[fn(usize, usize) -> [u8; 3]]) -> Batch {
+        let pixels = |f: &fn(usize, usize) -> [u8; 3]| -> Vec<f32> {
+            let rgb = (0..side * side).flat_map(|i| f(i / side, i % side));
+            let normalised = |(i, v): (usize, u8)| {
+                (f32::from(v) / 255.0 - IMAGENET_MEAN[i % 3]) / IMAGENET_STD[i % 3]
+            };
+            rgb.enumerate().map(normalised).collect()
+        };
+        let values: Vec<f32> = images.iter().flat_map(pixels).collect();
+        let cx = Cx::for_tests();
+        let shape = Shape::nhwc(images.len(), side, side, 3);
+        let x = cx.upload(shape, DType::F32, &values).unwrap();
+        Batch { span: 0..images.len(), shown: (0..images.len()).collect(), x, values }
+    }
+
+    #[test]
+    fn pixels_are_colours_again_and_shrink_by_means() {
+        let mut plain = Plain::new(32, 9);
+        plain.add(&batch(32, &[|y, x| [y as u8, x as u8, 255]]), &[4]);
+        assert_eq!((plain.pixels.dim, plain.pixels.labels.clone()), (3072, vec![4]));
+        let at = &plain.pixels.values[(5 * 32 + 7) * 3..][..3];
+        for (found, byte) in at.iter().zip([5.0, 7.0, 255.0]) {
+            assert!((found * 255.0 - byte).abs() < 1e-3, "{found} {byte}");
+        }
+        // 64 a side: means of 2×2 pixels; 48: boxes of one or two pixels a side.
+        let mut plain = Plain::new(64, 9);
+        plain.add(&batch(64, &[|y, x| [2 * y as u8, x as u8, 0]]), &[0]);
+        let at = &plain.pixels.values[(3 * 32 + 10) * 3..][..2];
+        assert!((at[0] * 255.0 - 13.0).abs() < 1e-3 && (at[1] * 255.0 - 20.5).abs() < 1e-3);
+        let flat = shrink(&vec![0.25; 48 * 48 * 3], 48, 32);
+        assert!(flat.len() == 3072 && flat.iter().all(|v| *v == 0.25));
+    }
+
+    #[test]
+    fn histograms_are_roots_of_shares() {
+        let mut plain = Plain::new(32, 2);
+        let half: fn(usize, usize) -> [u8; 3] =
+            |y, _| if y < 16 { [0, 0, 0] } else { [255, 128, 64] };
+        // The third image is past the most that is wanted.
+        plain.add(&batch(32, &[half, |_, _| [63, 64, 191], half]), &[0, 1, 0]);
+        assert_eq!(plain.histogram.labels, [0, 1]);
+        let rows: Vec<&[f32]> = plain.histogram.values.chunks_exact(64).collect();
+        let mut expected = [0.0; 64];
+        (expected[0], expected[3 * 16 + 2 * 4 + 1]) = (0.5f32.sqrt(), 0.5f32.sqrt());
+        assert_eq!(rows[0], expected);
+        let full: Vec<usize> = (0..64).filter(|&i| rows[1][i] == 1.0).collect();
+        assert_eq!(full, [6]);
+    }
+
+    #[test]
+    fn the_training_mean_is_taken_from_both_sets() {
+        let set = |values: &[f32]| Labelled {
+            dim: 2,
+            values: values.to_vec(),
+            labels: vec![0; values.len() / 2],
+        };
+        let (mut train, mut test) = (set(&[1.0, 10.0, 3.0, 30.0]), set(&[0.0, 0.0]));
+        centre(&mut train, &mut test);
+        assert_eq!(train.values, [-1.0, -10.0, 1.0, 10.0]);
+        assert_eq!(test.values, [-2.0, -20.0]);
+    }
+}

@@ -1,0 +1,86 @@
+//! The curve of a run's probes: nearest neighbours of labelled images while it trained.
+
+use serde::Deserialize;
+
+use super::chart::{Line as Curve, LineChart};
+use super::run::{Run, json_lines};
+use super::series::{MAX_BINS, bins};
+use super::training::Panel;
+use super::words;
+use crate::error::Result;
+use crate::space::Arch;
+
+/// A line of `probe.jsonl`.
+#[derive(Debug, Deserialize)]
+struct Probe {
+    step: f64,
+    data: String,
+    images: u64,
+    k: u64,
+    chance: f64,
+    pixels: f64,
+    nets: Vec<Net>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Net {
+    arch: Arch,
+    knn: Option<f64>,
+}
+
+/// Accuracy by step, or `None` where the run was not probed.
+pub(super) fn panel(run: &Run) -> Result<Option<Panel>> {
+    let (mut all, _) = json_lines::<Probe>(&run.dir.join("probe.jsonl"))?;
+    // Images may have changed at a resume; those of the last probe are told of.
+    let Some((data, images)) = all.last().map(|p| (p.data.clone(), p.images)) else {
+        return Ok(None);
+    };
+    all.retain(|p| p.data == data && p.images == images);
+    Ok(draw(run, &all))
+}
+
+fn draw(run: &Run, all: &[Probe]) -> Option<Panel> {
+    let last = all.last()?;
+    let ends = run.space().map(|space| [("MAX", space.max()), ("MIN", space.min())]);
+    let name = |arch: &Arch| {
+        let named = ends.iter().flatten().find(|(_, end)| end == arch);
+        named.map_or_else(|| arch.to_string(), |(name, _)| (*name).to_owned())
+    };
+    let knn = |p: &Probe, arch: &Arch| {
+        let net = p.nets.iter().find(|n| n.arch == *arch)?;
+        net.knn.map(|share| share * 100.0)
+    };
+    let curve = |(net, class): (&Net, &'static str)| {
+        let point = |p: &Probe| (p.step, knn(p, &net.arch).unwrap_or(f64::NAN));
+        let points: Vec<(f64, f64)> = all.iter().map(point).collect();
+        Curve { name: name(&net.arch), class, bins: bins(&points, MAX_BINS) }
+    };
+    let mut references = vec![
+        (last.pixels * 100.0, "raw pixels".to_owned()),
+        (last.chance * 100.0, "guessing".to_owned()),
+    ];
+    let first = all.first().filter(|p| p.step == 0.0);
+    if let Some((net, share)) = last.nets.first().and_then(|n| Some((n, knn(first?, &n.arch)?))) {
+        references.push((share, format!("{} untrained", name(&net.arch))));
+    }
+    let title = "Nearest neighbours during training";
+    let svg = LineChart {
+        label: title,
+        size: (1000.0, 320.0),
+        x_label: "step",
+        lines: last.nets.iter().zip(["c1", "c2", "c3"]).map(curve).collect(),
+        references,
+        from_zero: true,
+    }
+    .draw()?;
+    let note = format!(
+        "Share of labelled images (%) whose class the {} nearest of the others name right ({}, {} \
+         images, half of them named by the other half). Training does not see the labels. Curves \
+         should rise above where they begin, the untrained nets, and above raw pixels; where they do \
+         not, the nets have not learnt what these classes need, whatever the loss says.",
+        last.k,
+        last.data,
+        words::count(last.images)
+    );
+    Some(Panel { title: title.into(), note, svg, wide: true })
+}
