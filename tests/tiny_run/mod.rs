@@ -1,4 +1,5 @@
 //! A run's folder with a checkpoint of a random net of preset tiny, and pictures of two kinds.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,6 +35,18 @@ pub fn write_pictures(dir: &Path) {
 
 /// A checkpoint of step 7 in `root/checkpoints`; the student's seed is 1.
 pub fn write_checkpoint(cx: &Cx, root: &Path, teacher_seed: u64) -> PathBuf {
+    write_changed(cx, root, teacher_seed, 7, |_, _| ())
+}
+
+/// As [`write_checkpoint`], of any step and with the teacher's tensors changed by `change`, which
+/// gets their names and values.
+pub fn write_changed(
+    cx: &Cx,
+    root: &Path,
+    teacher_seed: u64,
+    step: u64,
+    change: impl Fn(&str, &mut [f32]),
+) -> PathBuf {
     let net = Supernet::new(&Space::preset("tiny").unwrap(), Some(&HEAD));
     let tensors = |seed| {
         let mut params = Params::init(cx, net.specs(), seed).unwrap();
@@ -48,7 +61,7 @@ pub fn write_checkpoint(cx: &Cx, root: &Path, teacher_seed: u64) -> PathBuf {
     };
     let head = [("moco.hidden", HEAD.hidden), ("moco.dim", HEAD.dim)];
     let state = State {
-        step: 7,
+        step,
         steps: 10,
         seed: 1,
         preset: "tiny".into(),
@@ -63,6 +76,17 @@ pub fn write_checkpoint(cx: &Cx, root: &Path, teacher_seed: u64) -> PathBuf {
         config: head.map(|(k, v)| (k.to_owned(), v.to_string())).into(),
         hashes: BTreeMap::new(),
     };
-    let contents = vec![("student", tensors(1)), ("teacher", tensors(teacher_seed))];
+    let mut teacher = tensors(teacher_seed);
+    teacher.iter_mut().for_each(|(name, _, values)| change(name, values));
+    let contents = vec![("student", tensors(1)), ("teacher", teacher)];
     checkpoint::write(&root.join("checkpoints"), state, &contents, 1).unwrap()
+}
+
+/// For [`write_changed`]: every image gets an embedding near one point.
+pub fn collapse(name: &str, values: &mut [f32]) {
+    match name {
+        "head.2.weight" => values.iter_mut().for_each(|w| *w *= 1e-3),
+        "head.2.bias" => values.fill(1.0),
+        _ => (),
+    }
 }

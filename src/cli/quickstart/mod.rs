@@ -230,7 +230,9 @@ impl Job<'_> {
                 let winners =
                     search::run(self.cx, &checkpoint, dataset.clone(), &request, self.signals)?;
                 report::search(&request.out)?;
-                won.extend(winners.budgets.iter().filter_map(|b| Won::of(domain, task, b)));
+                won.extend(
+                    winners.budgets.iter().filter_map(|b| Won::of(domain, task, &winners, b)),
+                );
             }
         }
         Ok(won)
@@ -256,6 +258,8 @@ impl Job<'_> {
             workers: self.cx.threads(),
             out: self.place("search").join(format!("{task}-{}", domain.name)),
             resume: false,
+            // What is wrong with the teacher is said instead: the rest of the job has its use.
+            force: true,
         })
     }
 
