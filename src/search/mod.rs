@@ -103,7 +103,7 @@ pub fn run(
     let subnet = work.subnet(&params, work.net.space().max())?;
     let verdict = match known {
         Some(known) => known,
-        None => work.judge(&subnet, checkpoint.state.step > 0)?,
+        None => work.judge(&subnet, checkpoint.state.is_trained())?,
     };
     if let Err(refused) = verdict.admit(request.force) {
         // A folder that was made for decoded images is not left behind; others are not empty.

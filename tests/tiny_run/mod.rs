@@ -73,6 +73,8 @@ pub fn write_changed(
         time_s: 0.0,
         collapsed_steps: 0,
         loss: None,
+        init: None,
+        extended: Vec::new(),
         config: head.map(|(k, v)| (k.to_owned(), v.to_string())).into(),
         hashes: BTreeMap::new(),
     };

@@ -194,6 +194,7 @@ impl Job<'_> {
             command: std::env::args().collect::<Vec<_>>().join(" "),
             data: domains.iter().map(|d| d.train.clone()).collect(),
             out: self.out.to_path_buf(),
+            init: None,
             // The folder holds the pictures already, and no run.
             resume: Resume::Auto,
             overwrite: false,
