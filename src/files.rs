@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 /// Named values with their dimensions, f32.
 pub type Named = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
+/// Name of the file with an exported net's weights, in the export's folder.
+pub const EXPORTED_WEIGHTS: &str = "model.safetensors";
+
 /// A tensor of a file: name, dimensions, values.
 pub type Entry = (String, Vec<usize>, Vec<f32>);
 
@@ -132,17 +135,10 @@ fn safetensors_header<'a>(
 /// Reads a safetensors file: its tensors (which must be f32) and its metadata.
 pub fn read_safetensors(path: &Path) -> Result<(Named, HashMap<String, String>)> {
     let bytes = fs::read(path).map_err(|e| Error::read(path, e))?;
-    let bad = |e: &dyn std::fmt::Display| {
-        Error::data(format!(
-            "{} is not a whole safetensors file ({e}); it may be truncated: make or copy it again",
-            path.display()
-        ))
-    };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(&e))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| not_whole(path, &e))?;
     let metadata = header.metadata().clone().unwrap_or_default();
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
     let mut named = Named::new();
-    for (name, view) in file.iter() {
+    for (name, view) in parse_safetensors(path, &bytes)?.iter() {
         if view.dtype() != Dtype::F32 {
             return Err(Error::data(format!(
                 "{}: tensor {name:?} is {:?}, expected F32",
@@ -150,14 +146,48 @@ pub fn read_safetensors(path: &Path) -> Result<(Named, HashMap<String, String>)>
                 view.dtype()
             )));
         }
-        let values: Vec<f32> = view
-            .data()
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
+        let values = numbers(view.data(), f32::from_le_bytes);
         named.insert(name.to_owned(), (view.shape().to_vec(), values));
     }
     Ok((named, metadata))
+}
+
+/// Reads the weights of a safetensors file that another program may have made: tensors of
+/// floating-point numbers of any usual width, as f32; and the names of all others.
+pub fn read_weights(path: &Path) -> Result<(Named, Vec<String>)> {
+    let bytes = fs::read(path).map_err(|e| Error::read(path, e))?;
+    let (mut named, mut others) = (Named::new(), Vec::new());
+    for (name, view) in parse_safetensors(path, &bytes)?.iter() {
+        let values = match view.dtype() {
+            Dtype::F32 => numbers(view.data(), f32::from_le_bytes),
+            Dtype::F64 => numbers(view.data(), |b| f64::from_le_bytes(b) as f32),
+            Dtype::F16 => numbers(view.data(), |b| half::f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => numbers(view.data(), |b| half::bf16::from_le_bytes(b).to_f32()),
+            _ => {
+                others.push(name.to_owned());
+                continue;
+            }
+        };
+        named.insert(name.to_owned(), (view.shape().to_vec(), values));
+    }
+    others.sort_unstable();
+    Ok((named, others))
+}
+
+fn parse_safetensors<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
+    SafeTensors::deserialize(bytes).map_err(|e| not_whole(path, &e))
+}
+
+fn not_whole(path: &Path, e: &dyn std::fmt::Display) -> Error {
+    Error::data(format!(
+        "{} is not a whole safetensors file ({e}); it may be truncated: make or copy it again",
+        path.display()
+    ))
+}
+
+/// Numbers of `N` bytes each.
+fn numbers<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes.chunks_exact(N).map(|b| number(std::array::from_fn(|i| b[i]))).collect()
 }
 
 #[cfg(test)]
@@ -178,6 +208,30 @@ mod tests {
             fs::write(&path, &bytes[..cut]).unwrap();
             assert_eq!(read_safetensors(&path).unwrap_err().kind(), crate::Kind::Data);
         }
+    }
+
+    #[test]
+    fn weights_of_other_widths_are_read_as_f32() {
+        use safetensors::tensor::TensorView;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        let (wide, narrow) = ((-1.5f64).to_le_bytes(), half::bf16::from_f32(0.25).to_le_bytes());
+        let (half, count) = (half::f16::from_f32(2.5).to_le_bytes(), 7i64.to_le_bytes());
+        let view = |dtype, bytes| TensorView::new(dtype, vec![1], bytes).unwrap();
+        let tensors = [
+            ("wide", view(Dtype::F64, &wide[..])),
+            ("narrow", view(Dtype::BF16, &narrow[..])),
+            ("half", view(Dtype::F16, &half[..])),
+            ("count", view(Dtype::I64, &count[..])),
+        ];
+        safetensors::serialize_to_file(tensors, None, &path).unwrap();
+        let (named, others) = read_weights(&path).unwrap();
+        assert_eq!(others, ["count"]);
+        let values = ["wide", "narrow", "half"].map(|name| named[name].1[0]);
+        assert_eq!(values, [-1.5, 0.25, 2.5]);
+        assert_eq!(read_safetensors(&path).unwrap_err().kind(), crate::Kind::Data);
+        fs::write(&path, "{}").unwrap();
+        assert_eq!(read_weights(&path).unwrap_err().kind(), crate::Kind::Data);
     }
 
     #[test]

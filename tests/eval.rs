@@ -18,7 +18,7 @@ use engine::files::read_safetensors;
 use engine::nn::{Feature, Subnet};
 use engine::train::Checkpoint;
 use serde_json::Value;
-use tiny_run::{write_checkpoint, write_pictures, write_step};
+use tiny_run::{collapse, write_changed, write_checkpoint, write_pictures, write_step};
 
 const MIN: &str = "s8-w16.16.32.64-d1.1.2.1";
 
@@ -191,6 +191,11 @@ fn search_evaluate_and_correlate_from_the_command_line() {
     assert_eq!(run.code(&search), 2);
     assert_eq!(run.json(&[&search[..], &["--resume"]].concat()), winners);
     assert_eq!(run.code(&[&search[..], &["--resume", "--seed", "9"]].concat()), 6);
+    let said =
+        String::from_utf8(run.engine(&[&search[..], &["--resume"]].concat()).stdout).unwrap();
+    for part in ["first in resamples", "nothing about\naccuracy", "spread"] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
 
     let knn = ["eval", "knn", "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
     let result = run.json(&[&knn[..], &["--arch", MIN]].concat());
@@ -205,6 +210,17 @@ fn search_evaluate_and_correlate_from_the_command_line() {
     assert!(ranked["baselines"]["pixels"]["accuracy"]["k20"].as_f64().unwrap() > 0.0);
     assert!(ranked["baselines"]["untrained"]["absent"].is_string());
     assert!(ranked["subnets"][0]["stderr"].is_f64());
+    let agreement = &ranked["agreement"];
+    assert_eq!((&agreement["nets"], &agreement["test_images"]), (&3.into(), &40.into()));
+    for part in ["score", "macs", "score_given_macs"] {
+        assert_eq!(agreement[part]["resolved"], false, "{ranked}");
+    }
+    // Three of them and one that was evaluated alone.
+    run.json(&["report", &ckpt]);
+    let held = fs::read(run.path(&format!("{dir}/agreement.json"))).unwrap();
+    let held: Value = serde_json::from_slice(&held).unwrap();
+    assert_eq!((&held[0]["protocol"], held.as_array().unwrap().len()), (&"knn".into(), 1));
+    assert!(held[0]["nets"].as_u64().unwrap() >= 3, "{held}");
 }
 
 #[test]
@@ -262,6 +278,24 @@ fn baselines_stand_beside_an_accuracy() {
     assert!(page.to_string().contains("report.html"));
     let html = fs::read_to_string(run.path("run/report.html")).unwrap();
     assert!(html.contains("colour histogram") && html.contains("raw pixels"));
+}
+
+#[test]
+fn a_search_with_a_collapsed_teacher_is_exit_4() {
+    let run = Run::new();
+    write_changed(&Cx::for_tests(), &run.dir.path().join("run"), 2, 8, collapse);
+    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let search = ["search", "--ckpt", &ckpt, "--data", &data, "--task", "seg", "--arch", MIN];
+    assert_eq!(run.code(&search), 4);
+    let forced = [&search[..], &["--force"]].concat();
+    let out = run.engine(&forced);
+    let said = [&out.stdout, &out.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    assert!(said.iter().all(|text| text.contains("The teacher has collapsed")), "{said:?}");
+    let found = run.json(&[&forced[..], &["--resume"]].concat());
+    assert_eq!(found["teacher"]["health"], "collapsed");
+    run.json(&["report", &ckpt]);
+    let page = fs::read_to_string(run.path("run/report.html")).unwrap();
+    assert!(page.contains("The teacher has collapsed"));
 }
 
 #[test]

@@ -10,13 +10,13 @@ use engine::data::Dataset;
 use engine::device::Cx;
 use engine::eval::pictures::{self, Pictures};
 use engine::nn::{Feature, Params, Subnet};
-use engine::search::{self, Bn, Request, Selection, Task, Winners};
+use engine::search::{self, Bn, Health, Request, Selection, Task, Winners};
 use engine::space::{Arch, Budget, Metric, Space};
 use engine::tensor::Tensor;
 use engine::train::Checkpoint;
 use engine::train::signals::Signals;
 use engine::{Kind, Result};
-use tiny_run::{write_checkpoint, write_pictures};
+use tiny_run::{collapse, write_changed, write_checkpoint, write_pictures};
 
 struct Setting {
     dir: tempfile::TempDir,
@@ -36,6 +36,13 @@ impl Setting {
         Self { cx, checkpoint, dataset: Arc::new(Dataset::open(&[data]).unwrap()), dir }
     }
 
+    /// Its teacher is replaced by another one.
+    fn with_teacher(mut self, step: u64, change: impl Fn(&str, &mut [f32])) -> Self {
+        let path = write_changed(&self.cx, self.dir.path(), 2, step, change);
+        self.checkpoint = Checkpoint::open(&path).unwrap();
+        self
+    }
+
     fn request(&self, selection: Selection) -> Request {
         Request {
             data: vec!["pictures".into()],
@@ -51,6 +58,7 @@ impl Setting {
             workers: 1,
             out: self.dir.path().join("search"),
             resume: false,
+            force: false,
         }
     }
 
@@ -285,4 +293,63 @@ fn latencies_are_measured_once() {
     // Nothing takes a nanosecond.
     let err = setting.search(&Request { selection: within(1, 2), ..request }).unwrap_err();
     assert_eq!(err.kind(), Kind::Usage);
+}
+
+#[test]
+fn a_collapsed_teacher_is_refused_unless_forced() {
+    let setting = Setting::new(1, 2).with_teacher(7, collapse);
+    // Its maps are compared, but it is its embedding that was trained, and that has collapsed.
+    let request = setting.request(largest_and_smallest());
+    let refused = setting.search(&request).unwrap_err();
+    assert_eq!((refused.kind(), refused.exit_code()), (Kind::Diverged, 4));
+    let said = refused.to_string();
+    for part in ["the teacher has collapsed", "expected at least 0.15", "train.lr", "--force"] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    // Nothing is left in the way of another attempt.
+    assert!(!request.out.exists());
+
+    let forced = Request { force: true, ..request.clone() };
+    let winners = setting.search(&forced).unwrap();
+    let teacher = &winners.teacher;
+    assert_eq!((teacher.health, teacher.images), (Health::Collapsed, 12));
+    assert!(teacher.spread < 0.15 && teacher.rank >= 1.0, "{teacher:?}");
+    let kept: serde_json::Value = serde_json::from_slice(&setting.file("winners.json")).unwrap();
+    assert_eq!(kept["teacher"]["health"], "collapsed");
+    assert_eq!(kept["teacher"]["spread"].as_f64(), Some(teacher.spread));
+    engine::report::search(&request.out).unwrap();
+    let page = String::from_utf8(setting.file("report.html")).unwrap();
+    assert!(page.contains("The teacher has collapsed"));
+
+    // What goes on is the same command, which has to be forced likewise.
+    fs::remove_file(request.out.join("winners.json")).unwrap();
+    let resumed = Request { resume: true, ..request };
+    assert_eq!(setting.search(&resumed).unwrap_err().kind(), Kind::Diverged);
+    setting.search(&Request { force: true, ..resumed }).unwrap();
+    let again: serde_json::Value = serde_json::from_slice(&setting.file("winners.json")).unwrap();
+    assert_eq!(again, kept);
+}
+
+#[test]
+fn other_teachers_are_told_apart() {
+    let whole = Setting::new(1, 2);
+    let teacher = |setting: &Setting| {
+        let request = setting.request(largest_and_smallest());
+        setting.search(&request).unwrap().teacher
+    };
+    let usual = teacher(&whole);
+    assert!(usual.spread > 0.15 && usual.warning().is_some() == (usual.spread < 0.5), "{usual:?}");
+    let spread = |name: &str, values: &mut [f32]| match name {
+        // Without a direction in common: of the hidden units differences alone count.
+        "head.2.weight" => values.chunks_mut(32).for_each(|row| {
+            let mean = row.iter().sum::<f32>() / 32.0;
+            row.iter_mut().for_each(|w| *w -= mean);
+        }),
+        _ => (),
+    };
+    let healthy = teacher(&Setting::new(1, 2).with_teacher(7, spread));
+    assert!(healthy.spread > usual.spread, "{healthy:?} {usual:?}");
+    let untrained = teacher(&Setting::new(1, 2).with_teacher(0, collapse));
+    assert_eq!(untrained.health, Health::Untrained);
+    assert!(untrained.warning().unwrap().contains("untrained"));
 }

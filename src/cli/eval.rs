@@ -18,7 +18,7 @@ use crate::eval::progress::Progress;
 use crate::eval::{Baselines, Plains, Protocol, Sets, Verdict};
 use crate::files;
 use crate::nn::Subnet;
-use crate::search::{self, Candidate};
+use crate::search::{self, Agreement, Candidate};
 use crate::space::{Arch, Metric};
 
 /// Arguments of `engine eval`.
@@ -281,7 +281,7 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
     drop(progress);
     let scores: Vec<f64> = candidates.iter().map(|c| c.score).collect();
     let macs: Vec<f64> = candidates.iter().map(|c| c.macs as f64).collect();
-    let agreement = json!({
+    let correlation = json!({
         "spearman": search::spearman(&scores, &accuracies),
         "kendall": search::kendall(&scores, &accuracies),
         "spearman_macs": search::spearman(&macs, &accuracies),
@@ -303,15 +303,18 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
     }
     result.insert("candidates".into(), json!(file.display().to_string()));
     result.insert("step".into(), json!(subject.step));
-    result.insert("correlation".into(), agreement.clone());
+    result.insert("correlation".into(), correlation.clone());
     result.insert("subnets".into(), json!(subnets));
+    result.insert("weights".into(), json!(subject.weights));
+    let agreement = held_against(file, &candidates, &accuracies, sets.test.len())?;
+    result.insert("agreement".into(), json!(agreement));
     let tag = file.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
     let name = format!("correlation-{}-{}", args.protocol, tag.unwrap_or_default());
     keep(subject, &file_name(&name, subject), &result)?;
     if globals.json {
         print_json(&result)
     } else {
-        let mut text = text(&candidates, &accuracies, &agreement);
+        let mut text = text(&candidates, &accuracies, &correlation, agreement.as_ref());
         if let Some(plains) = &plains {
             text += &format!(
                 "\nWithout a net: raw pixels {}, colour histogram {}, guessing the largest class {}",
@@ -324,7 +327,26 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
     }
 }
 
-fn text(candidates: &[Candidate], accuracies: &[f64], agreement: &Value) -> String {
+/// The whole search that `file` is from, held against the accuracies of some of its candidates.
+fn held_against(
+    file: &Path,
+    candidates: &[Candidate],
+    accuracies: &[f64],
+    test_images: usize,
+) -> Result<Option<Agreement>> {
+    let accuracy = candidates.iter().map(|c| c.arch).zip(accuracies.iter().copied()).collect();
+    let budgets = search::winners::read(file.parent().unwrap_or(Path::new(".")))?;
+    let all = search::read_candidates(file)?;
+    let budgets = budgets.unwrap_or_default();
+    Ok(search::agreement(&all, &budgets, &accuracy, test_images as u64))
+}
+
+fn text(
+    candidates: &[Candidate],
+    accuracies: &[f64],
+    correlation: &Value,
+    agreement: Option<&Agreement>,
+) -> String {
     let mut rows = vec![["architecture", "macs", "score", "accuracy"].map(String::from).to_vec()];
     for (c, accuracy) in candidates.iter().zip(accuracies) {
         rows.push(vec![
@@ -335,15 +357,16 @@ fn text(candidates: &[Candidate], accuracies: &[f64], agreement: &Value) -> Stri
         ]);
     }
     let show =
-        |key: &str| agreement[key].as_f64().map_or("undefined".into(), |r| format!("{r:.3}"));
+        |key: &str| correlation[key].as_f64().map_or("undefined".into(), |r| format!("{r:.3}"));
+    let held = match agreement {
+        Some(agreement) => agreement.text(),
+        None => format!("Spearman {}: too few nets to say more.", show("spearman")),
+    };
     format!(
-        "{}\nRank correlation of score and accuracy over {} subnets: Spearman {}, Kendall {} \
-         (of MACs and accuracy: Spearman {})",
+        "{}\nRank correlation of score and accuracy over {} subnets: Kendall {}\n{held}",
         table(&rows),
         candidates.len(),
-        show("spearman"),
         show("kendall"),
-        show("spearman_macs")
     )
 }
 

@@ -75,6 +75,9 @@ pub struct SearchArgs {
     /// Delete the search that is in --out
     #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
+    /// Search even where the teacher has collapsed, so that scores mean nothing (exit 4 otherwise)
+    #[arg(long)]
+    pub force: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -162,6 +165,7 @@ impl SearchArgs {
             workers,
             out: self.folder(checkpoint)?,
             resume: self.resume,
+            force: self.force,
         })
     }
 }
@@ -213,6 +217,13 @@ pub fn search(args: &SearchArgs, globals: &Globals) -> Result<(Winners, PathBuf)
     Ok((winners, request.out))
 }
 
+/// What the columns about certainty mean.
+const RESAMPLES_NOTE: &str = "\
+First in resamples: the share of 1,000 redraws of the search images (bootstrap) in which the net's
+score is the highest of its budget; the interval is of the same redraws. Both say how much the
+choice of search images matters, and nothing about accuracy or about training once more. A tie
+cannot be told from the best by these images.";
+
 /// The winners as a table.
 fn text(winners: &Winners, out: &Path) -> String {
     let header = [
@@ -223,7 +234,7 @@ fn text(winners: &Winners, out: &Path) -> String {
         "params",
         "score",
         "95 % interval",
-        "p(best)",
+        "first in resamples",
         "",
     ];
     let mut rows = vec![header.map(String::from).to_vec()];
@@ -238,7 +249,7 @@ fn text(winners: &Winners, out: &Path) -> String {
                 Metric::Params.show(c.params),
                 format!("{:.4}", c.score),
                 format!("{:.4} to {:.4}", c.ci95[0], c.ci95[1]),
-                format!("{:.2}", winner.p_best),
+                format!("{:.1} %", 100.0 * winner.p_best),
                 if winner.tied && winner.rank > 1 { "tie".into() } else { String::new() },
             ]);
         }
@@ -249,9 +260,14 @@ fn text(winners: &Winners, out: &Path) -> String {
         .map(|r| format!("{} of {} in {}", r.candidates, r.group.population, r.group.budget))
         .collect();
     let features: Vec<&str> = winners.features.iter().map(|f| f.name()).collect();
+    let teacher = &winners.teacher;
+    let teacher = match teacher.warning() {
+        Some(warning) => format!("warning: {warning}"),
+        None => format!("Teacher: {}, {}", teacher.health, teacher.numbers()),
+    };
     format!(
-        "{}\nCompared on {} of {} pictures; higher scores are better; a tie cannot be told from \
-         the best by these pictures.\nCandidates: {}.\nAll of them: {}\nA page to look at: {}",
+        "{}\nCompared on {} of {} images; higher scores are better.\n{RESAMPLES_NOTE}\n{teacher}\n\
+         Candidates: {}.\nAll of them: {}\nA page to look at: {}",
         table(&rows),
         features.join("+"),
         winners.images,

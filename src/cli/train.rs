@@ -29,7 +29,14 @@ pub struct TrainArgs {
     /// The run's folder
     #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
     pub out: Option<PathBuf>,
-    /// Go on with the run in --out: auto (start where there is none), must, or a checkpoint
+    /// Weights to start from: a safetensors file with torchvision's names, or the folder of an
+    /// export, a checkpoint or a run (its newest student). They go into the first channels and
+    /// blocks; the log says what did not fit. A run that is resumed goes on with its own
+    #[arg(long, value_name = "FILE|DIR")]
+    pub init: Option<PathBuf>,
+    /// Go on with the run in --out: auto (start where there is none), must, or a checkpoint.
+    /// train.epochs may be larger than before: from there on the learning rate is that of the
+    /// longer run
     #[arg(long, value_name = "auto|must|PATH", num_args = 0..=1, default_missing_value = "auto")]
     pub resume: Option<String>,
     /// Delete the run that is in --out
@@ -63,7 +70,9 @@ Examples:
   engine train --preset tiny --data pictures/ --out runs/a train.epochs=20
   engine train --preset cifar --data cifar10.tar.zst#train --out runs/b --resume --time-limit 11h50m
   engine train --preset tiny --data pictures/ --out runs/c --probe labelled/ probe.every=2ep
-  engine train -c run.toml --data shards/*.tar --out runs/d --dry-run
+  engine train --preset tiny --data pictures/ --out runs/a --resume train.epochs=40
+  engine train --preset tiny --data other/ --out runs/d --init runs/a
+  engine train -c run.toml --data shards/*.tar --out runs/e --dry-run
 All settings with their values: engine config show --preset tiny";
 
 impl TrainArgs {
@@ -119,6 +128,7 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
         data,
         // Absent only in a dry run, which writes nothing.
         out: args.out.clone().unwrap_or_default(),
+        init: args.init.clone(),
         resume: match args.resume() {
             None => Resume::No,
             Some("auto") => Resume::Auto,

@@ -11,7 +11,7 @@ use crate::nn::{MlpHead, Supernet};
 use crate::space::{Arch, EXPANSION, STAGES, Space, StageSpace, StemSpace};
 
 /// Name of the file with the weights.
-pub const WEIGHTS: &str = "model.safetensors";
+pub const WEIGHTS: &str = crate::files::EXPORTED_WEIGHTS;
 /// What `format` says; a reader of another version refuses the folder.
 const FORMAT: &str = "engine-export-1";
 

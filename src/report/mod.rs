@@ -1,6 +1,7 @@
 //! The page that tells a run's story: one HTML file without scripts or outside resources,
 //! with curves, example pictures, searches, evaluations and settings.
 
+mod agreement;
 mod axis;
 mod chart;
 mod evals;

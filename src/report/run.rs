@@ -14,6 +14,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::space::Space;
 use crate::train::Health;
+use crate::train::extend::Extension;
 
 /// A line of `metrics.jsonl`, as far as the report uses it.
 #[derive(Debug, Default, Deserialize)]
@@ -57,6 +58,8 @@ pub(super) struct Run {
     pub(super) env: Value,
     /// `status.json`.
     pub(super) status: Value,
+    /// Where it was given more steps, by its newest checkpoint.
+    pub(super) extended: Vec<Extension>,
     /// `metrics.jsonl`, by step.
     pub(super) steps: Vec<Step>,
     /// Lines of `metrics.jsonl` before the last that could not be read.
@@ -89,6 +92,7 @@ impl Run {
             command: text(&dir.join("cmd.txt"))?.trim().to_owned(),
             env: json(&dir.join("env.json"))?,
             status: json(&dir.join("status.json"))?,
+            extended: extensions(&dir.join("checkpoints/last/state.json"))?,
             steps,
             bad_lines,
         })
@@ -138,6 +142,15 @@ impl Run {
 pub(super) fn folder_name(dir: &Path) -> String {
     let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
     full.file_name().unwrap_or(full.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// What a checkpoint's `state.json` says of extensions; nothing where there is none.
+fn extensions(path: &Path) -> Result<Vec<Extension>> {
+    match json(path)?.get_mut("extended").map(Value::take) {
+        None => Ok(Vec::new()),
+        Some(found) => serde_json::from_value(found)
+            .map_err(|e| Error::data(format!("{}: extended: {e}", path.display()))),
+    }
 }
 
 /// A text file, or nothing where there is none.

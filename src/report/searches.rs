@@ -3,25 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
+use super::agreement;
 use super::nets;
 use super::run::{folder_name, json, json_lines};
 use super::scatter::{Band, MAX_POINTS, Point, Scatter};
 use super::training::Panel;
 use super::words;
 use crate::error::{Error, Result};
-use crate::files;
-use crate::search::{self, BudgetResult, Candidate};
+use crate::search::{self, BudgetResult, Candidate, Teacher};
 use crate::space::budget::si;
 use crate::space::{Arch, Budget, Metric, Space};
-
-/// `winners.json`, as far as the page uses it.
-#[derive(Debug, Deserialize)]
-struct Winners {
-    budgets: Vec<BudgetResult>,
-}
 
 /// A winner as the page shows it.
 #[derive(Serialize)]
@@ -35,7 +29,7 @@ struct Winner {
     params: String,
     score: String,
     ci95: String,
-    /// How often it came first when the pictures were drawn anew.
+    /// In what share of redraws of the search images its score was the highest.
     best: String,
     tied: bool,
     /// Its blocks, for the first of a budget.
@@ -52,6 +46,7 @@ pub(super) struct Section {
     notes: Vec<String>,
     panels: Vec<Panel>,
     winners: Vec<Winner>,
+    agreement: Vec<agreement::Card>,
     settings: Vec<(String, String)>,
 }
 
@@ -67,43 +62,49 @@ pub(super) fn section(dir: &Path, space: Option<&Space>) -> Result<Section> {
         )));
     }
     let (candidates, bad_lines) = json_lines::<Candidate>(&path)?;
-    let winners = winners(&dir.join("winners.json"))?;
+    let winners = search::winners::read(dir)?;
+    let budgets = winners.as_deref().unwrap_or_default();
+    let teacher = Teacher::read(dir)?;
+    let held = agreement::update(dir, &candidates, budgets)?;
     let tag = folder_name(dir);
     Ok(Section {
         id: format!("search-{}", tag.replace(|c: char| !c.is_ascii_alphanumeric(), "-")),
-        facts: facts(&candidates),
-        notes: notes(&candidates, winners.is_some(), bad_lines),
-        panels: panels(&candidates, winners.as_deref().unwrap_or_default()),
-        winners: shown_winners(winners.as_deref().unwrap_or_default(), space),
+        facts: facts(&candidates, teacher.as_ref()),
+        notes: notes(&candidates, teacher.as_ref(), winners.is_some(), bad_lines),
+        panels: panels(&candidates, budgets),
+        winners: shown_winners(budgets, space),
+        agreement: held.iter().map(agreement::Held::card).collect(),
         settings: flat(&settings),
         tag,
     })
 }
 
-/// The budgets of `winners.json`; nothing while the search has not finished.
-fn winners(path: &Path) -> Result<Option<Vec<BudgetResult>>> {
-    match path.exists() {
-        true => Ok(Some(files::read_json::<Winners>(path)?.budgets)),
-        false => Ok(None),
-    }
-}
-
-fn facts(candidates: &[Candidate]) -> Vec<String> {
+fn facts(candidates: &[Candidate], teacher: Option<&Teacher>) -> Vec<String> {
     let Some(c) = candidates.first() else { return Vec::new() };
     let bn = match c.bn_images {
         0 => "batch norms use the batch".to_owned(),
         n => format!("batch norms from {} pictures", words::count(n as u64)),
     };
-    vec![
+    let mut facts = vec![
         format!("{} nets", words::count(candidates.len() as u64)),
         format!("scored on {} pictures", words::count(c.images as u64)),
         bn,
         format!("teacher of step {}", words::count(c.teacher_step)),
-    ]
+    ];
+    facts.extend(teacher.map(|t| {
+        let (spread, rank) = (words::fixed(t.spread, 2), words::fixed(t.rank, 1));
+        format!("teacher {}: spread {spread}, rank {rank}", t.health)
+    }));
+    facts
 }
 
-fn notes(candidates: &[Candidate], finished: bool, bad_lines: usize) -> Vec<String> {
-    let mut notes = Vec::new();
+fn notes(
+    candidates: &[Candidate],
+    teacher: Option<&Teacher>,
+    finished: bool,
+    bad_lines: usize,
+) -> Vec<String> {
+    let mut notes: Vec<String> = teacher.and_then(Teacher::warning).into_iter().collect();
     if !finished {
         notes.push(
             "This search has not finished: there are no winners yet. The same command with \

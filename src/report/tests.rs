@@ -120,3 +120,77 @@ fn damage_is_exit_3() {
     assert_eq!(super::run(dir.path()).unwrap_err().kind(), crate::Kind::Data);
     assert_eq!(super::search(&dir.path().join("examples")).unwrap_err().kind(), crate::Kind::Data);
 }
+
+/// Evaluations of a search's first nets, as `engine eval knn` leaves them.
+fn evaluate(run: &Path, search: &str, nets: usize, step: u64) {
+    let candidates = run.join("search").join(search).join("candidates.jsonl");
+    let text = fs::read_to_string(candidates).unwrap();
+    for (i, line) in text.lines().take(nets).enumerate() {
+        let net: serde_json::Value = serde_json::from_str(line).unwrap();
+        let worth = 0.2 + 0.5 * net["score"].as_f64().unwrap();
+        let evaluation = serde_json::json!({
+            "arch": net["arch"], "macs": net["macs"], "step": step, "weights": "student",
+            "protocol": "knn", "features": "pool", "chance": 0.125,
+            "train": {"data": ["p/hands/train"], "images": 900},
+            "test": {"data": ["p/hands/test"], "images": 400},
+            "accuracy": {"k20": worth, "k200": 0.1},
+        });
+        let file = run.join("eval").join(format!("knn-hands-{i}-{step}.json"));
+        fs::write(file, evaluation.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn labels_are_held_against_searches() {
+    let dir = tempfile::tempdir().unwrap();
+    fake::write(dir.path(), "tiny", 3, 60);
+    let (run, search) = (dir.path(), dir.path().join("search/cls-pictures"));
+    let agreement = search.join("agreement.json");
+    assert!(!page(run).contains("What labels say") && !agreement.exists());
+
+    // Of another step: they say nothing of this search.
+    evaluate(run, "cls-pictures", 30, 200);
+    assert!(!page(run).contains("What labels say"));
+    evaluate(run, "cls-pictures", 30, 300);
+    let page = page(run);
+    for part in ["What labels say: knn on pool", "p/hands/test", "score given MACs"] {
+        assert!(page.contains(part), "{part}");
+    }
+    let held: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&agreement).unwrap()).unwrap();
+    let held = &held[0];
+    assert_eq!(
+        (&held["nets"], &held["test_images"], &held["step"]),
+        (&30.into(), &400.into(), &300.into())
+    );
+    // Accuracies are made of scores.
+    assert!((held["score"]["rho"].as_f64().unwrap() - 1.0).abs() < 1e-12);
+    assert_eq!(held["score_given_macs"]["resolved"], true);
+    let own = fs::read_to_string(super::search(&search).unwrap()).unwrap();
+    assert!(own.contains("What labels say"));
+
+    // What is no longer so is not left standing.
+    for entry in fs::read_dir(run.join("eval")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_str().unwrap().contains("hands") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    super::run(run).unwrap();
+    assert!(!agreement.exists());
+}
+
+#[test]
+fn a_poor_teacher_is_said_on_both_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    fake::write(dir.path(), "tiny", 3, 20);
+    let search = dir.path().join("search/cls-pictures");
+    let teacher = serde_json::json!({
+        "spread": 0.31, "rank": 4.2, "rank_isotropic": 100.0, "images": 500, "health": "narrow",
+    });
+    fs::write(search.join("teacher.json"), teacher.to_string()).unwrap();
+    let own = fs::read_to_string(super::search(&search).unwrap()).unwrap();
+    for page in [page(dir.path()), own] {
+        assert!(page.contains("The teacher is narrow") && page.contains("teacher narrow: spread"));
+    }
+}

@@ -131,7 +131,16 @@ fn loss(run: &Run) -> Option<Panel> {
 }
 
 fn learning_rate(run: &Run) -> Option<Panel> {
-    let note = "The schedule: warm-up, if any, then half a cosine down to 0.".to_owned();
+    let mut note = "The schedule: warm-up, if any, then half a cosine down to 0.".to_owned();
+    for e in &run.extended {
+        note += &format!(
+            " At step {} the run was extended from {} to {} steps: the curve jumps to that of the \
+             longer run.",
+            words::count(e.step),
+            words::count(e.from),
+            words::count(e.to)
+        );
+    }
     single(run, ("Learning rate", note), |s| s.lr, Vec::new(), HALF)
 }
 

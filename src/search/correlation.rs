@@ -48,9 +48,82 @@ pub fn kendall(a: &[f64], b: &[f64]) -> Option<f64> {
     (spread > 0.0).then(|| agree / spread)
 }
 
+/// Partial correlation of x and y given z, from the three pairwise ones:
+/// (r_xy − r_xz·r_yz) / √((1 − r_xz²)·(1 − r_yz²)). Of Spearman's ρ it is what x says of y's ranks
+/// beyond what z says. `None` where z leaves nothing to explain.
+pub fn partial(xy: f64, xz: f64, yz: f64) -> Option<f64> {
+    let left = (1.0 - xz * xz) * (1.0 - yz * yz);
+    (left > 1e-12).then(|| ((xy - xz * yz) / left.sqrt()).clamp(-1.0, 1.0))
+}
+
+/// 95 % confidence interval of a Spearman's ρ of `n` pairs, `given` variables held fixed:
+/// tanh(artanh ρ ± 1.96·√(1.06/(n − 3 − given))) (Fieller, Hartley and Pearson, 1957). A perfect
+/// ranking counts as half a swap less than perfect. `None` for too few pairs.
+pub fn rank_interval95(rho: f64, n: usize, given: usize) -> Option<[f64; 2]> {
+    let free = n.checked_sub(3 + given).filter(|&free| free > 0)?;
+    let n = n as f64;
+    let most = 1.0 - 6.0 / (n * n * n - n);
+    let half = Z95 * (1.06 / free as f64).sqrt();
+    let z = rho.clamp(-most, most).atanh();
+    Some([(z - half).tanh(), (z + half).tanh()])
+}
+
+/// 95 % confidence interval (Wilson) of a probability, of which a `share` of `n` trials is known.
+pub fn wilson95(share: f64, n: u64) -> [f64; 2] {
+    if n == 0 {
+        return [0.0, 1.0];
+    }
+    let (n, z2) = (n as f64, Z95 * Z95);
+    let middle = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = Z95 / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+    [(middle - half).max(0.0), (middle + half).min(1.0)]
+}
+
+/// The 97.5 % quantile of the standard normal distribution.
+const Z95: f64 = 1.959_963_984_540_054;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn near(found: [f64; 2], expected: [f64; 2]) {
+        for (f, e) in found.into_iter().zip(expected) {
+            assert!((f - e).abs() < 1e-12, "{found:?} {expected:?}");
+        }
+    }
+
+    #[test]
+    fn partial_correlations_and_their_intervals() {
+        // scipy.stats.spearmanr; the partial one also as the correlation of residuals of ranks.
+        let score = [0.71, 0.64, 0.80, 0.75, 0.69, 0.83, 0.78, 0.60];
+        let macs = [12.0, 8.0, 30.0, 25.0, 10.0, 28.0, 33.0, 9.0];
+        let accuracy = [41.0, 39.5, 47.2, 44.1, 43.0, 46.0, 45.5, 40.2];
+        let rho = |x: &[f64], y: &[f64]| spearman(x, y).unwrap();
+        let (sa, ma, sm) = (rho(&score, &accuracy), rho(&macs, &accuracy), rho(&score, &macs));
+        near([sa, ma], [13.0 / 14.0, 19.0 / 21.0]);
+        let given = partial(sa, sm, ma).unwrap();
+        assert!((given - 0.652_550_982_537_094_5).abs() < 1e-12, "{given}");
+        let (lo, hi) = (0.632_446_585_771_284, 0.987_888_913_611_396_4);
+        near(rank_interval95(sa, 8, 0).unwrap(), [lo, hi]);
+        let (lo, hi) = (-0.225_292_317_323_608_85, 0.945_621_289_532_897_9);
+        near(rank_interval95(given, 8, 1).unwrap(), [lo, hi]);
+        assert_eq!(partial(0.5, 1.0, 0.5), None);
+        assert_eq!((rank_interval95(0.5, 3, 0), rank_interval95(0.5, 4, 1)), (None, None));
+        // Of four nets even a perfect ranking says nothing, of five it says a little.
+        assert!(rank_interval95(1.0, 4, 0).unwrap()[0] < 0.0);
+        let [lo, hi] = rank_interval95(1.0, 5, 0).unwrap();
+        assert!(0.0 < lo && lo < 0.5 && hi < 1.0, "{lo} {hi}");
+    }
+
+    #[test]
+    fn shares_have_wilsons_interval() {
+        // scipy.stats.binomtest(k, n).proportion_ci(method="wilson").
+        near(wilson95(0.45, 100), [0.356_145_379_795_119_84, 0.547_553_970_025_578_7]);
+        near(wilson95(0.0, 50), [0.0, 0.071_347_599_133_358_72]);
+        near(wilson95(1.0, 50), [0.928_652_400_866_641_2, 1.0]);
+        near(wilson95(0.766, 500), [0.726_948_549_468_487_6, 0.800_995_301_405_966_6]);
+        assert_eq!(wilson95(0.0, 0), [0.0, 1.0]);
+    }
 
     #[test]
     fn known_values() {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! search.json       the settings; a search goes on only with the same ones
+//! teacher.json      whether the teacher can rank anything, from before the first candidate
 //! candidates.jsonl  a line a candidate, flushed as soon as it is scored
 //! scores.f64        for each line, the scores of all pictures, 64-bit little-endian
 //! winners.json      written at the end
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::{Settings, teacher};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::space::Arch;
@@ -24,7 +25,7 @@ use crate::space::Arch;
 pub const SETTINGS: &str = "search.json";
 const CANDIDATES: &str = "candidates.jsonl";
 const SCORES: &str = "scores.f64";
-const WINNERS: &str = "winners.json";
+pub(super) const WINNERS: &str = "winners.json";
 
 /// One line of `candidates.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +40,8 @@ pub struct Candidate {
     pub score: f64,
     /// Similarity of each feature.
     pub levels: BTreeMap<String, f64>,
-    /// 95 % confidence interval of the score, by bootstrap over pictures.
+    /// 95 % confidence interval of the score, by bootstrap over the search images: of the mean
+    /// score that more such images would give, not of accuracy.
     pub ci95: [f64; 2],
     /// Pictures it was scored on.
     pub images: usize,
@@ -69,7 +71,7 @@ impl Journal {
     /// Begins in an empty or new folder.
     pub fn create(dir: &Path, settings: &Settings) -> Result<Self> {
         files::create_dir(dir)?;
-        for stale in [CANDIDATES, SCORES, WINNERS] {
+        for stale in [CANDIDATES, SCORES, WINNERS, teacher::FILE] {
             remove(&dir.join(stale))?;
         }
         files::write_json(&dir.join(SETTINGS), settings)?;

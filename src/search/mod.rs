@@ -2,6 +2,7 @@
 //! whose features on the target pictures are most like the teacher's, the largest net with
 //! averaged weights. Which features count depends on the task.
 
+pub mod agreement;
 pub mod bootstrap;
 pub mod correlation;
 pub mod journal;
@@ -9,16 +10,19 @@ pub mod latency;
 pub mod plan;
 mod request;
 pub mod score;
+pub mod teacher;
 pub mod winners;
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use agreement::{Agreement, agreement};
 pub use correlation::{kendall, spearman};
 pub use journal::{Candidate, Scored, read_candidates};
 pub use plan::{Group, Selection};
 pub use request::{Bn, Request, Settings, Task};
+pub use teacher::{Health, Teacher};
 pub use winners::{BudgetResult, Winner};
 
 use crate::data::Dataset;
@@ -26,6 +30,7 @@ use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::eval::pictures::{self, Pictures};
 use crate::eval::progress::Progress;
+use crate::files;
 use crate::nn::{Feature, Params, Subnet, Supernet};
 use crate::space::{Arch, Metric};
 use crate::train::Checkpoint;
@@ -53,6 +58,8 @@ pub struct Winners {
     pub seed: u64,
     /// Pictures that were compared.
     pub images: usize,
+    /// Whether the teacher could rank anything.
+    pub teacher: Teacher,
     /// The winners of every budget.
     pub budgets: Vec<BudgetResult>,
 }
@@ -62,7 +69,8 @@ pub struct Winners {
 ///
 /// # Errors
 /// [`Kind::Usage`] for impossible budgets or features, [`Kind::Data`] for fewer than two
-/// pictures, [`Kind::Resume`] where the folder holds another search, [`Kind::Stopped`] or
+/// pictures, [`Kind::Diverged`] where the teacher has collapsed (unless `request.force`),
+/// [`Kind::Resume`] where the folder holds another search, [`Kind::Stopped`] or
 /// [`Kind::Interrupted`] after a signal.
 pub fn run(
     cx: &Cx,
@@ -75,23 +83,43 @@ pub fn run(
     let student = checkpoint.student(cx, net.specs())?;
     let (groups, times) = groups(cx, &net, &student, request)?;
     let settings = Settings::new(checkpoint, &dataset, request, &groups)?;
-    let (mut journal, mut done) = if request.resume {
-        Journal::resume(&request.out, &settings)?
+    let (earlier, mut done, known) = if request.resume {
+        let (journal, done) = Journal::resume(&request.out, &settings)?;
+        (Some(journal), done, Teacher::read(&request.out)?)
     } else {
-        times.iter().try_for_each(|times| times.write(&request.out))?;
-        (Journal::create(&request.out, &settings)?, Vec::new())
+        (None, Vec::new(), None)
     };
     let todo: Vec<Arch> = groups.iter().flat_map(|g| g.archs.iter().copied()).collect();
     check_order(&request.out, &done, &todo)?;
-    if done.len() < todo.len() {
-        let teacher = checkpoint.teacher(cx, net.specs())?;
-        let pictures = take_pictures(net.space().resolution, dataset, request, &settings)?;
-        let work = Work { cx, net, student, teacher, pictures, settings: &settings };
-        work.score_all(&todo, &mut journal, &mut done, request, signals)?;
+    if let (Some(journal), Some(known)) = (&earlier, &known)
+        && done.len() == todo.len()
+    {
+        known.admit(request.force)?;
+        return finish(journal, request, &settings, &groups, &done, known.clone());
     }
-    let winners = conclude(request, &settings, &groups, &done);
-    journal.finish(&winners)?;
-    Ok(winners)
+    let pictures = take_pictures(net.space().resolution, dataset, request, &settings)?;
+    let params = checkpoint.teacher(cx, net.specs())?;
+    let work = Work { cx, net, student, pictures, settings: &settings };
+    let subnet = work.subnet(&params, work.net.space().max())?;
+    let verdict = match known {
+        Some(known) => known,
+        None => work.judge(&subnet, checkpoint.state.is_trained())?,
+    };
+    if let Err(refused) = verdict.admit(request.force) {
+        // A folder that was made for decoded images is not left behind; others are not empty.
+        let _ = std::fs::remove_dir(&request.out);
+        return Err(refused);
+    }
+    let mut journal = match earlier {
+        Some(journal) => journal,
+        None => {
+            times.iter().try_for_each(|times| times.write(&request.out))?;
+            Journal::create(&request.out, &settings)?
+        }
+    };
+    verdict.write(&request.out)?;
+    work.score_all(&subnet, &todo, &mut journal, &mut done, request, signals)?;
+    finish(&journal, request, &settings, &groups, &done, verdict)
 }
 
 /// The candidates by budget, and what was timed to find them.
@@ -120,6 +148,7 @@ fn take_pictures(
     request: &Request,
     settings: &Settings,
 ) -> Result<Pictures> {
+    files::create_dir(&request.out)?;
     let count = settings.images.max(settings.bn_images);
     let indices = pictures::draw(dataset.len(), Some(count), settings.seed);
     Pictures::new(dataset, indices, resolution, request.workers).cached(&request.out)
@@ -130,26 +159,32 @@ struct Work<'a> {
     cx: &'a Cx,
     net: Supernet,
     student: Params,
-    teacher: Params,
     pictures: Pictures,
     settings: &'a Settings,
 }
 
 impl Work<'_> {
+    /// Whether the teacher, as it is scored against, can rank anything.
+    fn judge(&self, teacher: &Subnet, trained: bool) -> Result<Teacher> {
+        Teacher::judge(self.cx, teacher, &self.pictures, self.settings.images, trained)
+    }
+
     /// Scores what is left of `todo`, in order, and writes each candidate down at once.
     fn score_all(
         &self,
+        teacher: &Subnet,
         todo: &[Arch],
         journal: &mut Journal,
         done: &mut Vec<Scored>,
         request: &Request,
         signals: &Signals,
     ) -> Result<()> {
-        let teacher = self.subnet(&self.teacher, self.net.space().max())?;
+        if done.len() == todo.len() {
+            return Ok(());
+        }
         let Settings { features, images, tau, .. } = self.settings;
         let criterion = Criterion { features, images: *images, tau: *tau };
-        let target = Target::new(self.cx, &teacher, &self.pictures, criterion, &request.out)?;
-        drop(teacher);
+        let target = Target::new(self.cx, teacher, &self.pictures, criterion, &request.out)?;
         let mut progress = Progress::new("candidates", todo.len(), done.len());
         for arch in &todo[done.len()..] {
             if let Some(kind) = signals.stop() {
@@ -198,7 +233,15 @@ impl Work<'_> {
     }
 }
 
-fn conclude(request: &Request, settings: &Settings, groups: &[Group], done: &[Scored]) -> Winners {
+/// Names the winners of every budget and writes them down.
+fn finish(
+    journal: &Journal,
+    request: &Request,
+    settings: &Settings,
+    groups: &[Group],
+    done: &[Scored],
+    teacher: Teacher,
+) -> Result<Winners> {
     let mut rest = done;
     let mut budgets = Vec::with_capacity(groups.len());
     for group in groups {
@@ -207,7 +250,7 @@ fn conclude(request: &Request, settings: &Settings, groups: &[Group], done: &[Sc
         let own: Vec<&Scored> = own.iter().collect();
         budgets.push(winners::rank(group, &own, request.top, settings.seed));
     }
-    Winners {
+    let winners = Winners {
         task: settings.task,
         features: settings.features.clone(),
         data: settings.data.clone(),
@@ -216,8 +259,11 @@ fn conclude(request: &Request, settings: &Settings, groups: &[Group], done: &[Sc
         bn: settings.bn,
         seed: settings.seed,
         images: settings.images,
+        teacher,
         budgets,
-    }
+    };
+    journal.finish(&winners)?;
+    Ok(winners)
 }
 
 /// Exit 6 unless what was done is the beginning of what is to do.

@@ -77,6 +77,8 @@ pub struct Request {
     pub out: PathBuf,
     /// Go on with the search in the folder.
     pub resume: bool,
+    /// Search even where the teacher has collapsed.
+    pub force: bool,
 }
 
 /// What decides a search's result: a search goes on only with the same.

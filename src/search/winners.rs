@@ -1,10 +1,14 @@
 //! Who won: the best candidates of every budget, and how sure that is.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{interval95, resample};
-use super::journal::{Candidate, Scored};
+use super::journal::{self, Candidate, Scored};
 use super::plan::Group;
+use crate::error::Result;
+use crate::files;
 
 /// One of a budget's best.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,7 +18,9 @@ pub struct Winner {
     /// What is known of it.
     #[serde(flatten)]
     pub candidate: Candidate,
-    /// In how many of the resamples of the pictures it is the best of its budget.
+    /// The share of bootstrap resamples of the search images in which its score is the highest
+    /// of its budget. It says how much the choice of search images matters, and nothing about
+    /// accuracy or about the noise of training.
     pub p_best: f64,
     /// Whether the pictures do not tell it from the best: the 95 % confidence interval of
     /// the difference (of the same pictures) holds 0. Of the best: whether there is such another.
@@ -34,6 +40,20 @@ pub struct BudgetResult {
     /// All architectures that the pictures do not tell from the best, in order of rank, the
     /// best left out.
     pub ties: Vec<String>,
+}
+
+/// The budgets of a search's `winners.json`; none while the search has not finished.
+pub fn read(dir: &Path) -> Result<Option<Vec<BudgetResult>>> {
+    /// As much of the file as counts here.
+    #[derive(Deserialize)]
+    struct Winners {
+        budgets: Vec<BudgetResult>,
+    }
+    let path = dir.join(journal::WINNERS);
+    match path.exists() {
+        true => Ok(Some(files::read_json::<Winners>(&path)?.budgets)),
+        false => Ok(None),
+    }
 }
 
 /// Ranks the candidates of a group; equal scores in the order of the candidates. `seed`

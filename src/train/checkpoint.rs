@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::extend::Extension;
 use super::health::Watch;
+use super::init::Origin;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files::{self, Entry};
@@ -53,10 +55,23 @@ pub struct State {
     /// What is remembered of how embeddings lay.
     #[serde(default)]
     pub health: Watch,
+    /// What the weights started from, where that was not chance alone.
+    #[serde(default)]
+    pub init: Option<Origin>,
+    /// Where the run was given more steps than before.
+    #[serde(default)]
+    pub extended: Vec<Extension>,
     /// The run's settings that decide its result, by key.
     pub config: BTreeMap<String, String>,
     /// BLAKE3 of each file of the checkpoint.
     pub hashes: BTreeMap<String, String>,
+}
+
+impl State {
+    /// Whether anything was learnt: in this run, or before it in what the run started from.
+    pub fn is_trained(&self) -> bool {
+        self.step > 0 || self.init.is_some()
+    }
 }
 
 /// What is written beside the state: file stem → tensors.
@@ -172,6 +187,11 @@ impl Checkpoint {
 
     /// The tensors of one of its files, after its hash was compared.
     pub fn tensors(&self, stem: &str) -> Result<files::Named> {
+        Ok(files::read_safetensors(&self.verified(stem)?)?.0)
+    }
+
+    /// The path of one of its files, after its hash was compared.
+    pub fn verified(&self, stem: &str) -> Result<PathBuf> {
         let path = self.path(stem);
         let expected = self.state.hashes.get(stem);
         let found = hash(&path)?;
@@ -182,11 +202,12 @@ impl Checkpoint {
                 expected.map_or("nothing", |h| h)
             )));
         }
-        Ok(files::read_safetensors(&path)?.0)
+        Ok(path)
     }
 }
 
-fn hash(path: &Path) -> Result<String> {
+/// The BLAKE3 of a file.
+pub(super) fn hash(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut file = fs::File::open(path).map_err(|e| Error::read(path, e))?;
     std::io::copy(&mut file, &mut hasher).map_err(|e| Error::read(path, e))?;
@@ -302,6 +323,8 @@ pub(super) mod tests {
             collapsed_steps: 0,
             health: Watch::default(),
             loss: None,
+            init: None,
+            extended: Vec::new(),
             config: BTreeMap::new(),
             hashes: BTreeMap::new(),
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::feed::Feed;
+use super::init::Init;
 use super::iteration::{Iteration, Step};
 use super::run::Options;
 use super::start::{initial_state, loader_options};
@@ -156,6 +157,10 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let state = initial_state(config, dataset.len() as u64, feed.steps_per_epoch() as u64);
     let available_bytes = cx.available_bytes()?;
     let mut iteration = Iteration::new(cx, config, &space)?;
+    if let Some(path) = &options.init {
+        let said = Init::open(path)?.fill(cx, &mut iteration)?;
+        said.iter().for_each(|line| tracing::info!("{line}"));
+    }
     feed.prefetch(cx);
     let planned_bytes = reserve_memory(cx, config, &space, &space.max(), feed.room_bytes())?;
     let sampler = Sampler::new(config.sampling.policy, &space, config.seed)?;

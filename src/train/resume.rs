@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, Contents, State};
+use super::extend;
 use super::iteration::Iteration;
 use super::run::Options;
 use crate::device::Cx;
@@ -11,8 +12,9 @@ use crate::error::{Error, Kind, Result};
 use crate::nn::{ParamSpec, Params};
 
 /// Keys that may differ between a run and its continuation: they do not decide its weights, or,
-/// as the precision, only their last digits, and a checkpoint may go on on another device.
-const FREE_KEYS: [&str; 8] = [
+/// as the precision, only their last digits, and a checkpoint may go on on another device. Epochs
+/// may grow ([`extend`]).
+const FREE_KEYS: [&str; 9] = [
     "train.precision",
     "data.workers",
     "data.max_corrupt",
@@ -21,6 +23,7 @@ const FREE_KEYS: [&str; 8] = [
     "probe.",
     "guard.",
     "search.",
+    extend::EPOCHS,
 ];
 
 /// Keys that older checkpoints lack, and what they did without them.

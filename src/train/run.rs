@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, State};
 use super::dump::Dump;
+use super::extend::learning_rate;
 use super::feed::Feed;
 use super::folder::{Folder, Status, StepFacts};
 use super::guard;
@@ -14,16 +15,13 @@ use super::health::{Change, Standing};
 use super::iteration::{Iteration, Parts, Report, Step};
 use super::plan::{check_memory, reserve_memory};
 use super::probe::{Moment, Probe, ProbeOn};
-use super::resume::{
-    Resume, check_same_run, clear_out, contents, expect_replaceable, find_checkpoint, restore,
-};
+use super::resume::{Resume, clear_out, contents, expect_replaceable, find_checkpoint};
 use super::signals::Signals;
-use super::start::{fill, greet, initial_state, loader_options};
+use super::start::{begin, fill, greet, initial_state, loader_options};
 use crate::config::{CkptEvery, Config, Precision};
 use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
-use crate::optim::cosine_lr;
 use crate::progress::{Progress, human_bytes, human_duration};
 use crate::space::{Sampler, Space};
 
@@ -43,6 +41,9 @@ pub struct Options {
     pub data: Vec<String>,
     /// The run's folder.
     pub out: PathBuf,
+    /// Weights to start from: a safetensors file, or the folder of an export, a checkpoint or a
+    /// run. A run that goes on takes its own.
+    pub init: Option<PathBuf>,
     /// Whether to continue.
     pub resume: Resume,
     /// Whether an existing run in `out` may be deleted.
@@ -153,14 +154,8 @@ impl<'a> Run<'a> {
         let steps_per_epoch = feed.steps_per_epoch() as u64;
         let state = initial_state(config, dataset.len() as u64, steps_per_epoch);
         let mut iteration = Iteration::new(cx, config, &space)?;
-        let state = match &from {
-            Some(checkpoint) => {
-                check_same_run(checkpoint, &state)?;
-                restore(cx, &mut iteration, checkpoint)?;
-                State { steps: state.steps, ..checkpoint.state.clone() }
-            }
-            None => state,
-        };
+        let (state, notices) =
+            begin(cx, options, &mut iteration, from.as_ref(), state, steps_per_epoch)?;
         let end = options.max_steps.map_or(state.steps, |m| m.min(state.steps));
         expect_steps_before(end, &options.dump_steps)?;
         if state.step < end {
@@ -177,6 +172,7 @@ impl<'a> Run<'a> {
         let mut folder = Folder::open(&options.out, state.step)?;
         folder.write_origin(cx, &options.config_toml, &options.command)?;
         greet(&mut folder, options, &iteration, &state, dataset.as_ref(), from.as_ref())?;
+        notices.iter().try_for_each(|line| folder.say(line))?;
         folder.say(&format!(
             "memory: {} taken on {}, enough for the largest net in {}",
             human_bytes(planned_bytes),
@@ -257,8 +253,7 @@ impl<'a> Run<'a> {
         let wait_ms = fed.wait_ms;
         let [student_view, teacher_view] = fed.pair(cx, config.moco.symmetric)?;
         let archs = self.sampler.draw(step);
-        let warmup = (config.train.warmup_epochs * self.steps_per_epoch as f64).round() as u64;
-        let lr = cosine_lr(config.train.lr, step, self.state.steps, warmup);
+        let lr = learning_rate(config, step, self.state.steps, self.steps_per_epoch);
         let mut dump = self.options.dump_steps.contains(&step).then(Dump::new);
         let inputs = Step {
             step,

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, State};
+use super::extend;
 use super::feed::Feed;
 use super::folder::Folder;
 use super::health::Watch;
+use super::init::Init;
 use super::iteration::Iteration;
+use super::resume::{check_same_run, restore};
 use super::run::Options;
 use crate::config::Config;
 use crate::data::{Dataset, Deliver, LoaderOptions};
@@ -70,9 +73,41 @@ pub(super) fn initial_state(config: &Config, pictures: u64, steps_per_epoch: u64
         collapsed_steps: 0,
         health: Watch::default(),
         loss: None,
+        init: None,
+        extended: Vec::new(),
         config: config.flat(),
         hashes: BTreeMap::new(),
     }
+}
+
+/// Gives the iteration the values that it begins with: a checkpoint's, those of `--init`, or
+/// fresh ones. `fresh` is the state before the first step. Gives the state to go on from, and what
+/// the log is to say of it.
+pub(super) fn begin(
+    cx: &Cx,
+    options: &Options,
+    it: &mut Iteration,
+    from: Option<&Checkpoint>,
+    fresh: State,
+    steps_per_epoch: u64,
+) -> Result<(State, Vec<String>)> {
+    let Some(checkpoint) = from else {
+        let Some(path) = &options.init else { return Ok((fresh, Vec::new())) };
+        let init = Init::open(path)?;
+        let said = init.fill(cx, it)?;
+        return Ok((State { init: Some(init.origin), ..fresh }, said));
+    };
+    check_same_run(checkpoint, &fresh)?;
+    let state = extend::go_on(checkpoint, &fresh)?;
+    restore(cx, it, checkpoint)?;
+    let longer = extend::notice(&options.config, checkpoint, &state, steps_per_epoch);
+    let ignored = options.init.as_ref().map(|path| {
+        format!(
+            "--init {} is ignored: the run goes on with its checkpoint's weights",
+            path.display()
+        )
+    });
+    Ok((state, longer.into_iter().chain(ignored).collect()))
 }
 
 /// Says in the log what is about to happen.

@@ -1,6 +1,8 @@
 //! Help for whole-program tests: pictures, and the program itself.
 #![allow(dead_code)]
 
+pub mod runs;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -1,4 +1,5 @@
 //! A run's folder with a checkpoint of a random net of preset tiny, and pictures of two kinds.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,6 +41,28 @@ pub fn write_checkpoint(cx: &Cx, root: &Path, teacher_seed: u64) -> PathBuf {
 
 /// A checkpoint of a step in `root/checkpoints`, with the seeds of student and teacher.
 pub fn write_step(cx: &Cx, root: &Path, step: u64, seeds: [u64; 2]) -> PathBuf {
+    write(cx, root, step, seeds, |_, _| ())
+}
+
+/// As [`write_checkpoint`], of any step and with the teacher's tensors changed by `change`, which
+/// gets their names and values.
+pub fn write_changed(
+    cx: &Cx,
+    root: &Path,
+    teacher_seed: u64,
+    step: u64,
+    change: impl Fn(&str, &mut [f32]),
+) -> PathBuf {
+    write(cx, root, step, [1, teacher_seed], change)
+}
+
+fn write(
+    cx: &Cx,
+    root: &Path,
+    step: u64,
+    seeds: [u64; 2],
+    change: impl Fn(&str, &mut [f32]),
+) -> PathBuf {
     let net = Supernet::new(&Space::preset("tiny").unwrap(), Some(&HEAD));
     let tensors = |seed| {
         let mut params = Params::init(cx, net.specs(), seed).unwrap();
@@ -67,9 +90,22 @@ pub fn write_step(cx: &Cx, root: &Path, step: u64, seeds: [u64; 2]) -> PathBuf {
         collapsed_steps: 0,
         health: Watch::default(),
         loss: None,
+        init: None,
+        extended: Vec::new(),
         config: head.map(|(k, v)| (k.to_owned(), v.to_string())).into(),
         hashes: BTreeMap::new(),
     };
-    let contents = vec![("student", tensors(seeds[0])), ("teacher", tensors(seeds[1]))];
+    let mut teacher = tensors(seeds[1]);
+    teacher.iter_mut().for_each(|(name, _, values)| change(name, values));
+    let contents = vec![("student", tensors(seeds[0])), ("teacher", teacher)];
     checkpoint::write(&root.join("checkpoints"), state, &contents, 1).unwrap()
+}
+
+/// For [`write_changed`]: every image gets an embedding near one point.
+pub fn collapse(name: &str, values: &mut [f32]) {
+    match name {
+        "head.2.weight" => values.iter_mut().for_each(|w| *w *= 1e-3),
+        "head.2.bias" => values.fill(1.0),
+        _ => (),
+    }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::pictures::Domain;
 use crate::cli::output::table;
 use crate::progress::human_duration;
-use crate::search::{BudgetResult, Task};
+use crate::search::{BudgetResult, Task, Teacher, Winners};
 use crate::space::{Arch, Metric};
 use crate::train::Health;
 
@@ -47,11 +47,18 @@ pub(super) struct Won {
     pub(super) candidates: usize,
     /// Other nets that the pictures do not tell from it.
     pub(super) ties: usize,
+    /// Whether the search's teacher could rank anything.
+    pub(super) teacher: Teacher,
 }
 
 impl Won {
     /// The best of a budget, if there is one.
-    pub(super) fn of(domain: &Domain, task: Task, budget: &BudgetResult) -> Option<Self> {
+    pub(super) fn of(
+        domain: &Domain,
+        task: Task,
+        winners: &Winners,
+        budget: &BudgetResult,
+    ) -> Option<Self> {
         let best = &budget.winners.first()?.candidate;
         Some(Self {
             domain: domain.name.clone(),
@@ -63,6 +70,7 @@ impl Won {
             ci95: best.ci95,
             candidates: budget.candidates,
             ties: budget.ties.len(),
+            teacher: winners.teacher.clone(),
         })
     }
 }
@@ -163,9 +171,17 @@ impl Found {
                 w.ties.to_string(),
             ]);
         }
+        let mut warnings: Vec<String> = Vec::new();
+        for warning in self.won.iter().filter_map(|w| w.teacher.warning()) {
+            let line = format!("warning: {warning}\n");
+            if !warnings.contains(&line) {
+                warnings.push(line);
+            }
+        }
         format!(
-            "Winners, found without labels (most like the teacher; a tie differs by no more than chance):\n{}",
-            table(&rows)
+            "Winners, found without labels (most like the teacher; a tie differs by no more than chance):\n{}{}",
+            table(&rows),
+            warnings.concat()
         )
     }
 

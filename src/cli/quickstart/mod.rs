@@ -194,6 +194,7 @@ impl Job<'_> {
             command: std::env::args().collect::<Vec<_>>().join(" "),
             data: domains.iter().map(|d| d.train.clone()).collect(),
             out: self.out.to_path_buf(),
+            init: None,
             // The folder holds the pictures already, and no run.
             resume: Resume::Auto,
             overwrite: false,
@@ -235,7 +236,9 @@ impl Job<'_> {
                 let winners =
                     search::run(self.cx, &checkpoint, dataset.clone(), &request, self.signals)?;
                 report::search(&request.out)?;
-                won.extend(winners.budgets.iter().filter_map(|b| Won::of(domain, task, b)));
+                won.extend(
+                    winners.budgets.iter().filter_map(|b| Won::of(domain, task, &winners, b)),
+                );
             }
         }
         Ok(won)
@@ -261,6 +264,8 @@ impl Job<'_> {
             workers: self.cx.threads(),
             out: self.place("search").join(format!("{task}-{}", domain.name)),
             resume: false,
+            // What is wrong with the teacher is said instead: the rest of the job has its use.
+            force: true,
         })
     }
 

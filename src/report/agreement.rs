@@ -1,0 +1,182 @@
+//! What labels say of a search: its candidates are looked for among the run's evaluations.
+//! `agreement.json` in the search's folder holds the same as the page.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::run::{files_with, json};
+use super::words;
+use crate::error::{Error, Result};
+use crate::eval::judge::NEIGHBOURS;
+use crate::files;
+use crate::search::agreement::{Correlation, Within, Worth};
+use crate::search::{Agreement, BudgetResult, Candidate, agreement};
+use crate::space::Arch;
+
+const FILE: &str = "agreement.json";
+
+/// What the images of one side of an evaluation were.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Set {
+    data: Vec<String>,
+    images: u64,
+}
+
+/// How nets were evaluated; only alike evaluations are compared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Protocol {
+    protocol: String,
+    features: String,
+    step: u64,
+    #[serde(default = "student")]
+    weights: String,
+    train: Set,
+    test: Set,
+}
+
+fn student() -> String {
+    "student".into()
+}
+
+/// A file of `RUN/eval`, of one net or of several, as far as it counts here.
+#[derive(Deserialize)]
+struct Evaluation {
+    #[serde(flatten)]
+    protocol: Protocol,
+    arch: Option<Arch>,
+    #[serde(default)]
+    accuracy: BTreeMap<String, f64>,
+    #[serde(default)]
+    subnets: Vec<Net>,
+}
+
+#[derive(Deserialize)]
+struct Net {
+    arch: Arch,
+    accuracy: f64,
+}
+
+impl Evaluation {
+    /// Its nets with their accuracies: of several neighbours the first number of them, as
+    /// `engine eval --archs-from` takes it.
+    fn nets(&self) -> impl Iterator<Item = (Arch, f64)> + '_ {
+        let key = match self.protocol.protocol.as_str() {
+            "knn" => format!("k{}", NEIGHBOURS[0]),
+            other => other.to_owned(),
+        };
+        let one = self.arch.zip(self.accuracy.get(&key).copied());
+        one.into_iter().chain(self.subnets.iter().map(|net| (net.arch, net.accuracy)))
+    }
+}
+
+/// A search held against one kind of evaluation.
+#[derive(Serialize)]
+pub(super) struct Held {
+    #[serde(flatten)]
+    protocol: Protocol,
+    #[serde(flatten)]
+    agreement: Agreement,
+    conclusion: &'static str,
+}
+
+/// Holds the search in `dir`, which may lie in a run's folder, against the run's evaluations of
+/// the same step, and writes `agreement.json` where there are enough.
+pub(super) fn update(
+    dir: &Path,
+    candidates: &[Candidate],
+    budgets: &[BudgetResult],
+) -> Result<Vec<Held>> {
+    let run = dir.canonicalize().ok().and_then(|d| Some(d.parent()?.parent()?.to_path_buf()));
+    let step = candidates.first().map(|c| c.teacher_step);
+    let mut known: BTreeMap<Protocol, BTreeMap<Arch, f64>> = BTreeMap::new();
+    for path in run.map_or(Ok(Vec::new()), |run| files_with(&run.join("eval"), "json"))? {
+        // Files of other kinds, such as baselines, hold no net of a search.
+        let Ok(found) = serde_json::from_value::<Evaluation>(json(&path)?) else { continue };
+        if Some(found.protocol.step) == step && found.protocol.weights == "student" {
+            known.entry(found.protocol.clone()).or_default().extend(found.nets());
+        }
+    }
+    let held: Vec<Held> = known
+        .into_iter()
+        .filter_map(|(protocol, accuracy)| {
+            let found = agreement(candidates, budgets, &accuracy, protocol.test.images)?;
+            Some(Held { conclusion: found.conclusion(), agreement: found, protocol })
+        })
+        .collect();
+    let path = dir.join(FILE);
+    if !held.is_empty() {
+        files::write_json(&path, &held)?;
+    } else if path.exists() {
+        fs::remove_file(&path).map_err(|e| Error::write(&path, e))?;
+    }
+    Ok(held)
+}
+
+/// A budget's row.
+#[derive(Serialize)]
+struct Row {
+    budget: String,
+    evaluated: String,
+    winner: String,
+    mean: String,
+    best: String,
+    largest: String,
+    verdict: &'static str,
+}
+
+/// As the page shows it.
+#[derive(Serialize)]
+pub(super) struct Card {
+    title: String,
+    nets: usize,
+    /// What was ranked by, and how well.
+    ranks: Vec<(&'static str, String)>,
+    rows: Vec<Row>,
+    conclusion: &'static str,
+}
+
+impl Held {
+    pub(super) fn card(&self) -> Card {
+        let Protocol { protocol, features, test, .. } = &self.protocol;
+        let found = &self.agreement;
+        let rank = |c: &Correlation| c.words().replace('-', "−");
+        Card {
+            title: format!(
+                "What labels say: {protocol} on {features}, {} test images of {}",
+                words::count(test.images),
+                test.data.join(" ")
+            ),
+            nets: found.nets,
+            ranks: vec![
+                ("score", rank(&found.score)),
+                ("MACs alone", rank(&found.macs)),
+                ("score given MACs", rank(&found.score_given_macs)),
+            ],
+            rows: found.budgets.iter().map(row).collect(),
+            conclusion: self.conclusion,
+        }
+    }
+}
+
+fn row(within: &Within) -> Row {
+    let net = |w: &Worth| match &w.arch {
+        Some(arch) => format!("{} {arch}", w.words()),
+        None => w.words(),
+    };
+    Row {
+        budget: within.budget.clone(),
+        evaluated: format!(
+            "{} of {}",
+            words::count(within.evaluated as u64),
+            words::count(within.candidates as u64)
+        ),
+        winner: within.winner.as_ref().map_or("not evaluated".into(), net),
+        mean: net(&within.mean),
+        best: net(&within.best),
+        largest: net(&within.largest),
+        verdict: within.verdict(),
+    }
+}
