@@ -122,8 +122,7 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
     let (resolved, data) = args.resolve(globals)?;
     let cx = open_device_in(&globals.device, resolved.config.train.precision)?;
     let options = Options {
-        config_toml: resolved.to_toml(),
-        config: resolved.config,
+        settings: resolved,
         command: command_line(),
         data,
         // Absent only in a dry run, which writes nothing.

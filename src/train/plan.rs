@@ -149,9 +149,11 @@ pub struct Plan {
 /// Plans the memory of a run, times a few of its steps and writes nothing.
 pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     const TIMED: u64 = 3;
-    let config = &options.config;
-    let space = Space::preset(&config.preset)?;
     let dataset = Arc::new(Dataset::open(&options.data)?);
+    let (options, followed) = options.follow(&dataset, None)?;
+    followed.iter().for_each(|line| tracing::info!("{line}"));
+    let config = options.config();
+    let space = Space::preset(&config.preset)?;
     check_memory(cx, config, &space)?;
     let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, &space, 0))?;
     let state = initial_state(config, dataset.len() as u64, feed.steps_per_epoch() as u64);

@@ -131,7 +131,7 @@ impl Probe {
                 (Arc::new(Dataset::open(std::slice::from_ref(path))?), "--probe")
             }
         };
-        let config = &options.config;
+        let config = options.config();
         let [neighbours, queries] = halves_by_class(&dataset, config.probe.images, config.seed);
         let classes = dataset.classes().len();
         if classes < 2 || queries.is_empty() {

@@ -1,5 +1,6 @@
 //! Continuing a run: from which checkpoint, whether it is the same run, and what is carried over.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,14 @@ const FREE_KEYS: [&str; 9] = [
 /// Keys that older checkpoints lack, and what they did without them.
 const OLDER: [(&str, &str); 3] =
     [("moco.head_norm", "false"), ("moco.queue_fill", "random"), ("moco.symmetric", "false")];
+
+/// The settings that a checkpoint's run began with, by key.
+pub(super) fn began_with(checkpoint: &Checkpoint) -> BTreeMap<String, String> {
+    let older = OLDER.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let mut settings = BTreeMap::from(older);
+    settings.extend(checkpoint.state.config.clone());
+    settings
+}
 
 /// Whether a run continues an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,10 +123,10 @@ pub(super) fn check_same_run(checkpoint: &Checkpoint, now: &State) -> Result<()>
         let count = |n: u64| format!("{n} pictures");
         return mismatch("the data set", count(now.pictures), count(then.pictures));
     }
+    let began = began_with(checkpoint);
     for (key, value) in &now.config {
         let free = FREE_KEYS.iter().any(|f| key == f || (f.ends_with('.') && key.starts_with(f)));
-        let older = OLDER.iter().find(|(k, _)| k == key).map(|(_, v)| *v);
-        match then.config.get(key).map(String::as_str).or(older) {
+        match began.get(key) {
             _ if free => {}
             Some(old) if old == value => {}
             old => {

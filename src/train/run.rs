@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::checkpoint::{self, State};
+use super::checkpoint::{self, Checkpoint, State};
 use super::dump::Dump;
 use super::extend::learning_rate;
 use super::feed::Feed;
@@ -15,11 +15,11 @@ use super::health::{Change, Standing};
 use super::iteration::{Iteration, Parts, Report, Step};
 use super::plan::{check_memory, reserve_memory};
 use super::probe::{Moment, Probe, ProbeOn};
-use super::resume::{Resume, clear_out, contents, expect_replaceable, find_checkpoint};
+use super::resume::{Resume, began_with, clear_out, contents, expect_replaceable, find_checkpoint};
 use super::signals::Signals;
 use super::start::{begin, fill, greet, initial_state, loader_options};
-use crate::config::{CkptEvery, Config, Precision};
-use crate::data::Dataset;
+use crate::config::{self, CkptEvery, Config, Precision, Resolved};
+use crate::data::{Dataset, Likeness};
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::progress::{Progress, human_bytes, human_duration};
@@ -31,10 +31,8 @@ const STATUS_EVERY: Duration = Duration::from_secs(2);
 /// What to train, on what, and for how long.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Settings.
-    pub config: Config,
-    /// The settings as they are written into the folder, with the origin of each.
-    pub config_toml: String,
+    /// Settings; those that nobody set may follow the images, see [`Options::follow`].
+    pub settings: Resolved,
     /// The command line, for `cmd.txt`.
     pub command: String,
     /// Sources of pictures.
@@ -60,6 +58,35 @@ pub struct Options {
     pub probe: Option<ProbeOn>,
     /// No bar.
     pub quiet: bool,
+}
+
+impl Options {
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.settings.config
+    }
+
+    /// The same with settings that nobody set taken from the checkpoint that the run goes on
+    /// from, or else following the images ([`config::adapt`]); and a line for each that does.
+    pub(super) fn follow(
+        &self,
+        dataset: &Arc<Dataset>,
+        from: Option<&Checkpoint>,
+    ) -> Result<(Self, Vec<String>)> {
+        let mut options = self.clone();
+        let settings = &mut options.settings;
+        let said = match from {
+            Some(checkpoint) => {
+                settings.inherit(&began_with(checkpoint))?;
+                Vec::new()
+            }
+            None => {
+                let seed = settings.config.seed;
+                config::adapt(settings, dataset.len(), || Likeness::measure(dataset, seed))?
+            }
+        };
+        Ok((options, said))
+    }
 }
 
 /// How a run ended.
@@ -111,7 +138,7 @@ fn expect_steps_before(end: u64, wanted: &[u64]) -> Result<()> {
 
 struct Run<'a> {
     cx: &'a Cx,
-    options: &'a Options,
+    options: Options,
     iteration: Iteration,
     sampler: Sampler,
     feed: Feed,
@@ -137,9 +164,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn start(cx: &'a Cx, options: &'a Options) -> Result<Self> {
-        let config = &options.config;
-        let space = Space::preset(&config.preset)?;
+    fn start(cx: &'a Cx, options: &Options) -> Result<Self> {
         Folder::expect_free(&options.out)?;
         let from = find_checkpoint(options)?;
         let replaces = from.is_none() && options.resume == Resume::No;
@@ -147,6 +172,9 @@ impl<'a> Run<'a> {
             expect_replaceable(&options.out, options.overwrite)?;
         }
         let dataset = Arc::new(Dataset::open(&options.data)?);
+        let (options, followed) = options.follow(&dataset, from.as_ref())?;
+        let (options, config) = (&options, options.config());
+        let space = Space::preset(&config.preset)?;
         let probe = Probe::open(options, &dataset, &space)?;
         check_memory(cx, config, &space)?;
         let first = from.as_ref().map_or(0, |c| c.state.step);
@@ -170,9 +198,9 @@ impl<'a> Run<'a> {
             clear_out(&options.out)?;
         }
         let mut folder = Folder::open(&options.out, state.step)?;
-        folder.write_origin(cx, &options.config_toml, &options.command)?;
+        folder.write_origin(cx, &options.settings.to_toml(), &options.command)?;
         greet(&mut folder, options, &iteration, &state, dataset.as_ref(), from.as_ref())?;
-        notices.iter().try_for_each(|line| folder.say(line))?;
+        followed.iter().chain(&notices).try_for_each(|line| folder.say(line))?;
         folder.say(&format!(
             "memory: {} taken on {}, enough for the largest net in {}",
             human_bytes(planned_bytes),
@@ -182,7 +210,7 @@ impl<'a> Run<'a> {
         let now = Instant::now();
         let mut run = Self {
             cx,
-            options,
+            options: options.clone(),
             iteration,
             sampler: Sampler::new(config.sampling.policy, &space, config.seed)?,
             feed,
@@ -240,14 +268,14 @@ impl<'a> Run<'a> {
         let State { step, steps, loss, .. } = self.state;
         if stopped.is_none() && self.images_per_s.is_some() {
             // A run that had nothing left to do was judged when it ended.
-            guard::at_end(&self.options.config, &self.state)?;
+            guard::at_end(&self.options.config(), &self.state)?;
         }
         Ok(Outcome { stopped, step, steps, loss, standing: self.state.health.standing() })
     }
 
     fn step(&mut self) -> Result<()> {
         let began = Instant::now();
-        let config = &self.options.config;
+        let config = &self.options.config();
         let (cx, step) = (self.cx, self.state.step);
         let fed = self.feed.next(cx)?;
         let wait_ms = fed.wait_ms;
@@ -300,7 +328,7 @@ impl<'a> Run<'a> {
         self.state.loss = Some(report.loss).filter(|loss| loss.is_finite());
         self.images_per_s = Some(images_per_s);
         change.map_or(Ok(()), |change| self.say_change(change))?;
-        guard::watch(&self.options.config, &mut self.state)
+        guard::watch(&self.options.config(), &mut self.state)
     }
 
     /// The bar, and a line every `log.every` steps.
@@ -312,7 +340,7 @@ impl<'a> Run<'a> {
         let message =
             format!("{standing}  loss {:.3}  {:.0} img/s  ETA {eta}", r.loss, f.images_per_s);
         self.progress.set(done, message);
-        if !done.is_multiple_of(self.options.config.log.every as u64) && done != self.end {
+        if !done.is_multiple_of(self.options.config().log.every as u64) && done != self.end {
             return Ok(());
         }
         let Parts { teacher_ms, student_ms, optimizer_ms, .. } = r.parts(self.cx)?;
@@ -335,7 +363,7 @@ impl<'a> Run<'a> {
 
     /// Says a verdict that has changed.
     fn say_change(&mut self, change: Change) -> Result<()> {
-        let line = guard::changed(change, &self.options.config, &self.state);
+        let line = guard::changed(change, &self.options.config(), &self.state);
         if change.to < change.from {
             self.progress.aside(|| tracing::info!("{line}"));
             return self.folder.note(&line);
@@ -360,7 +388,7 @@ impl<'a> Run<'a> {
     }
 
     fn checkpoint_is_due(&self) -> bool {
-        match self.options.config.ckpt.every {
+        match self.options.config().ckpt.every {
             CkptEvery::Steps(n) => self.state.step.is_multiple_of(n),
             CkptEvery::Epochs(n) => self.state.step.is_multiple_of(n * self.steps_per_epoch),
             CkptEvery::Time(every) => self.checkpoint_written.elapsed() >= every,
@@ -369,7 +397,7 @@ impl<'a> Run<'a> {
 
     fn checkpoint(&mut self) -> Result<()> {
         let contents = contents(self.cx, &self.iteration, &mut self.state)?;
-        let keep = self.options.config.ckpt.keep;
+        let keep = self.options.config().ckpt.keep;
         let dir =
             checkpoint::write(&self.folder.checkpoints(), self.state.clone(), &contents, keep)?;
         self.folder.note(&format!("checkpoint {}", dir.display()))?;

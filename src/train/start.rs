@@ -100,7 +100,7 @@ pub(super) fn begin(
     check_same_run(checkpoint, &fresh)?;
     let state = extend::go_on(checkpoint, &fresh)?;
     restore(cx, it, checkpoint)?;
-    let longer = extend::notice(&options.config, checkpoint, &state, steps_per_epoch);
+    let longer = extend::notice(options.config(), checkpoint, &state, steps_per_epoch);
     let ignored = options.init.as_ref().map(|path| {
         format!(
             "--init {} is ignored: the run goes on with its checkpoint's weights",
@@ -119,7 +119,7 @@ pub(super) fn greet(
     dataset: &Dataset,
     from: Option<&Checkpoint>,
 ) -> Result<()> {
-    let config = &options.config;
+    let config = options.config();
     folder.say(&format!(
         "training {} with {} on {} pictures: {} steps of {} ({} epochs), {:.1} M parameters",
         config.preset,

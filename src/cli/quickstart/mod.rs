@@ -189,8 +189,7 @@ impl Job<'_> {
         let pictures = domains.iter().map(|d| d.pictures).sum();
         let settings = self.settings(pictures)?;
         let options = train::Options {
-            config_toml: settings.to_toml(),
-            config: settings.config,
+            settings,
             command: std::env::args().collect::<Vec<_>>().join(" "),
             data: domains.iter().map(|d| d.train.clone()).collect(),
             out: self.out.to_path_buf(),
@@ -209,7 +208,7 @@ impl Job<'_> {
         if let Some(kind) = outcome.stopped {
             return Err(Error::new(kind, "stopped"));
         }
-        let queue = options.config.moco.queue;
+        let queue = options.config().moco.queue;
         let standing = outcome.standing.ok_or_else(|| Error::usage("training took no step"))?;
         Ok(Trained {
             preset: PRESET,
