@@ -193,7 +193,7 @@ fn search_evaluate_and_correlate_from_the_command_line() {
     assert_eq!(run.code(&[&search[..], &["--resume", "--seed", "9"]].concat()), 6);
     let said =
         String::from_utf8(run.engine(&[&search[..], &["--resume"]].concat()).stdout).unwrap();
-    for part in ["first in resamples", "nothing about\naccuracy", "spread"] {
+    for part in ["first in resamples", "nothing about accuracy", "spread"] {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
 

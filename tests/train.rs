@@ -189,7 +189,8 @@ fn collapse_is_no_success() {
     let dir = tempfile::tempdir().unwrap();
     let data = pictures(dir.path(), 4, 12);
     let out = dir.path().join("run");
-    let mut args = train(&data, &out, &["train.lr=50"]);
+    let harsh = ["train.lr=50", "moco.head_norm=false", "moco.queue_fill=random"];
+    let mut args = train(&data, &out, &harsh);
     let (_, stderr) = expect(4, &args);
     assert!(stderr.contains("collapsed: at the end (step 12)"), "{stderr}");
     assert!(out.join("checkpoints/step-00000012/DONE").exists());
@@ -220,7 +221,7 @@ fn a_collapse_stops_a_run_and_says_what_to_change() {
         "moco.queue_fill=teacher",
         "train.lr=",
         "train.warmup_epochs=",
-        "views.crop_min=0.4",
+        "views.crop_min=0.8",
         "guard.collapse=false",
     ] {
         assert!(last.contains(part), "no {part:?} in {last}");
@@ -261,7 +262,8 @@ fn bf16_is_near_fp32_and_resumes_bit_for_bit() {
     let run = |name: &str, more: &[&str]| {
         let out = dir.path().join(name);
         // At the preset's rate a batch of eight leaves the way after a step.
-        let usual = ["--device", "cpu", "train.lr=0.001"];
+        // Norms of four embeddings would enlarge what rounding does.
+        let usual = ["--device", "cpu", "train.lr=0.001", "moco.head_norm=false"];
         expect(0, &train(&data, &out, &[&usual, more].concat()));
         out
     };
@@ -384,7 +386,7 @@ fn a_run_leaves_what_the_docs_promise() {
         "loss.2",
         "before.conv1.weight",
         "grad.layer1.0.conv1.weight",
-        "after.head.2.bias",
+        "after.head.3.weight",
         "momentum.bn1.weight",
         "teacher_before.conv1.weight",
         "teacher_after.conv1.weight",

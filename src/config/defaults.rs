@@ -15,7 +15,7 @@ impl Config {
         // serves a CPU; blurring leaves little of 32×32 pixels; the rest keeps embeddings of
         // images that look alike from falling together.
         let small = |epochs, batch, lr, queue, hidden| Self {
-            train: Train { batch, epochs, lr, warmup_epochs: 0.05 * epochs, ..data.train.clone() },
+            train: Train { batch, epochs, lr, ..data.train.clone() },
             moco: Moco {
                 queue,
                 tau: 0.1,
