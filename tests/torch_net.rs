@@ -131,12 +131,22 @@ fn settings(meta: &HashMap<String, String>, queue: &[usize], hidden: usize) -> C
 
 #[test]
 fn an_iteration_agrees_with_autograd() {
-    let (named, meta) = fixture("iteration.safetensors");
+    iteration_agrees("iteration.safetensors", false);
+}
+
+#[test]
+fn an_iteration_with_norms_in_the_head_agrees_with_autograd() {
+    iteration_agrees("iteration_norm.safetensors", true);
+}
+
+fn iteration_agrees(file: &str, head_norm: bool) {
+    let (named, meta) = fixture(file);
     let cx = Cx::for_tests();
     let archs: Vec<Arch> = meta["archs"].split(',').map(|a| a.parse().unwrap()).collect();
     let space = space(&archs[0], [3, 1], false);
     let hidden = named["before.head.0.weight"].0[0];
-    let config = settings(&meta, &named["queue"].0, hidden);
+    let mut config = settings(&meta, &named["queue"].0, hidden);
+    config.moco.head_norm = head_norm;
 
     let mut it = Iteration::new(&cx, &config, &space).unwrap();
     let specs = it.net.specs().to_vec();

@@ -13,7 +13,7 @@ use crate::error::Result;
 /// this share of pairs.
 const CONFUSED_CROPS: f64 = 0.1;
 /// Images are mirrored where that makes them mistaken in at most this share of pairs.
-const CONFUSED_FLIPS: f64 = 0.25;
+const CONFUSED_FLIPS: f64 = 0.35;
 /// Epochs of a large data set, at least.
 const LEAST_EPOCHS: f64 = 10.0;
 /// Share of a run over which the learning rate rises.
@@ -65,8 +65,8 @@ pub fn adapt(
     let place = place.unwrap_or(CROPS.len() - 1);
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let reason = format!(
-        "crops of less make a view resemble another image more than its own in over {} of pairs \
-         ({} at {}, {} at this)",
+        "smaller crops resemble other images more than their own in over {} of pairs ({} at {}, {} \
+         here)",
         percent(CONFUSED_CROPS),
         percent(likeness.crops[0]),
         CROPS[0],
@@ -75,7 +75,8 @@ pub fn adapt(
     set(resolved, "views.crop_min", CROPS[place].into(), reason)?;
     if likeness.flip > CONFUSED_FLIPS {
         let flip = percent(likeness.flip);
-        let reason = format!("a mirror image resembles other images more in {flip} of pairs");
+        let reason =
+            format!("images resemble others more than their mirror image in {flip} of pairs");
         set(resolved, "views.flip_p", 0.0.into(), reason)?;
     }
     Ok(said)
@@ -138,7 +139,7 @@ mod tests {
         assert_eq!((c.train.epochs, c.moco.queue), (667.0, 128));
         assert_eq!((c.views.crop_min, c.views.flip_p), (0.8, 0.0));
         assert!(
-            said.iter().any(|l| l.starts_with("views.flip_p = 0.0, a mirror image")),
+            said.iter().any(|l| l.starts_with("views.flip_p = 0.0, images resemble")),
             "{said:?}"
         );
         assert!(resolved.to_toml().contains("# follows the images: "), "{}", resolved.to_toml());

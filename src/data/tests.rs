@@ -331,7 +331,9 @@ fn too_many_unreadable_pictures_stop_the_run() {
     let mut loader =
         TrainLoader::new(Arc::new(tree.open("set#train").unwrap()), options(4)).unwrap();
     let e = std::iter::repeat_with(|| loader.next()).take(9).find_map(Result::err);
-    assert!(e.unwrap().to_string().contains("max_corrupt"));
+    // All twelve may be known to be bad before the eleventh is one too many.
+    let said = e.unwrap().to_string();
+    assert!(said.contains("max_corrupt") || said.contains("none of the 12"), "{said}");
     kind_of(loader.next(), "stopped");
     let few = Arc::new(tree.open("set/train/cat").unwrap());
     kind_of(TrainLoader::new(few, options(4)).unwrap().next(), "none of the 6");

@@ -90,7 +90,9 @@ fn split(seen: &Seen, fills: &[Fill]) -> Vec<Situation> {
                 wanted[i] = all[i];
                 wanted
             };
-            let each = passes.gradients.iter().enumerate().filter(|(i, _)| all[*i] != Wanted::No);
+            // An op may do without its last input.
+            let wanted = |i: usize| all.get(i).is_some_and(|wanted| *wanted != Wanted::No);
+            let each = passes.gradients.iter().enumerate().filter(|(i, _)| wanted(*i));
             each.map(|(i, (pass, _))| one(pass, Some(alone(i)))).collect()
         }
     }

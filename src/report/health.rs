@@ -82,12 +82,15 @@ pub(super) fn verdict(run: &Run) -> Option<String> {
     Some(format!("Training is {}: {spread}{rank}.{change}", found.health))
 }
 
+/// A number of a step.
+type Number<'a> = &'a dyn Fn(&Step) -> Option<f64>;
+
 /// Student's and teacher's line of a number.
 fn both(
     run: &Run,
     title: &str,
     note: &str,
-    values: [&dyn Fn(&Step) -> Option<f64>; 2],
+    values: [Number; 2],
     references: Vec<(f64, String)>,
 ) -> Option<Panel> {
     let line = |name: &str, class, value| {
@@ -117,8 +120,7 @@ pub(super) fn spread(run: &Run) -> Option<Panel> {
         (1.0, "1: evenly on the sphere".to_owned()),
         (COLLAPSED_SPREAD, format!("{COLLAPSED_SPREAD}: collapsed below")),
     ];
-    let values: [&dyn Fn(&Step) -> Option<f64>; 2] =
-        [&|s| spread_of(run, s), &|s| s.teacher_spread];
+    let values: [Number; 2] = [&|s| spread_of(run, s), &|s| s.teacher_spread];
     both(run, "Spread of the embeddings", note, values, references)
 }
 
@@ -130,6 +132,6 @@ pub(super) fn rank(run: &Run) -> Option<Panel> {
         .map(|rank| (rank, format!("random directions: {}", words::short(rank))))
         .into_iter()
         .collect();
-    let values: [&dyn Fn(&Step) -> Option<f64>; 2] = [&|s| s.rank, &|s| s.teacher_rank];
+    let values: [Number; 2] = [&|s| s.rank, &|s| s.teacher_rank];
     both(run, "Rank of the embeddings", note, values, references)
 }

@@ -8,7 +8,7 @@ use crate::space::Space;
 /// A queue should be filled with keys of the net's own at least so many times in a run.
 const LEAST_REFILLS: f64 = 10.0;
 /// Views are mild where crops take at least this share of an image.
-const MILD_CROP: f64 = 0.4;
+const MILD_CROP: f64 = 0.8;
 /// Blur suits images of more pixels a side than this.
 const SMALL_SIDE: usize = 64;
 
@@ -79,7 +79,7 @@ fn mild_views(settings: &BTreeMap<String, String>) -> Option<String> {
     {
         words.push(format!("views.crop_min={MILD_CROP}"));
     }
-    for key in ["views.blur_p", "views.jitter_p", "views.grey_p"] {
+    for key in ["views.flip_p", "views.blur_p"] {
         if is(key, &|p| p > 0.0) && (key != "views.blur_p" || small) {
             words.push(format!("{key}=0"));
         }
@@ -115,8 +115,7 @@ mod tests {
     #[test]
     fn only_what_applies_is_advised() {
         let harsh = ["preset=tiny", "train.lr=0.06", "train.epochs=10", "train.batch=128"];
-        let views =
-            ["views.crop_min=0.2", "views.blur_p=0.5", "views.jitter_p=0.8", "views.grey_p=0.2"];
+        let views = ["views.crop_min=0.2", "views.blur_p=0.5", "views.flip_p=0.5"];
         let rest = [
             "moco.queue=4096",
             "train.warmup_epochs=0",
@@ -128,25 +127,24 @@ mod tests {
         assert_eq!(
             text,
             "moco.head_norm=true (it keeps embeddings apart); moco.queue_fill=teacher (all embeddings \
-             flee random keys); train.lr=0.02 (a third); train.warmup_epochs=1 (there is none); \
-             views.crop_min=0.4 \
-             views.blur_p=0 views.jitter_p=0 views.grey_p=0 (milder views); moco.queue=1024 (a run \
+             flee random keys); train.lr=0.01 (the preset's); train.warmup_epochs=1 (there is none); \
+             views.crop_min=0.8 views.flip_p=0 views.blur_p=0 (milder views); moco.queue=1024 (a run \
              fills 4096 only 3.1 times)"
         );
-        let views = ["views.crop_min=0.5", "views.blur_p=0", "views.jitter_p=0", "views.grey_p=0"];
+        let views = ["views.crop_min=0.9", "views.blur_p=0", "views.flip_p=0"];
         let rest = [
             "moco.queue=1024",
             "train.warmup_epochs=1",
             "moco.head_norm=true",
             "moco.queue_fill=teacher",
         ];
-        assert_eq!(of(&[&harsh[..], &views, &rest].concat(), 100), "train.lr=0.02 (a third)");
+        assert_eq!(of(&[&harsh[..], &views, &rest].concat(), 100), "train.lr=0.01 (the preset's)");
         let rate = of(&["preset=tiny", "train.lr=10"], 1_000_000);
         let usual = Config::for_preset("tiny").unwrap().train.lr;
         assert!(rate.contains(&format!("train.lr={usual} (the preset's)")), "{rate}");
         // Blur suits large images.
         let large = of(&["preset=data", "views.blur_p=0.5", "views.crop_min=0.2"], 1_000_000);
-        assert!(large.contains("views.crop_min=0.4") && !large.contains("blur"), "{large}");
+        assert!(large.contains("views.crop_min=0.8") && !large.contains("blur"), "{large}");
         assert!(advice(&BTreeMap::new(), 100).is_empty());
     }
 }

@@ -222,6 +222,7 @@ mod tests {
     fn iteration(cx: &Cx) -> Iteration {
         let mut config = Config::for_preset("tiny").unwrap();
         (config.moco.hidden, config.moco.dim, config.moco.queue) = (16, 8, 10);
+        config.moco.head_norm = false;
         Iteration::new(cx, &config, &Space::preset("tiny").unwrap()).unwrap()
     }
 

@@ -11,19 +11,12 @@ use crate::search::{BudgetResult, Task, Teacher, Winners};
 use crate::space::{Arch, Metric};
 use crate::train::Health;
 
-/// Nets that every step trains.
-pub(super) const STUDENTS: u8 = 3;
-
 /// How training went.
 #[derive(Serialize)]
 pub(super) struct Trained {
     pub(super) preset: &'static str,
     pub(super) steps: u64,
     pub(super) pictures: usize,
-    /// Loss of a net at the end.
-    pub(super) loss: f64,
-    /// Loss of a net whose embeddings are all equal.
-    pub(super) even_loss: f64,
     /// Spread of the embeddings in the last step.
     pub(super) spread: f64,
     /// Their rank.
@@ -139,18 +132,15 @@ impl Found {
     fn training_text(&self) -> String {
         let t = &self.trained;
         format!(
-            "Trained the supernet `{}` on {} pictures without labels: {} steps in {}.\n\
-             Health: {} (spread of the embeddings {:.2}, rank {:.1}). Loss of a net {:.2}, of equal\n\
-             embeddings {:.2}, which does not tell whether it learnt.\n",
+            "Trained the supernet `{}` on {} images without labels: {} steps in {}.\n\
+             Health: {} (spread of the embeddings {:.2}, rank {:.1}).\n",
             t.preset,
             t.pictures,
             t.steps,
             human_duration(t.seconds),
             t.health,
             t.spread,
-            t.rank,
-            t.loss,
-            t.even_loss
+            t.rank
         )
     }
 
@@ -236,7 +226,7 @@ impl Found {
              engine quickstart --data YOUR_PICTURES --out runs/yours      the same on your own\n  \
              engine search --ckpt {out} --data '{data}' --task seg --budget 5M..8M\n  \
              engine embed --model {winner} --data '{data}' --features pool --out features.safetensors\n  \
-             engine train --preset tiny --data YOUR_PICTURES --out runs/longer train.epochs=100\n\
+             engine train --preset tiny --data YOUR_PICTURES --out runs/longer --probe      ten minutes\n\
              In PyTorch, inside {winner}: from model import load; net = load(\".\")"
         )
     }

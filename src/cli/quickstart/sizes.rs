@@ -11,8 +11,6 @@ pub(super) struct Sizes {
     pub(super) steps: usize,
     /// Pictures of a step.
     pub(super) batch: usize,
-    /// Negatives: fewer than there are pictures, so that none meets itself.
-    pub(super) queue: usize,
     /// Candidates of a budget.
     pub(super) samples: usize,
     /// Pictures that candidates are compared on, and batch norms recalibrated on.
@@ -30,7 +28,6 @@ impl Sizes {
             own: of(4000, 24),
             steps: of(1536, 2),
             batch: 16,
-            queue: of(1024, 16),
             samples: of(24, 2),
             images: of(256, 8),
             export_images: of(crate::export::BN_IMAGES, 8),
