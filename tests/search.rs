@@ -10,11 +10,11 @@ use engine::data::Dataset;
 use engine::device::Cx;
 use engine::eval::pictures::{self, Pictures};
 use engine::nn::{Feature, Params, Subnet};
-use engine::search::{self, Bn, Health, Request, Selection, Task, Winners};
+use engine::search::{self, Bn, Request, Selection, Task, Winners};
 use engine::space::{Arch, Budget, Metric, Space};
 use engine::tensor::Tensor;
-use engine::train::Checkpoint;
 use engine::train::signals::Signals;
+use engine::train::{Checkpoint, Health};
 use engine::{Kind, Result};
 use tiny_run::{collapse, write_changed, write_checkpoint, write_pictures};
 
@@ -350,6 +350,6 @@ fn other_teachers_are_told_apart() {
     let healthy = teacher(&Setting::new(1, 2).with_teacher(7, spread));
     assert!(healthy.spread > usual.spread, "{healthy:?} {usual:?}");
     let untrained = teacher(&Setting::new(1, 2).with_teacher(0, collapse));
-    assert_eq!(untrained.health, Health::Untrained);
+    assert_eq!((untrained.untrained, untrained.health), (true, Health::Collapsed));
     assert!(untrained.warning().unwrap().contains("untrained"));
 }

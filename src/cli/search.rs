@@ -263,7 +263,7 @@ fn text(winners: &Winners, out: &Path) -> String {
     let teacher = &winners.teacher;
     let teacher = match teacher.warning() {
         Some(warning) => format!("warning: {warning}"),
-        None => format!("Teacher: {}, {}", teacher.health, teacher.numbers()),
+        None => format!("Teacher: {}, {}", teacher.state(), teacher.numbers()),
     };
     format!(
         "{}\nCompared on {} of {} images; higher scores are better.\n{RESAMPLES_NOTE}\n{teacher}\n\

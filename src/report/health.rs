@@ -6,7 +6,9 @@ use super::run::{Run, Step};
 use super::series::{MAX_BINS, bins, ends};
 use super::training::{HALF, Panel, series};
 use super::words;
-use crate::train::health::{COLLAPSED_SPREAD, Health, MEMORY_STEPS, expected_rank, rank_share};
+use crate::train::health::{
+    COLLAPSED_SPREAD, Health, MEMORY_STEPS, RANK_STEPS, expected_rank, rank_share,
+};
 
 /// Where a run stands: the verdict, and means over its newest steps.
 pub(super) struct Found {
@@ -48,6 +50,7 @@ pub(super) fn found(run: &Run) -> Option<Found> {
     let spread = newest(&|s| spread_of(run, s))?;
     let (rank, expected_rank) = (newest(&|s| s.rank), expected(run));
     let share = rank.zip(expected_rank).and_then(|(rank, expected)| rank_share(rank, expected));
+    let share = share.filter(|_| run.steps_done() >= RANK_STEPS);
     let written = run.steps.last().and_then(|s| s.health);
     let health = written.unwrap_or_else(|| Health::of(spread, share));
     Some(Found { health, spread, rank, expected_rank })

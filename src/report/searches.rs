@@ -93,7 +93,7 @@ fn facts(candidates: &[Candidate], teacher: Option<&Teacher>) -> Vec<String> {
     ];
     facts.extend(teacher.map(|t| {
         let (spread, rank) = (words::fixed(t.spread, 2), words::fixed(t.rank, 1));
-        format!("teacher {}: spread {spread}, rank {rank}", t.health)
+        format!("teacher {}: spread {spread}, rank {rank}", t.state())
     }));
     facts
 }

@@ -22,7 +22,7 @@ pub use correlation::{kendall, spearman};
 pub use journal::{Candidate, Scored, read_candidates};
 pub use plan::{Group, Selection};
 pub use request::{Bn, Request, Settings, Task};
-pub use teacher::{Health, Teacher};
+pub use teacher::Teacher;
 pub use winners::{BudgetResult, Winner};
 
 use crate::data::Dataset;

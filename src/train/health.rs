@@ -33,6 +33,9 @@ pub const NARROW_RANK_SHARE: f64 = 0.1;
 /// dimensions. Nets that name 97 % of images right have some 8, whatever the number of images; nets
 /// that learnt nothing have 1.3 to 3.5.
 const ENOUGH_RANK: f64 = 25.0;
+/// Steps of a run from which on ranks count in its verdict. In the first few hundred steps of runs
+/// that then learnt well the rank dips to 2 or 3 of 25 and recovers: a warning there would be false.
+pub const RANK_STEPS: u64 = 300;
 /// Steps that verdicts look back on.
 pub const MEMORY_STEPS: u64 = 20;
 /// By how much a mean must exceed a threshold until the verdict is the better one, so that a net
@@ -172,9 +175,9 @@ impl Mean {
         towards(&mut self.expected_rank, s.expected_rank);
     }
 
-    /// The verdict on these means, each divided by `margin`.
-    fn judge(&self, margin: f64) -> Health {
-        let share = rank_share(self.rank, self.expected_rank);
+    /// The verdict on these means after so many steps, each divided by `margin`.
+    fn judge(&self, steps: u64, margin: f64) -> Health {
+        let share = rank_share(self.rank, self.expected_rank).filter(|_| steps >= RANK_STEPS);
         Health::of(self.spread / margin, share.map(|share| share / margin))
     }
 }
@@ -238,7 +241,7 @@ pub struct Watch {
 
 impl Watch {
     /// Takes a step's embeddings in. Gives the verdict that is to be said, if any: one that has
-    /// lasted, from step [`MEMORY_STEPS`] on.
+    /// lasted, from step [`MEMORY_STEPS`] on; ranks count from step [`RANK_STEPS`] on.
     pub fn observe(&mut self, student: &Scatter, teacher: &Scatter) -> Option<Change> {
         self.steps += 1;
         self.last = *student;
@@ -265,7 +268,7 @@ impl Watch {
     }
 
     fn judge(&self, margin: f64) -> Health {
-        self.student.judge(margin).max(self.teacher.judge(margin))
+        self.student.judge(self.steps, margin).max(self.teacher.judge(self.steps, margin))
     }
 
     /// Whether a run that ends now is a failure: collapsed, or, where there were too few steps for
@@ -348,7 +351,7 @@ mod tests {
     /// A verdict on steps that are all alike.
     fn verdict(student: Scatter, teacher: Scatter) -> Health {
         let mut watch = Watch::default();
-        for _ in 0..50 {
+        for _ in 0..RANK_STEPS {
             watch.observe(&student, &teacher);
         }
         watch.health
@@ -371,6 +374,23 @@ mod tests {
         // Two images have one direction: no verdict on their rank.
         assert_eq!(rank_share(1.0, expected_rank(2, 128)), None);
         assert_eq!(serde_json::to_string(&Health::Collapsing).unwrap(), "\"collapsing\"");
+    }
+
+    #[test]
+    fn ranks_count_once_they_mean_something_and_spreads_from_the_start() {
+        let flat = scatter(0.9, 2.5);
+        let mut watch = Watch::default();
+        for step in 1..RANK_STEPS {
+            assert_eq!(watch.observe(&flat, &flat), None, "step {step}");
+            assert_eq!(watch.health, Health::Healthy, "step {step}");
+        }
+        let said: Vec<_> = (0..50).filter_map(|_| watch.observe(&flat, &flat)).collect();
+        assert_eq!(said, [Change { from: Health::Healthy, to: Health::Narrow }]);
+
+        let near = scatter(0.4, 40.0);
+        let mut watch = Watch::default();
+        let said: Vec<_> = (0..MEMORY_STEPS).filter_map(|_| watch.observe(&near, &near)).collect();
+        assert_eq!(said, [Change { from: Health::Healthy, to: Health::Narrow }]);
     }
 
     #[test]
