@@ -363,7 +363,8 @@ mod tests {
         for (spread, rank, expected) in [
             (0.51, 30.0, Health::Healthy),
             (0.49, 30.0, Health::Narrow),
-            (0.9, 6.0, Health::Narrow),
+            (0.9, 3.0, Health::Narrow),
+            (0.9, 6.0, Health::Healthy),
             (0.29, 30.0, Health::Collapsing),
             (0.14, 30.0, Health::Collapsed),
             (0.0, 0.0, Health::Collapsed),
