@@ -72,13 +72,15 @@ pub fn adapt(
         CROPS[0],
         percent(likeness.crops[place]),
     );
-    set(resolved, "views.crop_min", CROPS[place].into(), reason)?;
+    let crop_min = CROPS[place].min(resolved.config.views.crop_max);
+    set(resolved, "views.crop_min", crop_min.into(), reason)?;
     if likeness.flip > CONFUSED_FLIPS {
         let flip = percent(likeness.flip);
         let reason =
             format!("images resemble others more than their mirror image in {flip} of pairs");
         set(resolved, "views.flip_p", 0.0.into(), reason)?;
     }
+    resolved.config.validate()?;
     Ok(said)
 }
 
@@ -159,6 +161,14 @@ mod tests {
         assert_eq!((c.train.epochs, c.moco.queue), (3.0, 77));
         assert_eq!((c.views.crop_min, c.views.flip_p, c.train.warmup_epochs), (0.2, 0.5, 0.15));
         assert!(said.iter().all(|l| !l.starts_with("views.")), "{said:?}");
+    }
+
+    #[test]
+    fn what_follows_goes_together_with_what_the_user_sets() {
+        let (resolved, _) = adapted(&["preset=tiny", "views.crop_max=0.5"], 300, 0.5, 0.5);
+        assert_eq!(resolved.config.views.crop_min, 0.5);
+        let (resolved, _) = adapted(&["preset=cifar", "train.epochs=2"], 300, 0.5, 0.5);
+        assert_eq!(resolved.config.train.warmup_epochs, 0.1);
     }
 
     #[test]
