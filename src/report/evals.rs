@@ -261,7 +261,8 @@ fn references(all: &[Evaluation], sets: &[String]) -> Vec<(f64, String)> {
         // Evaluations of one set may differ in what they learnt from; the first stands for all.
         let of_set = || all.iter().filter(|e| pictures(e) == *set);
         let name = if sets.len() > 1 { format!(" ({set})") } else { String::new() };
-        let kinds: [(&str, fn(&Baselines) -> &Baseline); 2] =
+        type Of = fn(&Baselines) -> &Baseline;
+        let kinds: [(&str, Of); 2] =
             [("raw pixels", |b| &b.pixels), ("colour histogram", |b| &b.histogram)];
         for (kind, of) in kinds {
             let share = of_set().find_map(|e| of(&e.baselines).accuracy.values().next().copied());

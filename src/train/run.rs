@@ -268,14 +268,14 @@ impl<'a> Run<'a> {
         let State { step, steps, loss, .. } = self.state;
         if stopped.is_none() && self.images_per_s.is_some() {
             // A run that had nothing left to do was judged when it ended.
-            guard::at_end(&self.options.config(), &self.state)?;
+            guard::at_end(self.options.config(), &self.state)?;
         }
         Ok(Outcome { stopped, step, steps, loss, standing: self.state.health.standing() })
     }
 
     fn step(&mut self) -> Result<()> {
         let began = Instant::now();
-        let config = &self.options.config();
+        let config = self.options.config();
         let (cx, step) = (self.cx, self.state.step);
         let fed = self.feed.next(cx)?;
         let wait_ms = fed.wait_ms;
@@ -328,7 +328,7 @@ impl<'a> Run<'a> {
         self.state.loss = Some(report.loss).filter(|loss| loss.is_finite());
         self.images_per_s = Some(images_per_s);
         change.map_or(Ok(()), |change| self.say_change(change))?;
-        guard::watch(&self.options.config(), &mut self.state)
+        guard::watch(self.options.config(), &mut self.state)
     }
 
     /// The bar, and a line every `log.every` steps.
@@ -363,7 +363,7 @@ impl<'a> Run<'a> {
 
     /// Says a verdict that has changed.
     fn say_change(&mut self, change: Change) -> Result<()> {
-        let line = guard::changed(change, &self.options.config(), &self.state);
+        let line = guard::changed(change, self.options.config(), &self.state);
         if change.to < change.from {
             self.progress.aside(|| tracing::info!("{line}"));
             return self.folder.note(&line);
