@@ -31,7 +31,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(2);
 /// What to train, on what, and for how long.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Settings; those that nobody set may follow the images, see [`Options::follow`].
+    /// Settings; those that nobody set may follow the images ([`config::adapt`]).
     pub settings: Resolved,
     /// The command line, for `cmd.txt`.
     pub command: String,
