@@ -1,4 +1,4 @@
-//! Training that goes on: with more epochs than it was begun with, or from the weights of another
+//! Training that goes on: with more epochs than at first, or from the weights of another
 //! run, an export or a file.
 
 mod common;

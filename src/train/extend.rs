@@ -1,4 +1,4 @@
-//! More epochs for a run than it was begun with. The one rule: from the step at which a run goes
+//! More epochs for a run than it had at first. The one rule: from the step at which a run goes
 //! on with more epochs, its learning rate is that of a run which had the new length from its first
 //! step, the same half cosine stretched. So the rate may rise at that step; a warm-up that is over
 //! is not repeated.
@@ -64,7 +64,7 @@ pub(super) fn go_on(checkpoint: &Checkpoint, now: &State) -> Result<State> {
     Ok(state)
 }
 
-/// What the log says where the run from `checkpoint` goes on longer than it was begun.
+/// What the log says where the run from `checkpoint` goes on longer than planned at first.
 pub(super) fn notice(
     config: &Config,
     checkpoint: &Checkpoint,
