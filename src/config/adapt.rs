@@ -13,7 +13,7 @@ use crate::error::Result;
 /// this share of pairs.
 const CONFUSED_CROPS: f64 = 0.1;
 /// Images are mirrored where that makes them mistaken in at most this share of pairs.
-const CONFUSED_FLIPS: f64 = 0.35;
+const CONFUSED_FLIPS: f64 = 0.25;
 /// Epochs of a large data set, at least.
 const LEAST_EPOCHS: f64 = 10.0;
 /// Share of a run over which the learning rate rises.
