@@ -1,7 +1,7 @@
 //! Defaults that follow the images, for the presets of small images: how many there are decides
 //! the epochs, the queue and the warm-up, how alike they are decides the views. A key that the
 //! user sets is never touched, and every value that differs from the preset's has its reason.
-//! What was measured to choose these rules is in `docs/results.md`.
+//! What was measured to choose these rules is in `docs/training.md`.
 
 use toml::Value;
 
@@ -45,7 +45,8 @@ pub fn adapt(
         let lr = defaults.train.lr * batch as f64 / defaults.train.batch as f64;
         set(resolved, "train.lr", lr.into(), format!("in proportion to train.batch={batch}"))?;
     }
-    let epochs = (budget / images as f64).round().max(LEAST_EPOCHS);
+    // Fewer images than a batch are gone through again until it is full.
+    let epochs = (budget / images.max(batch) as f64).round().max(LEAST_EPOCHS);
     let seen = thousands(epochs * images as f64);
     let reason = format!("so that {images} images are seen {seen} times in all");
     set(resolved, "train.epochs", epochs.into(), reason)?;

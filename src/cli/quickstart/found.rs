@@ -169,7 +169,7 @@ impl Found {
             }
         }
         format!(
-            "Winners, found without labels (most like the teacher; a tie differs by no more than chance):\n{}{}",
+            "Winners, found without labels (most like the teacher; a tie cannot be told from the best):\n{}{}",
             table(&rows),
             warnings.concat()
         )
