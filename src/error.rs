@@ -88,6 +88,11 @@ impl Error {
         self.message = format!("{context}: {}", self.message);
         self
     }
+    /// The same error with words behind: `message; more`.
+    pub fn and(mut self, more: &str) -> Self {
+        self.message = format!("{}; {more}", self.message);
+        self
+    }
     /// What kind of failure it was.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -240,7 +240,10 @@ fn damage_and_folders_in_the_way_are_refused() {
     assert_eq!(refused(&cx, &out), Kind::Data);
     std::fs::remove_file(&config).unwrap();
     assert_eq!(refused(&cx, &out), Kind::Data);
-    assert_eq!(write(1e-4, true).unwrap_err(), Kind::Usage, "no longer an export");
+    write(1e-4, true).unwrap();
+    assert!(export::load(&cx, &out).is_ok());
+    std::fs::remove_file(out.join(".engine")).unwrap();
+    assert_eq!(write(1e-4, true).unwrap_err(), Kind::Usage, "an export that is not ours");
 }
 
 #[test]

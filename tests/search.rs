@@ -58,6 +58,7 @@ impl Setting {
             workers: 1,
             out: self.dir.path().join("search"),
             resume: false,
+            overwrite: false,
             force: false,
         }
     }
@@ -168,8 +169,13 @@ fn the_teacher_itself_is_the_most_similar() {
     let setting = Setting::new(2, 1);
     for (task, bn) in [(Task::Cls, Bn::Recalibrate), (Task::Seg, Bn::Batch)] {
         let features = task.features().to_vec();
-        let request =
-            Request { task: Some(task), features, bn, ..setting.request(largest_and_smallest()) };
+        let request = Request {
+            task: Some(task),
+            features,
+            bn,
+            overwrite: true,
+            ..setting.request(largest_and_smallest())
+        };
         let winners = setting.search(&request).unwrap();
         let best = &winners.budgets[0].winners[0];
         assert_eq!(best.candidate.arch, Space::preset("tiny").unwrap().max());

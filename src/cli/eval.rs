@@ -124,12 +124,14 @@ fn file_name(what: &str, subject: &Subject) -> String {
     format!("{what}-step-{:08}{teacher}.json", subject.step)
 }
 
-/// Writes a result into the run's `eval` folder, where there is one.
+/// Writes a result into the run's `eval` folder, where there is one: after it was printed, so that
+/// a folder that cannot be written loses nothing.
 fn keep(subject: &Subject, name: &str, result: &Map<String, Value>) -> Result<()> {
     let Some(run) = &subject.run_dir else { return Ok(()) };
     let path = run.join("eval").join(name);
-    files::create_dir(&run.join("eval"))?;
-    files::write_json(&path, result)?;
+    files::create_dir(&run.join("eval"))
+        .and_then(|()| files::write_json(&path, result))
+        .map_err(|e| e.and("the result stands on stdout"))?;
     tracing::info!("written to {}", path.display());
     Ok(())
 }
@@ -142,10 +144,18 @@ pub struct Evaluated {
     pub baselines: Option<Baselines>,
     /// All of it, as it is written.
     pub result: Map<String, Value>,
+    /// Name of the file in the run's `eval` folder.
+    name: String,
 }
 
-/// Judges one subnet, with its baselines, and writes the result into the run's `eval` folder,
-/// where there is one. `plains` are what pixels and colours of these sets are worth: computed by
+impl Evaluated {
+    /// Writes the result into the run's `eval` folder, where there is one.
+    pub fn keep(&self, subject: &Subject) -> Result<()> {
+        keep(subject, &self.name, &self.result)
+    }
+}
+
+/// Judges one subnet, with its baselines. `plains` are what pixels and colours of these sets are worth: computed by
 /// the first call, for the next ones.
 pub fn evaluate(
     cx: &Cx,
@@ -181,8 +191,7 @@ pub fn evaluate(
         result.insert("remarks".into(), json!(baselines.remarks(&verdict)));
     }
     let what = format!("{}-{}-{arch}", args.protocol, domain(&args.test_data));
-    keep(subject, &file_name(&what, subject), &result)?;
-    Ok(Evaluated { verdict, baselines, result })
+    Ok(Evaluated { verdict, baselines, result, name: file_name(&what, subject) })
 }
 
 /// One subnet.
@@ -191,7 +200,8 @@ fn one(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject) -> Result
     let sets = args.sets(globals, subject, cx.threads())?;
     let found = evaluate(cx, args, globals, subject, &sets, arch, &mut None)?;
     if globals.json {
-        return print_json(&found.result);
+        print_json(&found.result)?;
+        return found.keep(subject);
     }
     let name = format!("{arch}, {} of step {}", subject.weights, subject.step);
     let mut text = accuracy_table(&name, &found, &sets);
@@ -215,7 +225,8 @@ fn one(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject) -> Result
         }
         text.extend(baselines.remarks(&found.verdict).iter().map(|remark| format!("{remark}\n")));
     }
-    print(&text)
+    print(&text)?;
+    found.keep(subject)
 }
 
 fn percent(share: f64) -> String {
@@ -310,9 +321,8 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
     result.insert("agreement".into(), json!(agreement));
     let tag = file.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
     let name = format!("correlation-{}-{}", args.protocol, tag.unwrap_or_default());
-    keep(subject, &file_name(&name, subject), &result)?;
     if globals.json {
-        print_json(&result)
+        print_json(&result)?;
     } else {
         let mut text = text(&candidates, &accuracies, &correlation, agreement.as_ref());
         if let Some(plains) = &plains {
@@ -323,8 +333,9 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
                 percent(sets.chance())
             );
         }
-        print(&text)
+        print(&text)?;
     }
+    keep(subject, &file_name(&name, subject), &result)
 }
 
 /// The whole search that `file` is from, held against the accuracies of some of its candidates.

@@ -22,7 +22,7 @@ pub mod train;
 use clap::{Args, Parser, Subcommand};
 
 pub use device::{DeviceArgs, open_device};
-pub use output::{prepare_out, print, print_json};
+pub use output::{print, print_json};
 
 use crate::config::{Setting, flag};
 use crate::error::Result;

@@ -1,6 +1,5 @@
 //! Results on stdout, and folders that results are written into.
 
-use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
@@ -51,36 +50,6 @@ fn is_number(cell: &str) -> bool {
     words.next().is_some_and(digit) && !words.any(digit)
 }
 
-/// Makes sure that `--out` may be written: it must not exist or be an empty folder, unless it
-/// may be overwritten. A folder is only deleted where it holds a file named `marker`, by which
-/// one of ours is known; a plain file is left for the writer to replace. Exit 2 otherwise.
-pub fn prepare_out(out: &Path, overwrite: bool, marker: &str) -> Result<()> {
-    let free = match fs::read_dir(out) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(e) => e.kind() == ErrorKind::NotFound,
-    };
-    if free {
-        return Ok(());
-    }
-    if !overwrite {
-        return Err(Error::usage(format!(
-            "--out {} exists: expected a new name; give another one, or --overwrite to replace it",
-            out.display()
-        )));
-    }
-    if !out.is_dir() {
-        return Ok(());
-    }
-    if !out.join(marker).exists() {
-        return Err(Error::usage(format!(
-            "--out {} was not made by this verb (it holds no {marker}), so --overwrite will not \
-             delete it; give another name",
-            out.display()
-        )));
-    }
-    fs::remove_dir_all(out).map_err(|e| Error::write(out, e))
-}
-
 /// Exit 2 where the file exists and may not be replaced, or is a folder.
 pub fn prepare_file(out: &Path, overwrite: bool) -> Result<()> {
     let what = match out.exists() {
@@ -94,25 +63,6 @@ pub fn prepare_file(out: &Path, overwrite: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_our_own_folders_are_deleted() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("out");
-        prepare_out(&out, false, "mark").unwrap();
-        fs::create_dir(&out).unwrap();
-        prepare_out(&out, false, "mark").unwrap();
-        fs::write(out.join("thesis.txt"), "x").unwrap();
-        for overwrite in [false, true] {
-            assert_eq!(prepare_out(&out, overwrite, "mark").unwrap_err().exit_code(), 2);
-        }
-        fs::write(out.join("mark"), "").unwrap();
-        prepare_out(&out, true, "mark").unwrap();
-        assert!(!out.exists());
-        fs::write(&out, "a file").unwrap();
-        assert!(prepare_out(&out, false, "mark").is_err());
-        prepare_out(&out, true, "mark").unwrap();
-    }
 
     #[test]
     fn columns_are_aligned() {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::output::table;
 use super::source::Count;
-use super::{Globals, open_device, prepare_out, print, print_json};
+use super::{Globals, open_device, print, print_json};
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -165,6 +165,7 @@ impl SearchArgs {
             workers,
             out: self.folder(checkpoint)?,
             resume: self.resume,
+            overwrite: self.overwrite,
             force: self.force,
         })
     }
@@ -188,7 +189,7 @@ pub fn domain(data: &[String]) -> String {
     let name = endings.iter().fold(name, |name, end| name.strip_suffix(end).unwrap_or(name));
     let name = if name.is_empty() || name == "." { "pictures" } else { name };
     let inside = if inside.is_empty() { String::new() } else { format!("-{inside}") };
-    format!("{name}{inside}")
+    format!("{name}{inside}").replace('/', "-")
 }
 
 /// Searches.
@@ -207,9 +208,6 @@ pub fn search(args: &SearchArgs, globals: &Globals) -> Result<(Winners, PathBuf)
     let checkpoint = Checkpoint::open(&args.ckpt)?;
     let cx = open_device(&globals.device)?;
     let request = args.request(globals, &checkpoint, cx.threads())?;
-    if !args.resume {
-        prepare_out(&request.out, args.overwrite, search::journal::SETTINGS)?;
-    }
     let dataset = Arc::new(Dataset::open(&args.data)?);
     let signals = Signals::listen()?;
     let winners = cx.install(|| search::run(&cx, &checkpoint, dataset, &request, &signals))?;
@@ -285,6 +283,7 @@ mod tests {
     fn domains_have_short_names() {
         let name = |path: &str| domain(&[path.to_owned()]);
         assert_eq!(name("/a/b/cifar10.tar.zst#train"), "cifar10-train");
+        assert_eq!(name("a.tar#x/y"), "a-x-y");
         assert_eq!(name("target/"), "target");
         assert_eq!(name("list.txt"), "list");
         assert_eq!(name("."), "pictures");

@@ -135,6 +135,7 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
             Some(path) => Resume::From(path.into()),
         },
         overwrite: args.overwrite,
+        claimed: None,
         max_steps: args.max_steps,
         time_limit: args.time_limit,
         dump_steps: args.dump_steps.clone(),

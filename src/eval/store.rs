@@ -1,11 +1,10 @@
 //! Numbers that are computed once and read many times: in memory while they are few, else in
 //! a file that has no name, so that it disappears with the program.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
 use crate::files::disk_hint;
@@ -29,7 +28,7 @@ impl Store {
     /// more than `limit_bytes`.
     pub fn new(dir: &Path, elems: usize, limit_bytes: usize) -> Result<Self> {
         let small = elems.saturating_mul(4) <= limit_bytes;
-        let place = if small { Place::Memory(Vec::new()) } else { Place::File(nameless(dir)?) };
+        let place = if small { Place::Memory(Vec::new()) } else { Place::File(unnamed(dir)?) };
         Ok(Self { place, elems: 0 })
     }
 
@@ -66,21 +65,13 @@ impl Store {
     }
 }
 
-fn failed(what: &str, e: &std::io::Error) -> Error {
-    Error::device(format!("the temporary file of features could not be {what}: {}", disk_hint(e)))
+/// A file in `dir` that has no name, so that nothing is left of it.
+fn unnamed(dir: &Path) -> Result<File> {
+    tempfile::tempfile_in(dir).map_err(|e| Error::write(dir, disk_hint(&e)))
 }
 
-/// A file in `dir` without a name: it is unlinked at once.
-fn nameless(dir: &Path) -> Result<File> {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let path = dir.join(format!(".features-{}-{count}.tmp", std::process::id()));
-    let open = || -> std::io::Result<File> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        fs::remove_file(&path)?;
-        Ok(file)
-    };
-    open().map_err(|e| Error::write(&path, disk_hint(&e)))
+fn failed(what: &str, e: &std::io::Error) -> Error {
+    Error::device(format!("the temporary file of features could not be {what}: {}", disk_hint(e)))
 }
 
 #[cfg(test)]
@@ -97,7 +88,7 @@ mod tests {
             assert_eq!(store.read(second).unwrap(), [4.0, 5.0, 6.0, 7.0]);
             assert_eq!(store.read(first).unwrap(), [1.0, 2.0, 3.0]);
             assert_eq!(store.elems(), 7);
-            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         }
     }
 }

@@ -5,15 +5,17 @@ use std::path::Path;
 
 use super::config::{Config, Origin, WEIGHTS};
 use super::parity::{self, Parity};
-use super::{aside, subnet};
+use super::subnet;
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::files::{self, Named};
+use crate::files::owned::{Kind, Staged};
+use crate::files::{self, Named, sealed};
 use crate::nn::{Params, RunningStats, Subnet, Supernet};
 use crate::space::Arch;
 use crate::tensor::Tensor;
 
 const CONFIG: &str = "config.json";
+const PARITY: &str = "parity.json";
 const MODEL_PY: &str = include_str!("model.py");
 const README: &str = include_str!("README.template.md");
 
@@ -71,7 +73,8 @@ fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, Named)> {
             dir.display()
         )));
     }
-    let config: Config = files::read_json(&config_path)?;
+    let config: Config =
+        sealed::read_json(&config_path).map_err(|e| e.and("export the subnet again"))?;
     let net = config.net(&config_path.display().to_string())?;
     let path = dir.join(WEIGHTS);
     let (expected, found) = (config.hashes.get(WEIGHTS), hash(&path)?);
@@ -95,34 +98,13 @@ fn hash(path: &Path) -> Result<String> {
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
-/// Exit 2 unless a folder can be made at `out`: nothing is there, or `overwrite` and what is
-/// there is an export (or empty).
-pub(super) fn check_target(out: &Path, overwrite: bool) -> Result<()> {
-    if out.file_name().is_none() {
-        return Err(Error::usage(format!(
-            "--out {}: expected the name of a folder",
-            out.display()
-        )));
-    }
-    if !out.exists() {
-        return Ok(());
-    }
-    if !overwrite {
-        return Err(Error::usage(format!(
-            "{} exists already: choose another --out, or replace it with --overwrite",
-            out.display()
-        )));
-    }
-    let empty = || fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
-    let export = || files::read_json::<Config>(&out.join(CONFIG)).is_ok();
-    if out.is_dir() && (empty() || export()) {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "{} is not an export, so --overwrite does not replace it: choose another --out",
-        out.display()
-    )))
-}
+/// An export's folder as [`crate::files::owned`] sees it.
+pub static EXPORT: Kind = Kind {
+    name: "export",
+    ours: &[WEIGHTS, CONFIG, PARITY, "model.py", "README.md"],
+    flags: "--overwrite to replace it",
+    is_older: |_| false,
+};
 
 /// Writes a subnet into the folder `out`, reads it back, and compares the two on `pictures`
 /// (batches [n, H, W, 3]). The folder appears only once all of that has gone well.
@@ -138,26 +120,35 @@ pub fn write(
     tolerance: f64,
     overwrite: bool,
 ) -> Result<(Config, Parity)> {
-    check_target(out, overwrite)?;
-    let part = aside(out, ".part");
-    remove(&part)?;
-    let fill = || -> Result<(Config, Parity)> {
-        files::create_dir(&part)?;
-        write_net(cx, subject, &part)?;
-        let (model, named) = load_with_tensors(cx, &part)?;
+    write_into(cx, subject, pictures, Staged::begin(out, &EXPORT, overwrite)?, tolerance)
+}
+
+/// [`write()`], where the folder is this process's already.
+pub(super) fn write_into(
+    cx: &Cx,
+    subject: &Subject,
+    pictures: &[Tensor],
+    staged: Staged,
+    tolerance: f64,
+) -> Result<(Config, Parity)> {
+    let fill = |dir: &Path| -> Result<(Config, Parity)> {
+        write_net(cx, subject, dir)?;
+        let (model, named) = load_with_tensors(cx, dir)?;
         let parity = parity::compare(cx, subject, &model, &named, pictures, tolerance)?;
         parity.require()?;
-        files::write_json(&part.join("parity.json"), &parity)?;
-        files::write_text(&part.join("model.py"), MODEL_PY)?;
-        files::write_text(&part.join("README.md"), &readme(&model.config, &parity))?;
-        files::sync_dir(&part)?;
-        replace(out, &part)?;
+        files::write_json(&dir.join(PARITY), &parity)?;
+        files::write_text(&dir.join("model.py"), MODEL_PY)?;
+        files::write_text(&dir.join("README.md"), &readme(&model.config, &parity))?;
         Ok((model.config, parity))
     };
-    fill().inspect_err(|_| {
-        // The first error is the one that matters; what is left is named so that it shows.
-        let _ = fs::remove_dir_all(&part);
-    })
+    match fill(staged.dir()) {
+        Ok(made) => staged.commit().map(|()| made),
+        Err(e) => {
+            // The first error is the one that matters.
+            let _ = staged.abandon();
+            Err(e)
+        }
+    }
 }
 
 /// Writes `model.safetensors` and `config.json`.
@@ -176,35 +167,7 @@ fn write_net(cx: &Cx, subject: &Subject, dir: &Path) -> Result<()> {
     let path = dir.join(WEIGHTS);
     files::write_safetensors(&path, &tensors, &metadata)?;
     config.hashes.insert(WEIGHTS.into(), hash(&path)?);
-    files::write_json(&dir.join(CONFIG), &config)
-}
-
-/// Puts the folder `part` in the place of `out`.
-fn replace(out: &Path, part: &Path) -> Result<()> {
-    let old = aside(out, ".old");
-    let failed = |e: std::io::Error| Error::write(out, files::disk_hint(&e));
-    let existed = out.exists();
-    if existed {
-        remove(&old)?;
-        fs::rename(out, &old).map_err(failed)?;
-    }
-    if let Err(e) = fs::rename(part, out) {
-        if existed {
-            // Puts the earlier export back; the error that is reported is the first.
-            let _ = fs::rename(&old, out);
-        }
-        return Err(failed(e));
-    }
-    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    files::sync_dir(parent)?;
-    if existed { remove(&old) } else { Ok(()) }
-}
-
-fn remove(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::write(dir, e)),
-        _ => Ok(()),
-    }
+    sealed::write_json(&dir.join(CONFIG), &config)
 }
 
 /// What the README adds where timm can build the net by itself.

@@ -10,7 +10,7 @@ pub mod folder;
 pub mod parity;
 pub mod subnet;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use config::{Config, Origin};
 pub use folder::{Model, Subject, load, write};
@@ -19,6 +19,7 @@ pub use parity::Parity;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::eval::pictures::{self, Pictures};
+use crate::files::owned::Staged;
 use crate::nn;
 use crate::space::Arch;
 use crate::tensor::{DType, Tensor};
@@ -61,7 +62,7 @@ pub struct Options {
 /// [`crate::Kind::Parity`], leaving no folder, where the export is not the same net.
 pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
     let cx = &cx.computing_in(DType::F32);
-    folder::check_target(&options.out, options.overwrite)?;
+    let staged = Staged::begin(&options.out, &folder::EXPORT, options.overwrite)?;
     let checkpoint = Checkpoint::open(&options.ckpt)?;
     let net = checkpoint.supernet()?;
     net.space().check(&options.arch)?;
@@ -85,7 +86,7 @@ pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
         },
     };
     let probe = pictures.tensors(cx, PARITY_IMAGES)?.collect::<Result<Vec<Tensor>>>()?;
-    write(cx, &subject, &probe, &options.out, options.tolerance, options.overwrite)
+    folder::write_into(cx, &subject, &probe, staged, options.tolerance)
 }
 
 /// The pictures for the batch norms: a seeded draw.
@@ -101,11 +102,4 @@ fn choose(options: &Options, run_seed: u64, resolution: usize) -> Result<Picture
     let seed = options.seed.unwrap_or(run_seed);
     let indices = pictures::draw(dataset.len(), Some(options.bn_images), seed);
     Ok(Pictures::new(std::sync::Arc::new(dataset), indices, resolution, options.workers))
-}
-
-/// `dir` with `.part` behind its name: where a folder is made before it is renamed.
-fn aside(dir: &Path, suffix: &str) -> PathBuf {
-    let mut name = dir.file_name().unwrap_or_default().to_os_string();
-    name.push(suffix);
-    dir.with_file_name(name)
 }

@@ -5,20 +5,21 @@
 //! search.json       the settings; a search goes on only with the same ones
 //! teacher.json      whether the teacher can rank anything, from before the first candidate
 //! candidates.jsonl  a line a candidate, flushed as soon as it is scored
-//! scores.f64        for each line, the scores of all pictures, 64-bit little-endian
+//! scores.f64        for each line, the scores of all pictures, 64-bit little-endian, and the
+//!                   BLAKE3 of the line and of them
 //! winners.json      written at the end
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, teacher};
+use super::{Settings, latency, teacher};
 use crate::error::{Error, Kind, Result};
-use crate::files;
+use crate::files::owned::Kind as FolderKind;
+use crate::files::{self, disk, sealed};
 use crate::space::Arch;
 
 /// The file by which a search's folder is known.
@@ -60,6 +61,23 @@ pub struct Scored {
     pub scores: Vec<f64>,
 }
 
+/// A search's folder as [`crate::files::owned`] sees it.
+pub static SEARCH: FolderKind = FolderKind {
+    name: "search",
+    ours: &[
+        SETTINGS,
+        teacher::FILE,
+        CANDIDATES,
+        SCORES,
+        latency::FILE,
+        WINNERS,
+        "agreement.json",
+        "report.html",
+    ],
+    flags: "--resume to go on with the search in it, --overwrite to replace it",
+    is_older: |root| root.join(SETTINGS).is_file(),
+};
+
 /// A search's folder.
 pub struct Journal {
     dir: PathBuf,
@@ -68,18 +86,15 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Begins in an empty or new folder.
+    /// Begins in a folder that holds no search.
     pub fn create(dir: &Path, settings: &Settings) -> Result<Self> {
-        files::create_dir(dir)?;
-        for stale in [CANDIDATES, SCORES, WINNERS, teacher::FILE] {
-            remove(&dir.join(stale))?;
-        }
-        files::write_json(&dir.join(SETTINGS), settings)?;
+        sealed::write_json(&dir.join(SETTINGS), settings)?;
         Self::open(dir)
     }
 
     /// Goes on in the folder of a search with the same settings; returns what it has found.
-    /// What was being written when it ended is dropped.
+    /// What was being written when it ended is dropped, and so is everything from the first
+    /// damaged line or score on, with a warning: it is computed again.
     ///
     /// # Errors
     /// [`Kind::Resume`] where the folder holds no search or one with other settings.
@@ -87,11 +102,14 @@ impl Journal {
         check_settings(dir, settings)?;
         let (done, bytes) = read(dir, settings.images)?;
         let journal = Self::open(dir)?;
-        let score_bytes = (done.len() * settings.images * 8) as u64;
+        let score_bytes = (done.len() * record_bytes(settings.images)) as u64;
         for (file, name, len) in
             [(&journal.candidates, CANDIDATES, bytes), (&journal.scores, SCORES, score_bytes)]
         {
-            file.set_len(len).map_err(|e| Error::write(&dir.join(name), e))?;
+            let path = dir.join(name);
+            if file.metadata().map_err(|e| Error::read(&path, e))?.len() != len {
+                disk::set_len(file, &path, len).map_err(|e| Error::write(&path, e))?;
+            }
         }
         Ok((journal, done))
     }
@@ -99,30 +117,42 @@ impl Journal {
     fn open(dir: &Path) -> Result<Self> {
         let open = |name: &str| {
             let path = dir.join(name);
-            let file = OpenOptions::new().create(true).append(true).open(&path);
-            file.map_err(|e| Error::write(&path, files::disk_hint(&e)))
+            disk::append(&path).map_err(|e| Error::write(&path, files::disk_hint(&e)))
         };
         Ok(Self { dir: dir.to_path_buf(), candidates: open(CANDIDATES)?, scores: open(SCORES)? })
     }
 
     /// Appends a candidate: its scores, then its line, which makes it count.
     pub fn append(&mut self, scored: &Scored) -> Result<()> {
-        let fail = |name: &str, e: std::io::Error| {
-            Error::write(&self.dir.join(name), files::disk_hint(&e))
-        };
-        let bytes: Vec<u8> = scored.scores.iter().flat_map(|s| s.to_le_bytes()).collect();
-        (&self.scores).write_all(&bytes).map_err(|e| fail(SCORES, e))?;
-        let line =
-            serde_json::to_string(&scored.candidate).map_err(|e| fail(CANDIDATES, e.into()))?;
-        let mut file = &self.candidates;
-        file.write_all((line + "\n").as_bytes()).map_err(|e| fail(CANDIDATES, e))?;
-        file.flush().map_err(|e| fail(CANDIDATES, e))
+        let path = |name: &str| self.dir.join(name);
+        let fail = |name: &str, e: std::io::Error| Error::write(&path(name), files::disk_hint(&e));
+        let line = serde_json::to_string(&scored.candidate)
+            .map_err(|e| fail(CANDIDATES, e.into()))?
+            + "\n";
+        let mut scores: Vec<u8> = scored.scores.iter().flat_map(|s| s.to_le_bytes()).collect();
+        scores.extend(digest(line.as_bytes(), &scores));
+        disk::write_all(&self.scores, &path(SCORES), &scores).map_err(|e| fail(SCORES, e))?;
+        disk::write_all(&self.candidates, &path(CANDIDATES), line.as_bytes())
+            .map_err(|e| fail(CANDIDATES, e))
     }
 
-    /// Writes `winners.json`.
+    /// Makes the candidates last and writes `winners.json`.
     pub fn finish(&self, winners: &impl Serialize) -> Result<()> {
+        for (file, name) in [(&self.scores, SCORES), (&self.candidates, CANDIDATES)] {
+            let path = self.dir.join(name);
+            disk::sync(file, &path).map_err(|e| Error::write(&path, files::disk_hint(&e)))?;
+        }
         files::write_json(&self.dir.join(WINNERS), winners)
     }
+}
+
+const DIGEST_BYTES: usize = 32;
+
+/// What follows a candidate's scores: the BLAKE3 of its line and of them.
+fn digest(line: &[u8], scores: &[u8]) -> [u8; DIGEST_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(line).update(scores);
+    *hasher.finalize().as_bytes()
 }
 
 /// Whether a folder holds a search, begun or done.
@@ -132,50 +162,60 @@ pub fn exists(dir: &Path) -> bool {
 
 /// The complete lines of a `candidates.jsonl`; a half-written last line is left out.
 pub fn read_candidates(path: &Path) -> Result<Vec<Candidate>> {
-    Ok(parse(path)?.into_iter().map(|(candidate, _)| candidate).collect())
-}
-
-/// The complete lines and, for each, where in the file it ends.
-fn parse(path: &Path) -> Result<Vec<(Candidate, u64)>> {
     let text = fs::read(path).map_err(|e| Error::read(path, e))?;
-    let mut end = 0;
-    let mut found = Vec::new();
-    for (i, line) in text.split_inclusive(|&b| b == b'\n').enumerate() {
-        end += line.len() as u64;
-        if line.last() != Some(&b'\n') {
-            break;
-        }
-        let candidate = serde_json::from_slice(line).map_err(|e| {
+    let candidate = |(i, line): (usize, &[u8])| {
+        serde_json::from_slice(line).map_err(|e| {
             Error::data(format!(
                 "{}, line {}: not a candidate ({e}); remove the line or search again with \
                  --overwrite",
                 path.display(),
                 i + 1
             ))
-        })?;
-        found.push((candidate, end));
-    }
-    Ok(found)
+        })
+    };
+    whole_lines(&text).enumerate().map(candidate).collect()
 }
 
-/// What a folder's search has found, and how many bytes of `candidates.jsonl` say so: the
-/// lines whose scores are complete as well.
+fn whole_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"))
+}
+
+/// What a folder's search has found, and how many bytes of `candidates.jsonl` say so: the lines
+/// before the first that is damaged, or whose scores are.
 fn read(dir: &Path, images: usize) -> Result<(Vec<Scored>, u64)> {
     let (lines, path) = (dir.join(CANDIDATES), dir.join(SCORES));
     if !lines.exists() || !path.exists() {
         return Ok((Vec::new(), 0));
     }
+    let text = fs::read(&lines).map_err(|e| Error::read(&lines, e))?;
     let bytes = fs::read(&path).map_err(|e| Error::read(&path, e))?;
+    let mut records = bytes.chunks_exact(record_bytes(images));
     let mut end = 0;
     let mut done = Vec::new();
-    for ((candidate, line_end), record) in
-        parse(&lines)?.into_iter().zip(bytes.chunks_exact(images * 8))
-    {
+    for (i, line) in whole_lines(&text).enumerate() {
+        let sealed = records.next().and_then(|record| {
+            let (scores, seal) = record.split_at(images * 8);
+            (seal == digest(line, scores)).then_some(scores)
+        });
+        let candidate = serde_json::from_slice(line).ok();
+        let Some((candidate, scores)) = candidate.zip(sealed) else {
+            tracing::warn!(
+                "{}, line {} or its scores in {SCORES} are damaged: computed again from there on",
+                lines.display(),
+                i + 1
+            );
+            break;
+        };
         let score = |b: &[u8]| f64::from_le_bytes(std::array::from_fn(|i| b[i]));
-        done.push(Scored { candidate, scores: record.chunks_exact(8).map(score).collect() });
-        end = line_end;
+        done.push(Scored { candidate, scores: scores.chunks_exact(8).map(score).collect() });
+        end += line.len() as u64;
     }
     Ok((done, end))
+}
+
+/// Bytes of a candidate in `scores.f64`.
+fn record_bytes(images: usize) -> usize {
+    images * 8 + DIGEST_BYTES
 }
 
 /// The setting that is a digest, of which people can read nothing.
@@ -192,7 +232,9 @@ fn check_settings(dir: &Path, settings: &Settings) -> Result<()> {
             ),
         ));
     }
-    let found: serde_json::Map<String, serde_json::Value> = files::read_json(&path)?;
+    let mut found: serde_json::Map<String, serde_json::Value> =
+        sealed::read_json(&path).map_err(|e| e.and("search again with --overwrite"))?;
+    found.remove(sealed::FIELD);
     let wanted = serde_json::to_value(settings).map_err(|e| Error::read(&path, e))?;
     let wanted = wanted.as_object().cloned().unwrap_or_default();
     let differs = |key: &&String| found.get(*key) != wanted.get(*key);
@@ -213,11 +255,4 @@ fn check_settings(dir: &Path, settings: &Settings) -> Result<()> {
             dir.display()
         ),
     ))
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::write(path, e)),
-        _ => Ok(()),
-    }
 }

@@ -11,13 +11,13 @@ use super::plan::Group;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::eval::progress::Progress;
-use crate::files;
+use crate::files::sealed;
 use crate::nn::{Feature, Params, Subnet, Supernet};
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Budget};
 use crate::tensor::Shape;
 
-const FILE: &str = "latency.json";
+pub(super) const FILE: &str = "latency.json";
 /// Passes that are timed, after one that is not; the median counts.
 const PASSES: usize = 7;
 /// Architectures that are timed for each candidate that is wanted, at most.
@@ -50,7 +50,7 @@ pub fn groups(
 ) -> Result<(Vec<Group>, Times)> {
     let samples = samples.unwrap_or(SAMPLES);
     let timed: Vec<Timed> = match known.map(|dir| dir.join(FILE)).filter(|p| p.exists()) {
-        Some(path) => files::read_json(&path)?,
+        Some(path) => sealed::read_json::<Times>(&path)?.timed,
         None => time(cx, net, params, budgets, samples, seed)?,
     };
     let group = |budget: &Budget| {
@@ -76,17 +76,19 @@ pub fn groups(
             show(all().max())
         )));
     }
-    Ok((groups, Times(timed)))
+    Ok((groups, Times { timed }))
 }
 
 /// What was timed.
-pub struct Times(Vec<Timed>);
+#[derive(Serialize, Deserialize)]
+pub struct Times {
+    timed: Vec<Timed>,
+}
 
 impl Times {
     /// Keeps the times in a search's folder.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        files::create_dir(dir)?;
-        files::write_json(&dir.join(FILE), &self.0)
+        sealed::write_json(&dir.join(FILE), self)
     }
 }
 

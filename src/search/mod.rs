@@ -30,7 +30,7 @@ use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::eval::pictures::{self, Pictures};
 use crate::eval::progress::Progress;
-use crate::files;
+use crate::files::owned::{Existing, MARK, Owned};
 use crate::nn::{Feature, Params, Subnet, Supernet};
 use crate::space::{Arch, Metric};
 use crate::train::Checkpoint;
@@ -79,11 +79,12 @@ pub fn run(
     request: &Request,
     signals: &Signals,
 ) -> Result<Winners> {
+    let (owned, resume) = claim(request)?;
     let net = checkpoint.supernet()?;
     let student = checkpoint.student(cx, net.specs())?;
-    let (groups, times) = groups(cx, &net, &student, request)?;
+    let (groups, times) = groups(cx, &net, &student, request, resume)?;
     let settings = Settings::new(checkpoint, &dataset, request, &groups)?;
-    let (earlier, mut done, known) = if request.resume {
+    let (earlier, mut done, known) = if resume {
         let (journal, done) = Journal::resume(&request.out, &settings)?;
         (Some(journal), done, Teacher::read(&request.out)?)
     } else {
@@ -105,14 +106,11 @@ pub fn run(
         Some(known) => known,
         None => work.judge(&subnet, checkpoint.state.is_trained())?,
     };
-    if let Err(refused) = verdict.admit(request.force) {
-        // A folder that was made for decoded images is not left behind; others are not empty.
-        let _ = std::fs::remove_dir(&request.out);
-        return Err(refused);
-    }
+    verdict.admit(request.force)?;
     let mut journal = match earlier {
         Some(journal) => journal,
         None => {
+            owned.clear()?;
             times.iter().try_for_each(|times| times.write(&request.out))?;
             Journal::create(&request.out, &settings)?
         }
@@ -122,16 +120,31 @@ pub fn run(
     finish(&journal, request, &settings, &groups, &done, verdict)
 }
 
+/// Takes the search's folder. Whether there is a search in it to go on with: one that was killed
+/// before it wrote anything begins again.
+fn claim(request: &Request) -> Result<(Owned, bool)> {
+    let existing = match (request.resume, request.overwrite) {
+        (true, _) => Existing::Continue,
+        (false, true) => Existing::Replace,
+        (false, false) => Existing::Refuse,
+    };
+    let was_begun = request.out.join(MARK).exists();
+    let owned = Owned::claim(&request.out, &journal::SEARCH, existing)?;
+    let resume = request.resume && !(was_begun && owned.was_empty());
+    Ok((owned, resume))
+}
+
 /// The candidates by budget, and what was timed to find them.
 fn groups(
     cx: &Cx,
     net: &Supernet,
     student: &Params,
     request: &Request,
+    resume: bool,
 ) -> Result<(Vec<Group>, Option<Times>)> {
     match &request.selection {
         Selection::Budgets { budgets, metric: Metric::Latency, samples } if !budgets.is_empty() => {
-            let known = request.resume.then_some(request.out.as_path());
+            let known = resume.then_some(request.out.as_path());
             let (seed, samples) = (request.seed, *samples);
             let (groups, times) = latency::groups(cx, net, student, budgets, samples, seed, known)?;
             Ok((groups, Some(times)))
@@ -148,7 +161,6 @@ fn take_pictures(
     request: &Request,
     settings: &Settings,
 ) -> Result<Pictures> {
-    files::create_dir(&request.out)?;
     let count = settings.images.max(settings.bn_images);
     let indices = pictures::draw(dataset.len(), Some(count), settings.seed);
     Pictures::new(dataset, indices, resolution, request.workers).cached(&request.out)

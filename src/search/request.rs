@@ -77,6 +77,8 @@ pub struct Request {
     pub out: PathBuf,
     /// Go on with the search in the folder.
     pub resume: bool,
+    /// Replace the search in the folder.
+    pub overwrite: bool,
     /// Search even where the teacher has collapsed.
     pub force: bool,
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::eval::Pictures;
-use crate::files;
+use crate::files::sealed;
 use crate::nn::{Feature, Subnet};
 use crate::train::Health;
 use crate::train::health::{COLLAPSED_SPREAD, NARROW_SPREAD, Scatter, rank_share};
@@ -72,12 +72,12 @@ impl Teacher {
     /// The `teacher.json` of a search's folder; none where a search has not come so far.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(FILE);
-        path.exists().then(|| files::read_json(&path)).transpose()
+        path.exists().then(|| sealed::read_json(&path)).transpose()
     }
 
     /// Writes `teacher.json`.
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
-        files::write_json(&dir.join(FILE), self)
+        sealed::write_json(&dir.join(FILE), self)
     }
 
     /// Refuses a collapsed teacher unless `force` or it was never trained; says on stderr what

@@ -12,16 +12,18 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::extend::Extension;
-use super::health::Watch;
+use super::health::{Health, Watch};
 use super::init::Origin;
+use super::resume::Changed;
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::files::{self, Entry};
+use crate::files::{self, Entry, disk, disk_hint, owned, sealed};
 use crate::nn::{MlpHead, ParamSpec, Params, Supernet};
 use crate::space::Space;
 
 const DONE: &str = "DONE";
 const STATE: &str = "state.json";
+const LAST: &str = "last";
 
 /// `state.json`: where the run stands. All randomness is a function of seed and step, so
 /// these are all the counters there are.
@@ -61,6 +63,9 @@ pub struct State {
     /// Where the run was given more steps than before.
     #[serde(default)]
     pub extended: Vec<Extension>,
+    /// Settings that were changed on the way.
+    #[serde(default)]
+    pub changed: Vec<Changed>,
     /// The run's settings that decide its result, by key.
     pub config: BTreeMap<String, String>,
     /// BLAKE3 of each file of the checkpoint.
@@ -138,7 +143,7 @@ impl Checkpoint {
                 dir.display()
             )));
         }
-        Ok(Self { dir: dir.to_path_buf(), state: files::read_json(&dir.join(STATE))? })
+        Ok(Self { dir: dir.to_path_buf(), state: sealed::read_json(&dir.join(STATE))? })
     }
 
     /// The run's folder, where the checkpoint lies in one.
@@ -236,16 +241,18 @@ fn is_step_folder(p: &Path) -> bool {
         && !p.is_symlink()
 }
 
-/// Writes a checkpoint into `root` (a run's `checkpoints`), points `last` at it and removes
-/// the oldest beyond `keep`, except that of step 0: what training did is told by comparison with
-/// the net before it, which nothing else holds. The files are written into a folder aside, flushed, `DONE` last,
-/// and the folder is renamed; on failure older checkpoints are untouched.
+/// Writes a checkpoint into `root` (a run's `checkpoints`), points `last` at it and removes the
+/// oldest beyond `keep`, except two: that of step 0, since what training did is told by comparison
+/// with the net before it, and the newest whose embeddings were healthy, where none of those that
+/// are kept is (a run that collapses can go on from there). The files are written into a folder
+/// aside and flushed, `DONE` last, and the folder is renamed: a checkpoint is complete or absent. On
+/// failure older checkpoints are untouched.
 pub fn write(root: &Path, mut state: State, contents: &Contents, keep: usize) -> Result<PathBuf> {
     files::create_dir(root)?;
     let dir = root.join(folder(state.step));
     let aside = root.join(format!(".{}.part", folder(state.step)));
-    remove_dir(&aside)?;
-    let fill = || -> Result<()> {
+    let mut fill = || -> Result<()> {
+        remove_dir(&aside)?;
         files::create_dir(&aside)?;
         let metadata = [
             ("preset", state.preset.clone()),
@@ -257,14 +264,14 @@ pub fn write(root: &Path, mut state: State, contents: &Contents, keep: usize) ->
             files::write_safetensors(&path, tensors, &metadata)?;
             state.hashes.insert((*stem).to_owned(), hash(&path)?);
         }
-        files::write_json(&aside.join(STATE), &state)?;
+        sealed::write_json(&aside.join(STATE), &state)?;
         files::write_text(&aside.join(DONE), "")?;
         files::sync_dir(&aside)?;
-        remove_dir(&dir)?;
-        fs::rename(&aside, &dir).map_err(|e| Error::write(&dir, files::disk_hint(&e)))?;
-        files::sync_dir(root)
+        owned::replace(&aside, &dir).map_err(|e| Error::write(&dir, disk_hint(&e)))?;
+        files::sync_dir(root)?;
+        // A checkpoint of this step that was there before.
+        remove_dir(&aside)
     };
-    let mut fill = fill;
     if let Err(e) = fill() {
         // Frees the disk; the error that matters is the first.
         let _ = fs::remove_dir_all(&aside);
@@ -279,29 +286,72 @@ pub fn write(root: &Path, mut state: State, contents: &Contents, keep: usize) ->
     point_last(root, &dir)?;
     let mut all = complete(root)?;
     all.retain(|path| !path.ends_with(folder(0)));
-    for old in &all[..all.len().saturating_sub(keep.max(1))] {
-        if *old != dir {
-            remove_dir(old)?;
-        }
+    let kept = all.split_off(all.len().saturating_sub(keep.max(1)));
+    if !kept.iter().any(|path| is_healthy(path))
+        && let Some(at) = all.iter().rposition(|path| is_healthy(path))
+    {
+        all.remove(at);
+    }
+    for old in all.iter().filter(|old| **old != dir) {
+        remove(old)?;
     }
     Ok(dir)
 }
 
+/// Whether embeddings were healthy at a checkpoint, as far as can be told.
+fn is_healthy(dir: &Path) -> bool {
+    Checkpoint::read(dir).is_ok_and(|checkpoint| {
+        checkpoint.state.step > 0 && checkpoint.state.health.health == Health::Healthy
+    })
+}
+
+/// The newest checkpoint of a run's folder at which embeddings were healthy.
+pub(super) fn newest_healthy(run: &Path) -> Option<PathBuf> {
+    complete(&run.join("checkpoints")).ok()?.into_iter().rfind(|path| is_healthy(path))
+}
+
+/// Makes the checkpoint of `step` the newest one, where a run goes on from there: those of later
+/// steps are removed, the newest first, so that what is left is always the beginning of one run.
+/// Returns the steps that are gone.
+pub(super) fn forget_after(root: &Path, step: u64) -> Result<Vec<String>> {
+    let mut gone = Vec::new();
+    let mut all = complete(root)?;
+    while let Some(newest) = all.pop().filter(|path| **path > *root.join(folder(step))) {
+        if let Some(before) = all.last() {
+            point_last(root, before)?;
+        }
+        remove(&newest)?;
+        gone.push(newest.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    }
+    if let Some(newest) = all.last().or(complete(root)?.last())
+        && fs::read_link(root.join(LAST)).ok().as_deref() != newest.file_name().map(Path::new)
+    {
+        point_last(root, newest)?;
+    }
+    Ok(gone)
+}
+
 /// Makes the link `last` point at `dir`, by renaming a new link over it.
 fn point_last(root: &Path, dir: &Path) -> Result<()> {
-    let (last, part) = (root.join("last"), root.join(".last.part"));
-    let _ = fs::remove_file(&part);
+    let (last, part) = (root.join(LAST), root.join(".last.part"));
     let target = dir.file_name().unwrap_or_default();
-    std::os::unix::fs::symlink(target, &part)
-        .and_then(|()| fs::rename(&part, &last))
-        .map_err(|e| Error::write(&last, files::disk_hint(&e)))
+    disk::remove_file(&part)
+        .and_then(|()| disk::symlink(Path::new(target), &part))
+        .and_then(|()| disk::rename(&part, &last))
+        .map_err(|e| Error::write(&last, disk_hint(&e)))
+}
+
+/// Removes a checkpoint: it is complete until it has another name.
+fn remove(dir: &Path) -> Result<()> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let old = dir.with_file_name(format!(".{name}.old.part"));
+    remove_dir(&old)?;
+    disk::rename(dir, &old).map_err(|e| Error::write(dir, disk_hint(&e)))?;
+    remove_dir(&old)
 }
 
 fn remove_dir(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::write(dir, e)),
-        _ => Ok(()),
-    }
+    disk::remove_dir_all(dir).map_err(|e| Error::write(dir, disk_hint(&e)))
 }
 
 #[cfg(test)]
@@ -325,6 +375,7 @@ pub(super) mod tests {
             loss: None,
             init: None,
             extended: Vec::new(),
+            changed: Vec::new(),
             config: BTreeMap::new(),
             hashes: BTreeMap::new(),
         }

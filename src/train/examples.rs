@@ -1,8 +1,9 @@
 //! A few pictures with their two views, for the report: what the net gets to see.
 
+use std::io::Cursor;
 use std::path::Path;
 
-use image::{ImageBuffer, Rgb};
+use image::{ImageBuffer, ImageFormat, Rgb};
 
 use crate::config::Config;
 use crate::data::{Dataset, Image, Scratch, Views, render};
@@ -48,5 +49,7 @@ fn save(path: &Path, picture: &Image) -> Result<()> {
     let (w, h) = (picture.width as u32, picture.height as u32);
     let buffer: ImageBuffer<Rgb<u8>, _> = ImageBuffer::from_raw(w, h, picture.rgb.as_slice())
         .ok_or_else(|| Error::data("a decoded picture has the wrong size"))?;
-    buffer.save(path).map_err(|e| Error::write(path, e))
+    let mut png = Cursor::new(Vec::new());
+    buffer.write_to(&mut png, ImageFormat::Png).map_err(|e| Error::write(path, e))?;
+    files::write_atomic(path, |out| out.write_all(png.get_ref()))
 }

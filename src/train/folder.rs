@@ -1,9 +1,10 @@
 //! A run's folder: what it was started with, where it stands, and what it measured.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -13,18 +14,22 @@ use super::iteration::Report;
 use crate::config::Precision;
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::owned::{Kind, Owned};
+use crate::files::{self, disk};
 use crate::space::Arch;
 
-/// What a run says, and the file by whose lock its folder belongs to one process.
+/// What a run says.
 const LOG: &str = "train.log";
+
+/// What steps measured.
+const METRICS: &str = "metrics.jsonl";
 
 /// What probes found.
 pub(super) const PROBES: &str = "probe.jsonl";
 
 /// The folder of a run, open for writing.
 pub struct Folder {
-    root: PathBuf,
+    owned: Arc<Owned>,
     metrics: File,
     log: File,
 }
@@ -82,58 +87,79 @@ pub struct StepFacts<'a> {
     pub health: Health,
 }
 
+/// A run's folder as [`owned`] sees it. A quickstart's is one, with more in it.
+pub static RUN: Kind = Kind {
+    name: "run",
+    ours: &[
+        "config.toml",
+        "cmd.txt",
+        "env.json",
+        LOG,
+        "status.json",
+        METRICS,
+        PROBES,
+        "report.html",
+        "checkpoints/last",
+        "checkpoints/step-*/*.safetensors",
+        "checkpoints/step-*/state.json",
+        "checkpoints/step-*/DONE",
+        "checkpoints/.step-*.part/*",
+        "examples/*.png",
+        "eval/*.json",
+        "search/*/.engine",
+        "search/*/search.json",
+        "search/*/teacher.json",
+        "search/*/candidates.jsonl",
+        "search/*/scores.f64",
+        "search/*/latency.json",
+        "search/*/winners.json",
+        "search/*/agreement.json",
+        "search/*/report.html",
+        "quickstart.json",
+        "pictures/**",
+        "winner/**",
+    ],
+    flags: "--resume to continue the run in it, --overwrite to delete it",
+    is_older: |root| root.join(METRICS).is_file() && root.join("checkpoints").is_dir(),
+};
+
 impl Folder {
-    /// Makes the folder, or continues in it: `metrics.jsonl` is cut to the steps before
+    /// Continues in a folder that is this process's: `metrics.jsonl` is cut to the steps before
     /// `first_step`, so that it holds each step once, and `probe.jsonl` to the probes that came
-    /// before that step began. The folder is this process's until it is
-    /// dropped.
-    pub fn open(root: &Path, first_step: u64) -> Result<Self> {
-        files::create_dir(root)?;
-        let metrics = root.join("metrics.jsonl");
-        keep_steps_before(&metrics, first_step)?;
+    /// before that step began. Gives what the log is to say of lines that are damaged or missing.
+    pub fn open(owned: Arc<Owned>, first_step: u64) -> Result<(Self, Vec<String>)> {
+        let root = owned.root();
+        let metrics = root.join(METRICS);
+        let mut said = keep_steps_before(&metrics, first_step, true)?;
         // A probe's step counts the steps done; at step 0 the run begins again as a whole.
         let probes = if first_step == 0 { 0 } else { first_step + 1 };
-        keep_steps_before(&root.join(PROBES), probes)?;
-        let append = |path: &Path| {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            file.map_err(|e| Error::write(path, files::disk_hint(&e)))
-        };
-        let log = append(&root.join(LOG))?;
-        lock(&log, root)?;
-        Ok(Self { root: root.to_path_buf(), metrics: append(&metrics)?, log })
-    }
-
-    /// Exit 2 where this is no folder, or another process trains in it.
-    pub fn expect_free(root: &Path) -> Result<()> {
-        if root.exists() && !root.is_dir() {
-            return Err(Error::usage(format!(
-                "--out {} is not a folder: give the folder of a run, or a new name",
-                root.display()
-            )));
-        }
-        File::open(root.join(LOG)).map_or(Ok(()), |log| lock(&log, root))
+        said.extend(keep_steps_before(&root.join(PROBES), probes, false)?);
+        let append =
+            |path: &Path| disk::append(path).map_err(|e| Error::write(path, files::disk_hint(&e)));
+        let (metrics, log) = (append(&metrics)?, append(&root.join(LOG))?);
+        Ok((Self { owned, metrics, log }, said))
     }
 
     /// The folder itself.
     pub fn root(&self) -> &Path {
-        &self.root
+        self.owned.root()
     }
 
     /// Where its checkpoints are.
     pub fn checkpoints(&self) -> PathBuf {
-        self.root.join("checkpoints")
+        self.root().join("checkpoints")
     }
 
     /// Writes what the run was started with.
     pub fn write_origin(&self, cx: &Cx, config_toml: &str, command: &str) -> Result<()> {
-        files::write_text(&self.root.join("config.toml"), config_toml)?;
-        files::write_text(&self.root.join("cmd.txt"), &format!("{command}\n"))?;
-        files::write_json(&self.root.join("env.json"), &environment(cx))
+        files::write_text(&self.root().join("config.toml"), config_toml)?;
+        files::write_text(&self.root().join("cmd.txt"), &format!("{command}\n"))?;
+        files::write_json(&self.root().join("env.json"), &environment(cx))
     }
 
     /// Writes `status.json`.
     pub fn write_status(&self, status: &Status) -> Result<()> {
-        files::write_json(&self.root.join("status.json"), status)
+        files::write_json(&self.root().join("status.json"), status)
     }
 
     /// Says something on stderr's log and in `train.log`.
@@ -144,7 +170,7 @@ impl Folder {
 
     /// Says something in `train.log` only.
     pub fn note(&mut self, line: &str) -> Result<()> {
-        let path = self.root.join(LOG);
+        let path = self.root().join(LOG);
         writeln!(self.log, "{line}").map_err(|e| Error::write(&path, files::disk_hint(&e)))
     }
 
@@ -165,51 +191,82 @@ impl Folder {
             "images_per_s": f.images_per_s, "data_wait_ms": f.data_wait_ms,
             "device_mem_bytes": f.device_mem_bytes,
         });
-        let path = self.root.join("metrics.jsonl");
+        let path = self.root().join(METRICS);
         // One write call a line: a killed run leaves whole lines.
         let line = format!("{line}\n");
-        self.metrics
-            .write_all(line.as_bytes())
+        disk::write_all(&self.metrics, &path, line.as_bytes())
             .map_err(|e| Error::write(&path, files::disk_hint(&e)))
     }
-}
 
-/// Takes the lock of a run's log, which lasts as long as the file is open.
-fn lock(log: &File, root: &Path) -> Result<()> {
-    match log.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(Error::usage(format!(
-            "another process trains in {} (its pid is in status.json): stop it first, or give \
-             another --out",
-            root.display()
-        ))),
-        // Some file systems have no locks.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    /// Makes the lines that were added to `metrics.jsonl` last: before the checkpoint that is to
+    /// continue them.
+    pub fn sync_metrics(&self) -> Result<()> {
+        let path = self.root().join(METRICS);
+        disk::sync(&self.metrics, &path).map_err(|e| Error::write(&path, files::disk_hint(&e)))
     }
 }
 
-/// Cuts a JSON-lines file to the lines whose `step` is below `first`; whatever is not a whole
-/// line goes.
-fn keep_steps_before(path: &Path, first: u64) -> Result<()> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Error::read(path, e)),
+/// Cuts a JSON-lines file to the lines whose `step` is below `first`. Damaged lines go too, and
+/// with them nothing else. Gives a warning for those and, where there is to be a line for `each`
+/// step, for the steps that are missing.
+fn keep_steps_before(path: &Path, first: u64, each: bool) -> Result<Vec<String>> {
+    let bytes = match fs::read(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+        read => read.map_err(|e| Error::read(path, e))?,
     };
-    let mut kept = 0;
-    let mut reader = BufReader::new(file);
-    let mut line = String::new();
-    loop {
-        line.clear();
-        // A line that is not UTF-8 is no line of ours.
-        let Ok(bytes) = reader.read_line(&mut line) else { break };
-        let step = serde_json::from_str::<Value>(&line).ok().and_then(|v| v["step"].as_u64());
-        if bytes == 0 || !line.ends_with('\n') || step.is_none_or(|s| s >= first) {
-            break;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let lines: Vec<(&[u8], Option<u64>)> =
+        bytes.split_inclusive(|b| *b == b'\n').map(|line| (line, step_of(line))).collect();
+    let (mut kept, mut damaged, mut missing) = (Vec::new(), 0, Vec::new());
+    let mut next = 0;
+    for (i, (line, step)) in lines.iter().enumerate() {
+        let following = lines[i + 1..].iter().find_map(|(_, step)| *step);
+        match *step {
+            // Steps rise: where they fall, the line that the next one contradicts is wrong.
+            Some(step) if step >= next && following.is_none_or(|f| f > step || f < next) => {
+                if step >= first {
+                    continue;
+                }
+                if step > next {
+                    missing.push((next, step - 1));
+                }
+                kept.extend_from_slice(line);
+                next = step + 1;
+            }
+            // The last line may have been cut by a kill: that is no damage.
+            None if i + 1 == lines.len() && !line.ends_with(b"\n") => {}
+            _ => damaged += 1,
         }
-        kept += bytes as u64;
     }
-    let out = OpenOptions::new().write(true).open(path).map_err(|e| Error::write(path, e))?;
-    out.set_len(kept).map_err(|e| Error::write(path, e))
+    if next < first {
+        missing.push((next, first - 1));
+    }
+    if bytes.starts_with(&kept) {
+        if bytes.len() > kept.len() {
+            let failed = |e: std::io::Error| Error::write(path, files::disk_hint(&e));
+            let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+            disk::set_len(&file, path, kept.len() as u64).map_err(failed)?;
+        }
+    } else {
+        files::write_atomic(path, |out| out.write_all(&kept))?;
+    }
+    let mut said = Vec::new();
+    if damaged > 0 {
+        said.push(format!("warning: {name} held {damaged} damaged lines, which are gone"));
+    }
+    if each && !missing.is_empty() {
+        let spans =
+            missing.iter().map(|(a, b)| if a == b { a.to_string() } else { format!("{a} to {b}") });
+        let spans = spans.collect::<Vec<_>>().join(", ");
+        said.push(format!("warning: {name} lacks steps {spans}; the run itself lacks nothing"));
+    }
+    Ok(said)
+}
+
+/// The `step` of a whole line; none where it is damaged.
+fn step_of(line: &[u8]) -> Option<u64> {
+    let line = line.strip_suffix(b"\n")?;
+    serde_json::from_slice::<Value>(line).ok()?["step"].as_u64()
 }
 
 /// What the run ran on.
@@ -232,14 +289,40 @@ pub fn environment(cx: &Cx) -> Value {
 mod tests {
     use super::*;
 
+    fn cut(text: &str, first: u64) -> (String, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(METRICS);
+        fs::write(&path, text).unwrap();
+        let said = keep_steps_before(&path, first, true).unwrap();
+        (fs::read_to_string(&path).unwrap(), said)
+    }
+
+    fn lines(steps: &[u64]) -> String {
+        steps.iter().map(|step| format!("{{\"step\":{step}}}\n")).collect()
+    }
+
     #[test]
     fn metrics_are_cut_to_the_resumed_step() {
+        let (text, said) = cut(&(lines(&[0, 1, 2]) + "{\"st"), 2);
+        assert_eq!((text, said), (lines(&[0, 1]), Vec::new()));
+        let (text, said) = cut(&(lines(&[0, 1]) + "{\"st"), 2);
+        assert_eq!((text, said), (lines(&[0, 1]), Vec::new()));
+    }
+
+    #[test]
+    fn a_damaged_line_takes_no_other_with_it() {
+        let damaged = lines(&[0, 1]) + "\0\0{\n" + &lines(&[3, 4, 5]);
+        let (text, said) = cut(&damaged, 5);
+        assert_eq!(text, lines(&[0, 1, 3, 4]));
+        assert!(said[0].contains("1 damaged") && said[1].contains("lacks steps 2;"), "{said:?}");
+        // A step that became another number, and one that is there twice.
+        for wrong in [vec![0, 1, 9, 3, 4], vec![0, 1, 0, 3, 4]] {
+            let (text, said) = cut(&lines(&wrong), 9);
+            assert_eq!(text, lines(&[0, 1, 3, 4]));
+            assert!(said[1].contains("lacks steps 2, 5 to 8;"), "{said:?}");
+        }
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("metrics.jsonl");
-        fs::write(&path, "{\"step\":0}\n{\"step\":1}\n{\"step\":2}\n{\"st").unwrap();
-        keep_steps_before(&path, 2).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":0}\n{\"step\":1}\n");
-        keep_steps_before(&path, 9).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":0}\n{\"step\":1}\n");
+        let said = keep_steps_before(&dir.path().join(METRICS), 3, true).unwrap();
+        assert!(said[0].contains("lacks steps 0 to 2"), "{said:?}");
     }
 }

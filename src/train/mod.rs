@@ -23,6 +23,7 @@ mod start;
 pub use advice::advice;
 pub use checkpoint::Checkpoint;
 pub use feed::{Fed, Feed};
+pub use folder::RUN;
 pub use health::Health;
 pub use iteration::{Iteration, Report, Step};
 pub use plan::{Plan, dry_run};

@@ -1,8 +1,9 @@
 //! Continuing a run: from which checkpoint, whether it is the same run, and what is carried over.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Contents, State};
 use super::extend;
@@ -10,6 +11,7 @@ use super::iteration::Iteration;
 use super::run::Options;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
+use crate::files::owned::{Existing, Owned};
 use crate::nn::{ParamSpec, Params};
 
 /// Keys that may differ between a run and its continuation: they do not decide its weights, or,
@@ -52,90 +54,106 @@ pub enum Resume {
     From(PathBuf),
 }
 
+/// What may happen to a run that is in the output folder.
+pub(super) fn existing(options: &Options) -> Existing {
+    match (&options.resume, options.overwrite) {
+        (Resume::No, true) => Existing::Replace,
+        (Resume::No, false) => Existing::Refuse,
+        _ => Existing::Continue,
+    }
+}
+
 /// The checkpoint to continue from, if any.
-pub(super) fn find_checkpoint(options: &Options) -> Result<Option<Checkpoint>> {
+pub(super) fn find_checkpoint(options: &Options, owned: &Owned) -> Result<Option<Checkpoint>> {
     match &options.resume {
         Resume::No => Ok(None),
         Resume::From(path) => Checkpoint::open(path).map(Some),
         Resume::Must => Checkpoint::open(&options.out).map(Some).map_err(|e| {
             Error::new(Kind::Resume, format!("--resume must found nothing to continue: {e}"))
         }),
-        Resume::Auto if !options.out.join("metrics.jsonl").exists() => Ok(None),
-        Resume::Auto => match Checkpoint::newest(&options.out)? {
-            // A run that was killed before its first checkpoint starts again.
-            None => {
-                tracing::warn!("{} has no checkpoint: its run begins anew", options.out.display());
-                Ok(None)
+        Resume::Auto if owned.was_empty() => Ok(None),
+        Resume::Auto => {
+            let found = Checkpoint::newest(&options.out)?;
+            if found.is_none() && options.out.join("config.toml").exists() {
+                // It was killed before its first checkpoint.
+                tracing::warn!("{} has no checkpoint: its run starts again", options.out.display());
             }
-            found => Ok(found),
-        },
+            Ok(found)
+        }
     }
 }
 
-/// Refuses an output folder that holds something, unless it is a run that may be deleted.
-pub(super) fn expect_replaceable(out: &Path, overwrite: bool) -> Result<()> {
-    if !is_occupied(out) {
-        return Ok(());
-    }
-    if !overwrite {
-        return Err(Error::usage(format!(
-            "{} exists; give --resume to continue the run in it, --overwrite to delete it, or \
-             another --out",
-            out.display()
-        )));
-    }
-    if !out.join("config.toml").exists() {
-        return Err(Error::usage(format!(
-            "{} does not look like a run's folder (no config.toml), so --overwrite will not \
-             delete it; give another --out",
-            out.display()
-        )));
-    }
-    Ok(())
+/// A setting that was changed on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Steps done when it was.
+    pub step: u64,
+    /// The setting.
+    pub key: String,
+    /// Its value until then.
+    pub from: String,
+    /// Its value from then on.
+    pub to: String,
 }
 
-/// Deletes the run in an output folder, if there is one: when all that a new one needs is there.
-pub(super) fn clear_out(out: &Path) -> Result<()> {
-    match is_occupied(out) {
-        true => fs::remove_dir_all(out).map_err(|e| Error::write(out, e)),
-        false => Ok(()),
-    }
+/// Whether a run may go on with another value of a key where its checkpoint is named: what advice
+/// for a run that does not learn may name, and which a step reads afresh.
+pub(super) fn may_change(key: &str) -> bool {
+    ["train.lr", "train.warmup_epochs", "train.weight_decay", "moco.tau", "moco.ema"].contains(&key)
+        || key.starts_with("views.")
 }
 
-fn is_occupied(out: &Path) -> bool {
-    fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some())
-}
-
-/// Refuses a continuation whose settings or pictures are not those of the checkpoint.
-pub(super) fn check_same_run(checkpoint: &Checkpoint, now: &State) -> Result<()> {
+/// Refuses a continuation whose settings or images are not those of the checkpoint. Gives the
+/// settings that change from here on, which is allowed where the checkpoint was `named`.
+pub(super) fn check_same_run(
+    checkpoint: &Checkpoint,
+    now: &State,
+    named: bool,
+) -> Result<Vec<Changed>> {
     let then = &checkpoint.state;
-    let mismatch = |what: &str, found: String, expected: String| {
+    let mismatch = |what: &str, found: &str, expected: &str, advice: &str| {
         Err(Error::new(
             Kind::Resume,
             format!(
                 "cannot continue {}: {what} is {found}, but the checkpoint was made with \
-                 {expected}; use the same settings, or start anew with another --out",
+                 {expected}; {advice}, or start a new run with another --out (from these weights \
+                 with --init)",
                 checkpoint.dir.display()
             ),
         ))
     };
     if then.pictures != now.pictures {
-        let count = |n: u64| format!("{n} pictures");
-        return mismatch("the data set", count(now.pictures), count(then.pictures));
+        let count = |n: u64| format!("{n} images");
+        let (found, expected) = (count(now.pictures), count(then.pictures));
+        return mismatch("the data set", &found, &expected, "use the same images");
     }
     let began = began_with(checkpoint);
+    let mut changed = Vec::new();
     for (key, value) in &now.config {
         let free = FREE_KEYS.iter().any(|f| key == f || (f.ends_with('.') && key.starts_with(f)));
         match began.get(key) {
             _ if free => {}
             Some(old) if old == value => {}
+            Some(old) if named && may_change(key) => changed.push(Changed {
+                step: then.step,
+                key: key.clone(),
+                from: old.clone(),
+                to: value.clone(),
+            }),
             old => {
                 let old = old.map_or("no such key".to_owned(), |o| format!("{key} = {o}"));
-                return mismatch(key, value.clone(), old);
+                let advice = match may_change(key) {
+                    true => format!(
+                        "to change it from a step on, name the checkpoint: --resume {}",
+                        checkpoint.dir.display()
+                    ),
+                    false => "use the same settings".to_owned(),
+                };
+                return mismatch(key, value, &old, &advice);
             }
         }
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// Everything that a checkpoint holds beside its state.
@@ -200,10 +218,29 @@ mod tests {
             state.config.remove("probe.every");
             state.config.insert("probe.images".into(), "7".into());
         });
-        check_same_run(&free, &now).unwrap();
+        assert_eq!(check_same_run(&free, &now, false).unwrap(), []);
         let missing = then(&|state| drop(state.config.remove("train.lr")));
-        let said = check_same_run(&missing, &now).unwrap_err().to_string();
+        let said = check_same_run(&missing, &now, true).unwrap_err().to_string();
         assert!(said.contains("train.lr") && said.contains("no such key"), "{said}");
+    }
+
+    #[test]
+    fn what_advice_names_may_change_where_the_checkpoint_is_named() {
+        let mut now = state(0);
+        now.config = Config::for_preset("tiny").unwrap().flat();
+        let mut then = state(7);
+        then.config = now.config.clone();
+        then.config.insert("train.lr".into(), "0.5".into());
+        let checkpoint = Checkpoint { dir: "run/checkpoints/step-00000007".into(), state: then };
+        let changed = check_same_run(&checkpoint, &now, true).unwrap();
+        assert_eq!(changed.len(), 1);
+        let Changed { step, key, from, to } = &changed[0];
+        assert_eq!(
+            (*step, key.as_str(), from.as_str(), to.as_str()),
+            (7, "train.lr", "0.5", "0.01")
+        );
+        let said = check_same_run(&checkpoint, &now, false).unwrap_err().to_string();
+        assert!(said.contains("--resume run/checkpoints/step-00000007"), "{said}");
     }
 
     /// Everything that a checkpoint holds, as bits.

@@ -5,23 +5,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::advice::advice;
 use super::checkpoint::{self, Checkpoint, State};
 use super::dump::Dump;
 use super::extend::learning_rate;
 use super::feed::Feed;
-use super::folder::{Folder, Status, StepFacts};
+use super::folder::{Folder, RUN, Status, StepFacts};
 use super::guard;
 use super::health::{Change, Standing};
 use super::iteration::{Iteration, Parts, Report, Step};
 use super::plan::{check_memory, reserve_memory};
 use super::probe::{Moment, Probe, ProbeOn};
-use super::resume::{Resume, began_with, clear_out, contents, expect_replaceable, find_checkpoint};
+use super::resume::{Resume, began_with, contents, existing, find_checkpoint, may_change};
 use super::signals::Signals;
 use super::start::{begin, fill, greet, initial_state, loader_options};
 use crate::config::{self, CkptEvery, Config, Precision, Resolved};
 use crate::data::{Dataset, Likeness};
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
+use crate::files::owned::Owned;
 use crate::progress::{Progress, human_bytes, human_duration};
 use crate::space::{Sampler, Space};
 
@@ -46,6 +48,8 @@ pub struct Options {
     pub resume: Resume,
     /// Whether an existing run in `out` may be deleted.
     pub overwrite: bool,
+    /// The run's folder, where it is this process's already.
+    pub claimed: Option<Arc<Owned>>,
     /// Stop, as if done, after so many steps (the schedule is not shortened).
     pub max_steps: Option<u64>,
     /// Checkpoint and stop after so long.
@@ -108,7 +112,10 @@ pub struct Outcome {
 /// so in the outcome.
 pub fn run(cx: &Cx, options: &Options, signals: &Signals) -> Result<Outcome> {
     let mut run = Run::start(cx, options)?;
-    let outcome = run.steps(signals);
+    let outcome = run.steps(signals).map_err(|e| match e.kind() {
+        Kind::Diverged => e.and(&run.way_back()),
+        _ => e,
+    });
     let state = match &outcome {
         Ok(o) if o.stopped.is_none() && run.state.step == run.state.steps => "done",
         Ok(_) => "stopped",
@@ -165,12 +172,11 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn start(cx: &'a Cx, options: &Options) -> Result<Self> {
-        Folder::expect_free(&options.out)?;
-        let from = find_checkpoint(options)?;
-        let replaces = from.is_none() && options.resume == Resume::No;
-        if replaces {
-            expect_replaceable(&options.out, options.overwrite)?;
-        }
+        let owned = match &options.claimed {
+            Some(owned) => owned.clone(),
+            None => Arc::new(Owned::claim(&options.out, &RUN, existing(options))?),
+        };
+        let from = find_checkpoint(options, &owned)?;
         let dataset = Arc::new(Dataset::open(&options.data)?);
         let (options, followed) = options.follow(&dataset, from.as_ref())?;
         let (options, config) = (&options, options.config());
@@ -194,13 +200,17 @@ impl<'a> Run<'a> {
         if from.is_none() {
             fill(cx, &mut iteration, &dataset, config, &space)?;
         }
-        if replaces {
-            clear_out(&options.out)?;
-        }
-        let mut folder = Folder::open(&options.out, state.step)?;
+        owned.clear()?;
+        // First the checkpoints of later steps go, then their lines: a process that is killed in
+        // between leaves a run that can go on.
+        let gone = checkpoint::forget_after(&options.out.join("checkpoints"), state.step)?;
+        let (mut folder, warnings) = Folder::open(owned, state.step)?;
         folder.write_origin(cx, &options.settings.to_toml(), &options.command)?;
         greet(&mut folder, options, &iteration, &state, dataset.as_ref(), from.as_ref())?;
-        followed.iter().chain(&notices).try_for_each(|line| folder.say(line))?;
+        followed.iter().chain(&notices).chain(&warnings).try_for_each(|line| folder.say(line))?;
+        if !gone.is_empty() {
+            folder.say(&format!("removed, as the run goes on from before: {}", gone.join(", ")))?;
+        }
         folder.say(&format!(
             "memory: {} taken on {}, enough for the largest net in {}",
             human_bytes(planned_bytes),
@@ -372,6 +382,23 @@ impl<'a> Run<'a> {
         self.folder.note(&format!("warning: {line}"))
     }
 
+    /// What a run that diverged or collapsed can go on from, and how.
+    fn way_back(&self) -> String {
+        let out = &self.options.out;
+        let Some(healthy) = checkpoint::newest_healthy(out) else {
+            return "no checkpoint of this run is healthy: start a new one".to_owned();
+        };
+        let flat = self.options.config().flat();
+        let advice = advice(&flat, self.state.steps);
+        let change = advice.iter().find(|a| a.split('=').next().is_some_and(may_change));
+        let change = change.map_or("train.lr=LOWER", |a| a.split(" (").next().unwrap_or(a));
+        format!(
+            "or go on from the last healthy checkpoint: --resume {} {change} (later checkpoints are \
+             then removed)",
+            healthy.display()
+        )
+    }
+
     /// Probes the nets where that is due, outside of the time that training takes.
     fn probe(&mut self) -> Result<()> {
         let Some(probe) = &mut self.probe else { return Ok(()) };
@@ -396,6 +423,7 @@ impl<'a> Run<'a> {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
+        self.folder.sync_metrics()?;
         let contents = contents(self.cx, &self.iteration, &mut self.state)?;
         let keep = self.options.config().ckpt.keep;
         let dir =

@@ -11,7 +11,7 @@ use super::folder::Folder;
 use super::health::Watch;
 use super::init::Init;
 use super::iteration::Iteration;
-use super::resume::{check_same_run, restore};
+use super::resume::{Changed, Resume, check_same_run, restore};
 use super::run::Options;
 use crate::config::Config;
 use crate::data::{Dataset, Deliver, LoaderOptions};
@@ -75,6 +75,7 @@ pub(super) fn initial_state(config: &Config, pictures: u64, steps_per_epoch: u64
         loss: None,
         init: None,
         extended: Vec::new(),
+        changed: Vec::new(),
         config: config.flat(),
         hashes: BTreeMap::new(),
     }
@@ -97,8 +98,16 @@ pub(super) fn begin(
         let said = init.fill(cx, it)?;
         return Ok((State { init: Some(init.origin), ..fresh }, said));
     };
-    check_same_run(checkpoint, &fresh)?;
-    let state = extend::go_on(checkpoint, &fresh)?;
+    let named = matches!(options.resume, Resume::From(_));
+    let changed = check_same_run(checkpoint, &fresh, named)?;
+    let mut state = extend::go_on(checkpoint, &fresh)?;
+    for change in &changed {
+        state.config.insert(change.key.clone(), change.to.clone());
+    }
+    state.changed.extend(changed.iter().cloned());
+    let changes = changed.iter().map(|Changed { step, key, from, to }| {
+        format!("{key} = {to} from step {step} on, {from} before")
+    });
     restore(cx, it, checkpoint)?;
     let longer = extend::notice(options.config(), checkpoint, &state, steps_per_epoch);
     let ignored = options.init.as_ref().map(|path| {
@@ -107,7 +116,7 @@ pub(super) fn begin(
             path.display()
         )
     });
-    Ok((state, longer.into_iter().chain(ignored).collect()))
+    Ok((state, longer.into_iter().chain(ignored).chain(changes).collect()))
 }
 
 /// Says in the log what is about to happen.

@@ -92,6 +92,7 @@ fn write(
         loss: None,
         init: None,
         extended: Vec::new(),
+        changed: Vec::new(),
         config: head.map(|(k, v)| (k.to_owned(), v.to_string())).into(),
         hashes: BTreeMap::new(),
     };

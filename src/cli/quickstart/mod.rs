@@ -14,16 +14,17 @@ use clap::Args;
 use super::eval::{self, EvalArgs};
 use super::source::{Count, ModelArgs};
 use super::subject::Subject;
-use super::{Globals, open_device, prepare_out, print, print_json};
+use super::{Globals, open_device, print, print_json};
 use crate::config::{self, Config, Resolved};
 use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::eval::{Protocol, judge};
+use crate::files::owned::{Existing, Owned};
 use crate::search::{self, Bn, Request, Selection, Task};
 use crate::space::{Arch, Budget, Metric, Space};
 use crate::train::signals::Signals;
-use crate::train::{self, Checkpoint, Resume};
+use crate::train::{self, Checkpoint, RUN, Resume};
 use crate::{export, files, report};
 use found::{Accuracy, Exported, Found, Trained, Won};
 use pictures::Domain;
@@ -71,23 +72,58 @@ pub fn run(args: &QuickstartArgs, globals: &Globals) -> Result<()> {
         )));
     }
     let sizes = Sizes::new(args.scale);
-    prepare_out(&args.out, args.overwrite, MARKER)?;
+    let owned = claim(args)?;
     let cx = open_device(&globals.device)?;
     let signals = Signals::listen()?;
-    files::create_dir(&args.out)?;
+    if !args.data.is_empty() {
+        check(args)?;
+    }
+    owned.clear()?;
     files::write_json(&args.out.join(MARKER), &serde_json::json!({ "state": "running" }))?;
     let (out, data) = (&args.out, &args.data);
-    let job = Job { cx: &cx, out, data, sizes, globals, signals: &signals };
+    let job = Job { cx: &cx, out, owned: &owned, data, sizes, globals, signals: &signals };
     let mut found = cx.install(|| job.run()).map_err(|e| job.begins_anew(e))?;
     found.seconds = started.elapsed().as_secs_f64();
     files::write_json(&args.out.join(MARKER), &found)?;
     if globals.json { print_json(&found) } else { print(&found.text()) }
 }
 
+/// Takes the folder. One that holds a run of another kind is not replaced.
+fn claim(args: &QuickstartArgs) -> Result<Arc<Owned>> {
+    let existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
+    let owned = Owned::claim(&args.out, &RUN, existing)?;
+    if !owned.was_empty() && !args.out.join(MARKER).exists() {
+        return Err(Error::usage(format!(
+            "--overwrite replaces a quickstart, but {} holds a run (it has no {MARKER}), so nothing \
+             in it is deleted; give another --out",
+            args.out.display()
+        )));
+    }
+    Ok(Arc::new(owned))
+}
+
+/// Refuses images that cannot be opened, or that lie in the folder that is to be replaced.
+fn check(args: &QuickstartArgs) -> Result<()> {
+    Dataset::open(&args.data)?;
+    let real = |path: &Path| path.canonicalize().ok();
+    let path = |source: &String| PathBuf::from(source.split('#').next().unwrap_or(source));
+    let inside = |source: &&String| {
+        real(&path(source)).zip(real(&args.out)).is_some_and(|(data, out)| data.starts_with(out))
+    };
+    match args.data.iter().find(inside) {
+        Some(data) => Err(Error::usage(format!(
+            "--data {data} lies in --out {}, which quickstart replaces: give another --out",
+            args.out.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// What all parts need.
 struct Job<'a> {
     cx: &'a Cx,
     out: &'a Path,
+    owned: &'a Arc<Owned>,
     data: &'a [String],
     sizes: Sizes,
     globals: &'a Globals,
@@ -194,6 +230,7 @@ impl Job<'_> {
             // The folder holds the pictures already, and no run.
             resume: Resume::Auto,
             overwrite: false,
+            claimed: Some(self.owned.clone()),
             max_steps: None,
             time_limit: None,
             dump_steps: Vec::new(),
@@ -257,6 +294,7 @@ impl Job<'_> {
             workers: self.cx.threads(),
             out: self.place("search").join(format!("{task}-{}", domain.name)),
             resume: false,
+            overwrite: false,
             // What is wrong with the teacher is said instead: the rest of the job has its use.
             force: true,
         })
@@ -311,6 +349,7 @@ impl Job<'_> {
         let mut plains = None;
         for &arch in archs {
             let found = eval::evaluate(cx, &args, globals, &subject, &sets, arch, &mut plains)?;
+            found.keep(&subject)?;
             let untrained = found.baselines.as_ref().and_then(|b| b.untrained.as_ref().ok());
             let steps = [untrained.map(|v| (0, v)), Some((subject.step, &found.verdict))];
             all.extend(steps.into_iter().flatten().map(|(step, verdict)| Accuracy {

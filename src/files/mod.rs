@@ -1,10 +1,15 @@
 //! Files that are complete or absent: everything is written aside, flushed to the disk and
-//! renamed. And safetensors on top of that.
+//! renamed. On top of that safetensors, [`sealed`] JSON and [`owned`] folders.
+
+pub mod disk;
+pub mod owned;
+pub mod sealed;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors};
 
@@ -19,8 +24,8 @@ pub const EXPORTED_WEIGHTS: &str = "model.safetensors";
 /// A tensor of a file: name, dimensions, values.
 pub type Entry = (String, Vec<usize>, Vec<f32>);
 
-/// Writes a file whole: into `<name>.part` beside it, fsynced, then renamed. On failure
-/// whatever was there before is still there.
+/// Writes a file whole: into a hidden file beside it, fsynced, then renamed. On failure whatever
+/// was there before is still there.
 pub fn write_atomic(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
@@ -33,17 +38,30 @@ pub fn write_atomic(
 
 /// As [`write_atomic`], for a file that is written at several places.
 pub fn write_atomic_file(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
-    let part = part_of(path);
     let fail = |e: std::io::Error| Error::write(path, disk_hint(&e));
-    let attempt = || -> Result<()> {
-        let file = File::create(&part).map_err(fail)?;
-        write(&file)?;
-        file.sync_all().and_then(|()| fs::rename(&part, path)).map_err(fail)
-    };
-    attempt().inspect_err(|_| {
-        // What is half written helps nobody; that it cannot be removed changes nothing.
-        let _ = fs::remove_file(&part);
-    })
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A new name every time, so that no file or link of somebody else's is touched. It is removed
+    // again where anything fails.
+    let part = tempfile::Builder::new()
+        .prefix(&format!(".{name}."))
+        .suffix(PART)
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(fail)?;
+    write(part.as_file())?;
+    disk::sync(part.as_file(), path).map_err(fail)?;
+    disk::rename(part.path(), path).map_err(fail)?;
+    // Nothing is left under the old name.
+    let _ = part.into_temp_path().keep();
+    Ok(())
+}
+
+const PART: &str = ".part";
+
+/// Whether a name is that of a file or folder that was being written.
+pub fn is_part(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(PART)
 }
 
 /// An I/O error in words, with advice where the disk is full.
@@ -54,12 +72,6 @@ pub fn disk_hint(e: &std::io::Error) -> String {
         }
         _ => e.to_string(),
     }
-}
-
-fn part_of(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".part");
-    path.with_file_name(name)
 }
 
 /// Writes text whole.
@@ -82,12 +94,12 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 
 /// Makes a folder and those above it.
 pub fn create_dir(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|e| Error::write(path, disk_hint(&e)))
+    disk::create_dir_all(path).map_err(|e| Error::write(path, disk_hint(&e)))
 }
 
 /// Makes renames in a folder last.
 pub fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path).and_then(|d| d.sync_all()).map_err(|e| Error::write(path, e))
+    disk::sync_dir(path).map_err(|e| Error::write(path, e))
 }
 
 /// Writes a safetensors file of f32 tensors; `format=pt` is added to the metadata. The same
