@@ -74,7 +74,7 @@ fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, Named)> {
         )));
     }
     let config: Config =
-        sealed::read_json(&config_path).map_err(|e| e.and("export the subnet again"))?;
+        sealed::read_json_or_older(&config_path).map_err(|e| e.and("export the subnet again"))?;
     let net = config.net(&config_path.display().to_string())?;
     let path = dir.join(WEIGHTS);
     let (expected, found) = (config.hashes.get(WEIGHTS), hash(&path)?);

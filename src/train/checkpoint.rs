@@ -143,7 +143,7 @@ impl Checkpoint {
                 dir.display()
             )));
         }
-        Ok(Self { dir: dir.to_path_buf(), state: sealed::read_json(&dir.join(STATE))? })
+        Ok(Self { dir: dir.to_path_buf(), state: sealed::read_json_or_older(&dir.join(STATE))? })
     }
 
     /// The run's folder, where the checkpoint lies in one.
@@ -315,18 +315,17 @@ pub(super) fn newest_healthy(run: &Path) -> Option<PathBuf> {
 /// Returns the steps that are gone.
 pub(super) fn forget_after(root: &Path, step: u64) -> Result<Vec<String>> {
     let mut gone = Vec::new();
-    let mut all = complete(root)?;
-    while let Some(newest) = all.pop().filter(|path| **path > *root.join(folder(step))) {
-        if let Some(before) = all.last() {
-            point_last(root, before)?;
-        }
-        remove(&newest)?;
-        gone.push(newest.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    let (mut kept, later): (Vec<_>, Vec<_>) =
+        complete(root)?.into_iter().partition(|path| **path <= *root.join(folder(step)));
+    let newest = kept.pop();
+    for path in later.iter().rev() {
+        remove(path)?;
+        gone.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
     }
-    if let Some(newest) = all.last().or(complete(root)?.last())
+    if let Some(newest) = newest
         && fs::read_link(root.join(LAST)).ok().as_deref() != newest.file_name().map(Path::new)
     {
-        point_last(root, newest)?;
+        point_last(root, &newest)?;
     }
     Ok(gone)
 }
