@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::error::{Kind, Result};
+use crate::outside::HarmlessWriter;
 
 /// Parses the command line, runs the program and turns what came of it into an exit code;
 /// errors are written to stderr as `error: …`.
@@ -92,7 +93,7 @@ where
             Level::INFO => {}
             _ => out.write_str("debug: ")?,
         }
-        ctx.field_format().format_fields(out.by_ref(), event)?;
+        ctx.field_format().format_fields(Writer::new(&mut HarmlessWriter(out.by_ref())), event)?;
         out.write_char('\n')
     }
 }

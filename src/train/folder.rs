@@ -14,6 +14,7 @@ use crate::config::Precision;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::outside::harmless;
 use crate::space::Arch;
 
 /// What a run says, and the file by whose lock its folder belongs to one process.
@@ -145,7 +146,8 @@ impl Folder {
     /// Says something in `train.log` only.
     pub fn note(&mut self, line: &str) -> Result<()> {
         let path = self.root.join(LOG);
-        writeln!(self.log, "{line}").map_err(|e| Error::write(&path, files::disk_hint(&e)))
+        writeln!(self.log, "{}", harmless(line))
+            .map_err(|e| Error::write(&path, files::disk_hint(&e)))
     }
 
     /// Adds a step's line to `metrics.jsonl`.
