@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(shown, r"a\x1b[2J\nerror: b\u{202e}gnp.\x9b1m\t日本語 é\u{2068}");
         assert_eq!(harmless("two\nlines\r\x07").to_string(), "two\nlines\\r\\x07");
         let mut out = String::new();
-        write!(HarmlessWriter(&mut out), "{}{}", "\x1b", "x\n").unwrap();
+        HarmlessWriter(&mut out).write_str("\x1bx\n").unwrap();
         assert_eq!(out, "\\x1bx\n");
     }
 

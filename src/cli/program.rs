@@ -41,6 +41,10 @@ pub fn run<P: Parser>(program: impl FnOnce(P) -> Result<u8>) -> ExitCode {
 
 /// One line for a fault in the program itself, wherever it happened.
 fn report_panic(info: &PanicHookInfo) {
+    if crate::data::decodes() {
+        // It is caught, and the image counts as one that cannot be read.
+        return;
+    }
     let payload = info.payload();
     let text = payload
         .downcast_ref::<&str>()

@@ -1,5 +1,6 @@
 //! Decoding: whatever the file, an RGB picture of 8 bits comes out, or an error with a reason.
 
+use std::cell::Cell;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -92,6 +93,15 @@ pub type Admit<'a> = dyn FnMut(u64) -> Result<()> + 'a;
 /// Told how many bytes decoding takes, and how many pixels there are.
 type Take<'a> = dyn FnMut(u64, u64) -> Result<()> + 'a;
 
+thread_local! {
+    static DECODES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread runs a decoder, whose panic is no fault of this program but of an image.
+pub fn decodes() -> bool {
+    DECODES.get()
+}
+
 impl Image {
     /// Decodes a file's bytes, whatever the format says: grey, CMYK, 16-bit and palette
     /// pictures become RGB of 8 bits, alpha is dropped (as PIL's `convert("RGB")` does), and
@@ -123,7 +133,10 @@ impl Image {
         };
         // The decoders are others' work on anybody's bytes: a slip of theirs is one picture
         // that cannot be read, not the end of the run.
-        catch_unwind(AssertUnwindSafe(attempt))
+        DECODES.set(true);
+        let decoded = catch_unwind(AssertUnwindSafe(attempt));
+        DECODES.set(false);
+        decoded
             .unwrap_or_else(|_| Err(Error::data("the decoder gave up on these bytes")))
             // Reasons of theirs may have several lines.
             .map_err(|e| {

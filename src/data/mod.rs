@@ -32,7 +32,7 @@ mod views;
 pub use self::augment::{Pictures, Scratch, ViewFormat, checks as augment_checks, render};
 pub use self::dataset::Dataset;
 pub use self::eval::{EvalBatch, EvalBatches, eval_batches, eval_batches_with};
-pub use self::image::{Admit, Format, Image};
+pub use self::image::{Admit, Format, Image, decodes};
 pub use self::likeness::{CROPS, Likeness};
 pub use self::limits::Limits;
 pub use self::loader::{Batch, Contents, Decoded, Deliver, LoaderOptions, TrainLoader};
@@ -66,5 +66,7 @@ macro_rules! vectorised {
 }
 pub(crate) use vectorised;
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;
