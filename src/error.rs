@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::outside::{harmless, printable};
+
 /// What kind of failure it was, which decides the process's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -77,11 +79,11 @@ impl Error {
     }
     /// A file or folder that could not be read (exit 3).
     pub fn read(path: &Path, err: impl fmt::Display) -> Self {
-        Self::data(format!("cannot read {}: {err}", path.display()))
+        Self::data(format!("cannot read {}: {err}", printable(path)))
     }
     /// A file or folder that could not be written (exit 5).
     pub fn write(path: &Path, err: impl fmt::Display) -> Self {
-        Self::device(format!("cannot write {}: {err}", path.display()))
+        Self::device(format!("cannot write {}: {err}", printable(path)))
     }
     /// The same error with words in front: `context: message`.
     pub fn context(mut self, context: impl fmt::Display) -> Self {
@@ -132,7 +134,7 @@ pub fn nearest<S: AsRef<str>>(written: &str, options: impl IntoIterator<Item = S
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        harmless(&self.message).fmt(f)
     }
 }
 

@@ -18,6 +18,7 @@ pub mod files;
 pub mod nn;
 pub mod ops;
 pub mod optim;
+pub mod outside;
 pub mod progress;
 pub mod report;
 pub mod rng;

@@ -79,7 +79,7 @@ fn mistakes_exit_2_and_name_the_nearest() {
         (&["config", "show", "train.bacth=3"], "\"train.batch\""),
         (&["config", "show", "lr=0.1"], "\"train.lr\""),
         (&["config", "show", "optimizer.queue=5"], "\"moco.queue\""),
-        (&["config", "validate", "/dev/zero"], "over 1048576 bytes"),
+        (&["config", "validate", "/dev/zero"], "expected a regular file, found a device"),
         (&["config", "show", "train.batch=1"], "train.batch = 1 (command line)"),
         (&["config", "show", "--method", "mocco"], "\"moco\""),
         (&["config", "validate", "absent.toml"], "absent.toml"),

@@ -12,6 +12,7 @@ use crate::data::survey::{Survey, survey};
 use crate::data::{CorruptPolicy, Dataset, OnCorrupt, pack};
 use crate::error::{Error, Result};
 use crate::eval::progress::Progress;
+use crate::outside::printable;
 
 /// Arguments of `engine data`.
 #[derive(Args, Clone, Debug)]
@@ -91,8 +92,10 @@ pub fn check(paths: &[String], json: bool) -> Result<()> {
             "shorter_side": survey.shorter_side,
         }))?;
     } else {
-        let listed =
-            survey.corrupt.iter().map(|c| format!("cannot read {}: {}\n", c.file, c.reason));
+        let listed = survey
+            .corrupt
+            .iter()
+            .map(|c| format!("cannot read {}: {}\n", printable(&c.file), c.reason));
         print(&(listed.collect::<String>() + &summary(&survey)))?;
     }
     match survey.corrupt.len() {
@@ -109,7 +112,7 @@ pub fn check(paths: &[String], json: bool) -> Result<()> {
 pub fn stats(paths: &[String], json: bool) -> Result<()> {
     let survey = read_all(paths)?;
     for c in &survey.corrupt {
-        tracing::warn!("cannot read {}: {}", c.file, c.reason);
+        tracing::warn!("cannot read {}: {}", printable(&c.file), c.reason);
     }
     if survey.corrupt.len() == survey.pictures {
         return Err(Error::data(format!(
@@ -123,7 +126,8 @@ pub fn stats(paths: &[String], json: bool) -> Result<()> {
     let three = |v: [f64; 3]| v.map(|x| format!("{x:.4}")).join(" ");
     let channels =
         [["mean (r g b)".to_owned(), three(survey.mean)], ["std".to_owned(), three(survey.std)]];
-    let classes = survey.classes.iter().map(|c| [c.class.clone(), c.pictures.to_string()]);
+    let classes = survey.classes.iter();
+    let classes = classes.map(|c| [printable(&c.class).to_string(), c.pictures.to_string()]);
     let rows = |rows: Vec<[String; 2]>| table(&rows.into_iter().map(Vec::from).collect::<Vec<_>>());
     let mut text = summary(&survey) + &rows(channels.to_vec());
     if !survey.classes.is_empty() {
@@ -149,7 +153,7 @@ pub fn write_pack(
     }
     print(&format!(
         "{}: {} pictures, {:.1} MB ({} made smaller, {} left out as unreadable)",
-        out.display(),
+        printable(out),
         packed.pictures,
         packed.bytes as f64 / 1e6,
         packed.resized,
@@ -179,7 +183,7 @@ fn summary(survey: &Survey) -> String {
         }
     };
     let rows = [
-        ("source", survey.source.clone()),
+        ("source", printable(&survey.source).to_string()),
         ("pictures", survey.pictures.to_string()),
         ("unreadable", survey.corrupt.len().to_string()),
         ("other files", survey.other_files.to_string()),

@@ -6,10 +6,16 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::outside::harmless;
 
-/// Writes a result to stdout, with a line end. That nobody reads any more is no failure; any
-/// other failure is one (exit 5).
+/// Writes a result to stdout as text, with a line end and without control characters that a
+/// name may have brought in. That nobody reads any more is no failure; any other failure is one
+/// (exit 5).
 pub fn print(text: &str) -> Result<()> {
+    write_out(&harmless(text).to_string())
+}
+
+fn write_out(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
@@ -23,7 +29,7 @@ pub fn print(text: &str) -> Result<()> {
 pub fn print_json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::device(format!("cannot write the result as JSON: {e}")))?;
-    print(&text)
+    write_out(&text)
 }
 
 /// Lines with aligned columns, two spaces apart; numbers are right-aligned.

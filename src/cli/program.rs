@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::error::{Kind, Result};
+use crate::outside::HarmlessWriter;
 
 /// Parses the command line, runs the program and turns what came of it into an exit code;
 /// errors are written to stderr as `error: …`.
@@ -40,6 +41,10 @@ pub fn run<P: Parser>(program: impl FnOnce(P) -> Result<u8>) -> ExitCode {
 
 /// One line for a fault in the program itself, wherever it happened.
 fn report_panic(info: &PanicHookInfo) {
+    if crate::data::decodes() {
+        // It is caught, and the image counts as one that cannot be read.
+        return;
+    }
     let payload = info.payload();
     let text = payload
         .downcast_ref::<&str>()
@@ -92,7 +97,7 @@ where
             Level::INFO => {}
             _ => out.write_str("debug: ")?,
         }
-        ctx.field_format().format_fields(out.by_ref(), event)?;
+        ctx.field_format().format_fields(Writer::new(&mut HarmlessWriter(out.by_ref())), event)?;
         out.write_char('\n')
     }
 }

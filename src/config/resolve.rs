@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -11,6 +10,7 @@ use toml::{Table, Value};
 
 use super::{Config, check};
 use crate::error::{Error, Result, nearest};
+use crate::outside::{printable, read_at_most};
 use crate::space::presets;
 
 /// Where a value came from.
@@ -99,7 +99,7 @@ pub fn flag(flag: &'static str, key: &str, value: impl Into<Value>) -> Setting {
 
 /// Reads the settings of a TOML file, in order. Exit 2 where it cannot be read or parsed.
 pub fn read_file(path: &Path) -> Result<Vec<Setting>> {
-    let at = |e: &dyn fmt::Display| Error::usage(format!("config file {}: {e}", path.display()));
+    let at = |e: &dyn fmt::Display| Error::usage(format!("config file {}: {e}", printable(path)));
     let text = read_text(path).map_err(|e| at(&e))?;
     let table: Table = text.parse().map_err(|e: toml::de::Error| at(&e.to_string().trim_end()))?;
     let mut lines = BTreeMap::new();
@@ -117,16 +117,10 @@ pub fn read_file(path: &Path) -> Result<Vec<Setting>> {
         .collect())
 }
 
-/// A file's text, which may come through a pipe but not without end.
+/// A file's text.
 fn read_text(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
-    match text.len() as u64 {
-        0..=MOST_BYTES => Ok(text),
-        _ => {
-            Err(std::io::Error::other(format!("expected settings, found over {MOST_BYTES} bytes")))
-        }
-    }
+    let bytes = read_at_most(path, MOST_BYTES, "settings")?;
+    String::from_utf8(bytes).map_err(std::io::Error::other)
 }
 
 fn join(prefix: &str, key: &str) -> String {

@@ -1,24 +1,33 @@
 //! A data set: an index over pictures that lie in folders, archives and packed files.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::fs;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use super::image::{Format, Image};
 use super::index::{Coding, Entry, Index, NO_LABEL, Names, Others, Store};
+use super::limits::{FILE_BYTES, Limits, Memory, Permit};
 use super::{cifar, source};
 use crate::error::{Error, Result};
+use crate::outside::{printable, read_at_most};
 
 /// Bytes of the hash before every picture of a packed file.
 pub(super) const CHECKSUM_BYTES: usize = 16;
 
+/// A data set of at most so many encoded bytes enters its digest as a whole.
+const DIGEST_WHOLE_BYTES: u64 = 64 << 20;
+/// Pictures of a larger one whose bytes enter.
+const DIGEST_SAMPLE: usize = 512;
+
 /// Pictures, numbered from 0, with their names and, where there are any, their classes.
 ///
 /// Only the index is held in memory (about 100 bytes a picture); the pictures stay where they
-/// are, read from their files or from mapped archives. It can be shared between threads. A
-/// file that somebody shortens while it is mapped ends the process (SIGBUS), as with every
-/// program that maps files.
+/// are and are read from there. It can be shared between threads. Where somebody shortens or
+/// removes a file meanwhile, its pictures cannot be read, which is an error like any other.
 pub struct Dataset {
+    memory: Arc<Memory>,
     stores: Vec<Store>,
     entries: Vec<Entry>,
     names: Names,
@@ -41,18 +50,41 @@ impl Dataset {
     /// `PATH#train` takes the folder `train` inside a source only. Pictures are in the order of
     /// their names, except in lists and packed files, which have an order of their own.
     ///
-    /// Plain archives are mapped. Compressed ones are unpacked once, when opened: the pictures
-    /// asked for go to an unnamed file in the system's folder for temporary files (`TMPDIR`),
-    /// which vanishes with the process; no more of it is in memory than the system likes.
+    /// Plain archives are read where they lie. Compressed ones are unpacked once, when opened:
+    /// the pictures asked for go to an unnamed file in the system's folder for temporary files
+    /// (`TMPDIR`), which vanishes with the process.
+    ///
+    /// All of this within the [`Limits`] that the environment sets; all data sets that are
+    /// opened so share their memory.
     ///
     /// Errors ([`Kind::Data`](crate::Kind::Data)): nothing there, not a known kind of source,
-    /// an archive that is cut short, no picture found.
+    /// an archive that is cut short or beyond a limit, no picture found; a variable of the
+    /// environment that sets no limit ([`Kind::Usage`](crate::Kind::Usage)).
     pub fn open(paths: &[String]) -> Result<Dataset> {
+        Self::open_in(paths, Memory::of_process()?)
+    }
+
+    /// [`Dataset::open`] under limits of its own.
+    pub fn open_within(paths: &[String], limits: Limits) -> Result<Dataset> {
+        Self::open_in(paths, Memory::under(limits))
+    }
+
+    fn open_in(paths: &[String], memory: Arc<Memory>) -> Result<Dataset> {
         let mut index = Index::default();
         for path in paths {
-            source::scan(path, &mut index)?;
+            source::scan(path, &mut index, &memory)?;
         }
         let title = paths.join(" ");
+        let Others { count: bins, example: bin } = &index.bins;
+        if *bins > 0 {
+            tracing::warn!(
+                "{}: {bins} .bin files are no CIFAR files (such as {}): expected records of 3073 \
+                 or 3074 bytes that begin with a label",
+                printable(&title),
+                printable(bin)
+            );
+            index.others.add(&index.bins);
+        }
         if index.entries.is_empty() {
             return Err(Error::data(nothing_found(&title, &index.others)));
         }
@@ -60,12 +92,13 @@ impl Dataset {
         let Index { stores, entries, names, others, .. } = index;
         if others.count > 0 {
             tracing::info!(
-                "{title}: {} other files are no pictures (such as {})",
+                "{}: {} other files are no pictures (such as {})",
+                printable(&title),
                 others.count,
-                others.example
+                printable(&others.example)
             );
         }
-        Ok(Dataset { stores, entries, names, classes, others, title })
+        Ok(Dataset { memory, stores, entries, names, classes, others, title })
     }
 
     /// Number of pictures; never 0.
@@ -109,7 +142,7 @@ impl Dataset {
                 Error::data(format!(
                     "{} holds class {class:?}, which the other pictures lack (they have {}): use \
                      the same classes in both",
-                    self.title,
+                    printable(&self.title),
                     shorten(classes)
                 ))
             })?;
@@ -127,7 +160,7 @@ impl Dataset {
         self.names.get(i).to_owned()
     }
 
-    /// What messages call picture `i`: its source and its name.
+    /// What messages call picture `i`: its source and its name, as they are.
     pub fn describe(&self, i: usize) -> String {
         self.stores[self.entries[i].store as usize].describe(self.names.get(i))
     }
@@ -135,47 +168,171 @@ impl Dataset {
     /// Picture `i`, decoded. Errors ([`Kind::Data`](crate::Kind::Data)) name the picture and say
     /// why it cannot be read.
     pub fn load(&self, i: usize) -> Result<Image> {
-        let image = self.bytes(i).and_then(|bytes| self.decode(i, &bytes));
-        image.map_err(|e| e.context(self.describe(i)))
+        self.hold(i).map(|loaded| loaded.into_parts().0)
     }
 
-    /// Picture `i` from its bytes. Errors say the reason only.
-    pub(super) fn decode(&self, i: usize, bytes: &[u8]) -> Result<Image> {
-        match self.entries[i].coding {
-            Coding::Cifar => Ok(cifar::image(bytes)),
-            Coding::File | Coding::Hashed => Image::decode(bytes),
+    /// [`Dataset::load`]; the picture counts among those in memory as long as it is held. Whoever
+    /// holds one must not ask for another, which might wait for it.
+    pub(super) fn hold(&self, i: usize) -> Result<Loaded> {
+        let loaded = self.encoded(i).and_then(|encoded| self.decode(i, &encoded.bytes, 0));
+        loaded.map_err(|e| e.context(printable(&self.describe(i))))
+    }
+
+    /// Picture `i` from its bytes, with memory for `beside` bytes a pixel of whoever asks. Errors
+    /// say the reason only.
+    pub(super) fn decode(&self, i: usize, bytes: &[u8], beside: u64) -> Result<Loaded> {
+        let memory = &self.memory;
+        let mut permit = None;
+        let mut admit = |bytes: u64| {
+            permit = None;
+            permit = Some(memory.decoded.take(bytes)?);
+            Ok(())
+        };
+        let image = match self.entries[i].coding {
+            Coding::Cifar => cifar::image(bytes),
+            _ => Image::decode_within(bytes, &memory.limits, beside, &mut admit)?,
+        };
+        if let Some(permit) = &mut permit {
+            permit.shrink(image.bytes() * (3 + beside) / 3);
         }
+        Ok(Loaded { image, permit })
     }
 
     /// The bytes of picture `i` as they are stored. For packed files they are held against
     /// their checksum. Errors say the reason only.
-    pub fn bytes(&self, i: usize) -> Result<Cow<'_, [u8]>> {
+    pub fn bytes(&self, i: usize) -> Result<Vec<u8>> {
+        self.encoded(i).map(|encoded| encoded.bytes)
+    }
+
+    /// [`Dataset::bytes`]; they count among those in memory as long as they are held.
+    pub(super) fn encoded(&self, i: usize) -> Result<Encoded> {
+        let bad = |e: std::io::Error| Error::data(e.to_string());
         let entry = &self.entries[i];
+        if let Coding::Refused(refusal) = entry.coding {
+            return Err(Error::data(refusal.reason()));
+        }
+        let most = self.memory.limits.file_bytes;
         match &self.stores[entry.store as usize] {
-            Store::Folder(root) => {
-                let path = root.join(self.names.get(i));
-                fs::read(&path).map(Cow::Owned).map_err(|e| Error::data(e.to_string()))
+            Store::Folder(_) => {
+                let path = self.stores[entry.store as usize].describe(self.names.get(i));
+                let len = std::fs::metadata(&path).map_err(bad)?.len();
+                // What is longer is refused in better words, and what grows meanwhile at `most`.
+                let permit = self.memory.encoded.take(len.min(most))?;
+                let bytes = read_at_most(path.as_ref(), most, FILE_BYTES).map_err(bad)?;
+                Ok(Encoded { bytes, _permit: permit })
             }
-            Store::Mapped { map, .. } => {
-                let (start, len) = (entry.offset as usize, entry.len as usize);
-                let bytes = &map[start..start + len];
-                if entry.coding == Coding::Hashed {
-                    let expected = &map[start - CHECKSUM_BYTES..start];
-                    if blake3::hash(bytes).as_bytes()[..CHECKSUM_BYTES] != *expected {
-                        return Err(Error::data("its bytes differ from its checksum"));
-                    }
+            Store::Ranges(ranges) => {
+                let hash = if entry.coding == Coding::Hashed { CHECKSUM_BYTES } else { 0 };
+                let len = u64::from(entry.len);
+                if len > most {
+                    return Err(Error::data(format!(
+                        "expected at most {most} bytes ({FILE_BYTES}), found {len}"
+                    )));
                 }
-                Ok(Cow::Borrowed(bytes))
+                let permit = self.memory.encoded.take(len)?;
+                let mut expected = [0; CHECKSUM_BYTES];
+                let mut bytes = vec![0; entry.len as usize];
+                let start = entry.offset - hash as u64;
+                ranges.read_at(start, &mut expected[..hash]).map_err(bad)?;
+                ranges.read_at(entry.offset, &mut bytes).map_err(bad)?;
+                if hash > 0 && blake3::hash(&bytes).as_bytes()[..CHECKSUM_BYTES] != expected {
+                    return Err(Error::data("its bytes differ from its checksum"));
+                }
+                Ok(Encoded { bytes, _permit: permit })
             }
         }
+    }
+
+    /// Length of picture `i` as it is stored; 0 where it cannot be told.
+    fn encoded_len(&self, i: usize) -> u64 {
+        match &self.stores[self.entries[i].store as usize] {
+            Store::Folder(root) => {
+                std::fs::metadata(root.join(self.names.get(i))).map_or(0, |m| m.len())
+            }
+            Store::Ranges(_) => self.entries[i].len.into(),
+        }
+    }
+
+    /// BLAKE3, in hexadecimal, of what the data set holds: the number of its pictures, their
+    /// names in order, and their bytes: all where they have at most 64 MiB together, else those
+    /// of 512 pictures spread evenly. Names are those inside their sources, so a folder that was
+    /// moved has the same. A picture that cannot be read enters as such. Reads on the current
+    /// thread pool; the result does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// None today: the signature leaves room for sources that can fail as a whole.
+    pub fn digest(&self) -> Result<String> {
+        let mut all = 0;
+        let whole = (0..self.len()).all(|i| {
+            all += self.encoded_len(i);
+            all <= DIGEST_WHOLE_BYTES
+        });
+        let count = if whole { self.len() } else { self.len().min(DIGEST_SAMPLE) };
+        let mut hasher = blake3::Hasher::new();
+        let mut number = |n: usize, bytes: &[u8]| {
+            hasher.update(&(n as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        number(self.len(), &[]);
+        for i in 0..self.len() {
+            let name = self.names.get(i);
+            number(name.len(), name.as_bytes());
+        }
+        number(count, &[]);
+        let hash = |k: usize| {
+            let i = k * self.len() / count;
+            self.encoded(i).ok().map(|encoded| *blake3::hash(&encoded.bytes).as_bytes())
+        };
+        let hashes: Vec<Option<[u8; 32]>> = (0..count).into_par_iter().map(hash).collect();
+        for hash in hashes {
+            match hash {
+                Some(hash) => number(1, &hash),
+                None => number(0, &[]),
+            }
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// What reading it may take.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.memory.limits
     }
 
     /// How picture `i` is stored, from its bytes; `None` where they are no picture.
     pub fn format(&self, i: usize, bytes: &[u8]) -> Option<Format> {
         match self.entries[i].coding {
             Coding::Cifar => Some(Format::Cifar),
-            Coding::File | Coding::Hashed => Format::sniff(bytes),
+            _ => Format::sniff(bytes),
         }
+    }
+}
+
+/// The bytes of a picture as they are stored.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    pub bytes: Vec<u8>,
+    _permit: Permit,
+}
+
+/// A decoded picture and the memory that it counts as.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    image: Image,
+    permit: Option<Permit>,
+}
+
+impl Loaded {
+    /// The picture, and what must be dropped when it no longer counts; none where it is too small
+    /// to be counted.
+    pub fn into_parts(self) -> (Image, Option<Permit>) {
+        (self.image, self.permit)
+    }
+}
+
+impl Deref for Loaded {
+    type Target = Image;
+    fn deref(&self) -> &Image {
+        &self.image
     }
 }
 
@@ -194,8 +351,9 @@ impl fmt::Debug for Dataset {
 fn nothing_found(title: &str, others: &Others) -> String {
     let found = match others.count {
         0 => "found nothing".to_owned(),
-        n => format!("found {n} other files (such as {})", others.example),
+        n => format!("found {n} other files (such as {})", printable(&others.example)),
     };
+    let title = printable(title);
     format!("no picture in {title}: expected JPEG, PNG, GIF, WebP, BMP or PNM files, {found}")
 }
 

@@ -1,16 +1,19 @@
 //! Folders: of pictures, of CIFAR binary files, of tar shards.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-
-use memmap2::Mmap;
 
 use super::image::Format;
 use super::index::{Coding, Entry, NO_LABEL, Store};
-use super::source::{self, Scan};
+use super::ranges::Ranges;
+use super::source::Scan;
 use super::{archive, cifar};
 use crate::error::{Error, Result};
+use crate::outside::{open_regular, printable, read_at_most};
+
+/// The longest file of classes' names: a million of them.
+const NAMES_BYTES: u64 = 64 << 20;
 
 /// Files of a folder, by kind; names are relative to the source, with `/` between folders.
 #[derive(Default)]
@@ -32,31 +35,33 @@ pub(super) fn scan(scan: &mut Scan) -> Result<()> {
     found.records.sort_unstable();
     found.shards.sort_unstable();
     let store = scan.index.add_store(Store::Folder(root.clone()));
-    let mut any = false;
+    let mut files = 0;
     for name in &found.pictures {
         if scan.wants(name) {
             let entry = Entry { store, label: NO_LABEL, offset: 0, len: 0, coding: Coding::File };
             scan.push(name, entry);
-            any = true;
+            files += 1;
         }
     }
     for name in &found.records {
-        let path = root.join(name);
-        let file = File::open(&path).map_err(|e| Error::read(&path, e))?;
-        let map = source::map(&file, &path)?;
-        match cifar::recognise(name, &map) {
-            Some(kind) => {
-                push_cifar_file(scan, &path, name, kind, map)?;
-                any = true;
-            }
-            None => scan.index.others.note(name),
+        if push_cifar_file(scan, &root.join(name), name)? {
+            files += 1;
+        } else {
+            scan.index.bins.note(name);
         }
     }
+    if let (Some(shard), true) = (found.shards.first(), files > 0) {
+        // The archives may hold other pictures or the same once more: nobody can tell.
+        return Err(Error::data(format!(
+            "{} holds both {files} pictures or CIFAR files and {} tar archives (such as {}): \
+             expected one of the two; name the archives themselves (PATH/*.tar), name a folder \
+             inside, or move one of the two elsewhere",
+            printable(&root),
+            found.shards.len(),
+            printable(shard)
+        )));
+    }
     for name in &found.shards {
-        if any {
-            scan.index.others.note(name);
-            continue;
-        }
         let mut shard = scan.nested(root.join(name));
         archive::scan(&mut shard)?;
         let (folders, added) = shard.into_met();
@@ -65,24 +70,31 @@ pub(super) fn scan(scan: &mut Scan) -> Result<()> {
     Ok(())
 }
 
-/// Adds a CIFAR file's records, with the classes' names that lie beside it.
-pub(super) fn push_cifar_file(
-    scan: &mut Scan,
-    path: &Path,
-    name: &str,
-    kind: cifar::Kind,
-    map: Mmap,
-) -> Result<()> {
-    let beside = path.with_file_name(kind.names_file());
-    let classes: Vec<String> = match fs::read_to_string(&beside) {
-        Ok(text) => text.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+/// Adds a CIFAR file's records, with the classes' names that lie beside it; says whether it is
+/// such a file.
+pub(super) fn push_cifar_file(scan: &mut Scan, path: &Path, name: &str) -> Result<bool> {
+    if !name.ends_with(".bin") {
+        return Ok(false);
+    }
+    let ranges = Ranges::open(path, scan.index)?;
+    let records = cifar::recognise(name, ranges.len(), &ranges, 0);
+    let Some(records) = records.map_err(|e| Error::read(path, e))? else {
+        scan.index.give_back(&ranges);
+        return Ok(false);
+    };
+    let beside = path.with_file_name(records.kind.names_file());
+    let classes: Vec<String> = match read_at_most(&beside, NAMES_BYTES, "names of classes") {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
+            text.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect()
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
         Err(e) => return Err(Error::read(&beside, e)),
     };
     let store = scan.index.stores.len() as u32;
-    scan.push_records(kind, name, &map, store, 0, &classes);
-    scan.index.add_store(Store::Mapped { path: path.to_path_buf(), map });
-    Ok(())
+    scan.push_records(&records, name, store, 0, &classes);
+    scan.index.add_store(Store::Ranges(ranges));
+    Ok(true)
 }
 
 fn walk(
@@ -92,18 +104,33 @@ fn walk(
     above: &mut Vec<PathBuf>,
     found: &mut Found,
 ) -> Result<()> {
-    let bad = |e: std::io::Error| Error::read(folder, e);
+    let bad = |e: std::io::Error| {
+        Error::data(format!(
+            "cannot read the folder {}: {e}; make it readable, move it out of {}, or name the \
+             folders that you want",
+            printable(folder),
+            printable(&scan_root(folder, relative))
+        ))
+    };
     let real = fs::canonicalize(folder).map_err(bad)?;
     if above.contains(&real) {
-        tracing::warn!("{} leads back to a folder above it; not followed", folder.display());
+        tracing::warn!("{} leads back to a folder above it; not followed", printable(folder));
         return Ok(());
     }
+    let items = match fs::read_dir(folder) {
+        // Of file systems' own, which only root may read.
+        Err(e) if e.kind() == ErrorKind::PermissionDenied && relative == "lost+found" => {
+            tracing::warn!("skipped {}: {e}", printable(folder));
+            return Ok(());
+        }
+        items => items.map_err(bad)?,
+    };
     above.push(real);
-    for item in fs::read_dir(folder).map_err(bad)? {
+    for item in items {
         let item = item.map_err(bad)?;
         let path = item.path();
         let name = item.file_name().into_string().unwrap_or_else(|name| {
-            let place = folder.display();
+            let place = printable(folder);
             tracing::warn!("{place}: {name:?} cannot be read, as it is not UTF-8; rename it");
             // Under this name there is nothing: it counts as a picture that cannot be read.
             name.to_string_lossy().into_owned()
@@ -117,14 +144,20 @@ fn walk(
         if kind.is_dir() {
             walk(scan, &path, &relative, above, found)?;
         } else {
-            sort_file(scan, &path, relative, found)?;
+            sort_file(scan, &path, relative, found);
         }
     }
     above.pop();
     Ok(())
 }
 
-fn sort_file(scan: &mut Scan, path: &Path, name: String, found: &mut Found) -> Result<()> {
+/// The folder below which `folder` is called `relative`.
+fn scan_root<'a>(folder: &'a Path, relative: &str) -> &'a Path {
+    let depth = relative.split('/').filter(|part| !part.is_empty()).count();
+    folder.ancestors().nth(depth).unwrap_or(folder)
+}
+
+fn sort_file(scan: &mut Scan, path: &Path, name: String, found: &mut Found) {
     let base = name.rsplit('/').next().unwrap_or_default();
     if base.starts_with('.') {
         scan.index.others.note(&name);
@@ -136,12 +169,14 @@ fn sort_file(scan: &mut Scan, path: &Path, name: String, found: &mut Found) -> R
         found.records.push(name);
     } else {
         let mut head = Vec::with_capacity(16);
-        let file = File::open(path).map_err(|e| Error::read(path, e))?;
-        file.take(16).read_to_end(&mut head).map_err(|e| Error::read(path, e))?;
-        match Format::sniff(&head) {
-            Some(_) => found.pictures.push(name),
-            None => scan.index.others.note(&name),
+        let read = open_regular(path).and_then(|file| file.take(16).read_to_end(&mut head));
+        match read {
+            Ok(_) if Format::sniff(&head).is_some() => found.pictures.push(name),
+            Ok(_) => scan.index.others.note(&name),
+            Err(e) => {
+                tracing::warn!("skipped {}: {e}", printable(path));
+                scan.index.others.note(&name);
+            }
         }
     }
-    Ok(())
 }

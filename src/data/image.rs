@@ -1,22 +1,24 @@
 //! Decoding: whatever the file, an RGB picture of 8 bits comes out, or an error with a reason.
 
+use std::cell::Cell;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+use super::limits::{Limits, PIXELS};
 use crate::error::{Error, Result};
 
-/// Pictures of more pixels than this are refused before they are decoded: a file of a few
-/// bytes may claim to be of any size.
-pub const MAX_PIXELS: usize = 100_000_000;
-
+/// Longest side that decoders are asked to take: what JPEG's headers can say.
 const MAX_SIDE: usize = 65_535;
+
+/// What an image's metadata (a colour profile, say) may grow to when a decoder unpacks it.
+const METADATA_BYTES: u64 = 16 << 20;
 
 /// A decoded picture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,17 +87,45 @@ impl Format {
     }
 }
 
+/// Told how many bytes decoding an image will take, before they are; an error ends the decoding.
+pub type Admit<'a> = dyn FnMut(u64) -> Result<()> + 'a;
+
+/// Told how many bytes decoding takes, and how many pixels there are.
+type Take<'a> = dyn FnMut(u64, u64) -> Result<()> + 'a;
+
+thread_local! {
+    static DECODES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread runs a decoder, whose panic is no fault of this program but of an image.
+pub fn decodes() -> bool {
+    DECODES.get()
+}
+
 impl Image {
     /// Decodes a file's bytes, whatever the format says: grey, CMYK, 16-bit and palette
     /// pictures become RGB of 8 bits, alpha is dropped (as PIL's `convert("RGB")` does), and
     /// the rotation that EXIF asks for is carried out.
     ///
     /// Errors ([`Kind::Data`](crate::Kind::Data)): not a picture, damaged or cut short, or
-    /// larger than [`MAX_PIXELS`].
+    /// larger than the default [`Limits`] allow.
     pub fn decode(bytes: &[u8]) -> Result<Image> {
+        Self::decode_within(bytes, &Limits::default(), 0, &mut |_| Ok(()))
+    }
+
+    /// [`Image::decode`] under limits. `admit` is told how many bytes of memory it takes, at most,
+    /// before it takes them, and after it the picture with `beside` bytes a pixel of whoever asks;
+    /// what it was told last counts.
+    pub fn decode_within(
+        bytes: &[u8],
+        limits: &Limits,
+        beside: u64,
+        admit: &mut Admit,
+    ) -> Result<Image> {
+        let admit = &mut |taken: u64, pixels: u64| admit(taken.max((3 + beside) * pixels));
         let attempt = || match Format::sniff(bytes) {
-            Some(Format::Jpeg) => decode_jpeg(bytes),
-            Some(_) => decode_other(bytes),
+            Some(Format::Jpeg) => decode_jpeg(bytes, limits, admit),
+            Some(format) => decode_other(bytes, format, limits, admit),
             None if bytes.is_empty() => Err(Error::data("the file is empty")),
             None => Err(Error::data(
                 "not a picture: expected JPEG, PNG, GIF, WebP, BMP or PNM, found other bytes",
@@ -103,23 +133,31 @@ impl Image {
         };
         // The decoders are others' work on anybody's bytes: a slip of theirs is one picture
         // that cannot be read, not the end of the run.
-        catch_unwind(AssertUnwindSafe(attempt))
+        DECODES.set(true);
+        let decoded = catch_unwind(AssertUnwindSafe(attempt));
+        DECODES.set(false);
+        decoded
             .unwrap_or_else(|_| Err(Error::data("the decoder gave up on these bytes")))
             // Reasons of theirs may have several lines.
             .map_err(|e| {
                 Error::data(e.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
             })
     }
+
+    /// Bytes of its pixels.
+    pub(super) fn bytes(&self) -> u64 {
+        self.rgb.len() as u64
+    }
 }
 
 /// JPEG, by zune-jpeg. Its strict mode refuses damage, but also padding between headers, which
 /// cameras write and every viewer accepts: such a file is decoded leniently. Neither mode misses
 /// the last few bytes of a file that is cut short, so its end is looked for here.
-fn decode_jpeg(bytes: &[u8]) -> Result<Image> {
-    let strict = decode_jpeg_with(bytes, true);
+fn decode_jpeg(bytes: &[u8], limits: &Limits, admit: &mut Take) -> Result<Image> {
+    let strict = decode_jpeg_with(bytes, true, limits, admit);
     let image = match strict {
         Err(e) if e.to_string().contains("Extra bytes between headers") => {
-            decode_jpeg_with(bytes, false)?
+            decode_jpeg_with(bytes, false, limits, admit)?
         }
         other => other?,
     };
@@ -145,7 +183,12 @@ fn ends_whole(bytes: &[u8]) -> bool {
     false
 }
 
-fn decode_jpeg_with(bytes: &[u8], strict: bool) -> Result<Image> {
+fn decode_jpeg_with(
+    bytes: &[u8],
+    strict: bool,
+    limits: &Limits,
+    admit: &mut Take,
+) -> Result<Image> {
     let bad = |e: &dyn std::fmt::Display| Error::data(format!("damaged or unsupported JPEG: {e}"));
     let options = DecoderOptions::default()
         .set_max_width(MAX_SIDE)
@@ -156,45 +199,206 @@ fn decode_jpeg_with(bytes: &[u8], strict: bool) -> Result<Image> {
     decoder.decode_headers().map_err(|e| bad(&e))?;
     let info = decoder.info().ok_or_else(|| bad(&"no size in its header"))?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
-    check_size(width, height)?;
+    check_size(width, height, limits)?;
+    // Blocks have 8×8 pixels, of which up to 4×4 make the unit that is stored. Where there are
+    // several scans their coefficients, 16 bits each, stay until the last one.
+    let padded = |side: usize| side.next_multiple_of(32) as u64;
+    let channels = u64::from(info.components).max(2);
+    admit(
+        padded(width) * padded(height) * (3 + 2 * channels)
+            + padded(width) * 512 * channels
+            + 4 * bytes.len() as u64,
+        width as u64 * height as u64,
+    )?;
     let mut rgb = vec![0; width * height * 3];
     if decoder.output_buffer_size() != Some(rgb.len()) {
         return Err(bad(&"its colours cannot be turned into RGB"));
     }
     decoder.decode_into(&mut rgb).map_err(|e| bad(&e))?;
     let orientation = decoder.exif().and_then(|chunk| Orientation::from_exif_chunk(chunk));
+    drop(decoder);
     oriented(Image { width, height, rgb }, orientation.unwrap_or(Orientation::NoTransforms))
 }
 
 /// Everything else, by the `image` crate.
-fn decode_other(bytes: &[u8]) -> Result<Image> {
+fn decode_other(bytes: &[u8], format: Format, limits: &Limits, admit: &mut Take) -> Result<Image> {
     let bad = |e: &dyn std::fmt::Display| Error::data(format!("damaged or unsupported: {e}"));
+    let png = (format == Format::Png).then(|| Png::of(bytes));
+    let webp = match format {
+        Format::WebP => Some(WebP::of(bytes, limits)?),
+        _ => None,
+    };
     let mut reader =
         ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| bad(&e))?;
-    let mut limits = Limits::default();
-    // Sixteen bits and alpha, and as much again for the decoder.
-    limits.max_alloc = Some(16 * MAX_PIXELS as u64);
-    reader.limits(limits);
+    if let Some(png) = &png {
+        // Its decoder unpacks metadata before it tells the size.
+        check_size(png.width, png.height, limits)?;
+        admit(png.cost(), png.width as u64 * png.height as u64)?;
+        let mut allowed = image::Limits::default();
+        allowed.max_alloc = Some(png.around_pixels());
+        reader.limits(allowed);
+    }
     let mut decoder = reader.into_decoder().map_err(|e| bad(&e))?;
     let (width, height) = decoder.dimensions();
-    check_size(width as usize, height as usize)?;
+    check_size(width as usize, height as usize, limits)?;
+    let pixels = u64::from(width) * u64::from(height);
+    if png.is_none() {
+        // What comes out, RGB of it, and what its decoder holds besides.
+        let out = decoder.total_bytes() + 3 * pixels;
+        let beside = match &webp {
+            Some(webp) => webp.beside(width.into(), height.into()),
+            // Of GIF a frame, which may be larger than what is shown of it.
+            None => 4 * pixels + METADATA_BYTES,
+        };
+        admit(out + beside, pixels)?;
+        let mut allowed = image::Limits::default();
+        allowed.max_alloc = Some(out + beside);
+        decoder.set_limits(allowed).map_err(|e| bad(&e))?;
+    }
     // A damaged EXIF block says nothing about the picture itself.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = match &webp {
+        Some(webp) => webp.exif.and_then(Orientation::from_exif_chunk),
+        None => decoder.orientation().ok(),
+    };
     let rgb = DynamicImage::from_decoder(decoder).map_err(|e| bad(&e))?.into_rgb8();
     let image = Image { width: width as usize, height: height as usize, rgb: rgb.into_raw() };
-    oriented(image, orientation)
+    oriented(image, orientation.unwrap_or(Orientation::NoTransforms))
 }
 
-fn check_size(width: usize, height: usize) -> Result<()> {
+fn check_size(width: usize, height: usize, limits: &Limits) -> Result<()> {
     if width == 0 || height == 0 {
         return Err(Error::data(format!("its size is {width}x{height}")));
     }
-    if width > MAX_SIDE || height > MAX_SIDE || width * height > MAX_PIXELS {
+    let pixels = width as u64 * height as u64;
+    if width > MAX_SIDE || height > MAX_SIDE || pixels > limits.pixels {
         return Err(Error::data(format!(
-            "it claims to be {width}x{height}; at most {MAX_PIXELS} pixels are read"
+            "it claims to be {width}x{height}; expected sides of at most {MAX_SIDE} and at most {} \
+             pixels ({PIXELS})",
+            limits.pixels
         )));
     }
     Ok(())
+}
+
+/// What a PNG's chunks say, before its decoder is asked.
+struct Png {
+    width: usize,
+    height: usize,
+    /// Bytes of a decoded pixel.
+    pixel_bytes: u64,
+    /// Length of all chunks that hold no pixels.
+    metadata: u64,
+}
+
+impl Png {
+    fn of(bytes: &[u8]) -> Self {
+        let number = |at: usize| {
+            let field = bytes.get(at..at + 4).and_then(|b| b.try_into().ok());
+            field.map_or(0, u32::from_be_bytes) as usize
+        };
+        let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
+        let channels = match byte(25) {
+            0 => 1,
+            2 => 3,
+            4 => 2,
+            _ => 4,
+        };
+        // Transparency that a chunk adds makes one channel more.
+        let pixel_bytes = (channels + 1).min(4) * if byte(24) == 16 { 2 } else { 1 };
+        let (mut metadata, mut at) = (0, 8);
+        while let Some(kind) = bytes.get(at + 4..at + 8) {
+            let len = number(at);
+            if kind != b"IDAT" && kind != b"fdAT" {
+                metadata += len.min(bytes.len() - at) as u64;
+            }
+            at = at.saturating_add(len).saturating_add(12);
+        }
+        Self { width: number(16), height: number(20), pixel_bytes, metadata }
+    }
+
+    /// What its decoder may take for rows and metadata. Deflate makes up to 1032 bytes of one.
+    fn around_pixels(&self) -> u64 {
+        let rows = 16 * self.width as u64 + (1 << 18);
+        rows + 3 * self.metadata + METADATA_BYTES.min(1032 * self.metadata)
+    }
+
+    fn cost(&self) -> u64 {
+        let pixels = self.width as u64 * self.height as u64;
+        pixels * (self.pixel_bytes.max(3) + 3) + self.around_pixels()
+    }
+}
+
+/// What a WebP's chunks say, before its decoder is asked: it believes them.
+struct WebP<'a> {
+    exif: Option<&'a [u8]>,
+    /// Whether it is more than one lossy frame.
+    layered: bool,
+    /// Bytes that tables of codes may take. Lossless frames may have up to 65536 sets of them,
+    /// some 320 times as large as what they are read from.
+    tables: u64,
+}
+
+impl<'a> WebP<'a> {
+    /// Errors: a frame that is larger than the limit or than the picture that it is part of.
+    fn of(bytes: &'a [u8], limits: &Limits) -> Result<Self> {
+        let mut found = Self { exif: None, layered: false, tables: 0 };
+        let canvas = match bytes.get(12..) {
+            Some([b'V', b'P', b'8', b'X', _, _, _, _, _, _, _, _, size @ ..])
+                if size.len() >= 6 =>
+            {
+                let side = |at: usize| {
+                    1 + u64::from(u32::from_le_bytes([size[at], size[at + 1], size[at + 2], 0]))
+                };
+                side(0) * side(3)
+            }
+            _ => limits.pixels,
+        };
+        found.walk(bytes.get(12..).unwrap_or_default(), canvas.min(limits.pixels))?;
+        Ok(found)
+    }
+
+    fn walk(&mut self, mut bytes: &'a [u8], most_pixels: u64) -> Result<()> {
+        while let Some((head, rest)) = bytes.split_first_chunk::<8>() {
+            let len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+            let data = &rest[..len.min(rest.len())];
+            match &head[..4] {
+                b"VP8 " => {
+                    // A tag, a start code, width and height.
+                    if let Some(&[w0, w1, h0, h1]) = data.get(6..10) {
+                        let side = |a, b| u64::from(u16::from_le_bytes([a, b]) & 0x3FFF);
+                        let (width, height) = (side(w0, w1), side(h0, h1));
+                        if width * height > most_pixels {
+                            return Err(Error::data(format!(
+                                "damaged WebP: a frame claims to be {width}x{height}, larger than \
+                                 the picture or than {PIXELS} allows"
+                            )));
+                        }
+                    }
+                }
+                b"VP8L" | b"ALPH" => {
+                    self.layered = true;
+                    self.tables += 320 * data.len() as u64;
+                }
+                // One that is cut short, or claims to be, is none.
+                b"EXIF" if self.exif.is_none() && data.len() == len => self.exif = Some(data),
+                b"ANMF" => {
+                    self.layered = true;
+                    self.walk(data.get(16..).unwrap_or_default(), most_pixels)?;
+                }
+                _ => {}
+            }
+            bytes = rest.get(len.saturating_add(len % 2)..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// What its decoder holds beside the picture.
+    fn beside(&self, width: u64, height: u64) -> u64 {
+        // Frames are stored in blocks of 16×16.
+        let stored = width.next_multiple_of(16) * height.next_multiple_of(16);
+        let layers = 14 * stored + self.tables.min(65_536 * 5 * 4096);
+        (1 << 18) + if self.layered { layers } else { 3 * stored }
+    }
 }
 
 fn oriented(image: Image, orientation: Orientation) -> Result<Image> {

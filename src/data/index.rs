@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
-use memmap2::Mmap;
+use super::ranges::{Ranges, Unpacked};
 
 /// Label of a picture that has no class.
 pub(super) const NO_LABEL: u32 = u32::MAX;
@@ -15,12 +15,7 @@ pub(super) enum Store {
     /// Files below a folder, by their names.
     Folder(PathBuf),
     /// Ranges of a file, or of what was unpacked from it.
-    Mapped {
-        /// The file, as the user named it.
-        path: PathBuf,
-        /// Its bytes.
-        map: Mmap,
-    },
+    Ranges(Ranges),
 }
 
 impl Store {
@@ -28,7 +23,7 @@ impl Store {
     pub fn describe(&self, name: &str) -> String {
         match self {
             Store::Folder(root) => root.join(name).display().to_string(),
-            Store::Mapped { path, .. } => format!("{}: {name}", path.display()),
+            Store::Ranges(ranges) => format!("{}: {name}", ranges.path.display()),
         }
     }
 }
@@ -42,6 +37,38 @@ pub(super) enum Coding {
     Hashed,
     /// Three planes of 32×32 bytes.
     Cifar,
+    /// Not at all: it counts as a picture that cannot be read.
+    Refused(Refusal),
+}
+
+/// Why a picture cannot be read, as far as its source tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Refusal {
+    /// A link inside an archive.
+    Link,
+    /// A member of an archive that is no plain file.
+    NotPlain,
+    /// A member of an archive that is larger than the limit.
+    TooLarge,
+    /// A record of a CIFAR file.
+    CutShort,
+    /// A record of a CIFAR file.
+    Label,
+}
+
+impl Refusal {
+    /// In words.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Link => "it is a link to something that is not in the archive",
+            Self::NotPlain => "expected a plain file in the archive, found another kind of member",
+            Self::TooLarge => "it is larger than ENGINE_MAX_FILE_BYTES allows",
+            Self::CutShort => {
+                "its record is cut short: the file's length is no whole number of them"
+            }
+            Self::Label => "its label is out of range: the file may be damaged, or no CIFAR file",
+        }
+    }
 }
 
 /// One picture.
@@ -50,7 +77,7 @@ pub(super) struct Entry {
     pub store: u32,
     /// Index of the class, or [`NO_LABEL`].
     pub label: u32,
-    /// Where its bytes begin in a mapped store.
+    /// Where its bytes begin in a store of ranges.
     pub offset: u64,
     /// How many they are.
     pub len: u32,
@@ -97,6 +124,12 @@ pub(super) struct Index {
     known: HashMap<Group, u32>,
     /// Files that are no pictures.
     pub others: Others,
+    /// Files that end in `.bin` and are none of CIFAR's.
+    pub bins: Others,
+    /// What compressed archives are unpacked to.
+    pub unpacked: Option<Unpacked>,
+    /// Files that are kept open.
+    pub kept_open: usize,
 }
 
 /// Files met that are no pictures: how many, and one of them.
@@ -113,6 +146,14 @@ impl Others {
         }
         self.count += 1;
     }
+
+    /// Adds others' files.
+    pub fn add(&mut self, others: &Others) {
+        if self.count == 0 {
+            others.example.clone_into(&mut self.example);
+        }
+        self.count += others.count;
+    }
 }
 
 impl Index {
@@ -120,6 +161,11 @@ impl Index {
     pub fn add_store(&mut self, store: Store) -> u32 {
         self.stores.push(store);
         (self.stores.len() - 1) as u32
+    }
+
+    /// Closes a file of which nothing is wanted.
+    pub fn give_back(&mut self, ranges: &Ranges) {
+        self.kept_open -= usize::from(ranges.is_kept_open());
     }
 
     /// Adds a picture; `entry.label` is set from `group`.

@@ -51,14 +51,30 @@ impl Likeness {
     pub fn measure(dataset: &Arc<Dataset>, seed: u64) -> Result<Self> {
         let reader = Reader::new(dataset.clone(), CorruptPolicy { seed, ..Default::default() });
         let chosen = Philox::new(seed, Purpose::Subset, 2, 0).sample(dataset.len(), IMAGES);
-        let load = |&i: &usize| reader.load(i).map(|(_, image)| image);
-        let images: Vec<Image> = chosen.par_iter().map(load).collect::<Result<_>>()?;
-        let crops = CROPS.map(|least| {
-            let crop = |view| rendered(&images, &geometry(least, 0.0), seed, view);
-            confusion(&crop(0), &crop(1))
-        });
-        let whole = |flip_p| rendered(&images, &geometry(1.0, flip_p), seed, 0);
-        Ok(Self { images: images.len(), crops, flip: confusion(&whole(0.0), &whole(1.0)) })
+        let sets: Vec<[Views; 2]> = CROPS
+            .iter()
+            .map(|&least| [0, 1].map(|_| geometry(least, 0.0)))
+            .chain([[geometry(1.0, 0.0), geometry(1.0, 1.0)]])
+            .collect();
+        // One picture at a time in each thread: all of them decoded may be more than memory holds.
+        let rows = |(i, &index): (usize, &usize)| {
+            let (_, image) = reader.load(index)?;
+            let pair = |(s, [a, b]): (usize, &[Views; 2])| {
+                // Flips are compared with what they are flips of.
+                let view = u16::from(s < CROPS.len());
+                [rendered(&image, i, a, seed, 0), rendered(&image, i, b, seed, view)]
+            };
+            Ok(sets.iter().enumerate().map(pair).collect())
+        };
+        let images: Vec<Vec<[Vec<f32>; 2]>> =
+            chosen.par_iter().enumerate().map(rows).collect::<Result<_>>()?;
+        let mistaken = |s: usize| {
+            let all = |k: usize| images.iter().flat_map(|sets| &sets[s][k]).copied().collect();
+            let views: [Vec<f32>; 2] = [all(0), all(1)];
+            confusion(&views[0], &views[1])
+        };
+        let crops = std::array::from_fn(mistaken);
+        Ok(Self { images: images.len(), crops, flip: mistaken(CROPS.len()) })
     }
 }
 
@@ -68,17 +84,14 @@ fn geometry(crop_min: f64, flip_p: f32) -> Views {
     Views { crop_scale, jitter_p: 0.0, grey_p: 0.0, blur_p: 0.0, flip_p, ..Views::moco_v2() }
 }
 
-/// One view of every image, a row each: every channel without its mean, the row of unit length.
-fn rendered(images: &[Image], views: &Views, seed: u64, view: u16) -> Vec<f32> {
-    let mut rows = vec![0.0; images.len() * SIDE * SIDE * 3];
+/// One view of image `i`: every channel without its mean, of unit length.
+fn rendered(image: &Image, i: usize, views: &Views, seed: u64, view: u16) -> Vec<f32> {
+    let mut row = vec![0.0; SIDE * SIDE * 3];
+    let params = views.draw(seed, i as u64, view, image.width, image.height);
     let normalise = views.normalise();
-    let one = |(i, (row, image)): (usize, (&mut [f32], &Image))| {
-        let params = views.draw(seed, i as u64, view, image.width, image.height);
-        with_scratch(|scratch| render(image, &params, &normalise, SIDE, scratch, row));
-        centre(row);
-    };
-    rows.par_chunks_exact_mut(SIDE * SIDE * 3).zip(images).enumerate().for_each(one);
-    rows
+    with_scratch(|scratch| render(image, &params, &normalise, SIDE, scratch, &mut row));
+    centre(&mut row);
+    row
 }
 
 fn centre(row: &mut [f32]) {

@@ -1,17 +1,20 @@
 //! Text lists: a path a line, relative to the list; a label may follow.
 
-use std::fs;
 use std::path::PathBuf;
 
 use super::image::Format;
 use super::index::{Coding, Entry, Group, NO_LABEL, Store};
+use super::limits::FILE_BYTES;
 use super::source::Scan;
 use crate::error::{Error, Result};
+use crate::outside::{printable, read_at_most};
 
 /// Adds the pictures that the scan's file lists, in its order.
 pub(super) fn scan(scan: &mut Scan) -> Result<()> {
     let path = scan.path.clone();
-    let text = fs::read_to_string(&path).map_err(|e| Error::read(&path, e))?;
+    let bytes = read_at_most(&path, scan.limits().file_bytes, FILE_BYTES);
+    let bytes = bytes.map_err(|e| Error::read(&path, e))?;
+    let text = String::from_utf8(bytes).map_err(|e| Error::read(&path, e))?;
     let root = path.parent().map(PathBuf::from).unwrap_or_default();
     let lines = || text.lines().map(str::trim_end).filter(|line| !line.is_empty());
     if let Some(first) = lines().next() {
@@ -21,8 +24,8 @@ pub(super) fn scan(scan: &mut Scan) -> Result<()> {
             return Err(Error::data(format!(
                 "{} looks like a text list of paths, but its first line names {}, which is not \
                  there: expected a path a line, relative to the list's folder",
-                path.display(),
-                there.display()
+                printable(&path),
+                printable(&there)
             )));
         }
     }

@@ -2,6 +2,7 @@
 //! ahead of time by a pool of threads.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -9,6 +10,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::augment::{Scratch, render};
+use super::dataset::Loaded;
+use super::limits::BATCH_BYTES;
 use super::pipeline::{Pipeline, Stop};
 use super::pixels::{Bytes, Normalise, Pixels, Recycled};
 use super::policy::Reader;
@@ -111,7 +114,8 @@ pub struct Batch {
 /// full; its pictures then appear more than once, with different views.
 ///
 /// Memory is bounded: two batches are ready or in the making, and one is in use. Decoded
-/// pictures take 3 bytes a pixel, 150 MB for 256 of ImageNet, and in the making twice that.
+/// pictures take 3 bytes a pixel, 150 MB for 256 of ImageNet, and in the making twice that;
+/// [`Limits`](super::Limits) say how much at most.
 /// Dropping the loader stops its threads.
 pub struct TrainLoader {
     pipeline: Pipeline<Batch>,
@@ -191,10 +195,10 @@ struct Maker {
 }
 
 /// A picture of a batch, whatever is done with it then.
-struct Picture {
+struct Picture<I = Loaded> {
     /// Index of what was read.
     index: usize,
-    image: Image,
+    image: I,
     params: [ViewParams; 2],
 }
 
@@ -276,9 +280,20 @@ impl Maker {
 
     /// Lays `batch` pictures out in one piece of memory.
     fn pictures(&self, picture: impl Fn(usize) -> Result<Option<Picture>> + Send + Sync) -> Made {
-        let all = (0..self.options.batch).into_par_iter().with_max_len(1).map(picture);
-        let all: Vec<Option<Picture>> = all.collect::<Result<_>>()?;
-        let Some(all) = all.into_iter().collect::<Option<Vec<Picture>>>() else { return Ok(None) };
+        let held = AtomicU64::new(0);
+        let kept = |i: usize| {
+            let Some(Picture { index, image, params }) = picture(i)? else { return Ok(None) };
+            // From here on it counts as part of the batch.
+            let (image, _) = image.into_parts();
+            let bytes = image.bytes();
+            self.expect_room(held.fetch_add(bytes, Ordering::Relaxed) + bytes)?;
+            Ok(Some(Picture { index, image, params }))
+        };
+        let all = (0..self.options.batch).into_par_iter().with_max_len(1).map(kept);
+        let all: Vec<Option<Picture<Image>>> = all.collect::<Result<_>>()?;
+        let Some(all) = all.into_iter().collect::<Option<Vec<Picture<Image>>>>() else {
+            return Ok(None);
+        };
         let mut rgb = self.bytes.take(all.iter().map(|p| p.image.rgb.len()).sum());
         let (mut rest, mut places) = (&mut rgb[..], Vec::with_capacity(all.len()));
         for p in &all {
@@ -292,6 +307,22 @@ impl Maker {
         let (of_view0, of_view1) = all.into_iter().map(|p| p.params.into()).unzip();
         let params = [of_view0, of_view1];
         Ok(Some((indices, Contents::Pictures(Decoded { rgb, sizes, params }))))
+    }
+}
+
+impl Maker {
+    /// Errors: more than the decoded pictures of a batch may take.
+    fn expect_room(&self, bytes: u64) -> Result<()> {
+        let most = self.reader.limits().batch_bytes;
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(Error::data(format!(
+            "expected the {} decoded pictures of a batch to take at most {most} bytes, found more: \
+             make them smaller (`engine data pack --max-side`), take a smaller batch, or set \
+             {BATCH_BYTES} higher",
+            self.options.batch
+        )))
     }
 }
 

@@ -15,12 +15,14 @@ mod folder;
 mod image;
 mod index;
 mod likeness;
+mod limits;
 mod list;
 mod loader;
 pub mod pack;
 mod pipeline;
 mod pixels;
 mod policy;
+mod ranges;
 mod resample;
 mod source;
 pub mod survey;
@@ -30,8 +32,9 @@ mod views;
 pub use self::augment::{Pictures, Scratch, ViewFormat, checks as augment_checks, render};
 pub use self::dataset::Dataset;
 pub use self::eval::{EvalBatch, EvalBatches, eval_batches, eval_batches_with};
-pub use self::image::{Format, Image, MAX_PIXELS};
+pub use self::image::{Admit, Format, Image, decodes};
 pub use self::likeness::{CROPS, Likeness};
+pub use self::limits::Limits;
 pub use self::loader::{Batch, Contents, Decoded, Deliver, LoaderOptions, TrainLoader};
 pub use self::pixels::{Bytes, IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels, Recycled};
 pub use self::policy::{CorruptPolicy, OnCorrupt, allowed_corrupt};
@@ -63,5 +66,7 @@ macro_rules! vectorised {
 }
 pub(crate) use vectorised;
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
-//! Packed files: one file with the pictures' encoded bytes, their labels and names, mapped when
-//! read. Made by `engine data pack`.
+//! Packed files: one file with the pictures' encoded bytes, their labels and names, of which
+//! ranges are read. Made by `engine data pack`.
 //!
 //! ```text
 //! magic (8 bytes)
@@ -11,9 +11,9 @@
 //! ```
 //! All numbers are little-endian. A file that is cut short lacks the magic at its end.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -24,11 +24,14 @@ use rayon::prelude::*;
 use super::dataset::CHECKSUM_BYTES;
 use super::image::{Format, Image};
 use super::index::{Coding, Entry, Group, NO_LABEL, Store};
+use super::limits::FILE_BYTES;
 use super::policy::allowed_corrupt;
-use super::source::{self, Scan};
+use super::ranges::Ranges;
+use super::source::Scan;
 use super::{CorruptPolicy, Dataset};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
+use crate::outside::printable;
 
 /// First and last bytes of a packed file.
 pub(super) const MAGIC: &[u8; 8] = b"engpack\x01";
@@ -65,15 +68,14 @@ pub fn write(
     let mut packed = Packed { pictures: 0, corrupt: 0, resized: 0, bytes: 0 };
     let result = write_atomic(out, |file| {
         let mut writer = Writer::new(file, dataset.classes())?;
-        let all: Vec<usize> = (0..dataset.len()).collect();
-        for chunk in all.chunks(64 * rayon::current_num_threads()) {
-            let made: Vec<_> =
-                chunk.par_iter().map(|&i| (i, stored_bytes(dataset, i, max_side))).collect();
-            for (i, stored) in made {
+        let mut next = 0;
+        while next < dataset.len() {
+            let end = dataset.len().min(next + 64 * rayon::current_num_threads());
+            for stored in pack_some(dataset, next..end, max_side) {
                 match stored {
                     Ok((bytes, resized)) => {
                         packed.resized += usize::from(resized);
-                        writer.push(&dataset.name(i), dataset.label(i), &bytes)?;
+                        writer.push(&dataset.name(next), dataset.label(next), &bytes)?;
                     }
                     Err(e) => {
                         packed.corrupt += 1;
@@ -83,6 +85,7 @@ pub fn write(
                         }
                     }
                 }
+                next += 1;
             }
         }
         packed.pictures = writer.offsets.len();
@@ -111,15 +114,45 @@ fn left_out(len: usize, corrupt: usize, e: Error, policy: CorruptPolicy) -> Resu
 }
 
 /// The bytes to store for a picture, and whether it was made smaller.
-fn stored_bytes(dataset: &Dataset, i: usize, max_side: Option<usize>) -> Result<(Vec<u8>, bool)> {
-    let image = dataset.load(i)?;
-    let bytes = dataset.bytes(i).map_err(|e| e.context(dataset.describe(i)))?;
-    let format = dataset.format(i, &bytes);
+type Stored = (Vec<u8>, bool);
+
+/// What to store for the first pictures of a range: of at least one, and of no more than memory
+/// should hold.
+fn pack_some(
+    dataset: &Dataset,
+    range: std::ops::Range<usize>,
+    max_side: Option<usize>,
+) -> impl Iterator<Item = Result<Stored>> {
+    let (first, held) = (range.start, AtomicU64::new(0));
+    let most = dataset.limits().file_bytes;
+    let some = range.into_par_iter().map(|i| {
+        if i > first && held.load(Ordering::Relaxed) > most {
+            return None;
+        }
+        let stored = stored_bytes(dataset, i, max_side);
+        let bytes = stored.as_ref().map_or(0, |(bytes, _)| bytes.len());
+        held.fetch_add(bytes as u64, Ordering::Relaxed);
+        Some(stored)
+    });
+    some.collect::<Vec<_>>().into_iter().map_while(|stored| stored)
+}
+
+fn stored_bytes(dataset: &Dataset, i: usize, max_side: Option<usize>) -> Result<Stored> {
+    // Making it smaller takes up to 16 bytes a pixel.
+    let beside = if max_side.is_some() { 16 } else { 0 };
+    let read = || {
+        let encoded = dataset.encoded(i)?;
+        let image = dataset.decode(i, &encoded.bytes, beside)?;
+        Ok((encoded, image))
+    };
+    let (encoded, image) = read().map_err(|e: Error| e.context(printable(&dataset.describe(i))))?;
+    let format = dataset.format(i, &encoded.bytes);
+    let (image, _permit) = image.into_parts();
     let longer = image.width.max(image.height);
     match max_side {
         Some(max) if longer > max => Ok((encode(shrink(image, max)?, format)?, true)),
         _ if format == Some(Format::Cifar) => Ok((encode(raw(image)?, format)?, false)),
-        _ => Ok((bytes.into_owned(), false)),
+        _ => Ok((encoded.bytes, false)),
     }
 }
 
@@ -208,31 +241,38 @@ impl<'a> Writer<'a> {
 /// Adds the pictures of a packed file.
 pub(super) fn scan(scan: &mut Scan) -> Result<()> {
     let path = scan.path.clone();
-    let file = File::open(&path).map_err(|e| Error::read(&path, e))?;
-    let map = source::map(&file, &path)?;
+    let ranges = Ranges::open(&path, scan.index)?;
     let store = scan.index.stores.len() as u32;
-    read_index(scan, &map, store).map_err(|what| {
+    read_index(scan, &ranges, store).map_err(|what| {
         Error::data(format!(
             "{} is not a whole packed file: {what}; copy it again, or pack the pictures again",
-            path.display()
+            printable(&path)
         ))
     })?;
-    scan.index.add_store(Store::Mapped { path, map });
+    scan.index.add_store(Store::Ranges(ranges));
     Ok(())
 }
 
-fn read_index(scan: &mut Scan, map: &[u8], store: u32) -> Result<(), &'static str> {
+fn read_index(scan: &mut Scan, file: &Ranges, store: u32) -> Result<(), String> {
     const SHORT: &str = "its index ends too early";
-    let body = map.strip_suffix(MAGIC).ok_or("its end is missing")?;
-    let (body, hash) = body.split_last_chunk::<32>().ok_or(SHORT)?;
-    let (body, len) = body.split_last_chunk::<8>().ok_or(SHORT)?;
-    let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|_| SHORT)?;
-    let start = body.len().checked_sub(len).ok_or(SHORT)?;
-    let (pictures, index) = body.split_at(start);
-    if blake3::hash(index).as_bytes() != hash {
-        return Err("its index differs from its checksum");
+    let read = |at, into: &mut [u8]| file.read_at(at, into).map_err(|e| e.to_string());
+    let mut footer = [0; FOOTER_BYTES];
+    let footer_at = file.len().checked_sub(FOOTER_BYTES as u64).ok_or(SHORT)?;
+    read(footer_at, &mut footer)?;
+    let body = footer.strip_suffix(MAGIC).ok_or("its end is missing")?;
+    let (len, hash) = body.split_first_chunk::<8>().ok_or(SHORT)?;
+    let len = u64::from_le_bytes(*len);
+    let pictures_end = footer_at.checked_sub(len).ok_or(SHORT)?;
+    let most = scan.limits().file_bytes;
+    if len > most {
+        return Err(format!("its index has {len} bytes, more than the {most} of {FILE_BYTES}"));
     }
-    let mut fields = Fields(index);
+    let mut index = vec![0; len as usize];
+    read(pictures_end, &mut index)?;
+    if blake3::hash(&index).as_bytes() != hash {
+        return Err("its index differs from its checksum".into());
+    }
+    let mut fields = Fields(&index);
     let count = fields.u64().ok_or(SHORT)? as usize;
     let mut classes = Vec::new();
     for _ in 0..fields.u64().ok_or(SHORT)? {
@@ -249,9 +289,9 @@ fn read_index(scan: &mut Scan, map: &[u8], store: u32) -> Result<(), &'static st
         let name_end = row.u64().ok_or(SHORT)? as usize;
         let name = names.get(name_start..name_end).ok_or("a name is out of place")?;
         name_start = name_end;
-        let inside = offset.checked_add(u64::from(len)).is_some_and(|e| e <= pictures.len() as u64);
+        let inside = offset.checked_add(u64::from(len)).is_some_and(|e| e <= pictures_end);
         if offset < (MAGIC.len() + CHECKSUM_BYTES) as u64 || !inside {
-            return Err("a picture is out of place");
+            return Err("a picture is out of place".into());
         }
         if scan.wants(name) {
             let group = match classes.get(label as usize) {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, Image};
+use super::dataset::Loaded;
+use super::{Dataset, Limits};
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
 
@@ -64,14 +65,19 @@ impl Reader {
         Self { dataset, policy, corrupt: Mutex::default() }
     }
 
+    /// What reading may take.
+    pub fn limits(&self) -> &Limits {
+        self.dataset.limits()
+    }
+
     /// A line for each picture that was replaced since the last call.
     pub fn replaced(&self) -> Vec<String> {
         std::mem::take(&mut self.corrupt().said)
     }
 
     /// Picture `index`, or its substitute: the first readable one of the draws that belong to
-    /// (seed, index). Returns the index of what was read.
-    pub fn load(&self, index: usize) -> Result<(usize, Image)> {
+    /// (seed, index). Returns the index of what was read. See [`Dataset::hold`].
+    pub fn load(&self, index: usize) -> Result<(usize, Loaded)> {
         let mut rng = None;
         let mut candidate = index;
         loop {
@@ -83,7 +89,7 @@ impl Reader {
                 return Err(Error::data(format!("none of the {count} pictures can be read")));
             }
             if !known {
-                match self.dataset.load(candidate) {
+                match self.dataset.hold(candidate) {
                     Ok(image) => return Ok((candidate, image)),
                     Err(e) => self.note(candidate, e)?,
                 }

@@ -1,26 +1,28 @@
 //! Recognises what a path holds, by its content, and adds its pictures to an index.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
-
 use super::image::Format;
-use super::index::{Coding, Entry, Group, Index, NO_LABEL, Store};
+use super::index::{Coding, Entry, Group, Index, NO_LABEL, Refusal, Store};
+use super::limits::{Limits, Memory};
+use super::ranges::Ranges;
 use super::{archive, cifar, folder, list, pack};
 use crate::error::{Error, Result};
+use crate::outside::{open_regular, printable};
 
 /// Adds the pictures of `PATH` or `PATH#folder`.
-pub(super) fn scan(source: &str, index: &mut Index) -> Result<()> {
+pub(super) fn scan(source: &str, index: &mut Index, memory: &Memory) -> Result<()> {
     let (path, wanted) = split_fragment(source);
-    let mut scan = Scan { index, path: path.clone(), wanted, folders: BTreeSet::new(), added: 0 };
+    let folders = BTreeSet::new();
+    let mut scan = Scan { index, memory, path: path.clone(), wanted, folders, added: 0 };
     let kind = fs::metadata(&path).map_err(|e| {
         Error::data(format!(
             "cannot read {}: {e}; expected a folder of pictures, a tar or tar.zst archive, CIFAR \
              binary files, a text list of paths, or a file made by `engine data pack`",
-            path.display()
+            printable(&path)
         ))
     })?;
     if kind.is_dir() {
@@ -45,6 +47,7 @@ fn split_fragment(source: &str) -> (PathBuf, Option<String>) {
 /// One source while its pictures are being added.
 pub(super) struct Scan<'a> {
     pub index: &'a mut Index,
+    memory: &'a Memory,
     pub path: PathBuf,
     /// The folder asked for by `#folder`, without slashes at its ends.
     pub wanted: Option<String>,
@@ -57,7 +60,13 @@ impl Scan<'_> {
     /// Another file of the same source: a shard in a folder, under the same wish.
     pub fn nested(&mut self, path: PathBuf) -> Scan<'_> {
         let wanted = self.wanted.clone();
-        Scan { index: self.index, path, wanted, folders: BTreeSet::new(), added: 0 }
+        let (memory, folders) = (self.memory, BTreeSet::new());
+        Scan { index: self.index, memory, path, wanted, folders, added: 0 }
+    }
+
+    /// What reading may take.
+    pub fn limits(&self) -> &Limits {
+        &self.memory.limits
     }
 
     /// Takes over what a nested scan met.
@@ -95,41 +104,38 @@ impl Scan<'_> {
         self.added += 1;
     }
 
-    /// Adds pictures of a mapped file: their names, offsets and lengths, in any order.
-    pub fn push_mapped(&mut self, map: Mmap, mut found: Vec<Member>) {
-        found.sort();
-        let path = self.path.clone();
-        let next = self.index.stores.len() as u32;
+    /// Adds members of a file, found in any order.
+    pub fn push_members(&mut self, ranges: Ranges, mut found: Vec<Member>) -> Result<()> {
+        found.sort_by(|a, b| (&a.name, a.offset).cmp(&(&b.name, b.offset)));
+        let store = self.index.stores.len() as u32;
         for m in &found {
-            match m.cifar {
-                None => {
-                    let (offset, len) = (m.offset, m.len);
-                    let coding = Coding::File;
-                    self.push(&m.name, Entry { store: next, label: NO_LABEL, offset, len, coding });
+            let (len, coding) = match &m.content {
+                Content::Picture { len } => (*len, Coding::File),
+                Content::Refused(refusal) => (0, Coding::Refused(*refusal)),
+                Content::Records(records) => {
+                    self.push_records(records, &m.name, store, m.offset, &[]);
+                    continue;
                 }
-                Some(kind) => {
-                    let file = &map[m.offset as usize..][..m.len as usize];
-                    self.push_records(kind, &m.name, file, next, m.offset, &[]);
-                }
-            }
+            };
+            self.push(&m.name, Entry { store, label: NO_LABEL, offset: m.offset, len, coding });
         }
-        self.index.add_store(Store::Mapped { path, map });
+        self.index.add_store(Store::Ranges(ranges));
+        Ok(())
     }
 
     /// Adds the records of a CIFAR file that lies at `start` of a store.
     pub fn push_records(
         &mut self,
-        kind: cifar::Kind,
+        records: &cifar::Records,
         file_name: &str,
-        file: &[u8],
         store: u32,
         start: u64,
         classes: &[String],
     ) {
-        for record in 0..file.len() / kind.record_bytes() {
+        for record in 0..records.labels.len() {
             let name = cifar::record_name(file_name, record);
             if self.wants(&name) {
-                let (entry, group) = cifar::entry(kind, file, record, store, start, classes);
+                let (entry, group) = cifar::entry(records, record, store, start, classes);
                 self.push_as(&name, group, entry);
             }
         }
@@ -142,7 +148,7 @@ impl Scan<'_> {
                 let there = if there.is_empty() { "no folders".into() } else { there.join(", ") };
                 Err(Error::data(format!(
                     "{}#{wanted}: no picture in a folder {wanted:?}; there are: {there}",
-                    self.path.display()
+                    printable(&self.path)
                 )))
             }
             _ => Ok(()),
@@ -150,13 +156,23 @@ impl Scan<'_> {
     }
 }
 
-/// A picture, or a file of CIFAR records, inside a mapped file.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A member of a file: its name, and where it lies.
+#[derive(Clone, Debug)]
 pub(super) struct Member {
     pub name: String,
     pub offset: u64,
-    pub len: u32,
-    pub cifar: Option<cifar::Kind>,
+    pub content: Content,
+}
+
+/// What a member is.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// An encoded picture.
+    Picture { len: u32 },
+    /// A picture that cannot be read.
+    Refused(Refusal),
+    /// CIFAR records.
+    Records(cifar::Records),
 }
 
 /// `name` inside `folder`, if it lies there.
@@ -164,23 +180,16 @@ fn below<'a>(name: &'a str, folder: &str) -> Option<&'a str> {
     name.strip_prefix(folder)?.strip_prefix('/')
 }
 
-/// Maps a file to read it.
-pub(super) fn map(file: &File, path: &Path) -> Result<Mmap> {
-    // SAFETY: the map is only read; a file shortened by somebody else while it is mapped ends
-    // the process, as the documentation of `Dataset` says, but breaks no rule of memory here.
-    unsafe { Mmap::map(file) }.map_err(|e| Error::read(path, e))
-}
-
 /// What a file's first bytes say it is.
 fn scan_file(scan: &mut Scan) -> Result<()> {
     let path = scan.path.clone();
-    let mut file = File::open(&path).map_err(|e| Error::read(&path, e))?;
+    let file = open_regular(&path).map_err(|e| Error::read(&path, e))?;
     let mut head = Vec::new();
-    file.by_ref().take(4096).read_to_end(&mut head).map_err(|e| Error::read(&path, e))?;
+    file.take(4096).read_to_end(&mut head).map_err(|e| Error::read(&path, e))?;
     if head.starts_with(pack::MAGIC) {
         return pack::scan(scan);
     }
-    if head.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
+    if head.starts_with(&archive::ZSTD) {
         return archive::scan_zstd(scan);
     }
     if archive::is_tar(&head) {
@@ -190,18 +199,15 @@ fn scan_file(scan: &mut Scan) -> Result<()> {
         return Err(Error::data(format!(
             "{} is compressed with gzip, whose contents cannot be reached one by one: unpack it \
              (gunzip) to a plain .tar, or compress it with zstd",
-            path.display()
+            printable(&path)
         )));
     }
     if Format::sniff(&head).is_some() {
         return single(scan, &path);
     }
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    if name.ends_with(".bin") {
-        let map = map(&file, &path)?;
-        if let Some(kind) = cifar::recognise(&name, &map) {
-            return folder::push_cifar_file(scan, &path, &name, kind, map);
-        }
+    if folder::push_cifar_file(scan, &path, &name)? {
+        return Ok(());
     }
     if !head.is_empty() && !head.contains(&0) && is_text(&head) {
         return list::scan(scan);
@@ -209,7 +215,7 @@ fn scan_file(scan: &mut Scan) -> Result<()> {
     Err(Error::data(format!(
         "{} is none of: tar or tar.zst archive, CIFAR binary file, text list of paths, file made \
          by `engine data pack`, picture; if it is an archive it may be cut short",
-        path.display()
+        printable(&path)
     )))
 }
 
@@ -224,7 +230,7 @@ fn is_text(head: &[u8]) -> bool {
 fn single(scan: &mut Scan, path: &Path) -> Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
     else {
-        return Err(Error::data(format!("{}: its name is not UTF-8", path.display())));
+        return Err(Error::data(format!("{}: its name is not UTF-8", printable(&path))));
     };
     let store = scan.index.add_store(Store::Folder(folder.to_path_buf()));
     let entry = Entry { store, label: NO_LABEL, offset: 0, len: 0, coding: Coding::File };

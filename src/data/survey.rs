@@ -145,9 +145,10 @@ fn count_classes(dataset: &Dataset, survey: &mut Survey) {
 }
 
 fn facts(dataset: &Dataset, i: usize) -> Result<Facts, String> {
-    let bytes = dataset.bytes(i).map_err(|e| e.to_string())?;
-    let image = dataset.decode(i, &bytes).map_err(|e| e.to_string())?;
-    let format = dataset.format(i, &bytes).map_or("unknown", |f| f.name());
+    let encoded = dataset.encoded(i).map_err(|e| e.to_string())?;
+    let bytes = &encoded.bytes;
+    let image = dataset.decode(i, bytes, 0).map_err(|e| e.to_string())?;
+    let format = dataset.format(i, bytes).map_or("unknown", |f| f.name());
     let (mean, mean_square) = moments(&image);
     let shorter_side = image.width.min(image.height);
     Ok(Facts { bytes: bytes.len() as u64, format, shorter_side, mean, mean_square })

@@ -9,7 +9,7 @@ use super::*;
 use crate::Kind;
 
 /// A picture whose pixels say which it is.
-fn png(width: u32, height: u32, seed: u32) -> Vec<u8> {
+pub(super) fn png(width: u32, height: u32, seed: u32) -> Vec<u8> {
     let image = ::image::RgbImage::from_fn(width, height, |x, y| {
         ::image::Rgb([(x * 7 + seed * 40) as u8, (y * 5 + seed) as u8, (x + y + seed * 9) as u8])
     });
@@ -18,13 +18,13 @@ fn png(width: u32, height: u32, seed: u32) -> Vec<u8> {
     bytes.into_inner()
 }
 
-struct Tree {
+pub(super) struct Tree {
     dir: tempfile::TempDir,
 }
 
 impl Tree {
     /// `train/{cat,dog}` with 6 pictures each, `test/{cat,dog}` with 2 each.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (split, n) in [("train", 6), ("test", 2)] {
             for (c, class) in ["dog", "cat"].iter().enumerate() {
@@ -39,13 +39,13 @@ impl Tree {
         fs::write(dir.path().join("set/README.txt"), "not a picture").unwrap();
         Self { dir }
     }
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
-    fn open(&self, name: &str) -> crate::Result<Dataset> {
+    pub fn open(&self, name: &str) -> crate::Result<Dataset> {
         Dataset::open(&[self.path(name).to_str().unwrap().to_owned()])
     }
-    fn tar(&self, name: &str) -> PathBuf {
+    pub fn tar(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         let mut tar = tar::Builder::new(fs::File::create(&path).unwrap());
         tar.append_dir_all(".", self.path("set")).unwrap();
@@ -62,7 +62,7 @@ fn same(a: &Dataset, b: &Dataset, strip: &str) {
     }
 }
 
-fn options(batch: usize) -> LoaderOptions {
+pub(super) fn options(batch: usize) -> LoaderOptions {
     LoaderOptions {
         views: [Views::moco_v2(), Views::weak()],
         resolution: 16,
@@ -99,7 +99,7 @@ fn views_of(contents: Contents, options: &LoaderOptions) -> [Vec<f32>; 2] {
     views
 }
 
-fn kind_of<T: std::fmt::Debug>(result: crate::Result<T>, words: &str) {
+pub(super) fn kind_of<T: std::fmt::Debug>(result: crate::Result<T>, words: &str) {
     let e = result.unwrap_err();
     assert_eq!(e.kind(), Kind::Data, "{e}");
     assert!(e.to_string().contains(words), "{e}");

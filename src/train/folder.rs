@@ -16,6 +16,7 @@ use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files::owned::{Kind, Owned};
 use crate::files::{self, disk};
+use crate::outside::harmless;
 use crate::space::Arch;
 
 /// What a run says.
@@ -171,7 +172,8 @@ impl Folder {
     /// Says something in `train.log` only.
     pub fn note(&mut self, line: &str) -> Result<()> {
         let path = self.root().join(LOG);
-        writeln!(self.log, "{line}").map_err(|e| Error::write(&path, files::disk_hint(&e)))
+        writeln!(self.log, "{}", harmless(line))
+            .map_err(|e| Error::write(&path, files::disk_hint(&e)))
     }
 
     /// Adds a step's line to `metrics.jsonl`.

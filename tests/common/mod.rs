@@ -1,6 +1,7 @@
 //! Help for whole-program tests: pictures, and the program itself.
 #![allow(dead_code)]
 
+pub mod fuzz;
 pub mod runs;
 
 use std::path::{Path, PathBuf};
