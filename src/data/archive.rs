@@ -11,6 +11,7 @@ use super::image::Format;
 use super::source::{self, Member, Scan};
 use super::{cifar, index::Others};
 use crate::error::{Error, Result};
+use crate::signals;
 
 /// A member larger than this is no picture.
 const MAX_MEMBER_BYTES: u64 = 1 << 30;
@@ -50,6 +51,7 @@ pub(super) fn scan_tar(scan: &mut Scan) -> Result<()> {
     // Archives that were joined have zeros between them.
     archive.set_ignore_zeros(true);
     for entry in archive.entries_with_seek().map_err(|e| cut_short(&path, &e))? {
+        signals::go_on()?;
         let entry = entry.map_err(|e| cut_short(&path, &e))?;
         let (offset, len) = (entry.raw_file_position(), entry.size());
         if entry.header().entry_type().is_file() {
@@ -88,6 +90,7 @@ pub(super) fn scan_zstd(scan: &mut Scan) -> Result<()> {
     let mut found = Vec::new();
     let mut end = 0;
     for entry in archive.entries().map_err(|e| cut_short(&path, &e))? {
+        signals::go_on()?;
         let mut entry = entry.map_err(|e| cut_short(&path, &e))?;
         if !entry.header().entry_type().is_file() {
             note_link(scan, &entry);

@@ -11,6 +11,7 @@ use super::index::{Coding, Entry, NO_LABEL, Store};
 use super::source::{self, Scan};
 use super::{archive, cifar};
 use crate::error::{Error, Result};
+use crate::signals;
 
 /// Files of a folder, by kind; names are relative to the source, with `/` between folders.
 #[derive(Default)]
@@ -100,6 +101,7 @@ fn walk(
     }
     above.push(real);
     for item in fs::read_dir(folder).map_err(bad)? {
+        signals::go_on()?;
         let item = item.map_err(bad)?;
         let path = item.path();
         let name = item.file_name().into_string().unwrap_or_else(|name| {

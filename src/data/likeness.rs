@@ -19,6 +19,7 @@ use super::{CorruptPolicy, Dataset, Image, Views};
 use crate::error::Result;
 use crate::ops::gemm::{MatMut, MatRef, gemm};
 use crate::rng::{Philox, Purpose};
+use crate::signals;
 
 /// Images that are compared, at most.
 const IMAGES: usize = 256;
@@ -51,7 +52,10 @@ impl Likeness {
     pub fn measure(dataset: &Arc<Dataset>, seed: u64) -> Result<Self> {
         let reader = Reader::new(dataset.clone(), CorruptPolicy { seed, ..Default::default() });
         let chosen = Philox::new(seed, Purpose::Subset, 2, 0).sample(dataset.len(), IMAGES);
-        let load = |&i: &usize| reader.load(i).map(|(_, image)| image);
+        let load = |&i: &usize| {
+            signals::go_on()?;
+            reader.load(i).map(|(_, image)| image)
+        };
         let images: Vec<Image> = chosen.par_iter().map(load).collect::<Result<_>>()?;
         let crops = CROPS.map(|least| {
             let crop = |view| rendered(&images, &geometry(least, 0.0), seed, view);

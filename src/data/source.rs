@@ -168,7 +168,13 @@ fn below<'a>(name: &'a str, folder: &str) -> Option<&'a str> {
 pub(super) fn map(file: &File, path: &Path) -> Result<Mmap> {
     // SAFETY: the map is only read; a file shortened by somebody else while it is mapped ends
     // the process, as the documentation of `Dataset` says, but breaks no rule of memory here.
-    unsafe { Mmap::map(file) }.map_err(|e| Error::read(path, e))
+    unsafe { Mmap::map(file) }.map_err(|e| match e.kind() {
+        std::io::ErrorKind::OutOfMemory => Error::memory(format!(
+            "{} cannot be mapped: {e}; raise ulimit -v, or give the images as files in folders",
+            path.display()
+        )),
+        _ => Error::read(path, e),
+    })
 }
 
 /// What a file's first bytes say it is.

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::data::{Dataset, Deliver, LoaderOptions};
 use crate::device::Cx;
 use crate::error::Result;
+use crate::signals;
 use crate::space::Space;
 
 /// What the loader is told.
@@ -51,6 +52,7 @@ pub(super) fn fill(
     }
     let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, space, FILL_STEP))?;
     iteration.fill(cx, || {
+        signals::go_on()?;
         let [_, view] = feed.next(cx)?.views;
         Ok(view)
     })
