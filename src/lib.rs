@@ -23,6 +23,7 @@ pub mod progress;
 pub mod report;
 pub mod rng;
 pub mod search;
+pub mod signals;
 pub mod space;
 pub mod ssl;
 pub mod tape;

@@ -83,7 +83,11 @@ pub fn human_duration(seconds: f64) -> String {
 /// `1.5 GiB`, `23 MiB`.
 pub fn human_bytes(bytes: usize) -> String {
     let mib = bytes as f64 / (1 << 20) as f64;
-    if mib >= 1024.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.0} MiB") }
+    match mib {
+        _ if mib >= 1024.0 => format!("{:.1} GiB", mib / 1024.0),
+        _ if mib >= 1.0 => format!("{mib:.0} MiB"),
+        _ => format!("{:.0} KiB", mib * 1024.0),
+    }
 }
 
 #[cfg(test)]

@@ -187,6 +187,26 @@ fn an_edited_state_is_noticed() {
 }
 
 #[test]
+fn other_images_of_the_same_number_are_another_data_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 2, 12);
+    let (run, found) = (dir.path().join("run"), dir.path().join("found"));
+    expect(0, &train(&data, &run, &["--max-steps", "2"]));
+    expect(0, &search(&run, &data, &found, &["--samples", "2"]));
+    // A folder that was moved holds the same images.
+    let moved = dir.path().join("moved");
+    fs::rename(&data, &moved).unwrap();
+    expect(0, &train(&moved, &run, &["--resume", "--max-steps", "3"]));
+    let one = moved.join("class0/0000.png");
+    fs::copy(moved.join("class1/0003.png"), &one).unwrap();
+    let (_, stderr) = expect(6, &train(&moved, &run, &["--resume"]));
+    assert!(stderr.contains("other images") && stderr.contains("--init"), "{stderr}");
+    fs::rename(&moved, &data).unwrap();
+    let (_, stderr) = expect(6, &search(&run, &data, &found, &["--samples", "2", "--resume"]));
+    assert!(stderr.contains("begun with"), "{stderr}");
+}
+
+#[test]
 fn a_damaged_search_finds_the_same_winners() {
     let dir = tempfile::tempdir().unwrap();
     let data = pictures(dir.path(), 2, 12);

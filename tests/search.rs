@@ -179,7 +179,7 @@ fn the_teacher_itself_is_the_most_similar() {
         let winners = setting.search(&request).unwrap();
         let best = &winners.budgets[0].winners[0];
         assert_eq!(best.candidate.arch, Space::preset("tiny").unwrap().max());
-        assert_eq!(best.p_best, 1.0);
+        assert_eq!(best.p_best, Some(1.0));
         assert!(winners.budgets[0].ties.is_empty());
         if task == Task::Cls {
             assert!((best.candidate.score - 1.0).abs() < 1e-6, "{}", best.candidate.score);

@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use engine::bench::{self, BenchCli};
 use engine::cli;
+use engine::device::allocator::Allocator;
+
+// What the system refuses ends the program with exit code 5.
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     cli::program::run(|cli: BenchCli| {

@@ -10,6 +10,7 @@ use super::output::{prepare_file, table};
 use super::{Globals, print, print_json};
 use crate::data::survey::{Survey, survey};
 use crate::data::{CorruptPolicy, Dataset, OnCorrupt, pack};
+use crate::device::host;
 use crate::error::{Error, Result};
 use crate::eval::progress::Progress;
 use crate::outside::printable;
@@ -60,9 +61,9 @@ pub enum DataVerb {
 /// Runs a verb on pictures.
 pub fn run(args: &DataArgs, globals: &Globals) -> Result<()> {
     let pool = ThreadPoolBuilder::new()
-        .num_threads(usize::from(globals.device.threads))
+        .num_threads(host::threads(globals.device.threads.into()))
         .build()
-        .map_err(|e| Error::device(format!("cannot start threads: {e}")))?;
+        .map_err(|e| Error::device(format!("cannot start threads: {e}; use fewer --threads")))?;
     pool.install(|| match &args.verb {
         DataVerb::Check { paths } => check(paths, globals.json),
         DataVerb::Stats { paths } => stats(paths, globals.json),

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::config::Precision;
-use crate::device::{self, Chosen, Cx, DeviceChoice};
+use crate::device::{self, Chosen, Cx, DeviceChoice, host};
 use crate::error::Result;
 
 /// Flags that choose the device.
@@ -16,7 +16,7 @@ pub struct DeviceArgs {
     /// layers alone (default: bf16 on cuda and emulator, fp32 on the CPU).
     #[arg(long, global = true, value_name = "bf16|fp32")]
     pub precision: Option<Precision>,
-    /// Compute threads; 0 = all cores. Results do not depend on it.
+    /// Compute threads, at most 4 a core; 0 = all cores. Results do not depend on it.
     #[arg(long, global = true, value_name = "N", default_value = "0")]
     #[arg(value_parser = clap::value_parser!(u16).range(..=1024))]
     pub threads: u16,
@@ -35,6 +35,14 @@ pub fn open_device_in(args: &DeviceArgs, precision: Precision) -> Result<Cx> {
     let dtype = precision.dtype(&backend);
     let cx = Cx::new(backend, threads)?.computing_in(dtype);
     let threads = cx.threads();
+    if usize::from(args.threads) > threads {
+        tracing::warn!(
+            "--threads {}: more than 4 a core do not help; {threads} are used on {} core(s), with \
+             the same results",
+            args.threads,
+            host::cores()
+        );
+    }
     let s = if threads == 1 { "" } else { "s" };
     let precision = Precision::of(dtype);
     tracing::info!("device: {}, {threads} thread{s}, {precision} ({why})", cx.name());

@@ -11,11 +11,13 @@ use super::{Globals, print, print_json};
 use crate::config::Precision;
 use crate::device::cuda::{self, Gpu, Installed};
 use crate::device::gpu_code::GPU_CODE;
+use crate::device::host::{self, Available};
 use crate::device::kernels::kernels;
 use crate::device::ptxas::Usage;
 use crate::device::{self, Chosen};
 use crate::error::{Error, Result};
 use crate::ops::gemm;
+use crate::progress::human_bytes;
 
 /// Arguments of `engine doctor`.
 #[derive(Args, Clone, Debug)]
@@ -46,8 +48,10 @@ pub fn run(args: &DoctorArgs, globals: &Globals) -> Result<()> {
 struct Found {
     threads: usize,
     cores: usize,
-    /// Memory in bytes: of the machine, available.
-    memory: (Option<u64>, Option<u64>),
+    /// Memory of the machine, or of the container.
+    total_bytes: Option<usize>,
+    /// What this process may take of it.
+    available: Option<Available>,
     cuda: Result<Installed>,
     device: Result<(Chosen, Precision)>,
     folder: PathBuf,
@@ -56,11 +60,7 @@ struct Found {
 
 impl Found {
     fn look(globals: &Globals) -> Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let threads = match globals.device.threads {
-            0 => cores,
-            n => usize::from(n),
-        };
+        let threads = host::threads(globals.device.threads.into());
         let wanted = globals.device.precision.unwrap_or(Precision::Auto);
         let device = device::choose(globals.device.device, threads).map(|chosen| {
             let dtype = wanted.dtype(&chosen.backend);
@@ -69,8 +69,9 @@ impl Found {
         let folder = std::env::current_dir().map_err(|e| Error::read(Path::new("."), e))?;
         Ok(Self {
             threads,
-            cores,
-            memory: memory_bytes(),
+            cores: host::cores(),
+            total_bytes: host::total_bytes(),
+            available: host::available(),
             cuda: cuda::installed(),
             device,
             writable: tempfile_in(&folder),
@@ -102,7 +103,11 @@ impl Found {
                 "products": { "fp32": fp32, "bf16": bf16 },
             },
             "threads": self.threads,
-            "memory": { "total_bytes": self.memory.0, "available_bytes": self.memory.1 },
+            "memory": {
+                "total_bytes": self.total_bytes,
+                "available_bytes": self.available.as_ref().map(|a| a.bytes),
+                "limited_by": self.available.as_ref().map(|a| a.bound.to_string()),
+            },
             "device": device,
             "nvidia_driver": nvidia_driver(),
             "cuda": cuda,
@@ -120,8 +125,10 @@ impl Found {
     }
 
     fn rows(&self) -> Result<Vec<(String, String)>> {
-        let memory = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), gib);
-        let (total, available) = self.memory;
+        let total = self.total_bytes.map_or("unknown".to_owned(), human_bytes);
+        let free = self.available.as_ref().map_or("an unknown part is free".to_owned(), |a| {
+            format!("{} are free for this process, bounded by {}", human_bytes(a.bytes), a.bound)
+        });
         let driver = match (&self.cuda, nvidia_driver()) {
             (Ok(here), text) => {
                 let release = format!("CUDA {}", here.release);
@@ -156,7 +163,7 @@ impl Found {
             row("instructions", cpu_features().join(" ")),
             row("products", format!("{fp32} in fp32, {bf16} in bf16")),
             row("threads", format!("{} of {}", self.threads, self.cores)),
-            row("memory", format!("{}, of which {} are free", memory(total), memory(available))),
+            row("memory", format!("{total}, of which {free}")),
             row("NVIDIA driver", driver),
         ];
         if let Ok(here) = &self.cuda {
@@ -268,25 +275,6 @@ fn cpu_model() -> Option<String> {
 fn nvidia_driver() -> Option<String> {
     let text = fs::read_to_string("/proc/driver/nvidia/version").ok()?;
     Some(text.lines().next()?.trim().to_owned())
-}
-
-/// Memory of the machine, or of the container where that is less: total and available, in
-/// bytes.
-fn memory_bytes() -> (Option<u64>, Option<u64>) {
-    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = info.lines().find_map(|l| l.strip_prefix(name))?;
-        Some(
-            line.trim_start_matches(':').trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?
-                << 10,
-        )
-    };
-    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let limit = number("/sys/fs/cgroup/memory.max");
-    let used = number("/sys/fs/cgroup/memory.current");
-    let left = limit.zip(used).map(|(limit, used)| limit.saturating_sub(used));
-    let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
-    (least(field("MemTotal"), limit), least(field("MemAvailable"), left))
 }
 
 /// Whether a file can be made in a folder.

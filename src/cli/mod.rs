@@ -26,6 +26,7 @@ pub use output::{print, print_json};
 
 use crate::config::{Setting, flag};
 use crate::error::Result;
+use crate::signals;
 
 /// Trains one elastic ResNet supernet on pictures without labels, searches the subnet that
 /// fits your pictures, task and budget, and exports it with proof that it is the same net.
@@ -116,10 +117,24 @@ pub enum Verb {
     Doctor(doctor::DoctorArgs),
 }
 
+impl Verb {
+    /// Whether a signal is waited with until something was kept.
+    fn heeds_signals(&self) -> bool {
+        match self {
+            Self::Train(args) => !args.dry_run,
+            Self::Quickstart(_) | Self::Search(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Runs a verb.
 pub fn run(cli: Cli) -> Result<()> {
     let globals = &cli.globals;
     program::log_to_stderr(globals.quiet);
+    if !cli.verb.heeds_signals() {
+        signals::heed_no_more();
+    }
     match cli.verb {
         Verb::Quickstart(args) => quickstart::run(&args, globals),
         Verb::Train(args) => train::run(&args, globals),

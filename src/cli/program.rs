@@ -10,13 +10,20 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::device::allocator;
 use crate::error::{Kind, Result};
 use crate::outside::HarmlessWriter;
+use crate::signals::{self, Signals};
 
 /// Parses the command line, runs the program and turns what came of it into an exit code;
 /// errors are written to stderr as `error: …`.
 pub fn run<P: Parser>(program: impl FnOnce(P) -> Result<u8>) -> ExitCode {
     panic::set_hook(Box::new(report_panic));
+    allocator::share_arenas_where_limited();
+    if let Err(e) = listen_early() {
+        let _ = writeln!(std::io::stderr(), "error: {e}");
+        return ExitCode::from(e.exit_code());
+    }
     let parsed = match P::try_parse() {
         Ok(parsed) => parsed,
         Err(e) => {
@@ -39,6 +46,21 @@ pub fn run<P: Parser>(program: impl FnOnce(P) -> Result<u8>) -> ExitCode {
     }
 }
 
+/// Verbs that heed signals, as they have something to keep.
+const HEEDING: [&str; 3] = ["train", "search", "quickstart"];
+
+/// Listens for signals before anything else is done, where the command line may be one of the
+/// verbs that heed them; which one it is shows only later ([`heed_no_more`]).
+///
+/// [`heed_no_more`]: signals::heed_no_more
+fn listen_early() -> Result<()> {
+    signals::let_large_files_fail()?;
+    if std::env::args_os().skip(1).any(|word| HEEDING.iter().any(|verb| word == *verb)) {
+        Signals::listen()?;
+    }
+    Ok(())
+}
+
 /// One line for a fault in the program itself, wherever it happened.
 fn report_panic(info: &PanicHookInfo) {
     if crate::data::decodes() {
@@ -51,6 +73,10 @@ fn report_panic(info: &PanicHookInfo) {
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
+    // The standard library gives up on threads that get no memory for their own stack.
+    if text.contains("alternative stack") {
+        allocator::end(0);
+    }
     let at = info.location().map_or(String::new(), |l| format!(" at {}:{}", l.file(), l.line()));
     let _ = writeln!(
         std::io::stderr(),

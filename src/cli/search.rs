@@ -247,7 +247,7 @@ fn text(winners: &Winners, out: &Path) -> String {
                 Metric::Params.show(c.params),
                 format!("{:.4}", c.score),
                 format!("{:.4} to {:.4}", c.ci95[0], c.ci95[1]),
-                format!("{:.1} %", 100.0 * winner.p_best),
+                winner.p_best.map_or("unknown".into(), |p| format!("{:.1} %", 100.0 * p)),
                 if winner.tied && winner.rank > 1 { "tie".into() } else { String::new() },
             ]);
         }
@@ -257,6 +257,8 @@ fn text(winners: &Winners, out: &Path) -> String {
         .iter()
         .map(|r| format!("{} of {} in {}", r.candidates, r.group.population, r.group.budget))
         .collect();
+    let same = search::winners::warning(&winners.budgets, winners.images);
+    let same = same.map_or(String::new(), |warning| format!("warning: {warning}\n"));
     let features: Vec<&str> = winners.features.iter().map(|f| f.name()).collect();
     let teacher = &winners.teacher;
     let teacher = match teacher.warning() {
@@ -264,7 +266,7 @@ fn text(winners: &Winners, out: &Path) -> String {
         None => format!("Teacher: {}, {}", teacher.state(), teacher.numbers()),
     };
     format!(
-        "{}\nCompared on {} of {} images; higher scores are better.\n{RESAMPLES_NOTE}\n{teacher}\n\
+        "{}\nCompared on {} of {} images; higher scores are better.\n{same}{RESAMPLES_NOTE}\n{teacher}\n\
          Candidates: {}.\nAll of them: {}\nA page to look at: {}",
         table(&rows),
         features.join("+"),

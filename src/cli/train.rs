@@ -175,9 +175,10 @@ fn finish(outcome: &Outcome, options: &Options, json: bool) -> Result<()> {
 }
 
 fn plan_in_words(plan: &Plan) -> String {
+    let bound = plan.limited_by.as_ref().map_or(String::new(), |by| format!(" (bounded by {by})"));
     let available = plan.available_bytes.map_or("unknown".to_owned(), human_bytes);
     format!(
-        "preset {}: {} steps over {} pictures\nmemory   {} planned, {available} available\n\
+        "preset {}: {} steps over {} pictures\nmemory   {} planned, {available} available{bound}\n\
          step     {:.0} ms, {:.1} pictures/s\nETA      {}",
         plan.preset,
         plan.steps,

@@ -412,4 +412,81 @@ mod tests {
             assert!(e.to_string().contains(says), "{bad}: {e}");
         }
     }
+
+    #[test]
+    fn no_value_of_any_key_panics() {
+        let big = "9".repeat(400);
+        let values = [
+            "0",
+            "-0",
+            "1",
+            "-1",
+            "9223372036854775807",
+            "9223372036854775808",
+            "-9223372036854775808",
+            "18446744073709551615",
+            "18446744073709551616",
+            &big,
+            "0.0",
+            "-0.0",
+            "1e-320",
+            "1e308",
+            "-1e308",
+            "1e999",
+            "nan",
+            "-nan",
+            "inf",
+            "-inf",
+            "",
+            " ",
+            "\"\"",
+            "true",
+            "false",
+            "word",
+            "[]",
+            "[1, 2]",
+            "{}",
+            "{a=1}",
+            "1979-05-27",
+            "'1'",
+            "1ep",
+            "18446744073709551615ep",
+            "9223372036854775807ep",
+            "1000000000ep",
+            "1s",
+            "1000d",
+            "1001d",
+            "18446744073709551615d",
+            "-1s",
+            "1.5h",
+            "\u{0}",
+            "é",
+            "0x7f",
+            "1_0",
+        ];
+        let check = |made: Result<Resolved>, key: &str, value: &str| match made {
+            Ok(made) => {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("config.toml");
+                std::fs::write(&path, made.to_toml()).unwrap();
+                let again = resolve(&read_file(&path).unwrap()).unwrap();
+                assert_eq!(again.config, made.config, "{key}={value}");
+                made.config.validate().unwrap();
+            }
+            Err(e) => assert_eq!(e.exit_code(), 2, "{key}={value}: {e}"),
+        };
+        for (key, _) in Config::for_preset("tiny").unwrap().entries() {
+            for value in values {
+                check(words(&["preset=tiny", &format!("{key}={value}")]), &key, value);
+                // As a file's text, and as what a run began with.
+                let origin = Origin::File("run.toml".into(), 1);
+                let text = Setting { key: key.clone(), value: Value::from(value), origin };
+                check(resolve(&[text]), &key, value);
+                let mut made = words(&["preset=tiny"]).unwrap();
+                let began = BTreeMap::from([(key.clone(), value.to_owned())]);
+                let inherited = made.inherit(&began).map(|()| made);
+                check(inherited, &key, value);
+            }
+        }
+    }
 }

@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// Units of time, longest first, with their seconds.
 const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
 
+/// Steps or epochs of an interval, at most: more than any run has, and few enough to reckon with.
+const MOST: u64 = 1_000_000_000;
+
 /// Parses `11h50m`, `90s`, `1d`: whole numbers with units d, h, m, s, each at most once and
 /// in this order. At least a second, at most a thousand days.
 pub fn parse_duration(s: &str) -> Result<Duration> {
@@ -62,13 +65,13 @@ pub enum CkptEvery {
 impl FromStr for CkptEvery {
     type Err = Error;
     fn from_str(s: &str) -> Result<Self> {
-        let positive = |n: &str| n.parse().ok().filter(|&n: &u64| n > 0);
+        let positive = |n: &str| n.parse().ok().filter(|n: &u64| (1..=MOST).contains(n));
         let steps = positive(s).map(Self::Steps);
         let epochs = || s.strip_suffix("ep").and_then(positive).map(Self::Epochs);
         steps.or_else(epochs).or_else(|| duration(s).map(Self::Time)).ok_or_else(|| {
             Error::usage(format!(
-                "{s:?} is not an interval: expected a number of steps (1000), a length of time \
-                 (30m) or epochs (5ep)"
+                "{s:?} is not an interval: expected a number of steps (1000) or of epochs (5ep), at \
+                 most {MOST}, or a length of time (30m), at most 1000d"
             ))
         })
     }
@@ -177,7 +180,20 @@ mod tests {
         assert_eq!("1000".parse::<CkptEvery>().unwrap(), CkptEvery::Steps(1000));
         assert_eq!("5ep".parse::<CkptEvery>().unwrap(), CkptEvery::Epochs(5));
         assert_eq!("30m".parse::<CkptEvery>().unwrap(), CkptEvery::Time(Duration::from_secs(1800)));
-        for text in ["", "0", "0ep", "-1", "5e", "ep", "1.5"] {
+        for text in [
+            "",
+            "0",
+            "0ep",
+            "-1",
+            "5e",
+            "ep",
+            "1.5",
+            "1000000001",
+            "9223372036854775808",
+            "18446744073709551616ep",
+            "1001d",
+            "99999999999999999999h",
+        ] {
             assert!(text.parse::<CkptEvery>().is_err(), "{text}");
             assert!(text.parse::<ProbeEvery>().is_err(), "{text}");
         }

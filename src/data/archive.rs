@@ -16,6 +16,7 @@ use super::ranges::{Ranges, Unpacked};
 use super::source::{Content, Member, Scan};
 use crate::error::{Error, Result};
 use crate::outside::{open_regular, printable};
+use crate::signals;
 
 /// What may stand between two members: headers with long names, which are held in memory, and
 /// zeros between archives that were joined.
@@ -205,6 +206,7 @@ impl Pass<'_, '_, '_> {
         let mut unread = 0;
         loop {
             self.watch.between.set(Some(BETWEEN_BYTES.saturating_add(unread)));
+            signals::go_on()?;
             let entry = entries.next();
             self.watch.between.set(None);
             let Some(entry) = entry else { return Ok(found) };

@@ -14,6 +14,7 @@ use crate::outside::{open_regular, printable, read_at_most};
 
 /// The longest file of classes' names: a million of them.
 const NAMES_BYTES: u64 = 64 << 20;
+use crate::signals;
 
 /// Files of a folder, by kind; names are relative to the source, with `/` between folders.
 #[derive(Default)]
@@ -127,6 +128,7 @@ fn walk(
     };
     above.push(real);
     for item in items {
+        signals::go_on()?;
         let item = item.map_err(bad)?;
         let path = item.path();
         let name = item.file_name().into_string().unwrap_or_else(|name| {

@@ -19,6 +19,7 @@ use super::{CorruptPolicy, Dataset, Image, Views};
 use crate::error::Result;
 use crate::ops::gemm::{MatMut, MatRef, gemm};
 use crate::rng::{Philox, Purpose};
+use crate::signals;
 
 /// Images that are compared, at most.
 const IMAGES: usize = 256;
@@ -58,6 +59,7 @@ impl Likeness {
             .collect();
         // One picture at a time in each thread: all of them decoded may be more than memory holds.
         let rows = |(i, &index): (usize, &usize)| {
+            signals::go_on()?;
             let (_, image) = reader.load(index)?;
             let pair = |(s, [a, b]): (usize, &[Views; 2])| {
                 // Flips are compared with what they are flips of.

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::device::host;
 use crate::error::{Error, Kind, Result};
 
 /// Tells a job that nobody waits for it any more.
@@ -36,7 +37,7 @@ pub(super) struct Pipeline<T> {
 const FEEDERS: u64 = 2;
 
 impl<T: Send + 'static> Pipeline<T> {
-    /// `make` runs inside a pool of `workers` threads (0: one a core) and does job `n`; `None`
+    /// `make` runs inside a pool of `workers` threads ([`host::threads`]) and does job `n`; `None`
     /// says that there are no more.
     pub fn start<F>(workers: usize, first: u64, make: F) -> Result<Self>
     where
@@ -44,11 +45,12 @@ impl<T: Send + 'static> Pipeline<T> {
     {
         let no_thread = |e: &dyn std::fmt::Display| {
             Error::device(format!(
-                "cannot start the loader's threads (data.workers={workers}): {e}"
+                "cannot start the loader's threads (data.workers={workers}): {e}; lower \
+                 data.workers, or raise the limit of processes (ulimit -u) or of memory (ulimit -v)"
             ))
         };
         let pool = ThreadPoolBuilder::new()
-            .num_threads(workers)
+            .num_threads(host::threads(workers))
             .thread_name(|i| format!("loader-{i}"))
             .build()
             .map_err(|e| no_thread(&e))?;

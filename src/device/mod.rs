@@ -3,6 +3,7 @@
 //! (CUDA or its emulator), or not at all while memory is being planned.
 
 mod ahead;
+pub mod allocator;
 pub mod choice;
 pub mod cuda;
 pub mod driver;
@@ -78,7 +79,7 @@ pub struct Cx {
 }
 
 impl Cx {
-    /// The CPU with a number of threads (0 = all cores).
+    /// The CPU with a number of threads, see [`host::threads`].
     pub fn cpu(threads: usize) -> Result<Self> {
         Self::new(Backend::Cpu, threads)
     }
@@ -88,14 +89,14 @@ impl Cx {
         Self::new(Backend::Plan, 1)
     }
 
-    /// A context that plans the memory of this one.
-    pub fn planning(&self) -> Result<Self> {
+    /// A context that plans the memory of this one, on the same threads.
+    pub fn planning(&self) -> Self {
         let backend = match &self.backend {
             Backend::Driver(driver) => Backend::Driver(Arc::new(Planner::new(driver.name()))),
             _ => Backend::Plan,
         };
-        let (dtype, operands) = (self.dtype, self.operands);
-        Ok(Self { dtype, operands, ..Self::new(backend, 1)? })
+        let pool = Pool::new(place(&backend));
+        Self { backend, pool, tables: Arc::default(), ..self.clone() }
     }
 
     /// A device below the driver seam. `threads` are those of the host's side.
@@ -103,23 +104,27 @@ impl Cx {
         Self::new(Backend::Driver(driver), threads)
     }
 
-    /// Any backend; `threads` are those of the host (0 = all cores).
+    /// Any backend; `threads` are those of the host, see [`host::threads`].
+    ///
+    /// # Errors
+    /// [`Kind::Device`](crate::Kind::Device) where so many threads cannot be started.
     pub fn new(backend: Backend, threads: usize) -> Result<Self> {
-        let place = match &backend {
-            Backend::Cpu => Place::Host,
-            Backend::Plan => Place::Planned,
-            Backend::Driver(driver) => Place::Device(driver.clone()),
-        };
+        let threads = host::threads(threads);
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("compute-{i}"))
             .build()
-            .map_err(|e| Error::device(format!("cannot start compute threads: {e}")))?;
+            .map_err(|e| {
+                Error::device(format!(
+                    "cannot start {threads} compute threads: {e}; use fewer --threads, or raise \
+                     the limit of processes (ulimit -u) or of memory (ulimit -v)"
+                ))
+            })?;
         Ok(Self {
+            pool: Pool::new(place(&backend)),
             backend,
             dtype: DType::F32,
             operands: DType::F32,
-            pool: Pool::new(place),
             tables: Arc::default(),
             threads: Arc::new(threads),
         })
@@ -400,6 +405,15 @@ impl Cx {
     /// Memory in use, its peak, and how often the pool had to grow.
     pub fn memory(&self) -> MemoryUse {
         self.pool.memory()
+    }
+}
+
+/// Where the tensors of a backend lie.
+fn place(backend: &Backend) -> Place {
+    match backend {
+        Backend::Cpu => Place::Host,
+        Backend::Plan => Place::Planned,
+        Backend::Driver(driver) => Place::Device(driver.clone()),
     }
 }
 

@@ -5,8 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::allocator::may_fail;
 use super::driver::{DevicePtr, Driver};
+use super::host;
 use crate::error::{Error, Result};
+use crate::progress::human_bytes;
 
 /// A cache line: buffers are aligned to it and sized in it.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -211,10 +214,14 @@ fn size_class(lines: usize) -> usize {
 
 fn allocate_host(lines: usize) -> Result<Vec<Line>> {
     let mut mem = Vec::new();
-    mem.try_reserve_exact(lines).map_err(|_| {
-        Error::device(format!(
-            "out of memory: {} MiB more were needed; use a smaller train.batch",
-            (lines * LINE_BYTES) >> 20
+    may_fail(|| mem.try_reserve_exact(lines)).map_err(|_| {
+        let found = host::available().map_or("no more".to_owned(), |a| {
+            format!("{} left by {}", human_bytes(a.bytes), a.bound)
+        });
+        Error::memory(format!(
+            "out of memory: expected {} more for tensors, found {found}; free memory or raise that \
+             limit",
+            human_bytes(lines * LINE_BYTES),
         ))
     })?;
     mem.resize(lines, Line([0; LINE_BYTES]));

@@ -2,6 +2,7 @@
 //! by batch: it may be larger than memory.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::str::FromStr;
@@ -12,10 +13,10 @@ use super::pictures::{Batch, Pictures};
 use super::progress::Progress;
 use crate::data::{CorruptPolicy, allowed_corrupt};
 use crate::device::Cx;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::nn::{Feature, Subnet};
-use crate::tensor::{Tensor, to_nchw};
+use crate::tensor::{Shape, Tensor, to_nchw};
 
 /// What a file of embeddings can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +104,10 @@ pub fn embed(
                 layout.get_or_insert_with(|| Layout::new(pictures, outputs, &tensors, metadata));
             for (entry, tensor) in layout.entries.iter().zip(tensors) {
                 let at = layout.header_bytes + entry.offset_bytes;
-                write_rows(cx, file, at, span.start, tensor, out)?;
+                let values = values(cx, tensor)?;
+                expect_finite(&values, entry, &span, |row| pictures.dataset().describe(shown[row]))
+                    .map_err(|e| e.context(subnet.arch()))?;
+                write_rows(file, at, span.start, tensor.shape(), &values, out)?;
             }
             progress.advance(span.len(), String::new);
         }
@@ -214,19 +218,45 @@ impl Layout {
     }
 }
 
-/// Writes a batch's rows, from `row` on, of the tensor whose values begin at `at_bytes`.
+/// A tensor's values in PyTorch's order.
+fn values(cx: &Cx, tensor: &Tensor) -> Result<Vec<f32>> {
+    let shape = tensor.shape();
+    Ok(to_nchw(&cx.download(tensor)?, shape.positions(), shape.c()))
+}
+
+/// Exit 4 where a feature of a batch is no number; `name` says which image is in a row of the file.
+fn expect_finite(
+    values: &[f32],
+    entry: &Entry,
+    span: &Range<usize>,
+    name: impl Fn(usize) -> String,
+) -> Result<()> {
+    let Some(at) = values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
+    let row = span.start + at * span.len() / values.len();
+    Err(Error::new(
+        Kind::Diverged,
+        format!(
+            "expected finite features, found {} in feature {} of image {}; no file was written: \
+             training had diverged, or the weights are damaged (engine inspect shows them); use an \
+             earlier checkpoint",
+            values[at],
+            entry.output.name(),
+            name(row),
+        ),
+    ))
+}
+
+/// Writes a batch's rows of a shape, from `row` on, of the tensor that begins at `at_bytes`.
 fn write_rows(
-    cx: &Cx,
     file: &File,
     at_bytes: u64,
     row: usize,
-    tensor: &Tensor,
+    shape: Shape,
+    values: &[f32],
     out: &Path,
 ) -> Result<()> {
-    let shape = tensor.shape();
-    let nchw = to_nchw(&cx.download(tensor)?, shape.positions(), shape.c());
     let before_bytes = row * shape.positions() * shape.c() * 4;
     // The format is little-endian, as is every machine this runs on.
-    file.write_all_at(bytemuck::cast_slice(&nchw), at_bytes + before_bytes as u64)
+    file.write_all_at(bytemuck::cast_slice(values), at_bytes + before_bytes as u64)
         .map_err(|e| Error::write(out, files::disk_hint(&e)))
 }

@@ -6,6 +6,7 @@ use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::nn::{Feature, Subnet};
+use crate::signals;
 
 /// Feature vectors and the classes of their images.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,6 +59,7 @@ pub fn pass(
 ) -> Result<Vec<Labelled>> {
     let mut found = vec![Labelled::default(); subnets.len()];
     for batch in pictures.batches(cx, pictures.len())? {
+        signals::go_on()?;
         let batch = batch?;
         let label = |&i: &usize| label(pictures.dataset(), i);
         let labels = batch.shown.iter().map(label).collect::<Result<Vec<_>>>()?;

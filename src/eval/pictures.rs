@@ -10,6 +10,7 @@ use crate::data::{Dataset, EvalBatches, eval_batches};
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
+use crate::signals;
 use crate::tensor::{Shape, Tensor};
 
 /// Prepared pictures that take more than this are not kept.
@@ -164,6 +165,7 @@ impl Pictures {
         let mut values = Store::new(dir, self.len() * self.elems(), MEMORY_LIMIT_BYTES)?;
         let mut shown = Vec::with_capacity(self.len());
         for part in self.decode(self.len())? {
+            signals::go_on()?;
             let part = part?;
             values.push(&part.values)?;
             shown.extend(part.shown);

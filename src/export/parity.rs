@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::config::Origin;
 use super::folded;
 use super::folder::{Model, Subject};
 use crate::device::Cx;
@@ -101,7 +102,8 @@ fn wanted(model: &Model) -> Vec<Feature> {
 /// subnet that it is of, on pictures [n, H, W, 3].
 ///
 /// # Errors
-/// [`crate::Kind::Data`] where there is no picture. A difference beyond the tolerance is no
+/// [`Kind::Data`] where there is no picture, [`Kind::Diverged`] where the net holds values that
+/// are not finite. A difference beyond the tolerance is no
 /// error here: see [`Parity::require`].
 pub fn compare(
     cx: &Cx,
@@ -111,6 +113,7 @@ pub fn compare(
     pictures: &[Tensor],
     tolerance: f64,
 ) -> Result<Parity> {
+    expect_finite(named, &subject.origin)?;
     let wanted = wanted(model);
     let inside =
         Subnet::with_stats(subject.net, subject.params, subject.arch, subject.stats.clone());
@@ -150,6 +153,29 @@ pub fn compare(
             .collect(),
     };
     Ok(Parity::new(tolerance, finish(images, &reloaded), finish(folded_images, &folded)))
+}
+
+/// Exit 4 where the net itself is no net: values that are not finite, of which nothing can be shown
+/// to be the same.
+fn expect_finite(named: &Named, origin: &Origin) -> Result<()> {
+    let bad = |(_, (_, values)): &(&String, &(_, Vec<f32>))| values.iter().any(|v| !v.is_finite());
+    // Statistics are computed from weights: where both are bad, the weights are the cause.
+    let (stats, weights): (Vec<_>, Vec<_>) =
+        named.iter().filter(bad).partition(|(name, _)| name.contains("running_"));
+    let Some((name, (_, values))) = weights.first().or(stats.first()) else { return Ok(()) };
+    let count = values.iter().filter(|v| !v.is_finite()).count();
+    let Origin { step, preset, .. } = origin;
+    Err(Error::new(
+        Kind::Diverged,
+        format!(
+            "expected finite weights, found {count} of {} values of {name} that are NaN or \
+             infinite, and {} such tensors in all, in the checkpoint of step {step} ({preset}); \
+             nothing was exported: training had diverged there, or the file is damaged (engine \
+             inspect shows it); export from an earlier checkpoint",
+            values.len(),
+            weights.len() + stats.len(),
+        ),
+    ))
 }
 
 /// Values of all features, N×H×W×C.

@@ -70,6 +70,9 @@ pub fn disk_hint(e: &std::io::Error) -> String {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
             format!("{e}; free some space and run again")
         }
+        std::io::ErrorKind::FileTooLarge => {
+            format!("{e}; raise the limit on a file's size (ulimit -f) and run again")
+        }
         _ => e.to_string(),
     }
 }

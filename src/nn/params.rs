@@ -89,6 +89,18 @@ impl ParamSpec {
         out
     }
 
+    /// Sum of the squares of its initial values, as expected over all seeds.
+    pub fn initial_energy(&self) -> f64 {
+        let [o, kh, kw, i] = self.shape.0.map(|n| n as f64);
+        // As many values as the shape has, of variance 2 / fan.
+        match self.role {
+            Role::Conv => 2.0 * i,
+            Role::Linear => 2.0 * o * kh * kw,
+            Role::NormScale => i,
+            Role::LastNormScale | Role::NormShift | Role::Bias => 0.0,
+        }
+    }
+
     /// Initial values: He normal with fan-out for convolutions and fan-in for linear layers
     /// (fans of the full weight), γ = 1 (0 for the last of a block), β and biases 0.
     fn initial(&self, seed: u64, index: usize) -> Vec<f32> {

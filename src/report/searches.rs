@@ -240,7 +240,7 @@ fn shown_winners(budgets: &[BudgetResult], space: Option<&Space>) -> Vec<Winner>
             params: si(c.params),
             score: words::fixed(c.score, 4),
             ci95: format!("{lo} to {hi}"),
-            best: words::percent(w.p_best),
+            best: w.p_best.map_or("unknown".to_owned(), words::percent),
             tied: w.tied,
             svg: space.map(|space| nets::draw(&c.arch, space)),
             wide: space.is_some_and(nets::is_wide),

@@ -262,7 +262,7 @@ mod tests {
     }
 
     fn budget(name: &str, best: Candidate, candidates: usize) -> BudgetResult {
-        let winner = Winner { rank: 1, candidate: best, p_best: 1.0, tied: false };
+        let winner = Winner { rank: 1, candidate: best, p_best: Some(1.0), tied: false };
         let group = Group {
             budget: name.into(),
             metric: Metric::Macs,

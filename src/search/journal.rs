@@ -218,8 +218,9 @@ fn record_bytes(images: usize) -> usize {
     images * 8 + DIGEST_BYTES
 }
 
-/// The setting that is a digest, of which people can read nothing.
-const DIGEST: &str = "candidates";
+/// Settings that are digests, of which people can read nothing.
+const DIGESTS: [(&str, &str); 2] =
+    [("candidates", "other candidates (--samples, --arch, --seed)"), ("digest", "other images")];
 
 fn check_settings(dir: &Path, settings: &Settings) -> Result<()> {
     let path = dir.join(SETTINGS);
@@ -240,12 +241,16 @@ fn check_settings(dir: &Path, settings: &Settings) -> Result<()> {
     let differs = |key: &&String| found.get(*key) != wanted.get(*key);
     let different: Vec<&String> = wanted.keys().chain(found.keys()).filter(differs).collect();
     let show = |v: Option<&serde_json::Value>| v.map_or("nothing".into(), |v| v.to_string());
-    let begun = match different.iter().find(|key| **key != DIGEST) {
-        Some(key) => {
-            format!("{key} = {}, now it is {}", show(found.get(*key)), show(wanted.get(*key)))
-        }
-        None if different.is_empty() => return Ok(()),
-        None => "other candidates (--samples, --arch, --seed)".to_owned(),
+    let in_words = |key: &str| DIGESTS.iter().find(|(digest, _)| *digest == key).map(|d| d.1);
+    let readable = different.iter().find(|key| in_words(key).is_none());
+    let begun = match readable.or(different.first()) {
+        None => return Ok(()),
+        Some(key) => match in_words(key) {
+            Some(words) => words.to_owned(),
+            None => {
+                format!("{key} = {}, now it is {}", show(found.get(*key)), show(wanted.get(*key)))
+            }
+        },
     };
     Err(Error::new(
         Kind::Resume,

@@ -98,7 +98,8 @@ pub fn run(
         known.admit(request.force)?;
         return finish(journal, request, &settings, &groups, &done, known.clone());
     }
-    let pictures = take_pictures(net.space().resolution, dataset, request, &settings)?;
+    let pictures = take_pictures(net.space().resolution, dataset, request, &settings)
+        .inspect_err(|_| drop(std::fs::remove_dir(&request.out)))?;
     let params = checkpoint.teacher(cx, net.specs())?;
     let work = Work { cx, net, student, pictures, settings: &settings };
     let subnet = work.subnet(&params, work.net.space().max())?;
@@ -275,6 +276,9 @@ fn finish(
         budgets,
     };
     journal.finish(&winners)?;
+    if let Some(warning) = winners::warning(&winners.budgets, winners.images) {
+        tracing::warn!("{warning}");
+    }
     Ok(winners)
 }
 

@@ -94,6 +94,8 @@ pub struct Settings {
     pub(super) data: Vec<String>,
     /// Pictures in the data.
     pub(super) pictures: usize,
+    /// Digest of the data.
+    pub(super) digest: String,
     pub(super) task: Option<Task>,
     pub(super) features: Vec<Feature>,
     pub(super) tau: f64,
@@ -136,6 +138,7 @@ impl Settings {
             teacher: hash("teacher"),
             data: request.data.clone(),
             pictures: dataset.len(),
+            digest: dataset.digest()?,
             task: request.task,
             features: request.features.clone(),
             tau: request.tau,

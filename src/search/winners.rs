@@ -20,8 +20,9 @@ pub struct Winner {
     pub candidate: Candidate,
     /// The share of bootstrap resamples of the search images in which its score is the highest
     /// of its budget. It says how much the choice of search images matters, and nothing about
-    /// accuracy or about the noise of training.
-    pub p_best: f64,
+    /// accuracy or about the noise of training. None where all images gave the same score, so that
+    /// resamples cannot differ.
+    pub p_best: Option<f64>,
     /// Whether the pictures do not tell it from the best: the 95 % confidence interval of
     /// the difference (of the same pictures) holds 0. Of the best: whether there is such another.
     pub tied: bool,
@@ -56,6 +57,27 @@ pub fn read(dir: &Path) -> Result<Option<Vec<BudgetResult>>> {
     }
 }
 
+/// Scores of images that lie closer together than this are the same but for rounding.
+const SAME: f64 = 1e-6;
+
+/// Whether a candidate's scores differ from image to image.
+fn varies(scores: &[f64]) -> bool {
+    let (lo, hi) = scores.iter().fold((f64::MAX, f64::MIN), |(lo, hi), s| (lo.min(*s), hi.max(*s)));
+    hi - lo > SAME * hi.abs().max(1.0)
+}
+
+/// What is to be said where the images of a search do not differ; none where they do.
+pub fn warning(budgets: &[BudgetResult], images: usize) -> Option<String> {
+    let mut winners = budgets.iter().flat_map(|b| &b.winners);
+    winners.any(|w| w.p_best.is_none()).then(|| {
+        format!(
+            "all {images} images that were compared give every net the same score, as copies of \
+             one image do: expected images that differ; the intervals and the share of resamples \
+             say nothing, and the ranking is that of one image; search with other --data"
+        )
+    })
+}
+
 /// Ranks the candidates of a group; equal scores in the order of the candidates. `seed`
 /// selects the resamples, the same for all groups.
 pub fn rank(group: &Group, scored: &[&Scored], top: usize, seed: u64) -> BudgetResult {
@@ -63,6 +85,7 @@ pub fn rank(group: &Group, scored: &[&Scored], top: usize, seed: u64) -> BudgetR
     order.sort_by(|a, b| b.candidate.score.total_cmp(&a.candidate.score));
     let scores: Vec<&[f64]> = order.iter().map(|s| s.scores.as_slice()).collect();
     let means = resample(seed, &scores);
+    let varied = order.iter().any(|s| varies(&s.scores));
     let mut best = vec![0usize; order.len()];
     for resample in &means {
         let champion =
@@ -78,7 +101,7 @@ pub fn rank(group: &Group, scored: &[&Scored], top: usize, seed: u64) -> BudgetR
     let winner = |i: usize| Winner {
         rank: i + 1,
         candidate: order[i].candidate.clone(),
-        p_best: best[i] as f64 / means.len() as f64,
+        p_best: varied.then(|| best[i] as f64 / means.len() as f64),
         tied: if i == 0 { tied[1..].contains(&true) } else { tied[i] },
     };
     let others = (1..order.len()).filter(|&i| tied[i]);
@@ -132,9 +155,32 @@ mod tests {
         };
         let result = rank(&group, &refs, 3, 1);
         let last = &result.winners[2];
-        assert_eq!((last.candidate.arch.stem, last.tied, last.p_best), (3, false, 0.0));
+        assert_eq!((last.candidate.arch.stem, last.tied, last.p_best), (3, false, Some(0.0)));
         assert_eq!(result.ties, [result.winners[1].candidate.arch.to_string()]);
-        assert!((result.winners.iter().map(|w| w.p_best).sum::<f64>() - 1.0).abs() < 1e-12);
+        assert!((result.winners.iter().filter_map(|w| w.p_best).sum::<f64>() - 1.0).abs() < 1e-12);
         assert_eq!(rank(&group, &refs, 1, 1).winners.len(), 1);
+    }
+
+    #[test]
+    fn images_that_are_all_the_same_make_nobody_sure() {
+        let group = Group {
+            budget: "given".into(),
+            metric: Metric::Macs,
+            population: 2,
+            archs: Vec::new(),
+        };
+        let rounded = |score: f64| (0..50).map(|i| score + 1e-8 * f64::from(i % 3)).collect();
+        let all = [scored(1, rounded(0.5)), scored(2, rounded(0.7))];
+        let result = rank(&group, &all.iter().collect::<Vec<_>>(), 2, 1);
+        assert_eq!(result.winners[0].candidate.arch.stem, 2);
+        assert!(result.winners.iter().all(|w| w.p_best.is_none()));
+        assert!(warning(&[result], 50).unwrap().contains("all 50 images"));
+        // One net that tells the images apart is enough.
+        let mut scores: Vec<f64> = rounded(0.6);
+        scores[7] = 0.61;
+        let all = [scored(1, rounded(0.5)), scored(2, scores)];
+        let result = rank(&group, &all.iter().collect::<Vec<_>>(), 2, 1);
+        assert_eq!(result.winners[0].p_best, Some(1.0));
+        assert_eq!(warning(&[result], 50), None);
     }
 }

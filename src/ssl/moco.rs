@@ -25,11 +25,12 @@ pub struct Moco {
 }
 
 impl Moco {
-    /// With a queue of random directions.
+    /// With a queue of random directions; of zeros where the teacher will fill it, as drawing
+    /// what nobody reads takes a minute for the largest queues.
     pub fn new(cx: &Cx, settings: &Settings, seed: u64) -> Result<Self> {
         let (rows, dim) = (settings.queue, settings.dim);
         let shape = Shape::matrix(rows, dim);
-        let queue = if cx.is_plan() {
+        let queue = if cx.is_plan() || settings.queue_fill == QueueFill::Teacher {
             cx.zeros(shape, cx.dtype())?
         } else {
             cx.upload(shape, cx.dtype(), &random_directions(seed, rows, dim))?

@@ -50,6 +50,9 @@ pub struct State {
     pub queue_pointer: u64,
     /// Pictures in the data set, for noticing that another one is used.
     pub pictures: u64,
+    /// Digest of the data set ([`crate::data::Dataset::digest`]); none in older checkpoints.
+    #[serde(default)]
+    pub data: Option<String>,
     /// Seconds of training so far.
     pub time_s: f64,
     /// Steps with a verdict of collapsed embeddings, less those without.
@@ -368,6 +371,7 @@ pub(super) mod tests {
             sampler_cursor: 0,
             queue_pointer: 0,
             pictures: 5,
+            data: None,
             time_s: 0.0,
             collapsed_steps: 0,
             health: Watch::default(),

@@ -3,10 +3,12 @@
 
 use std::ops::Range;
 
+use super::checkpoint::Contents;
 use super::iteration::{Iteration, Step};
+use crate::config::Config;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
-use crate::nn::Gradients;
+use crate::nn::{Gradients, ParamSpec};
 use crate::space::Arch;
 use crate::tape::{Tape, all_finite};
 use crate::tensor::Tensor;
@@ -85,6 +87,52 @@ impl Iteration {
     }
 }
 
+/// Weights whose norm is so many times that of fresh ones have blown up: those of runs that learn
+/// grow to 2 or 3 times it, those of runs whose steps throw them about to hundreds.
+const BLOWN_UP: f64 = 30.0;
+
+/// Exit 4 where what a checkpoint would keep is no net any more: a value is not finite, or, unless
+/// `guard.collapse` is off, the student's weights have blown up. The embeddings' spread and rank
+/// do not show that, as they have unit length, nor need the loss, as batch norms take away any
+/// scale.
+pub(super) fn expect_sound(
+    contents: &Contents,
+    specs: &[ParamSpec],
+    step: u64,
+    config: &Config,
+) -> Result<()> {
+    let error = |what: String| {
+        let lr = config.train.lr;
+        Err(Error::new(
+            Kind::Diverged,
+            format!(
+                "training diverged by step {step}: {what}; this state was not kept: lower train.lr \
+                 ({lr}) or add train.warmup_epochs, and go on from the last checkpoint with \
+                 --resume, or start again"
+            ),
+        ))
+    };
+    for (stem, tensors) in contents {
+        for (name, _, values) in tensors {
+            if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+                let what = "expected finite values, found";
+                return error(format!("{what} {value} in {name} of {stem}.safetensors"));
+            }
+        }
+    }
+    let student = contents.iter().filter(|(stem, _)| *stem == "student").flat_map(|(_, t)| t);
+    let square = |x: &f32| f64::from(*x).powi(2);
+    let norm = student.flat_map(|(_, _, values)| values).map(square).sum::<f64>().sqrt();
+    let fresh = specs.iter().map(ParamSpec::initial_energy).sum::<f64>().sqrt();
+    if config.guard.collapse && step > 0 && norm > BLOWN_UP * fresh {
+        return error(format!(
+            "the student's weights have a norm of {norm:.3e}, expected less than {BLOWN_UP} times \
+             that of fresh ones ({fresh:.3e}); guard.collapse=false goes on anyway"
+        ));
+    }
+    Ok(())
+}
+
 fn diverged(step: u64, arch: &str, place: &str) -> Error {
     Error::new(
         Kind::Diverged,
@@ -94,4 +142,38 @@ fn diverged(step: u64, arch: &str, place: &str) -> Error {
              last checkpoint with --resume"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Params, Supernet};
+    use crate::space::Space;
+    use crate::ssl;
+
+    #[test]
+    fn fresh_weights_are_sound_and_those_that_blew_up_are_not() {
+        let cx = Cx::for_tests();
+        let mut config = Config::for_preset("tiny").unwrap();
+        let net = Supernet::new(&Space::preset("tiny").unwrap(), Some(&ssl::head(&config)));
+        let student = Params::init(&cx, net.specs(), 3).unwrap().to_torch(&cx).unwrap();
+        let scaled = |by: f32| -> Contents {
+            let scale = |v: Vec<f32>| v.into_iter().map(|x| x * by).collect();
+            let all = student.iter().cloned();
+            vec![("student", all.map(|(name, shape, v)| (name, shape, scale(v))).collect())]
+        };
+        let check = |contents: &Contents, config: &Config| {
+            expect_sound(contents, net.specs(), 7, config).map_err(|e| (e.kind(), e.to_string()))
+        };
+        // A fresh net has the norm that is expected of one, up to its draws.
+        check(&scaled(0.95 * BLOWN_UP as f32), &config).unwrap();
+        let (kind, said) = check(&scaled(1.05 * BLOWN_UP as f32), &config).unwrap_err();
+        assert!(kind == Kind::Diverged && said.contains("step 7"), "{said}");
+        let mut broken = scaled(1.0);
+        broken[0].1[2].2[0] = f32::NAN;
+        config.guard.collapse = false;
+        check(&scaled(1e6), &config).unwrap();
+        let (kind, said) = check(&broken, &config).unwrap_err();
+        assert!(kind == Kind::Diverged && said.contains(&broken[0].1[2].0), "{said}");
+    }
 }

@@ -280,7 +280,7 @@ pub fn environment(cx: &Cx) -> Value {
     env.insert("os", json!(std::env::consts::OS));
     env.insert("machine", json!(std::env::consts::ARCH));
     env.insert("cpu", json!(cpu.map(|(_, name)| name.trim())));
-    env.insert("cores", json!(std::thread::available_parallelism().map_or(1, |n| n.get())));
+    env.insert("cores", json!(crate::device::host::cores()));
     env.insert("compute_threads", json!(cx.threads()));
     env.insert("device", json!(cx.name()));
     env.insert("precision", json!(Precision::of(cx.operands())));

@@ -10,26 +10,105 @@ use super::run::Options;
 use super::start::{initial_state, loader_options};
 use crate::config::Config;
 use crate::data::Dataset;
+use crate::device::host::{self, Available};
 use crate::device::{Cx, Layout};
 use crate::error::{Error, Kind, Result};
 use crate::progress::human_bytes;
 use crate::space::{Arch, Sampler, Space};
 use crate::tensor::{Meta, Shape};
 
-/// Memory of a run: the buffers that an iteration of its largest student takes beside so many
-/// bytes of decoded pictures, found by running it on a context that only counts.
+/// Batches of views that the loader holds: two ready or in the making, one in use.
+const LOADED_BATCHES: usize = 3;
+/// Most seconds that steps are timed for, where one does not take longer.
+const TIMING_S: f64 = 20.0;
+
+/// What a run needs of memory.
+struct Needs {
+    /// Buffers of tensors, where nets compute.
+    layout: Layout,
+    /// Memory of the host beside them.
+    host_bytes: usize,
+}
+
+/// What there is.
+struct Room {
+    /// Bytes for tensors, those included that are taken already; none where nobody tells.
+    tensor_bytes: Option<usize>,
+    /// What the host has.
+    host: Option<Available>,
+    /// Whether tensors lie in the host's memory too.
+    is_shared: bool,
+    device: String,
+}
+
+impl Room {
+    fn of(cx: &Cx) -> Result<Self> {
+        let taken = cx.memory().reserved_bytes;
+        let (is_shared, host) = (!cx.is_device(), host::available());
+        Ok(Self {
+            tensor_bytes: cx.available_bytes()?.map(|bytes| bytes + taken),
+            host: host.map(|a| match is_shared {
+                true => Available { bytes: a.bytes + taken, ..a },
+                false => a,
+            }),
+            is_shared,
+            device: cx.name(),
+        })
+    }
+
+    /// What does not fit, in words; none where all does.
+    fn lacks(&self, needs: &Needs) -> Option<String> {
+        let (tensors, host) = (needs.layout.bytes(), needs.host_bytes);
+        let beside = format!("{} for images and checkpoints", human_bytes(host));
+        let of_host = |needed: usize, what: String| {
+            let room = self.host.as_ref().filter(|room| needed > room.bytes)?;
+            let (found, bound) = (human_bytes(room.bytes), &room.bound);
+            Some(format!("{what} are needed, {found} are available, bounded by {bound}"))
+        };
+        if self.is_shared {
+            let needed = tensors.saturating_add(host);
+            let what =
+                format!("{} ({} for tensors, {beside})", human_bytes(needed), human_bytes(tensors));
+            return of_host(needed, what);
+        }
+        match self.tensor_bytes {
+            Some(room) if tensors > room => Some(format!(
+                "{} are needed, {} are available on {}",
+                human_bytes(tensors),
+                human_bytes(room),
+                self.device
+            )),
+            _ => of_host(host, beside),
+        }
+    }
+}
+
+/// What a run needs: the buffers that an iteration of its largest student takes beside so many
+/// bytes of decoded pictures, found by running it on a context that only counts; and the host's
+/// memory for a checkpoint and, `with_loader`, for images that are made ahead.
 fn plan_memory(
     cx: &Cx,
     config: &Config,
     space: &Space,
     largest: &Arch,
     pictures_bytes: usize,
-) -> Result<Layout> {
-    let cx = cx.planning()?;
-    let _pictures = (pictures_bytes > 0).then(|| cx.landing(pictures_bytes)).transpose()?;
-    let mut iteration = Iteration::new(&cx, config, space)?;
-    iterate(&cx, &mut iteration, 0, &[*largest], config.rows())?;
-    Ok(cx.layout())
+    with_loader: bool,
+) -> Result<Needs> {
+    let plan = cx.planning();
+    let _pictures = (pictures_bytes > 0).then(|| plan.landing(pictures_bytes)).transpose()?;
+    let mut iteration = Iteration::new(&plan, config, space)?;
+    iterate(&plan, &mut iteration, 0, &[*largest], config.rows())?;
+    // Student, teacher, velocity and queue are copied before they are written.
+    let queue = config.moco.queue.saturating_mul(config.moco.dim);
+    let checkpoint = 3 * iteration.student.elems() + queue;
+    let view = config.train.batch * space.resolution.pow(2) * 3;
+    let loader = match with_loader && !cx.is_device() {
+        true => LOADED_BATCHES * 2 * view,
+        // For a device images are decoded alone, of sizes that nobody knows yet.
+        false => 0,
+    };
+    let host_bytes = checkpoint.saturating_add(loader).saturating_mul(size_of::<f32>());
+    Ok(Needs { layout: plan.layout(), host_bytes })
 }
 
 /// An iteration on pictures without values.
@@ -41,17 +120,21 @@ fn iterate(cx: &Cx, iteration: &mut Iteration, step: u64, archs: &[Arch], n: usi
     iteration.run(cx, &step, None, || {}).map(drop)
 }
 
-/// Fails where the plan of a run's memory does not fit, before anything is done.
+/// Fails where the plan of a run's memory does not fit, before anything is done. Gives the
+/// planned bytes, of tensors and of the host beside them.
 ///
 /// # Errors
 /// [`Kind::Memory`], with the largest batch that fits.
-pub(super) fn check_memory(cx: &Cx, config: &Config, space: &Space) -> Result<()> {
-    fit(cx, config, space, &space.max(), 0, |_| Ok(())).map(drop)
+pub(super) fn check_memory(cx: &Cx, config: &Config, space: &Space) -> Result<usize> {
+    let needs =
+        Planner { cx, config, space, largest: &space.max(), pictures_bytes: 0, with_loader: true };
+    let needs = needs.fit(|_| Ok(()))?;
+    Ok(needs.layout.bytes().saturating_add(needs.host_bytes))
 }
 
 /// Plans the memory of a run and takes what of it is not taken yet. No student may have more of
 /// anything than `largest`; `pictures_bytes` are those of decoded pictures on the device. Gives
-/// the planned bytes.
+/// the planned bytes of tensors.
 ///
 /// # Errors
 /// [`Kind::Memory`], with the largest batch that fits, where they do not.
@@ -62,66 +145,80 @@ pub fn reserve_memory(
     largest: &Arch,
     pictures_bytes: usize,
 ) -> Result<usize> {
-    fit(cx, config, space, largest, pictures_bytes, |layout| cx.reserve(layout))
+    // The loader has begun: what it holds is not available any more.
+    let planner = Planner { cx, config, space, largest, pictures_bytes, with_loader: false };
+    planner.fit(|layout| cx.reserve(layout)).map(|needs| needs.layout.bytes())
 }
 
-fn fit(
-    cx: &Cx,
-    config: &Config,
-    space: &Space,
-    largest: &Arch,
+/// Plans a run, and smaller ones where it does not fit.
+struct Planner<'a> {
+    cx: &'a Cx,
+    config: &'a Config,
+    space: &'a Space,
+    largest: &'a Arch,
     pictures_bytes: usize,
-    take: impl FnOnce(&Layout) -> Result<()>,
-) -> Result<usize> {
-    let taken = cx.memory().reserved_bytes;
-    let available = cx.available_bytes()?.map(|bytes| bytes + taken);
-    let planned = || -> Result<usize> {
-        let layout = plan_memory(cx, config, space, largest, pictures_bytes)?;
-        match available {
-            Some(available) if layout.bytes() > available => Err(Error::memory(format!(
-                "out of memory: {} are needed, {} are available on {}",
-                human_bytes(layout.bytes()),
-                human_bytes(available),
-                cx.name()
-            ))),
-            _ => take(&layout).map(|()| layout.bytes()),
-        }
-    };
-    planned().map_err(|e| match e.kind() {
-        Kind::Memory => {
-            let available = available.unwrap_or(usize::MAX);
-            let advice = largest_batch(cx, config, space, largest, pictures_bytes, available);
-            Error::memory(format!("train.batch={}: {e}; {advice}", config.train.batch))
-        }
-        _ => e,
-    })
+    with_loader: bool,
 }
 
-/// Says which batch is the largest that fits into what is available.
-fn largest_batch(
-    cx: &Cx,
-    config: &Config,
-    space: &Space,
-    largest: &Arch,
-    pictures_bytes: usize,
-    available: usize,
-) -> String {
-    let fits = |batch: usize| {
-        let share = batch as f64 / config.train.batch as f64;
-        let pictures_bytes = (pictures_bytes as f64 * share) as usize;
-        let mut smaller = config.clone();
-        smaller.train.batch = batch;
-        plan_memory(cx, &smaller, space, largest, pictures_bytes)
-            .is_ok_and(|layout| layout.bytes() <= available)
-    };
-    let (mut low, mut high) = (0, config.train.batch);
-    while high - low > 1 {
-        let middle = low.midpoint(high);
-        if fits(middle) { low = middle } else { high = middle }
+impl Planner<'_> {
+    /// Plans the run and does with the plan what `take` says. Exit 5 with the largest batch that
+    /// fits where either fails for want of memory.
+    fn fit(&self, take: impl FnOnce(&Layout) -> Result<()>) -> Result<Needs> {
+        let mut room = Room::of(self.cx)?;
+        let attempt = || -> Result<Needs> {
+            let needs = self.plan(self.config.train.batch)?;
+            if let Some(lacking) = room.lacks(&needs) {
+                return Err(Error::memory(format!("out of memory: {lacking}")));
+            }
+            take(&needs.layout).inspect_err(|_| {
+                // What was said to be there is not to be had, in pieces of these sizes at least.
+                let most = needs.layout.bytes() / 4 * 3;
+                room.tensor_bytes = Some(most);
+                room.host = room.host.take().map(|a| Available { bytes: a.bytes.min(most), ..a });
+            })?;
+            Ok(needs)
+        };
+        attempt().map_err(|e| match e.kind() {
+            Kind::Memory => {
+                let advice = self.largest_batch(&room);
+                Error::memory(format!("train.batch={}: {e}; {advice}", self.config.train.batch))
+            }
+            _ => e,
+        })
     }
-    match low {
-        0 => "no batch fits: use a smaller preset".to_owned(),
-        batch => format!("the largest that fits is train.batch={batch}; or raise train.accum"),
+
+    fn plan(&self, batch: usize) -> Result<Needs> {
+        let share = batch as f64 / self.config.train.batch as f64;
+        let pictures_bytes = (self.pictures_bytes as f64 * share) as usize;
+        let mut config = self.config.clone();
+        config.train.batch = batch;
+        plan_memory(self.cx, &config, self.space, self.largest, pictures_bytes, self.with_loader)
+    }
+
+    /// Says which batch is the largest that fits.
+    fn largest_batch(&self, room: &Room) -> String {
+        let Config { train, moco, .. } = self.config;
+        // A batch is cut into equal parts of two images or more.
+        let parts = train.accum;
+        let fits = |images: usize| {
+            self.plan(images * parts).is_ok_and(|needs| room.lacks(&needs).is_none())
+        };
+        let (mut low, mut high) = (1, train.batch / parts);
+        while high - low > 1 {
+            let middle = low.midpoint(high);
+            if fits(middle) { low = middle } else { high = middle }
+        }
+        match low {
+            1 => format!(
+                "no batch fits: use a smaller preset, or lower moco.queue ({}), moco.dim ({}) or \
+                 train.accum ({parts})",
+                moco.queue, moco.dim
+            ),
+            images => format!(
+                "the largest that fits is train.batch={}; or raise train.accum",
+                images * parts
+            ),
+        }
     }
 }
 
@@ -138,6 +235,8 @@ pub struct Plan {
     pub planned_bytes: usize,
     /// Bytes that the device could give.
     pub available_bytes: Option<usize>,
+    /// What bounds these, where they are the host's.
+    pub limited_by: Option<String>,
     /// Milliseconds of the timed steps, median.
     pub step_ms: f64,
     /// Pictures per second.
@@ -146,7 +245,11 @@ pub struct Plan {
     pub eta_s: f64,
 }
 
-/// Plans the memory of a run, times a few of its steps and writes nothing.
+/// Plans the memory of a run, times a few of its steps and writes nothing. Says on the log what
+/// it is about to do, as steps of large nets take long.
+///
+/// # Errors
+/// As those of a run: [`Kind::Memory`] where it does not fit, before anything is computed.
 pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     const TIMED: u64 = 3;
     let dataset = Arc::new(Dataset::open(&options.data)?);
@@ -154,10 +257,17 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     followed.iter().for_each(|line| tracing::info!("{line}"));
     let config = options.config();
     let space = Space::preset(&config.preset)?;
-    check_memory(cx, config, &space)?;
+    let needed = check_memory(cx, config, &space)?;
+    let available_bytes = cx.available_bytes()?;
+    let limited_by = host::available().filter(|_| !cx.is_device()).map(|a| a.bound.to_string());
+    tracing::info!(
+        "planned: {} of memory fit; now {} images are read and at most {} steps are timed",
+        human_bytes(needed),
+        config.train.batch,
+        TIMED + 1
+    );
     let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, &space, 0))?;
     let state = initial_state(config, dataset.len() as u64, feed.steps_per_epoch() as u64);
-    let available_bytes = cx.available_bytes()?;
     let mut iteration = Iteration::new(cx, config, &space)?;
     if let Some(path) = &options.init {
         let said = Init::open(path)?.fill(cx, &mut iteration)?;
@@ -166,7 +276,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     feed.prefetch(cx);
     let planned_bytes = reserve_memory(cx, config, &space, &space.max(), feed.room_bytes())?;
     let sampler = Sampler::new(config.sampling.policy, &space, config.seed)?;
-    let mut times = Vec::new();
+    let (mut times, all) = (Vec::new(), Instant::now());
     for step in 0..=TIMED {
         let began = Instant::now();
         let [student_view, teacher_view] = feed.next(cx)?.pair(cx, config.moco.symmetric)?;
@@ -180,9 +290,12 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
             }
         })?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
+        if all.elapsed().as_secs_f64() > TIMING_S {
+            break;
+        }
     }
     // The first step also takes memory from the system.
-    let mut timed = times.split_off(1);
+    let mut timed = if times.len() > 1 { times.split_off(1) } else { times };
     timed.sort_by(f64::total_cmp);
     let step_ms = timed[timed.len() / 2];
     let end = options.max_steps.map_or(state.steps, |m| m.min(state.steps));
@@ -192,6 +305,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
         steps: state.steps,
         planned_bytes,
         available_bytes,
+        limited_by,
         step_ms,
         images_per_s: config.train.batch as f64 / step_ms * 1e3,
         eta_s: end as f64 * step_ms / 1e3,
@@ -214,8 +328,9 @@ mod tests {
             for preset in ["tiny", "cifar", "data"] {
                 let space = Space::preset(preset).unwrap();
                 let config = Config::for_preset(preset).unwrap();
-                let layout = plan_memory(cx, &config, &space, &space.max(), 0).unwrap();
-                let cx = cx.planning().unwrap();
+                let layout =
+                    plan_memory(cx, &config, &space, &space.max(), 0, false).unwrap().layout;
+                let cx = cx.planning();
                 cx.reserve(&layout).unwrap();
                 let reserved = cx.memory();
                 let mut iteration = Iteration::new(&cx, &config, &space).unwrap();

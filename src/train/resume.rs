@@ -127,6 +127,13 @@ pub(super) fn check_same_run(
         let (found, expected) = (count(now.pictures), count(then.pictures));
         return mismatch("the data set", &found, &expected, "use the same images");
     }
+    if let (Some(old), Some(new)) = (&then.data, &now.data)
+        && old != new
+    {
+        let digest = |d: &str| format!("other images (digest {})", d.get(..12).unwrap_or(d));
+        let expected = format!("as many of digest {}", old.get(..12).unwrap_or(old));
+        return mismatch("the data set", &digest(new), &expected, "use the same images");
+    }
     let began = began_with(checkpoint);
     let mut changed = Vec::new();
     for (key, value) in &now.config {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::advice::advice;
 use super::checkpoint::{self, Checkpoint, State};
+use super::diverged::expect_sound;
 use super::dump::Dump;
 use super::extend::learning_rate;
 use super::feed::Feed;
@@ -186,7 +187,8 @@ impl<'a> Run<'a> {
         let first = from.as_ref().map_or(0, |c| c.state.step);
         let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, &space, first))?;
         let steps_per_epoch = feed.steps_per_epoch() as u64;
-        let state = initial_state(config, dataset.len() as u64, steps_per_epoch);
+        let mut state = initial_state(config, dataset.len() as u64, steps_per_epoch);
+        state.data = Some(dataset.digest()?);
         let mut iteration = Iteration::new(cx, config, &space)?;
         let (state, notices) =
             begin(cx, options, &mut iteration, from.as_ref(), state, steps_per_epoch)?;
@@ -249,8 +251,8 @@ impl<'a> Run<'a> {
     }
 
     fn steps(&mut self, signals: &Signals) -> Result<Outcome> {
-        let mut stopped = None;
-        while self.state.step < self.end {
+        let mut stopped = signals.stop().filter(|_| self.state.step < self.end);
+        while stopped.is_none() && self.state.step < self.end {
             self.step()?;
             self.probe()?;
             if self.checkpoint_is_due() {
@@ -265,9 +267,6 @@ impl<'a> Run<'a> {
                 && self.state.step < self.end
             {
                 stopped = stopped.or(Some(Kind::Stopped));
-            }
-            if stopped.is_some() {
-                break;
             }
         }
         let newest =
@@ -405,7 +404,12 @@ impl<'a> Run<'a> {
         let (state, end, steps_per_epoch) = (&self.state, self.end, self.steps_per_epoch);
         let now = Moment { step: state.step, steps: state.steps, end, steps_per_epoch };
         let began = Instant::now();
-        if let Some(line) = probe.if_due(self.cx, &self.iteration, &now)? {
+        let line = match probe.if_due(self.cx, &self.iteration, &now) {
+            // The run notices by itself, and keeps what it has.
+            Err(e) if matches!(e.kind(), Kind::Stopped | Kind::Interrupted) => None,
+            line => line?,
+        };
+        if let Some(line) = line {
             let folder = &mut self.folder;
             self.progress.aside(|| folder.say(&line))?;
             self.progress.leave_out(began.elapsed());
@@ -425,6 +429,8 @@ impl<'a> Run<'a> {
     fn checkpoint(&mut self) -> Result<()> {
         self.folder.sync_metrics()?;
         let contents = contents(self.cx, &self.iteration, &mut self.state)?;
+        let (specs, config) = (self.iteration.net.specs(), self.options.config());
+        expect_sound(&contents, specs, self.state.step, config)?;
         let keep = self.options.config().ckpt.keep;
         let dir =
             checkpoint::write(&self.folder.checkpoints(), self.state.clone(), &contents, keep)?;

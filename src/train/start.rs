@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::data::{Dataset, Deliver, LoaderOptions};
 use crate::device::Cx;
 use crate::error::Result;
+use crate::signals;
 use crate::space::Space;
 
 /// What the loader is told.
@@ -51,6 +52,7 @@ pub(super) fn fill(
     }
     let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, space, FILL_STEP))?;
     iteration.fill(cx, || {
+        signals::go_on()?;
         let [_, view] = feed.next(cx)?.views;
         Ok(view)
     })
@@ -69,6 +71,7 @@ pub(super) fn initial_state(config: &Config, pictures: u64, steps_per_epoch: u64
         sampler_cursor: 0,
         queue_pointer: 0,
         pictures,
+        data: None,
         time_s: 0.0,
         collapsed_steps: 0,
         health: Watch::default(),

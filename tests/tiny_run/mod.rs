@@ -86,6 +86,7 @@ fn write(
         sampler_cursor: 0,
         queue_pointer: 0,
         pictures: 40,
+        data: None,
         time_s: 0.0,
         collapsed_steps: 0,
         health: Watch::default(),

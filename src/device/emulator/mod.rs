@@ -70,9 +70,7 @@ fn call(f: impl FnOnce(*mut ffi::Message) -> c_int) -> Result<()> {
 impl Emulator {
     /// An emulator that runs blocks on a number of host threads (0 = one a core).
     pub fn new(threads: usize) -> Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = if threads == 0 { cores } else { threads };
-        let threads = u32::try_from(threads).unwrap_or(u32::MAX).min(1024);
+        let threads = u32::try_from(host::threads(threads)).unwrap_or(u32::MAX).min(1024);
         // SAFETY: plain call; a null pointer means that it failed.
         let device = unsafe { ffi::emu_open(threads) };
         if device.is_null() {
