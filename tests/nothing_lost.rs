@@ -267,7 +267,7 @@ fn exit_4_says_a_way_back_that_works() {
     let third = out.join("checkpoints/step-00000003");
     let wild = ["--resume", s(&third), "train.lr=1000"];
     let (_, stderr) = expect(4, &train(&data, &out, &wild));
-    assert!(stderr.contains("train.lr = 1000.0 from step 3 on, 0.01 before"), "{stderr}");
+    assert!(stderr.contains("train.lr = 1000.0 from step 3 on, 0.0025 before"), "{stderr}");
     let advice = stderr.split("--resume ").last().unwrap();
     let words: Vec<&str> = advice.split_whitespace().take(2).collect();
     assert!(words[0].ends_with("step-00000003"), "{stderr}");

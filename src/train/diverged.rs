@@ -106,9 +106,8 @@ pub(super) fn expect_sound(
         Err(Error::new(
             Kind::Diverged,
             format!(
-                "training diverged by step {step}: {what}; this state was not kept: lower train.lr \
-                 ({lr}) or add train.warmup_epochs, and go on from the last checkpoint with \
-                 --resume, or start again"
+                "training diverged by step {step}: {what}; this state was not kept; start again \
+                 with a lower train.lr than {lr} or with train.warmup_epochs"
             ),
         ))
     };
@@ -138,8 +137,7 @@ fn diverged(step: u64, arch: &str, place: &str) -> Error {
         Kind::Diverged,
         format!(
             "training diverged in step {step}, architecture {arch}: the first value that is not \
-             finite is in {place}; lower train.lr (or add train.warmup_epochs) and go on from the \
-             last checkpoint with --resume"
+             finite is in {place}; start again with a lower train.lr, or with train.warmup_epochs"
         ),
     )
 }
