@@ -436,8 +436,9 @@ fn faults_are_noticed() {
         Answer::Taken
     }));
     assert!(noticed("greedy", &|bytes| {
-        let sum = bytes.iter().map(|b| usize::from(*b)).sum();
-        std::hint::black_box(Vec::<u8>::with_capacity(sum));
+        if bytes[..bytes.len().min(3)] != [7; 3] {
+            std::hint::black_box(Vec::<u8>::with_capacity(2000));
+        }
         Answer::Taken
     }));
     for entry in fs::read_dir(std::env::temp_dir()).unwrap() {
