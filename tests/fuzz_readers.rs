@@ -21,6 +21,7 @@ fn limits() -> Limits {
     Limits {
         file_bytes: 1 << 20,
         pixels: 1 << 20,
+        images: 1000,
         decode_bytes: 64 << 20,
         batch_bytes: 64 << 20,
         unpacked_bytes: 4 << 20,
