@@ -226,6 +226,7 @@ impl Pass<'_, '_, '_> {
             } else if !plain && self.targets.is_none() {
                 self.other_kind(&entry, kind, name, &mut found);
             }
+            self.scan.expect_room(found.members.len() + found.links.len())?;
             if kind.is_gnu_sparse() {
                 // Its holes would be read as zeros.
                 unread = entry.header().entry_size().unwrap_or(0);

@@ -358,9 +358,10 @@ fn nothing_found(title: &str, others: &Others) -> String {
 }
 
 fn shorten(classes: &[String]) -> String {
-    match classes {
-        [] => "none".to_owned(),
-        few if few.len() <= 8 => few.join(", "),
-        many => format!("{}, … {} in all", many[..8].join(", "), many.len()),
+    let shown: Vec<String> = classes.iter().take(8).map(|c| printable(c).to_string()).collect();
+    match classes.len() {
+        0 => "none".to_owned(),
+        n if n <= 8 => shown.join(", "),
+        n => format!("{}, … {n} in all", shown.join(", ")),
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn push_cifar_file(scan: &mut Scan, path: &Path, name: &str) -> Resul
         Err(e) => return Err(Error::read(&beside, e)),
     };
     let store = scan.index.stores.len() as u32;
-    scan.push_records(&records, name, store, 0, &classes);
+    scan.push_records(&records, name, store, 0, &classes)?;
     scan.index.add_store(Store::Ranges(ranges));
     Ok(true)
 }
@@ -147,6 +147,7 @@ fn walk(
             walk(scan, &path, &relative, above, found)?;
         } else {
             sort_file(scan, &path, relative, found);
+            scan.expect_room(found.pictures.len() + found.shards.len() + found.records.len())?;
         }
     }
     above.pop();

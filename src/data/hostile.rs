@@ -298,6 +298,22 @@ fn compressed_archives_are_unpacked_within_limits() {
 }
 
 #[test]
+fn lists_of_images_stay_within_limits() {
+    let tree = Tree::new();
+    tree.tar("x.tar");
+    compress(&tree.path("x.tar"), &tree.path("x.tar.zst"));
+    fs::write(tree.path("list.txt"), "set/train/cat/1.png\n".repeat(16)).unwrap();
+    let set = tree.open("set").unwrap();
+    pack::write(&set, &tree.path("x.pack"), None, CorruptPolicy::default()).unwrap();
+    fs::write(tree.path("test.bin"), record(3).repeat(16)).unwrap();
+    for name in ["set", "x.tar", "x.tar.zst", "list.txt", "x.pack", "test.bin"] {
+        let within = |images| open_within(&tree, name, Limits { images, ..Limits::default() });
+        assert_eq!(within(16).unwrap().len(), 16, "{name}");
+        kind_of(within(15), "ENGINE_MAX_IMAGES");
+    }
+}
+
+#[test]
 fn names_of_members_are_read_within_limits() {
     let tree = Tree::new();
     let mut tar = tar::Builder::new(File::create(tree.path("x.tar")).unwrap());

@@ -336,12 +336,14 @@ struct WebP<'a> {
     /// Bytes that tables of codes may take. Lossless frames may have up to 65536 sets of them,
     /// some 320 times as large as what they are read from.
     tables: u64,
+    /// Its length.
+    encoded: u64,
 }
 
 impl<'a> WebP<'a> {
     /// Errors: a frame that is larger than the limit or than the picture that it is part of.
     fn of(bytes: &'a [u8], limits: &Limits) -> Result<Self> {
-        let mut found = Self { exif: None, layered: false, tables: 0 };
+        let mut found = Self { exif: None, layered: false, tables: 0, encoded: bytes.len() as u64 };
         let canvas = match bytes.get(12..) {
             Some([b'V', b'P', b'8', b'X', _, _, _, _, _, _, _, _, size @ ..])
                 if size.len() >= 6 =>
@@ -394,10 +396,11 @@ impl<'a> WebP<'a> {
 
     /// What its decoder holds beside the picture.
     fn beside(&self, width: u64, height: u64) -> u64 {
-        // Frames are stored in blocks of 16×16.
+        // Frames are stored in blocks of 16×16, their codes in partitions: one that claims to be
+        // longer than the file, up to 2^24 bytes, is found out when it is read.
         let stored = width.next_multiple_of(16) * height.next_multiple_of(16);
         let layers = 14 * stored + self.tables.min(65_536 * 5 * 4096);
-        (1 << 18) + if self.layered { layers } else { 3 * stored }
+        (1 << 24) + 4 * self.encoded + if self.layered { layers } else { 3 * stored }
     }
 }
 

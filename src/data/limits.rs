@@ -20,6 +20,9 @@ pub struct Limits {
     /// Pixels of an image. `ENGINE_MAX_PIXELS`, 200 million: the largest cameras have that
     /// many.
     pub pixels: u64,
+    /// Images of a data set. `ENGINE_MAX_IMAGES`, 50 million: the list of them takes some 100
+    /// bytes for each.
+    pub images: u64,
     /// Bytes that images take while they are decoded and made into views, over all threads.
     /// `ENGINE_MAX_DECODE_BYTES`, 2 GiB: enough for any image of 100 megapixels, and for a
     /// hundred threads that decode photographs of two.
@@ -39,12 +42,13 @@ pub struct Limits {
 
 pub(super) const FILE_BYTES: &str = "ENGINE_MAX_FILE_BYTES";
 pub(super) const PIXELS: &str = "ENGINE_MAX_PIXELS";
+pub(super) const IMAGES: &str = "ENGINE_MAX_IMAGES";
 pub(super) const DECODE_BYTES: &str = "ENGINE_MAX_DECODE_BYTES";
 pub(super) const BATCH_BYTES: &str = "ENGINE_MAX_BATCH_BYTES";
 pub(super) const UNPACKED_BYTES: &str = "ENGINE_MAX_UNPACKED_BYTES";
 pub(super) const ZSTD_WINDOW_LOG: &str = "ENGINE_MAX_ZSTD_WINDOW_LOG";
-const VARIABLES: [&str; 6] =
-    [FILE_BYTES, PIXELS, DECODE_BYTES, BATCH_BYTES, UNPACKED_BYTES, ZSTD_WINDOW_LOG];
+const VARIABLES: [&str; 7] =
+    [FILE_BYTES, PIXELS, IMAGES, DECODE_BYTES, BATCH_BYTES, UNPACKED_BYTES, ZSTD_WINDOW_LOG];
 const PREFIX: &str = "ENGINE_MAX_";
 
 impl Default for Limits {
@@ -52,6 +56,7 @@ impl Default for Limits {
         Self {
             file_bytes: GIB,
             pixels: 200_000_000,
+            images: 50_000_000,
             decode_bytes: 2 * GIB,
             batch_bytes: 16 * GIB,
             unpacked_bytes: 64 * GIB,
@@ -87,6 +92,7 @@ impl Limits {
             match name.as_str() {
                 FILE_BYTES => limits.file_bytes = number()?,
                 PIXELS => limits.pixels = number()?,
+                IMAGES => limits.images = number()?,
                 DECODE_BYTES => limits.decode_bytes = number()?,
                 BATCH_BYTES => limits.batch_bytes = number()?,
                 UNPACKED_BYTES => limits.unpacked_bytes = number()?,

@@ -35,6 +35,7 @@ pub(super) fn scan(scan: &mut Scan) -> Result<()> {
         if !scan.wants(name) {
             continue;
         }
+        scan.expect_room(1)?;
         let entry = Entry { store, label: NO_LABEL, offset: 0, len: 0, coding: Coding::File };
         match label {
             Some(label) => scan.push_as(name, Group::Named(label.to_owned()), entry),

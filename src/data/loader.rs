@@ -17,6 +17,7 @@ use super::pixels::{Bytes, Normalise, Pixels, Recycled};
 use super::policy::Reader;
 use super::{CorruptPolicy, Dataset, Image, OnCorrupt, ViewParams, Views};
 use crate::error::{Error, Result};
+use crate::outside::printable;
 use crate::rng::{Philox, Purpose};
 
 /// What a [`TrainLoader`] needs to know.
@@ -147,7 +148,7 @@ impl TrainLoader {
         if dataset.len() < options.batch {
             tracing::warn!(
                 "{} has {} pictures, fewer than a batch of {}: every batch repeats some",
-                dataset.title(),
+                printable(dataset.title()),
                 dataset.len(),
                 options.batch
             );

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::image::Format;
 use super::index::{Coding, Entry, Group, Index, NO_LABEL, Refusal, Store};
-use super::limits::{Limits, Memory};
+use super::limits::{IMAGES, Limits, Memory};
 use super::ranges::Ranges;
 use super::{archive, cifar, folder, list, pack};
 use crate::error::{Error, Result};
@@ -80,6 +80,19 @@ impl Scan<'_> {
         (self.folders, self.added)
     }
 
+    /// Errors: `found` images besides those that were added are more than the limit.
+    pub fn expect_room(&self, found: usize) -> Result<()> {
+        let most = self.limits().images;
+        if (self.index.entries.len() + found) as u64 <= most {
+            return Ok(());
+        }
+        Err(Error::data(format!(
+            "{}: expected at most {most} images in a data set, found more; give fewer at a time, \
+             or set {IMAGES} higher",
+            printable(&self.path)
+        )))
+    }
+
     /// Whether `name` lies in the folder asked for.
     pub fn wants(&mut self, name: &str) -> bool {
         let Some(wanted) = &self.wanted else { return true };
@@ -113,7 +126,7 @@ impl Scan<'_> {
                 Content::Picture { len } => (*len, Coding::File),
                 Content::Refused(refusal) => (0, Coding::Refused(*refusal)),
                 Content::Records(records) => {
-                    self.push_records(records, &m.name, store, m.offset, &[]);
+                    self.push_records(records, &m.name, store, m.offset, &[])?;
                     continue;
                 }
             };
@@ -131,7 +144,8 @@ impl Scan<'_> {
         store: u32,
         start: u64,
         classes: &[String],
-    ) {
+    ) -> Result<()> {
+        self.expect_room(records.labels.len())?;
         for record in 0..records.labels.len() {
             let name = cifar::record_name(file_name, record);
             if self.wants(&name) {
@@ -139,16 +153,20 @@ impl Scan<'_> {
                 self.push_as(&name, group, entry);
             }
         }
+        Ok(())
     }
 
     fn finish(self) -> Result<()> {
+        self.expect_room(0)?;
         match self.wanted {
             Some(wanted) if self.added == 0 => {
-                let there: Vec<&str> = self.folders.iter().map(String::as_str).collect();
+                let there: Vec<String> =
+                    self.folders.iter().map(|folder| printable(folder).to_string()).collect();
                 let there = if there.is_empty() { "no folders".into() } else { there.join(", ") };
                 Err(Error::data(format!(
-                    "{}#{wanted}: no picture in a folder {wanted:?}; there are: {there}",
-                    printable(&self.path)
+                    "{}#{}: no picture in a folder {wanted:?}; there are: {there}",
+                    printable(&self.path),
+                    printable(&wanted)
                 )))
             }
             _ => Ok(()),
