@@ -323,6 +323,10 @@ fn weights_that_are_no_numbers_are_named() {
     let (_, said) = expect(4, &[&export[..], &net].concat());
     assert!(said.contains("layer2.0.conv1.weight") && said.contains("step 2"), "{said}");
     assert!(!out.exists());
+
+    let (_, said) = expect(3, &train(&data, &out, &["--init", s(&run)]));
+    assert!(said.contains("layer2.0.conv1.weight") && said.contains("--init"), "{said}");
+    assert!(!out.join("checkpoints").exists());
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Once};
 use std::thread::{self, JoinHandle};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -49,8 +49,17 @@ impl<T: Send + 'static> Pipeline<T> {
                  data.workers, or raise the limit of processes (ulimit -u) or of memory (ulimit -v)"
             ))
         };
+        let threads = host::threads(workers);
+        if threads < workers {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                tracing::warn!(
+                    "data.workers={workers}: more than 4 a core do not help; {threads} are used"
+                );
+            });
+        }
         let pool = ThreadPoolBuilder::new()
-            .num_threads(host::threads(workers))
+            .num_threads(threads)
             .thread_name(|i| format!("loader-{i}"))
             .build()
             .map_err(|e| no_thread(&e))?;

@@ -219,8 +219,9 @@ fn allocate_host(lines: usize) -> Result<Vec<Line>> {
             format!("{} left by {}", human_bytes(a.bytes), a.bound)
         });
         Error::memory(format!(
-            "out of memory: expected {} more for tensors, found {found}; free memory or raise that \
-             limit",
+            "out of memory: expected {} more for tensors, found {found}; free memory, raise that \
+             limit, or use fewer --threads; training takes less with a smaller train.batch, other \
+             verbs with a smaller --arch or fewer --images",
             human_bytes(lines * LINE_BYTES),
         ))
     })?;

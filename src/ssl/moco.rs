@@ -25,18 +25,27 @@ pub struct Moco {
 }
 
 impl Moco {
-    /// With a queue of random directions; of zeros where the teacher will fill it, as drawing
-    /// what nobody reads takes a minute for the largest queues.
+    /// With a queue of random directions.
     pub fn new(cx: &Cx, settings: &Settings, seed: u64) -> Result<Self> {
+        if cx.is_plan() {
+            return Self::blank(cx, settings);
+        }
         let (rows, dim) = (settings.queue, settings.dim);
-        let shape = Shape::matrix(rows, dim);
-        let queue = if cx.is_plan() || settings.queue_fill == QueueFill::Teacher {
-            cx.zeros(shape, cx.dtype())?
-        } else {
-            cx.upload(shape, cx.dtype(), &random_directions(seed, rows, dim))?
-        };
+        let drawn = random_directions(seed, rows, dim);
+        let queue = cx.upload(Shape::matrix(rows, dim), cx.dtype(), &drawn)?;
+        Ok(Self::with(settings, queue))
+    }
+
+    /// With a queue of zeros, for runs whose losses nobody reads: to draw the largest queues takes
+    /// minutes.
+    pub fn blank(cx: &Cx, settings: &Settings) -> Result<Self> {
+        let queue = cx.zeros(Shape::matrix(settings.queue, settings.dim), cx.dtype())?;
+        Ok(Self::with(settings, queue))
+    }
+
+    fn with(settings: &Settings, queue: Tensor) -> Self {
         let Settings { tau, ema, queue_fill: fill, .. } = *settings;
-        Ok(Self { tau, ema, fill, queue, pointer: 0 })
+        Self { tau, ema, fill, queue, pointer: 0 }
     }
 
     /// The negatives [K, D].

@@ -58,3 +58,10 @@ pub fn build(cx: &Cx, config: &Config) -> Result<Box<dyn Method>> {
         config::Method::Moco => Ok(Box::new(Moco::new(cx, &config.moco, config.seed)?)),
     }
 }
+
+/// The same with a state of zeros, for timing alone.
+pub fn build_blank(cx: &Cx, config: &Config) -> Result<Box<dyn Method>> {
+    match config.method {
+        config::Method::Moco => Ok(Box::new(Moco::blank(cx, &config.moco)?)),
+    }
+}

@@ -66,7 +66,7 @@ impl Init {
     /// log is to say.
     ///
     /// # Errors
-    /// [`crate::Kind::Data`] where no tensor fits.
+    /// [`crate::Kind::Data`] where no tensor fits, or one holds a value that is not finite.
     pub(super) fn fill(&self, cx: &Cx, it: &mut Iteration) -> Result<Vec<String>> {
         let mut filled = Filled::default();
         let mut entries = it.student.to_torch(cx)?;
@@ -82,6 +82,15 @@ impl Init {
         }
         if filled.whole + filled.partly == 0 {
             return Err(self.nothing_fits(&filled, &entries));
+        }
+        if let Some((name, ..)) =
+            entries.iter().find(|(.., values)| values.iter().any(|v| !v.is_finite()))
+        {
+            return Err(Error::data(format!(
+                "--init {}: expected finite weights, found NaN or infinity in {name}: the run that \
+                 made them had diverged, or the file is damaged; take an earlier checkpoint",
+                self.origin.path.display()
+            )));
         }
         let specs = it.net.specs().to_vec();
         let named: Named =

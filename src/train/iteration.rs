@@ -108,6 +108,20 @@ pub(super) struct Pass {
 impl Iteration {
     /// Freshly initialised from the configuration's seed.
     pub fn new(cx: &Cx, config: &Config, space: &Space) -> Result<Self> {
+        Self::with_method(cx, config, space, ssl::build)
+    }
+
+    /// The same, but that the method has a state of zeros: for timing alone.
+    pub fn blank(cx: &Cx, config: &Config, space: &Space) -> Result<Self> {
+        Self::with_method(cx, config, space, ssl::build_blank)
+    }
+
+    fn with_method(
+        cx: &Cx,
+        config: &Config,
+        space: &Space,
+        method: impl FnOnce(&Cx, &Config) -> Result<Box<dyn Method>>,
+    ) -> Result<Self> {
         let net = Supernet::new(space, Some(&ssl::head(config)));
         let student = Params::init(cx, net.specs(), config.seed)?.ready(cx)?;
         let teacher = student.copy(cx)?;
@@ -115,7 +129,7 @@ impl Iteration {
         let velocity = student.values().iter().map(zero).collect::<Result<_>>()?;
         Ok(Self {
             grads: Gradients::zeros(cx, net.specs())?,
-            method: ssl::build(cx, config)?,
+            method: method(cx, config)?,
             net,
             student,
             teacher,

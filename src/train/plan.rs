@@ -268,7 +268,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     );
     let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, &space, 0))?;
     let state = initial_state(config, dataset.len() as u64, feed.steps_per_epoch() as u64);
-    let mut iteration = Iteration::new(cx, config, &space)?;
+    let mut iteration = Iteration::blank(cx, config, &space)?;
     if let Some(path) = &options.init {
         let said = Init::open(path)?.fill(cx, &mut iteration)?;
         said.iter().for_each(|line| tracing::info!("{line}"));
