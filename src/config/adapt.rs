@@ -47,7 +47,7 @@ pub fn adapt(
     }
     // Fewer images than a batch are gone through again until it is full.
     let epochs = (budget / images.max(batch) as f64).round().max(LEAST_EPOCHS);
-    let seen = thousands(epochs * images as f64);
+    let seen = thousands(epochs * images.max(batch) as f64);
     let reason = format!("so that {images} images are seen {seen} times in all");
     set(resolved, "train.epochs", epochs.into(), reason)?;
     let warmup = (resolved.config.train.epochs * WARMUP * 100.0).round() / 100.0;
@@ -56,7 +56,10 @@ pub fn adapt(
     set(resolved, "train.warmup_epochs", warmup.into(), reason)?;
     let most = (images / 2).max(LEAST_QUEUE).min(defaults.moco.queue);
     let queue = 1 << most.ilog2();
-    let reason = format!("at most half of the {images} images, so that few meet themselves");
+    let reason = match images / 2 < LEAST_QUEUE {
+        true => format!("the least that serves, however few images there are ({images})"),
+        false => format!("at most half of the {images} images, so that few meet themselves"),
+    };
     set(resolved, "moco.queue", Value::Integer(queue), reason)?;
     if resolved.is_set("views.crop_min") && resolved.is_set("views.flip_p") {
         return Ok(said);
