@@ -1,7 +1,7 @@
 //! Tar archives, plain (read where they lie) and compressed with zstd (unpacked once).
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::rc::Rc;
@@ -51,7 +51,7 @@ pub(super) fn scan(scan: &mut Scan) -> Result<()> {
     }
 }
 
-/// Adds the pictures of a plain archive.
+/// Adds the images of a plain archive.
 pub(super) fn scan_tar(scan: &mut Scan) -> Result<()> {
     let path = scan.path.clone();
     let ranges = Ranges::open(&path, scan.index)?;
@@ -73,7 +73,7 @@ pub(super) fn scan_tar(scan: &mut Scan) -> Result<()> {
     scan.push_members(ranges, found)
 }
 
-/// Adds the pictures of an archive compressed with zstd: those that are wanted are unpacked to
+/// Adds the images of an archive compressed with zstd: those that are wanted are unpacked to
 /// an unnamed temporary file.
 pub(super) fn scan_zstd(scan: &mut Scan) -> Result<()> {
     let path = scan.path.clone();
@@ -131,12 +131,15 @@ struct Found {
     end: u64,
 }
 
+/// Members that links point at, and whether one of the links has the name of an image.
+type Targets = HashMap<String, bool>;
+
 /// Members of an archive, its links among them. A second pass looks for what links point at and
-/// the first passed over: a member outside the folder that is wanted, or without the name of a
-/// picture.
+/// the first passed over: a member outside the folder that is wanted, or without the name of an
+/// image.
 fn gather(
     scan: &mut Scan,
-    mut pass: impl FnMut(&mut Scan, Option<&HashSet<String>>) -> Result<Found>,
+    mut pass: impl FnMut(&mut Scan, Option<&Targets>) -> Result<Found>,
 ) -> Result<Vec<Member>> {
     let Found { mut members, links, .. } = pass(scan, None)?;
     if links.is_empty() {
@@ -158,10 +161,11 @@ fn gather(
         members.iter().map(|m| (m.name.clone(), (m.offset, m.content.clone()))).collect()
     };
     let mut known = contents(&members);
-    let mut wanted: HashSet<String> = HashSet::new();
+    let mut wanted = Targets::new();
     for (name, target) in &links {
-        if !known.contains_key(target) && (Format::is_picture_name(name) || scan.wanted.is_some()) {
-            wanted.insert(target.clone());
+        let image = Format::is_picture_name(name);
+        if !known.contains_key(target) && (image || scan.wanted.is_some()) {
+            *wanted.entry(target.clone()).or_default() |= image;
         }
     }
     if !wanted.is_empty() {
@@ -187,8 +191,8 @@ struct Pass<'a, 'b, 'c> {
     scan: &'a mut Scan<'b>,
     watch: Rc<Watch>,
     place: Place<'c>,
-    /// In a second pass, the members that links point at: they are taken whatever they are.
-    targets: Option<&'a HashSet<String>>,
+    /// In a second pass, the members that are looked for.
+    targets: Option<&'a Targets>,
 }
 
 /// Where the bytes of members lie when the archive has been read.
@@ -239,7 +243,7 @@ impl Pass<'_, '_, '_> {
     /// Whether a member's name lets it be looked at.
     fn takes(&mut self, name: &str) -> bool {
         if let Some(targets) = self.targets {
-            return targets.contains(name);
+            return targets.contains_key(name);
         }
         let base = name.rsplit('/').next().unwrap_or_default();
         if base.starts_with('.') {
@@ -250,14 +254,14 @@ impl Pass<'_, '_, '_> {
         base.ends_with(".bin") || self.scan.wants(name)
     }
 
-    /// A plain file, if it is a picture or holds CIFAR's records.
+    /// A plain file, if it is an image or holds CIFAR's records.
     fn member<R: Read>(&mut self, entry: &mut Entry<R>, name: String) -> Result<Option<Member>> {
         let size = entry.size();
         let mut head = Vec::new();
         entry.by_ref().take(16).read_to_end(&mut head).map_err(|e| self.broken(&e))?;
         let picture = Format::is_picture_name(&name)
             || Format::sniff(&head).is_some()
-            || self.targets.is_some() && !name.ends_with(".bin");
+            || self.targets.is_some_and(|targets| targets.get(&name) == Some(&true));
         if picture {
             let len = u32::try_from(size).ok().filter(|_| size <= self.scan.limits().file_bytes);
             let Some(len) = len else {
@@ -268,7 +272,9 @@ impl Pass<'_, '_, '_> {
             return Ok(Some(Member { name, offset, content: Content::Picture { len } }));
         }
         if !name.ends_with(".bin") {
-            self.scan.index.others.note(&name);
+            if self.targets.is_none() {
+                self.scan.index.others.note(&name);
+            }
             return Ok(None);
         }
         let offset = self.settle(entry, &head, &name)?;
@@ -311,7 +317,7 @@ impl Pass<'_, '_, '_> {
     }
 
     /// What is no plain file: links are kept for later, others count where they seem to be
-    /// pictures.
+    /// images.
     fn other_kind<R: Read>(
         &mut self,
         entry: &Entry<R>,
@@ -371,7 +377,7 @@ impl Pass<'_, '_, '_> {
     }
 }
 
-/// A member's name as pictures have it: without `./` or `/` in front.
+/// A member's name as images have it: without `./` or `/` in front.
 fn name_of(bytes: &[u8]) -> String {
     let name = String::from_utf8_lossy(bytes).into_owned();
     name.trim_start_matches("./").trim_start_matches('/').to_owned()

@@ -51,9 +51,9 @@ pub(super) fn scan(scan: &mut Scan) -> Result<()> {
         }
     }
     if let (Some(shard), true) = (found.shards.first(), files > 0) {
-        // The archives may hold other pictures or the same once more: nobody can tell.
+        // The archives may hold other images or the same once more: nobody can tell.
         return Err(Error::data(format!(
-            "{} holds both {files} pictures or CIFAR files and {} tar archives (such as {}): \
+            "{} holds both {files} images or CIFAR files and {} tar archives (such as {}): \
              expected one of the two; name the archives themselves (PATH/*.tar), name a folder \
              inside, or move one of the two elsewhere",
             printable(&root),

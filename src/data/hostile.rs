@@ -48,12 +48,12 @@ fn fifo(path: &Path) {
 }
 
 #[test]
-fn links_in_archives_are_the_pictures_they_point_at() {
+fn links_in_archives_are_the_images_they_point_at() {
     use tar::EntryType::{Link, Symlink};
     let tree = Tree::new();
     let (one, two) = (png(5, 4, 1), png(6, 4, 2));
     let files: &[(&str, &[u8])] =
-        &[("blobs/aa", &one), ("blobs/bb.png", &two), ("notes.txt", b"no picture")];
+        &[("blobs/aa", &one), ("blobs/bb.png", &two), ("notes.txt", b"no image")];
     let links = [
         ("train/cat/0.png", Link, "blobs/aa"),
         ("train/cat/1.png", Link, "train/cat/0.png"),
@@ -64,6 +64,7 @@ fn links_in_archives_are_the_pictures_they_point_at() {
         ("train/dog/4.png", Link, "nowhere.png"),
         ("train/dog/5.png", Symlink, "../../../../x.png"),
         ("train/dog/all", Symlink, "../cat"),
+        ("train/notes", Link, "notes.txt"),
     ];
     archive(&tree.path("x.tar"), files, &links);
     compress(&tree.path("x.tar"), &tree.path("x.tar.zst"));
@@ -73,7 +74,7 @@ fn links_in_archives_are_the_pictures_they_point_at() {
             (0..set.len()).map(|i| set.load(i).map_or(0, |image| image.width)).collect();
         assert_eq!(widths, [5, 5, 6, 6, 0, 0, 0, 0], "{:?}", names(&set));
         assert_eq!(set.classes(), ["cat", "dog"]);
-        assert_eq!((set.label(1), set.label(3), set.other_files()), (Some(0), Some(1), 1));
+        assert_eq!((set.label(1), set.label(3), set.other_files()), (Some(0), Some(1), 2));
         kind_of(set.load(4), "a link to something that is not in the archive");
         assert_eq!(tree.open(name).unwrap().len(), 10);
     }
@@ -155,11 +156,11 @@ fn damaged_cifar_files_are_never_passed_over() {
 }
 
 #[test]
-fn archives_beside_pictures_are_refused() {
+fn archives_beside_images_are_refused() {
     let tree = Tree::new();
     let shard = tree.tar("x.tar");
     fs::rename(shard, tree.path("set/x.tar")).unwrap();
-    kind_of(tree.open("set"), "16 pictures or CIFAR files and 1 tar archives");
+    kind_of(tree.open("set"), "16 images or CIFAR files and 1 tar archives");
     assert_eq!(tree.open("set#train").unwrap().len(), 12);
     assert_eq!(tree.open("set/x.tar").unwrap().len(), 16);
 }
@@ -259,7 +260,7 @@ fn decoding_waits_for_memory_and_names_what_never_fits() {
     }
     let batches = eval_batches(set.clone(), &[0, 1, 2, 3, 4, 5, 6, 7], 16, 8, 4).unwrap();
     assert!(batches.into_iter().all(|b| b.is_ok()));
-    // Batches of pictures hold more than that, up to a limit of their own.
+    // Batches of images hold more than that, up to a limit of their own.
     let o = LoaderOptions { deliver: Deliver::Pictures, ..o };
     TrainLoader::new(set, o.clone()).unwrap().next().unwrap();
     let limits = Limits { batch_bytes: 2_000_000, ..Limits::default() };

@@ -37,11 +37,11 @@ pub(super) enum Coding {
     Hashed,
     /// Three planes of 32×32 bytes.
     Cifar,
-    /// Not at all: it counts as a picture that cannot be read.
+    /// Not at all: it counts as an image that cannot be read.
     Refused(Refusal),
 }
 
-/// Why a picture cannot be read, as far as its source tells.
+/// Why an image cannot be read, as far as its source tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Refusal {
     /// A link inside an archive.

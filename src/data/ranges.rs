@@ -1,4 +1,4 @@
-//! Files that hold many pictures, of which ranges are read: never mapped, so that a file which
+//! Files that hold many images, of which ranges are read: never mapped, so that a file which
 //! somebody shortens is an error and not a signal.
 
 use std::fs::{File, Metadata};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::outside::{open_regular, printable};
 
 /// Files that a data set keeps open, at most: systems allow 1024 or more. Of further ones each
-/// picture opens its own.
+/// image opens its own.
 const KEPT_OPEN: usize = 256;
 
 /// A file of which ranges are read, by any number of threads.
