@@ -122,12 +122,15 @@ pub(super) fn expect_sound(
     }
     let student = contents.iter().filter(|(stem, _)| *stem == "student").flat_map(|(_, t)| t);
     let square = |x: &f32| f64::from(*x).powi(2);
-    let norm = student.flat_map(|(_, _, values)| values).map(square).sum::<f64>().sqrt();
+    let energies = student.map(|(name, _, v)| (name.as_str(), v.iter().map(square).sum::<f64>()));
+    let energies: Vec<(&str, f64)> = energies.collect();
+    let norm = energies.iter().map(|(_, energy)| energy).sum::<f64>().sqrt();
+    let (most, _) = energies.iter().max_by(|a, b| a.1.total_cmp(&b.1)).copied().unwrap_or_default();
     let fresh = specs.iter().map(ParamSpec::initial_energy).sum::<f64>().sqrt();
     if config.guard.collapse && step > 0 && norm > BLOWN_UP * fresh {
         return error(format!(
-            "the student's weights have a norm of {norm:.3e}, expected less than {BLOWN_UP} times \
-             that of fresh ones ({fresh:.3e}); guard.collapse=false goes on anyway"
+            "the student's weights have a norm of {norm:.3e}, most of it in {most}, expected less \
+             than {BLOWN_UP} times that of fresh ones ({fresh:.3e}); guard.collapse=false goes on anyway"
         ));
     }
     Ok(())
