@@ -178,7 +178,7 @@ fn a_folder_belongs_to_one_process() {
     let mut child = start_and_wait(&long, &out, 1);
     for flag in ["--resume", "--overwrite"] {
         let (_, stderr) = expect(2, &train(&data, &out, &[flag]));
-        assert!(stderr.contains("another process writes into"), "{stderr}");
+        assert!(stderr.contains("another process trains"), "{stderr}");
     }
     child.kill().unwrap();
     child.wait().unwrap();
@@ -318,10 +318,9 @@ fn divergence_names_step_architecture_and_tensor() {
     let dir = tempfile::tempdir().unwrap();
     let data = pictures(dir.path(), 4, 12);
     let out = dir.path().join("run");
-    let (_, stderr) = expect(
-        4,
-        &train(&data, &out, &["train.lr=1000", "train.weight_decay=1", "guard.collapse=false"]),
-    );
+    // Until a value overflows, weights that blow up may have any norm.
+    let wild = ["train.lr=1000", "train.weight_decay=1", "guard.collapse=false"];
+    let (_, stderr) = expect(4, &train(&data, &out, &wild));
     assert!(stderr.contains("step ") && stderr.contains("architecture s"), "{stderr}");
     assert!(["layer", "head", "conv"].iter().any(|part| stderr.contains(part)), "{stderr}");
     let status = fs::read_to_string(out.join("status.json")).unwrap();
