@@ -178,7 +178,7 @@ fn a_folder_belongs_to_one_process() {
     let mut child = start_and_wait(&long, &out, 1);
     for flag in ["--resume", "--overwrite"] {
         let (_, stderr) = expect(2, &train(&data, &out, &[flag]));
-        assert!(stderr.contains("another process trains"), "{stderr}");
+        assert!(stderr.contains("another process writes into"), "{stderr}");
     }
     child.kill().unwrap();
     child.wait().unwrap();
