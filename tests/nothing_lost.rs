@@ -224,7 +224,11 @@ fn a_damaged_search_finds_the_same_winners() {
             let result = engine(&args).output().unwrap();
             let stderr = String::from_utf8_lossy(&result.stderr);
             match result.status.code() {
-                Some(0) => assert!(stderr.contains("computed again"), "{name} {at}: {stderr}"),
+                // Where the name of the digest itself is hit, what it stands for is whole.
+                Some(0) => assert!(
+                    *name == "teacher.json" || stderr.contains("computed again"),
+                    "{name} {at}: {stderr}"
+                ),
                 // The settings or the verdict on the teacher, of which there is no other copy.
                 code => assert!(matches!(code, Some(3 | 6)), "{name} {at}: {stderr}"),
             }

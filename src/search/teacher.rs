@@ -72,7 +72,7 @@ impl Teacher {
     /// The `teacher.json` of a search's folder; none where a search has not come so far.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(FILE);
-        path.exists().then(|| sealed::read_json(&path)).transpose()
+        path.exists().then(|| sealed::read_json_or_older(&path)).transpose()
     }
 
     /// Writes `teacher.json`.
