@@ -273,6 +273,8 @@ impl Place {
     /// An archive of the folder, with a long name, links and CIFAR records.
     fn tar(&self, gnu: bool) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
+        // The same bytes whenever it is made.
+        tar.mode(tar::HeaderMode::Deterministic);
         tar.append_dir_all("set", self.path("set")).unwrap();
         let header = |kind, size| {
             let mut header = if gnu { tar::Header::new_gnu() } else { tar::Header::new_ustar() };

@@ -326,6 +326,17 @@ fn an_evaluation_is_shown_before_it_is_written() {
 }
 
 #[test]
+fn a_device_is_no_file_of_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 2, 12);
+    let out = dir.path().join("run");
+    let (_, stderr) = expect(3, &train(&data, &out, &["--init", "/dev/zero"]));
+    assert!(stderr.contains("expected a regular file, found a device"), "{stderr}");
+    assert!(!out.exists());
+    expect(3, &["inspect", "/dev/zero"]);
+}
+
+#[test]
 fn links_are_not_followed_when_files_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let data = pictures(dir.path(), 4, 12);

@@ -166,7 +166,7 @@ impl Contents {
         if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
             return Err(Error::data(format!("{} is not a file", path.display())));
         }
-        let bytes = fs::read(path).map_err(|e| Error::read(path, e))?;
+        let bytes = files::read_large(path)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| {
             Error::data(format!(
                 "{} is not a whole safetensors file ({e}); it may be truncated: make or copy it \

@@ -1,6 +1,5 @@
 //! The export's folder: written aside, proven, renamed; and read back.
 
-use std::fs;
 use std::path::Path;
 
 use super::config::{Config, Origin, WEIGHTS};
@@ -94,7 +93,7 @@ fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, Named)> {
 }
 
 fn hash(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(|e| Error::read(path, e))?;
+    let bytes = files::read_large(path)?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 

@@ -6,7 +6,7 @@ pub mod owned;
 pub mod sealed;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,6 +14,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use crate::error::{Error, Result};
+use crate::outside;
 
 /// Named values with their dimensions, f32.
 pub type Named = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -88,9 +89,31 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     write_text(path, &(text + "\n"))
 }
 
+/// Bytes of a file of numbers at most.
+const LARGE_BYTES: u64 = 16 << 30;
+/// Bytes of any other file of ours at most.
+const TEXT_BYTES: u64 = 1 << 30;
+
+/// Reads a file of ours, or one that claims to be: it must be a regular file.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    outside::read_at_most(path, TEXT_BYTES, "the most that such a file has")
+        .map_err(|e| Error::read(path, e))
+}
+
+/// Reads a file of ours as text.
+pub fn read_text(path: &Path) -> Result<String> {
+    String::from_utf8(read(path)?).map_err(|e| Error::read(path, e))
+}
+
+/// Reads a file of ours that holds numbers.
+pub fn read_large(path: &Path) -> Result<Vec<u8>> {
+    outside::read_at_most(path, LARGE_BYTES, "the most that such a file has")
+        .map_err(|e| Error::read(path, e))
+}
+
 /// Reads a JSON file.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+    let text = read_text(path)?;
     serde_json::from_str(&text)
         .map_err(|e| Error::data(format!("{} is not what it should be: {e}", path.display())))
 }
@@ -149,7 +172,7 @@ fn safetensors_header<'a>(
 
 /// Reads a safetensors file: its tensors (which must be f32) and its metadata.
 pub fn read_safetensors(path: &Path) -> Result<(Named, HashMap<String, String>)> {
-    let bytes = fs::read(path).map_err(|e| Error::read(path, e))?;
+    let bytes = read_large(path)?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| not_whole(path, &e))?;
     let metadata = header.metadata().clone().unwrap_or_default();
     let mut named = Named::new();
@@ -170,7 +193,7 @@ pub fn read_safetensors(path: &Path) -> Result<(Named, HashMap<String, String>)>
 /// Reads the weights of a safetensors file that another program may have made: tensors of
 /// floating-point numbers of any usual width, as f32; and the names of all others.
 pub fn read_weights(path: &Path) -> Result<(Named, Vec<String>)> {
-    let bytes = fs::read(path).map_err(|e| Error::read(path, e))?;
+    let bytes = read_large(path)?;
     let (mut named, mut others) = (Named::new(), Vec::new());
     for (name, view) in parse_safetensors(path, &bytes)?.iter() {
         let values = match view.dtype() {
@@ -207,6 +230,8 @@ fn numbers<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -3,7 +3,6 @@
 //! The last field, `blake3`, is the BLAKE3 of the text in which the digest itself is replaced by
 //! zeros. Files without the field are those of earlier versions.
 
-use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
@@ -37,7 +36,7 @@ pub fn read_json_or_older<T: DeserializeOwned>(path: &Path) -> Result<T> {
 }
 
 fn read<T: DeserializeOwned>(path: &Path, older: bool) -> Result<T> {
-    let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+    let text = super::read_text(path)?;
     parse(text.trim_end(), older).map_err(|e| Error::data(format!("{} {e}", path.display())))
 }
 
@@ -93,6 +92,8 @@ fn check(text: &str, value: &Value) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use serde_json::json;
 
     use super::*;

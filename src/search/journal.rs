@@ -11,7 +11,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -162,7 +162,7 @@ pub fn exists(dir: &Path) -> bool {
 
 /// The complete lines of a `candidates.jsonl`; a half-written last line is left out.
 pub fn read_candidates(path: &Path) -> Result<Vec<Candidate>> {
-    let text = fs::read(path).map_err(|e| Error::read(path, e))?;
+    let text = files::read(path)?;
     let candidate = |(i, line): (usize, &[u8])| {
         serde_json::from_slice(line).map_err(|e| {
             Error::data(format!(
@@ -187,8 +187,8 @@ fn read(dir: &Path, images: usize) -> Result<(Vec<Scored>, u64)> {
     if !lines.exists() || !path.exists() {
         return Ok((Vec::new(), 0));
     }
-    let text = fs::read(&lines).map_err(|e| Error::read(&lines, e))?;
-    let bytes = fs::read(&path).map_err(|e| Error::read(&path, e))?;
+    let text = files::read(&lines)?;
+    let bytes = files::read_large(&path)?;
     let mut records = bytes.chunks_exact(record_bytes(images));
     let mut end = 0;
     let mut done = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,8 +16,11 @@ use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files::owned::{Kind, Owned};
 use crate::files::{self, disk};
-use crate::outside::harmless;
+use crate::outside::{harmless, open_regular};
 use crate::space::Arch;
+
+/// Bytes of a line at most; what is longer is no line of ours.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// What a run says.
 const LOG: &str = "train.log";
@@ -212,45 +215,53 @@ impl Folder {
 /// with them nothing else. Gives a warning for those and, where there is to be a line for `each`
 /// step, for the steps that are missing.
 fn keep_steps_before(path: &Path, first: u64, each: bool) -> Result<Vec<String>> {
-    let bytes = match fs::read(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-        read => read.map_err(|e| Error::read(path, e))?,
-    };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let lines: Vec<(&[u8], Option<u64>)> =
-        bytes.split_inclusive(|b| *b == b'\n').map(|line| (line, step_of(line))).collect();
-    let (mut kept, mut damaged, mut missing) = (Vec::new(), 0, Vec::new());
-    let mut next = 0;
-    for (i, (line, step)) in lines.iter().enumerate() {
-        let following = lines[i + 1..].iter().find_map(|(_, step)| *step);
+    let mut lines: Vec<(usize, Option<u64>)> = Vec::new();
+    for_each_line(path, |line| {
+        lines.push((line.len(), step_of(line)));
+        Ok(())
+    })
+    .map_err(|e| Error::read(path, e))?;
+    let (mut keep, mut damaged, mut missing) = (vec![false; lines.len()], 0, Vec::new());
+    let (mut next, mut following) = (0, vec![None; lines.len()]);
+    for i in (1..lines.len()).rev() {
+        following[i - 1] = lines[i].1.or(following[i]);
+    }
+    for (i, (_, step)) in lines.iter().enumerate() {
         match *step {
             // Steps rise: where they fall, the line that the next one contradicts is wrong.
-            Some(step) if step >= next && following.is_none_or(|f| f > step || f < next) => {
+            Some(step) if step >= next && following[i].is_none_or(|f| f > step || f < next) => {
                 if step >= first {
                     continue;
                 }
                 if step > next {
                     missing.push((next, step - 1));
                 }
-                kept.extend_from_slice(line);
+                keep[i] = true;
                 next = step + 1;
             }
             // The last line may have been cut by a kill: that is no damage.
-            None if i + 1 == lines.len() && !line.ends_with(b"\n") => {}
+            None if i + 1 == lines.len() => {}
             _ => damaged += 1,
         }
     }
     if next < first {
         missing.push((next, first - 1));
     }
-    if bytes.starts_with(&kept) {
-        if bytes.len() > kept.len() {
-            let failed = |e: std::io::Error| Error::write(path, files::disk_hint(&e));
-            let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
-            disk::set_len(&file, path, kept.len() as u64).map_err(failed)?;
-        }
-    } else {
-        files::write_atomic(path, |out| out.write_all(&kept))?;
+    let kept = keep.iter().take_while(|keep| **keep).count();
+    let failed = |e: std::io::Error| Error::write(path, files::disk_hint(&e));
+    if keep[kept..].contains(&true) {
+        let mut keep = keep.iter();
+        files::write_atomic(path, |out| {
+            for_each_line(path, |line| match keep.next() {
+                Some(true) => out.write_all(line),
+                _ => Ok(()),
+            })
+        })?;
+    } else if kept < lines.len() {
+        let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+        let bytes = lines[..kept].iter().map(|(bytes, _)| *bytes as u64).sum();
+        disk::set_len(&file, path, bytes).map_err(failed)?;
     }
     let mut said = Vec::new();
     if damaged > 0 {
@@ -263,6 +274,23 @@ fn keep_steps_before(path: &Path, first: u64, each: bool) -> Result<Vec<String>>
         said.push(format!("warning: {name} lacks steps {spans}; the run itself lacks nothing"));
     }
     Ok(said)
+}
+
+/// Reads a file line by line, with their ends; none where there is no file.
+fn for_each_line(
+    path: &Path,
+    mut line: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let mut reader = match open_regular(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        file => BufReader::new(file?),
+    };
+    let mut bytes = Vec::new();
+    while reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes)? > 0 {
+        line(&bytes)?;
+        bytes.clear();
+    }
+    Ok(())
 }
 
 /// The `step` of a whole line; none where it is damaged.
