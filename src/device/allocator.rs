@@ -1,6 +1,6 @@
 //! Memory that the system refuses is an error with exit code 5, not an abort.
 //!
-//! Large pieces of memory are planned and asked for with a chance to fail (see [`may_fail`]).
+//! Large pieces of memory are planned and asked for with a chance to fail (see `may_fail`).
 //! What is small is not, and stable Rust aborts where it cannot be had: the allocator here ends
 //! the process first, with a line that says so.
 

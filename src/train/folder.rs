@@ -91,7 +91,7 @@ pub struct StepFacts<'a> {
     pub health: Health,
 }
 
-/// A run's folder as [`owned`] sees it. A quickstart's is one, with more in it.
+/// A run's folder as [`crate::files::owned`] sees it. A quickstart's is one, with more in it.
 pub static RUN: Kind = Kind {
     name: "run",
     ours: &[
