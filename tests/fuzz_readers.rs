@@ -139,6 +139,20 @@ fn gif() {
     fuzz_images("gif", seeds, None);
 }
 
+/// Its decoder holds five bytes for each of a frame's pixels, and the frame says how many there are.
+#[test]
+fn a_frame_that_a_gif_claims_is_paid_for() {
+    let mut bytes = encoded(&rgb().into_rgba8().into(), ImageFormat::Gif);
+    let sides = [29, 0, 23, 0];
+    let at = (13..).find(|at| bytes[*at] == b',' && bytes[at + 5..at + 9] == sides).unwrap();
+    for sides in [(41_245, 87), (2048, 2030), (65_535, 64), (65_535, 65_535)] {
+        let (w, h): (u16, u16) = sides;
+        bytes[at + 5..at + 7].copy_from_slice(&w.to_le_bytes());
+        bytes[at + 7..at + 9].copy_from_slice(&h.to_le_bytes());
+        decode(&bytes);
+    }
+}
+
 #[test]
 fn webp() {
     let mut seeds = fixtures("webp");

@@ -250,9 +250,12 @@ fn decode_other(bytes: &[u8], format: Format, limits: &Limits, admit: &mut Take)
             // Of GIF a frame, which may be larger than what is shown of it.
             None => 4 * pixels + METADATA_BYTES,
         };
-        admit(out + beside, pixels)?;
+        let held = out + beside;
+        // Beside a frame's colours, of four bytes, a GIF's decoder holds their indices, of one,
+        // which its limit does not count.
+        admit(if format == Format::Gif { held / 4 * 5 + 5 } else { held }, pixels)?;
         let mut allowed = image::Limits::default();
-        allowed.max_alloc = Some(out + beside);
+        allowed.max_alloc = Some(held);
         decoder.set_limits(allowed).map_err(|e| bad(&e))?;
     }
     // A damaged EXIF block says nothing about the picture itself.
