@@ -122,7 +122,8 @@ impl Init {
 /// The file of weights that a path stands for.
 fn find(path: &Path) -> Result<PathBuf> {
     let weights = path.join(files::EXPORTED_WEIGHTS);
-    if path.is_file() {
+    // What is no regular file is refused when it is read.
+    if path.exists() && !path.is_dir() {
         Ok(path.to_path_buf())
     } else if weights.is_file() {
         Ok(weights)
