@@ -96,8 +96,8 @@ pub fn heed_no_more() {
 pub fn go_on() -> Result<()> {
     let stop = HEARD.get().and_then(|heard| Signals { caught: heard.caught.clone() }.stop());
     stop.map_or(Ok(()), |kind| {
-        let what = "stopped before anything was done that could be kept; the same command begins \
-                    anew";
+        let what = "stopped before anything was done that could be kept; the same command \
+                    starts again";
         Err(Error::new(kind, what))
     })
 }

@@ -192,7 +192,8 @@ fn other_images_of_the_same_number_are_another_data_set() {
     let data = pictures(dir.path(), 2, 12);
     let (run, found) = (dir.path().join("run"), dir.path().join("found"));
     expect(0, &train(&data, &run, &["--max-steps", "2"]));
-    expect(0, &search(&run, &data, &found, &["--samples", "2"]));
+    let second = run.join("checkpoints/step-00000002");
+    expect(0, &search(&second, &data, &found, &["--samples", "2"]));
     // A folder that was moved holds the same images.
     let moved = dir.path().join("moved");
     fs::rename(&data, &moved).unwrap();
@@ -202,8 +203,8 @@ fn other_images_of_the_same_number_are_another_data_set() {
     let (_, stderr) = expect(6, &train(&moved, &run, &["--resume"]));
     assert!(stderr.contains("other images") && stderr.contains("--init"), "{stderr}");
     fs::rename(&moved, &data).unwrap();
-    let (_, stderr) = expect(6, &search(&run, &data, &found, &["--samples", "2", "--resume"]));
-    assert!(stderr.contains("begun with"), "{stderr}");
+    let (_, stderr) = expect(6, &search(&second, &data, &found, &["--samples", "2", "--resume"]));
+    assert!(stderr.contains("started with other images"), "{stderr}");
 }
 
 #[test]

@@ -124,14 +124,12 @@ fn file_name(what: &str, subject: &Subject) -> String {
     format!("{what}-step-{:08}{teacher}.json", subject.step)
 }
 
-/// Writes a result into the run's `eval` folder, where there is one: after it was printed, so that
-/// a folder that cannot be written loses nothing.
+/// Writes a result into the run's `eval` folder, where there is one.
 fn keep(subject: &Subject, name: &str, result: &Map<String, Value>) -> Result<()> {
     let Some(run) = &subject.run_dir else { return Ok(()) };
     let path = run.join("eval").join(name);
-    files::create_dir(&run.join("eval"))
-        .and_then(|()| files::write_json(&path, result))
-        .map_err(|e| e.and("the result stands on stdout"))?;
+    files::create_dir(&run.join("eval"))?;
+    files::write_json(&path, result)?;
     tracing::info!("written to {}", path.display());
     Ok(())
 }
@@ -201,7 +199,7 @@ fn one(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject) -> Result
     let found = evaluate(cx, args, globals, subject, &sets, arch, &mut None)?;
     if globals.json {
         print_json(&found.result)?;
-        return found.keep(subject);
+        return found.keep(subject).map_err(printed);
     }
     let name = format!("{arch}, {} of step {}", subject.weights, subject.step);
     let mut text = accuracy_table(&name, &found, &sets);
@@ -226,7 +224,12 @@ fn one(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject) -> Result
         text.extend(baselines.remarks(&found.verdict).iter().map(|remark| format!("{remark}\n")));
     }
     print(&text)?;
-    found.keep(subject)
+    found.keep(subject).map_err(printed)
+}
+
+/// Results are printed before they are written: a folder that cannot be written loses nothing.
+fn printed(e: Error) -> Error {
+    e.and("the result stands on stdout")
 }
 
 fn percent(share: f64) -> String {
@@ -335,7 +338,7 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
         }
         print(&text)?;
     }
-    keep(subject, &file_name(&name, subject), &result)
+    keep(subject, &file_name(&name, subject), &result).map_err(printed)
 }
 
 /// The whole search that `file` is from, held against the accuracies of some of its candidates.

@@ -163,9 +163,6 @@ struct Contents {
 
 impl Contents {
     fn read(path: &Path) -> Result<Self> {
-        if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-            return Err(Error::data(format!("{} is not a file", path.display())));
-        }
         let bytes = files::read_large(path)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| {
             Error::data(format!(

@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::nn::Feature;
 use crate::report;
 use crate::search::{self, Request, Selection, Task, Winners};
+use crate::signals::Signals;
 use crate::space::{Arch, Budget, Metric};
 use crate::train::Checkpoint;
-use crate::train::signals::Signals;
 
 /// Arguments of `engine search`.
 #[derive(Args, Clone, Debug)]

@@ -12,7 +12,7 @@ use super::{Globals, print, print_json};
 use crate::config::{Resolved, Setting, looks_like_word, parse_duration, resolve, word};
 use crate::error::{Error, Result};
 use crate::progress::{human_bytes, human_duration};
-use crate::train::signals::Signals;
+use crate::signals::Signals;
 use crate::train::{self, Options, Outcome, Plan, ProbeOn, Resume};
 
 /// Arguments of `engine train`.

@@ -7,7 +7,8 @@ use super::parity::{self, Parity};
 use super::subnet;
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::files::owned::{Kind, Staged};
+use crate::files::owned::Kind;
+use crate::files::staged::Staged;
 use crate::files::{self, Named, sealed};
 use crate::nn::{Params, RunningStats, Subnet, Supernet};
 use crate::space::Arch;
@@ -100,7 +101,7 @@ fn hash(path: &Path) -> Result<String> {
 /// An export's folder as [`crate::files::owned`] sees it.
 pub static EXPORT: Kind = Kind {
     name: "export",
-    ours: &[WEIGHTS, CONFIG, PARITY, "model.py", "README.md"],
+    ours: &[&[WEIGHTS, CONFIG, PARITY, "model.py", "README.md"]],
     flags: "--overwrite to replace it",
     is_older: |_| false,
 };

@@ -19,7 +19,7 @@ pub use parity::Parity;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::eval::pictures::{self, Pictures};
-use crate::files::owned::Staged;
+use crate::files::staged::Staged;
 use crate::nn;
 use crate::space::Arch;
 use crate::tensor::{DType, Tensor};

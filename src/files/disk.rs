@@ -13,7 +13,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::process::{Signal, getpid, kill_process};
+use signal_hook::consts::SIGKILL;
+use signal_hook::low_level;
 
 /// The variable that names a fault.
 pub const FAULT: &str = "ENGINE_FAULT";
@@ -62,7 +63,7 @@ fn before(what: &str, path: &Path, grows: bool) -> io::Result<()> {
             out.write_all(format!("{what} {}\n", path.display()).as_bytes())
         }
         Fault::Kill(at) if change == *at => {
-            kill_process(getpid(), Signal::KILL)?;
+            low_level::raise(SIGKILL)?;
             // The signal may take a moment to arrive; nothing more may happen until then.
             loop {
                 std::thread::park();
@@ -92,8 +93,12 @@ pub fn create_dir_all(path: &Path) -> io::Result<()> {
 pub fn append(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     before("open", path, true)?;
-    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-    OpenOptions::new().create(true).append(true).read(true).custom_flags(no_follow).open(path)
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
 }
 
 /// Writes all bytes at the end of a file that was opened to add to it.

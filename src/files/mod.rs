@@ -1,9 +1,10 @@
 //! Files that are complete or absent: everything is written aside, flushed to the disk and
-//! renamed. On top of that safetensors, [`sealed`] JSON and [`owned`] folders.
+//! renamed. On top of that safetensors, [`sealed`] JSON, [`owned`] folders and [`staged`] ones.
 
 pub mod disk;
 pub mod owned;
 pub mod sealed;
+pub mod staged;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, Permissions};

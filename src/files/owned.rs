@@ -23,9 +23,8 @@ const CLEARING: &str = ".engine-clearing";
 pub struct Kind {
     /// What the mark says, and messages too: `run`, `search`, ….
     pub name: &'static str,
-    /// Files that are ours, relative to the folder. `*` stands for any part of a name, a last `**`
-    /// for everything below.
-    pub ours: &'static [&'static str],
+    /// Lists of files that are ours, relative to the folder. `*` stands for any part of a name.
+    pub ours: &'static [&'static [&'static str]],
     /// What the flags for a folder that holds results are, in words.
     pub flags: &'static str,
     /// Whether an unmarked folder holds such results of an earlier version.
@@ -47,8 +46,10 @@ pub enum Existing {
 #[derive(Debug)]
 pub struct Owned {
     root: PathBuf,
-    kind: &'static Kind,
+    pub(super) kind: &'static Kind,
     existing: Existing,
+    /// Whether the folder was made.
+    is_new: bool,
     /// Whether the folder held nothing before.
     was_empty: bool,
     cleared: AtomicBool,
@@ -57,7 +58,7 @@ pub struct Owned {
 
 impl Owned {
     /// Takes a folder: makes it where it is missing, marks it and locks it. Nothing that it holds
-    /// is changed. A folder that nothing is written into disappears again when this is dropped.
+    /// is changed. What was made disappears again when this is dropped and nothing was written.
     ///
     /// # Errors
     /// [`crate::Kind::Usage`] where results are in the way, the folder is not of this kind, or
@@ -65,6 +66,7 @@ impl Owned {
     pub fn claim(root: &Path, kind: &'static Kind, existing: Existing) -> Result<Self> {
         // Refuses before anything is made, and again when nobody else can change the folder.
         look(root, kind, existing)?;
+        let is_new = !root.exists();
         disk::create_dir_all(root).map_err(|e| Error::write(root, disk_hint(&e)))?;
         let mark = lock(root)?;
         let was_empty = look(root, kind, existing)?;
@@ -72,6 +74,7 @@ impl Owned {
             root: root.to_path_buf(),
             kind,
             existing,
+            is_new,
             was_empty,
             cleared: AtomicBool::new(false),
             mark,
@@ -115,13 +118,6 @@ impl Owned {
         self.remove_ours()
     }
 
-    /// Names in the folder that are not ours, relative to it.
-    pub fn others(&self) -> Result<Vec<String>> {
-        let mut others = Vec::new();
-        others_in(&self.root, "", self.kind, &mut others)?;
-        Ok(others)
-    }
-
     /// Writes the kind into a mark that is new. In place, as the lock is this file's.
     fn write_mark(&self) -> Result<()> {
         let path = self.root.join(MARK);
@@ -134,7 +130,7 @@ impl Owned {
         disk::write_all(&self.mark, &path, text.as_bytes()).map_err(failed)
     }
 
-    fn remove_ours(&self) -> Result<()> {
+    pub(super) fn remove_ours(&self) -> Result<()> {
         self.remove_in(&self.root, "").map_err(|(path, e)| Error::write(&path, disk_hint(&e)))?;
         let clearing = self.root.join(CLEARING);
         disk::remove_file(&clearing).map_err(|e| Error::write(&clearing, disk_hint(&e)))
@@ -202,29 +198,34 @@ impl Drop for Owned {
         if self.was_empty && nothing() {
             // A folder that cannot be removed is as good as one that can: it is free.
             let _ = disk::remove_file(&self.root.join(MARK));
-            let _ = disk::remove_dir(&self.root);
+            if self.is_new {
+                let _ = disk::remove_dir(&self.root);
+            }
         }
     }
 }
 
 impl Kind {
     /// Whether a file of this name, relative to the folder, is ours.
-    fn owns(&self, relative: &str) -> bool {
+    pub(crate) fn owns(&self, relative: &str) -> bool {
         let name = relative.rsplit('/').next().unwrap_or(relative);
         let folder = relative.strip_suffix(name).unwrap_or_default().trim_end_matches('/');
         relative == MARK
             || relative == CLEARING
-            || self.ours.iter().any(|pattern| fits(pattern, relative))
+            || self.patterns().any(|pattern| fits(pattern, relative))
             || (is_part(name) && (folder.is_empty() || self.reaches_into(folder)))
     }
 
     /// Whether a folder of this name, relative to ours, may hold files of ours.
     fn reaches_into(&self, folder: &str) -> bool {
-        self.ours.iter().any(|pattern| {
-            let parts: Vec<&str> = pattern.split('/').collect();
-            (1..parts.len()).any(|n| fits(&parts[..n].join("/"), folder))
-                || (pattern.ends_with("**") && fits(pattern, folder))
+        self.patterns().any(|pattern| {
+            let ends = pattern.match_indices('/').map(|(end, _)| end);
+            ends.into_iter().any(|end| fits(&pattern[..end], folder))
         })
+    }
+
+    fn patterns(&self) -> impl Iterator<Item = &'static str> {
+        self.ours.iter().flat_map(|list| list.iter().copied())
     }
 }
 
@@ -233,7 +234,7 @@ fn fits(pattern: &str, path: &str) -> bool {
     let (mut patterns, mut parts) = (pattern.split('/'), path.split('/'));
     loop {
         match (patterns.next(), parts.next()) {
-            (Some("**"), Some(_)) | (None, None) => return true,
+            (None, None) => return true,
             (Some(pattern), Some(part)) => {
                 let fits = match pattern.split_once('*') {
                     Some((start, end)) => {
@@ -258,7 +259,7 @@ fn below(folder: &str, name: &str) -> String {
 
 /// Names in a folder that count: neither the mark nor what a killed process was writing. None
 /// where there is no folder.
-fn contents(root: &Path) -> io::Result<Vec<String>> {
+pub(super) fn contents(root: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(root) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -268,7 +269,12 @@ fn contents(root: &Path) -> io::Result<Vec<String>> {
     Ok(names.into_iter().filter(|name| name != MARK && !is_part(name)).collect())
 }
 
-fn others_in(dir: &Path, relative: &str, kind: &Kind, others: &mut Vec<String>) -> Result<()> {
+pub(super) fn others_in(
+    dir: &Path,
+    relative: &str,
+    kind: &Kind,
+    others: &mut Vec<String>,
+) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(|e| Error::read(dir, e))? {
         let entry = entry.map_err(|e| Error::read(dir, e))?;
         let name = below(relative, &entry.file_name().to_string_lossy());
@@ -290,7 +296,7 @@ fn kind_of(root: &Path) -> Option<String> {
 }
 
 /// Whether a folder holds nothing; exit 2 where what it holds is in the way.
-fn look(root: &Path, kind: &Kind, existing: Existing) -> Result<bool> {
+pub(super) fn look(root: &Path, kind: &Kind, existing: Existing) -> Result<bool> {
     let out = root.display();
     if root.exists() && !root.is_dir() {
         return Err(Error::usage(format!(
@@ -346,7 +352,7 @@ fn a(word: &str) -> String {
     format!("{article} {word}")
 }
 
-fn some_of(names: &[String]) -> String {
+pub(super) fn some_of(names: &[String]) -> String {
     let first = names.iter().min().map_or("", String::as_str);
     match names.len() {
         1 => format!("{first} in it"),
@@ -388,118 +394,20 @@ fn lock(root: &Path) -> Result<File> {
     }
 }
 
-/// A folder that appears whole: filled beside its place, then put there.
-#[derive(Debug)]
-pub struct Staged {
-    out: PathBuf,
-    stage: Owned,
-    overwrite: bool,
-}
-
-impl Staged {
-    /// Begins to make the folder `out` in a hidden folder beside it.
-    ///
-    /// # Errors
-    /// [`crate::Kind::Usage`] where `out` exists and may not be replaced, is of another kind, holds
-    /// files that are not ours, or another process is making it.
-    pub fn begin(out: &Path, kind: &'static Kind, overwrite: bool) -> Result<Self> {
-        let Some(name) = out.file_name() else {
-            return Err(Error::usage(format!(
-                "--out {}: expected the name of a folder",
-                out.display()
-            )));
-        };
-        check_replaceable(out, kind, overwrite)?;
-        let beside = out.with_file_name(format!(".{}.engine.part", name.to_string_lossy()));
-        let stage = Owned::claim(&beside, kind, Existing::Replace)?;
-        stage.clear()?;
-        Ok(Self { out: out.to_path_buf(), stage, overwrite })
-    }
-
-    /// Where to write.
-    pub fn dir(&self) -> &Path {
-        self.stage.root()
-    }
-
-    /// Puts the folder in its place; what was there is removed. Until then it is as it was.
-    pub fn commit(self) -> Result<()> {
-        let (out, dir) = (&self.out, self.stage.root());
-        check_replaceable(out, self.stage.kind, self.overwrite)?;
-        let failed = |e: io::Error| Error::write(out, disk_hint(&e));
-        disk::sync_dir(dir).map_err(failed)?;
-        let above = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        replace(dir, out).and_then(|()| disk::sync_dir(above)).map_err(failed)?;
-        // What was in its place before is now here.
-        self.abandon()
-    }
-
-    /// Removes what was written.
-    pub fn abandon(self) -> Result<()> {
-        let dir = self.stage.root();
-        if dir.exists() {
-            self.stage.remove_ours()?;
-            let removed = disk::remove_file(&dir.join(MARK)).and_then(|()| disk::remove_dir(dir));
-            removed.map_err(|e| Error::write(dir, disk_hint(&e)))?;
-        }
-        Ok(())
-    }
-}
-
-/// Exit 2 unless a folder of ours, or nothing, is at `out`.
-fn check_replaceable(out: &Path, kind: &Kind, overwrite: bool) -> Result<()> {
-    let existing = if overwrite { Existing::Replace } else { Existing::Refuse };
-    if look(out, kind, existing)? {
-        return Ok(());
-    }
-    let mut others = Vec::new();
-    others_in(out, "", kind, &mut others)?;
-    match others.is_empty() {
-        true => Ok(()),
-        false => Err(Error::usage(format!(
-            "--overwrite replaces all of {}, but {} there is not of the {}: move it away, or give \
-             another --out",
-            out.display(),
-            some_of(&others),
-            kind.name
-        ))),
-    }
-}
-
-/// Puts the folder `dir` in the place of `out`. Where `out` exists, the two change names if the
-/// file system can do that in one step; else `out` is absent for a moment.
-pub fn replace(dir: &Path, out: &Path) -> io::Result<()> {
-    if !out.exists() {
-        return disk::rename(dir, out);
-    }
-    match disk::exchange(dir, out) {
-        Err(e) if matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {}
-        done => return done,
-    }
-    let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let old = out.with_file_name(format!(".{name}.old.part"));
-    disk::rename(out, &old)?;
-    if let Err(e) = disk::rename(dir, out) {
-        // The error to report is the first.
-        let _ = disk::rename(&old, out);
-        return Err(e);
-    }
-    disk::rename(&old, dir)
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const KIND: Kind = Kind {
         name: "thing",
-        ours: &["a.json", "parts/step-*/w.bin", "parts/last", "drawn/**"],
+        ours: &[&["a.json", "parts/step-*/w.bin"], &["parts/last", "drawn/*/*.png"]],
         flags: "--overwrite to replace it",
         is_older: |root| root.join("parts").is_dir() && root.join("a.json").is_file(),
     };
-    static THING: Kind = KIND;
+    pub(in crate::files) static THING: Kind = KIND;
     static OTHER: Kind = Kind { name: "other", ..KIND };
 
-    fn put(root: &Path, names: &[&str]) {
+    pub(in crate::files) fn put(root: &Path, names: &[&str]) {
         for name in names {
             let path = root.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -513,14 +421,17 @@ mod tests {
 
     #[test]
     fn patterns() {
-        for ours in ["a.json", "parts/step-12/w.bin", "parts/last", "drawn/a/b/c.png", MARK] {
+        for ours in ["a.json", "parts/step-12/w.bin", "parts/last", "drawn/a/c.png", MARK] {
             assert!(THING.owns(ours), "{ours}");
         }
-        for other in ["b.json", "x/a.json", "parts/step-12/v.bin", "parts/x/w.bin", "parts", "x"] {
+        for other in
+            ["b.json", "x/a.json", "parts/step-12/v.bin", "parts/x/w.bin", "parts", "drawn/c.png"]
+        {
             assert!(!THING.owns(other), "{other}");
         }
         assert!(THING.owns("parts/.w.bin.17.part") && !THING.owns("x/.w.bin.17.part"));
-        assert!(THING.reaches_into("drawn/a/b") && !THING.reaches_into("a.json"));
+        assert!(THING.reaches_into("drawn/a") && THING.reaches_into("drawn"));
+        assert!(!THING.reaches_into("a.json") && !THING.reaches_into("drawn/a/b"));
     }
 
     #[test]
@@ -529,6 +440,9 @@ mod tests {
         let root = dir.path().join("x/y");
         drop(claim(&root, Existing::Refuse).unwrap());
         assert!(!root.exists());
+        let given = tempfile::tempdir().unwrap();
+        drop(claim(given.path(), Existing::Refuse).unwrap());
+        assert!(given.path().exists() && !given.path().join(MARK).exists());
         // What a killed process leaves is free.
         put(&root, &[MARK, ".w.bin.17.part"]);
         let owned = claim(&root, Existing::Refuse).unwrap();
@@ -586,27 +500,5 @@ mod tests {
         let owned = claim(&root, Existing::Continue).unwrap();
         assert!(owned.was_empty() && !root.join("a.json").exists());
         assert!(root.join("thesis.txt").exists() && !root.join(CLEARING).exists());
-    }
-
-    #[test]
-    fn a_staged_folder_appears_whole_and_neighbours_stay() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("net");
-        put(dir.path(), &["net.part/mine", "net.old/mine"]);
-        let staged = Staged::begin(&out, &THING, false).unwrap();
-        assert!(Staged::begin(&out, &THING, false).unwrap_err().to_string().contains("another"));
-        put(staged.dir(), &["a.json"]);
-        assert!(!out.exists());
-        staged.commit().unwrap();
-        assert!(Staged::begin(&out, &THING, false).is_err());
-        let staged = Staged::begin(&out, &THING, true).unwrap();
-        put(staged.dir(), &["parts/last"]);
-        staged.commit().unwrap();
-        assert!(out.join("parts/last").exists() && !out.join("a.json").exists());
-        put(&out, &["thesis.txt"]);
-        let said = Staged::begin(&out, &THING, true).unwrap_err().to_string();
-        assert!(said.contains("thesis.txt"), "{said}");
-        let left: Vec<_> = contents(dir.path()).unwrap();
-        assert_eq!(left.len(), 3, "{left:?}");
     }
 }

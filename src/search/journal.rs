@@ -64,7 +64,7 @@ pub struct Scored {
 /// A search's folder as [`crate::files::owned`] sees it.
 pub static SEARCH: FolderKind = FolderKind {
     name: "search",
-    ours: &[
+    ours: &[&[
         SETTINGS,
         teacher::FILE,
         CANDIDATES,
@@ -73,7 +73,7 @@ pub static SEARCH: FolderKind = FolderKind {
         WINNERS,
         "agreement.json",
         "report.html",
-    ],
+    ]],
     flags: "--resume to go on with the search in it, --overwrite to replace it",
     is_older: |root| root.join(SETTINGS).is_file(),
 };
@@ -153,11 +153,6 @@ fn digest(line: &[u8], scores: &[u8]) -> [u8; DIGEST_BYTES] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(line).update(scores);
     *hasher.finalize().as_bytes()
-}
-
-/// Whether a folder holds a search, begun or done.
-pub fn exists(dir: &Path) -> bool {
-    dir.join(SETTINGS).exists() || dir.join(CANDIDATES).exists()
 }
 
 /// The complete lines of a `candidates.jsonl`; a half-written last line is left out.
@@ -243,7 +238,7 @@ fn check_settings(dir: &Path, settings: &Settings) -> Result<()> {
     let show = |v: Option<&serde_json::Value>| v.map_or("nothing".into(), |v| v.to_string());
     let in_words = |key: &str| DIGESTS.iter().find(|(digest, _)| *digest == key).map(|d| d.1);
     let readable = different.iter().find(|key| in_words(key).is_none());
-    let begun = match readable.or(different.first()) {
+    let then = match readable.or(different.first()) {
         None => return Ok(()),
         Some(key) => match in_words(key) {
             Some(words) => words.to_owned(),
@@ -255,9 +250,22 @@ fn check_settings(dir: &Path, settings: &Settings) -> Result<()> {
     Err(Error::new(
         Kind::Resume,
         format!(
-            "the search in {} was begun with {begun}; use the same, or --overwrite, or another \
+            "the search in {} was started with {then}; use the same, or --overwrite, or another \
              --out",
             dir.display()
         ),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::RUN;
+
+    #[test]
+    fn a_search_inside_a_run_is_the_runs() {
+        for name in SEARCH.ours[0] {
+            assert!(RUN.owns(&format!("search/cls-x/{name}")), "{name}");
+        }
+    }
 }

@@ -127,12 +127,12 @@ fn forward_ns(cx: &Cx, net: &Supernet, params: &Params, arch: Arch) -> Result<u6
     let mut times = Vec::with_capacity(PASSES);
     for pass in 0..=PASSES {
         let x = cx.zeros(Shape::nhwc(1, side, side, 3), cx.dtype())?;
-        let begun = Instant::now();
+        let began = Instant::now();
         let out = subnet.features(cx, x, &[Feature::C5])?;
         // Waits for a device; little beside the pass.
         cx.download(out.get(Feature::C5).value())?;
         if pass > 0 {
-            times.push(begun.elapsed().as_nanos() as u64);
+            times.push(began.elapsed().as_nanos() as u64);
         }
     }
     times.sort_unstable();

@@ -32,9 +32,9 @@ use crate::eval::pictures::{self, Pictures};
 use crate::eval::progress::Progress;
 use crate::files::owned::{Existing, MARK, Owned};
 use crate::nn::{Feature, Params, Subnet, Supernet};
+use crate::signals::Signals;
 use crate::space::{Arch, Metric};
 use crate::train::Checkpoint;
-use crate::train::signals::Signals;
 use journal::Journal;
 use latency::Times;
 use score::{Criterion, Target};
@@ -98,8 +98,7 @@ pub fn run(
         known.admit(request.force)?;
         return finish(journal, request, &settings, &groups, &done, known.clone());
     }
-    let pictures = take_pictures(net.space().resolution, dataset, request, &settings)
-        .inspect_err(|_| drop(std::fs::remove_dir(&request.out)))?;
+    let pictures = take_pictures(net.space().resolution, dataset, request, &settings)?;
     let params = checkpoint.teacher(cx, net.specs())?;
     let work = Work { cx, net, student, pictures, settings: &settings };
     let subnet = work.subnet(&params, work.net.space().max())?;
@@ -129,9 +128,9 @@ fn claim(request: &Request) -> Result<(Owned, bool)> {
         (false, true) => Existing::Replace,
         (false, false) => Existing::Refuse,
     };
-    let was_begun = request.out.join(MARK).exists();
+    let was_marked = request.out.join(MARK).exists();
     let owned = Owned::claim(&request.out, &journal::SEARCH, existing)?;
-    let resume = request.resume && !(was_begun && owned.was_empty());
+    let resume = request.resume && !(was_marked && owned.was_empty());
     Ok((owned, resume))
 }
 

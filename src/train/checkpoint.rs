@@ -17,7 +17,7 @@ use super::init::Origin;
 use super::resume::Changed;
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::files::{self, Entry, disk, disk_hint, owned, sealed};
+use crate::files::{self, Entry, disk, disk_hint, sealed, staged};
 use crate::nn::{MlpHead, ParamSpec, Params, Supernet};
 use crate::space::Space;
 
@@ -270,7 +270,7 @@ pub fn write(root: &Path, mut state: State, contents: &Contents, keep: usize) ->
         sealed::write_json(&aside.join(STATE), &state)?;
         files::write_text(&aside.join(DONE), "")?;
         files::sync_dir(&aside)?;
-        owned::replace(&aside, &dir).map_err(|e| Error::write(&dir, disk_hint(&e)))?;
+        staged::replace(&aside, &dir).map_err(|e| Error::write(&dir, disk_hint(&e)))?;
         files::sync_dir(root)?;
         // A checkpoint of this step that was there before.
         remove_dir(&aside)

@@ -17,13 +17,12 @@ pub mod plan;
 mod probe;
 pub mod resume;
 pub mod run;
-pub mod signals;
 mod start;
 
 pub use advice::advice;
 pub use checkpoint::Checkpoint;
 pub use feed::{Fed, Feed};
-pub use folder::RUN;
+pub use folder::{RUN, RUN_FILES};
 pub use health::Health;
 pub use iteration::{Iteration, Report, Step};
 pub use plan::{Plan, dry_run};

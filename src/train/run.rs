@@ -18,7 +18,6 @@ use super::iteration::{Iteration, Parts, Report, Step};
 use super::plan::{check_memory, reserve_memory};
 use super::probe::{Moment, Probe, ProbeOn};
 use super::resume::{Resume, began_with, contents, existing, find_checkpoint, may_change};
-use super::signals::Signals;
 use super::start::{begin, fill, greet, initial_state, loader_options};
 use crate::config::{self, CkptEvery, Config, Precision, Resolved};
 use crate::data::{Dataset, Likeness};
@@ -26,6 +25,7 @@ use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::files::owned::Owned;
 use crate::progress::{Progress, human_bytes, human_duration};
+use crate::signals::Signals;
 use crate::space::{Sampler, Space};
 
 /// Least time between two writes of `status.json`.

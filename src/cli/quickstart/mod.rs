@@ -20,11 +20,11 @@ use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::eval::{Protocol, judge};
-use crate::files::owned::{Existing, Owned};
+use crate::files::owned::{Existing, Kind as FolderKind, Owned};
 use crate::search::{self, Bn, Request, Selection, Task};
+use crate::signals::Signals;
 use crate::space::{Arch, Budget, Metric, Space};
-use crate::train::signals::Signals;
-use crate::train::{self, Checkpoint, RUN, Resume};
+use crate::train::{self, Checkpoint, RUN, RUN_FILES, Resume};
 use crate::{export, files, report};
 use found::{Accuracy, Exported, Found, Trained, Won};
 use pictures::Domain;
@@ -43,6 +43,27 @@ const BUDGETS: [&str; 2] = ["3M..5M", "7M..10M"];
 const TASKS: [Task; 2] = [Task::Cls, Task::DetFpn];
 /// Made first and filled last: by it a quickstart's folder is known.
 const MARKER: &str = "quickstart.json";
+
+/// Its folder: a run's, with more in it.
+static QUICKSTART: FolderKind = FolderKind {
+    ours: &[
+        RUN_FILES,
+        &[
+            MARKER,
+            "pictures/*/train/*.png",
+            "pictures/*/train/*/*.png",
+            "pictures/*/test/*/*.png",
+            "winner/.engine",
+            "winner/model.safetensors",
+            "winner/config.json",
+            "winner/parity.json",
+            "winner/model.py",
+            "winner/README.md",
+        ],
+    ],
+    flags: "--overwrite to replace it",
+    ..RUN
+};
 
 /// Arguments of `engine quickstart`.
 #[derive(Args, Clone, Debug)]
@@ -82,7 +103,7 @@ pub fn run(args: &QuickstartArgs, globals: &Globals) -> Result<()> {
     files::write_json(&args.out.join(MARKER), &serde_json::json!({ "state": "running" }))?;
     let (out, data) = (&args.out, &args.data);
     let job = Job { cx: &cx, out, owned: &owned, data, sizes, globals, signals: &signals };
-    let mut found = cx.install(|| job.run()).map_err(|e| job.begins_anew(e))?;
+    let mut found = cx.install(|| job.run()).map_err(|e| job.starts_again(e))?;
     found.seconds = started.elapsed().as_secs_f64();
     files::write_json(&args.out.join(MARKER), &found)?;
     if globals.json { print_json(&found) } else { print(&found.text()) }
@@ -91,7 +112,7 @@ pub fn run(args: &QuickstartArgs, globals: &Globals) -> Result<()> {
 /// Takes the folder. One that holds a run of another kind is not replaced.
 fn claim(args: &QuickstartArgs) -> Result<Arc<Owned>> {
     let existing = if args.overwrite { Existing::Replace } else { Existing::Refuse };
-    let owned = Owned::claim(&args.out, &RUN, existing)?;
+    let owned = Owned::claim(&args.out, &QUICKSTART, existing)?;
     if !owned.was_empty() && !args.out.join(MARKER).exists() {
         return Err(Error::usage(format!(
             "--overwrite replaces a quickstart, but {} holds a run (it has no {MARKER}), so nothing \
@@ -168,14 +189,14 @@ impl Job<'_> {
 
     /// Says of a job that was stopped what can be done, which is not what its parts say of
     /// themselves: it cannot be resumed.
-    fn begins_anew(&self, e: Error) -> Error {
+    fn starts_again(&self, e: Error) -> Error {
         if !matches!(e.kind(), Kind::Stopped | Kind::Interrupted) {
             return e;
         }
         let out = self.out.display();
         Error::new(
             e.kind(),
-            format!("stopped; engine quickstart --out {out} --overwrite begins anew"),
+            format!("stopped; engine quickstart --out {out} --overwrite starts again"),
         )
     }
 
@@ -395,5 +416,39 @@ impl Job<'_> {
             max_rel: parity.max_rel,
             images: parity.reloaded.images,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::folder::EXPORT;
+
+    #[test]
+    fn what_it_makes_is_its_own() {
+        for name in EXPORT.ours[0] {
+            assert!(QUICKSTART.owns(&format!("winner/{name}")), "{name}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let drawn = pictures::draw(&dir.path().join("pictures"), [9, 9], 32, 1).unwrap();
+        let shapes = &drawn[0].train;
+        pictures::take(&[shapes.clone()], &dir.path().join("pictures"), 9, 32, 1).unwrap();
+        let mut folders = vec![dir.path().to_path_buf()];
+        let mut files = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let name = path.strip_prefix(dir.path()).unwrap().to_str().unwrap();
+                assert!(QUICKSTART.owns(name), "{name}");
+                files += 1;
+            }
+        }
+        assert!(files > 36, "{files}");
+        // A run's folder may hold images of its owner's.
+        assert!(!RUN.owns("pictures/mine/train/cat/1.png"));
     }
 }

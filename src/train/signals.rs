@@ -1,3 +1,0 @@
-//! The signals that a run heeds.
-
-pub use crate::signals::Signals;
