@@ -432,7 +432,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let drawn = pictures::draw(&dir.path().join("pictures"), [9, 9], 32, 1).unwrap();
         let shapes = &drawn[0].train;
-        pictures::take(&[shapes.clone()], &dir.path().join("pictures"), 9, 32, 1).unwrap();
+        pictures::take(std::slice::from_ref(shapes), &dir.path().join("pictures"), 9, 32, 1)
+            .unwrap();
         let mut folders = vec![dir.path().to_path_buf()];
         let mut files = 0;
         while let Some(folder) = folders.pop() {
