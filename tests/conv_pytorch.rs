@@ -40,7 +40,7 @@ fn check(dtype: DType, tolerance: f64) {
     for i in 0..file.len() / 7 {
         let op = load(&file, &format!("{i}.op")).1;
         let [cout, kernel, stride] = [op[0] as usize, op[1] as usize, op[2] as usize];
-        let op = Conv2d { cout, kernel, stride };
+        let op = Conv2d::new(cout, kernel, stride);
         let (x, w) = (upload(&format!("{i}.x")), upload(&format!("{i}.w")));
         assert!(op.infer(&[x.meta(), w.meta()]).is_ok());
         let (y, saved) = op.forward(&cx, &[&x, &w]).unwrap();

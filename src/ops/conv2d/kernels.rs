@@ -3,6 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::Geometry;
+use super::cpu::gcd;
 use crate::device::{self, Cx, DevicePtr, Queue, size};
 use crate::error::{Error, Result};
 use crate::ops::divide::Divisor;
@@ -21,7 +22,8 @@ const SUM_THREADS: u32 = 256;
 /// Rows or columns whose products take as long as loading a tile's operands and writing its
 /// sums: an estimate.
 const TILE_OVERHEAD: u32 = 32;
-/// Most rows or columns of a picture, and of a filter, whose places kernels can hold.
+/// Most rows or columns of a picture, of its padding and of a window, and taps of a filter, whose
+/// places kernels can hold.
 const MOST_SIDE: usize = 1 << 14;
 const MOST_KERNEL: usize = 39;
 
@@ -39,6 +41,10 @@ struct Params {
     cin_max: u32,
     kernel: u32,
     stride: u32,
+    pad: u32,
+    dilation: u32,
+    common: u32,
+    inverse: u32,
     accumulate: u32,
     split_pixels: u32,
     splits: u32,
@@ -137,17 +143,27 @@ impl Tile {
 
 impl Params {
     fn new(g: &Geometry, summed: usize, accumulate: bool) -> Result<Self> {
-        if g.h.max(g.w) > MOST_SIDE || g.kernel > MOST_KERNEL || g.stride > MOST_KERNEL {
+        let sides = [g.h, g.w, g.pad + 1, g.reach()];
+        if sides.iter().any(|s| *s > MOST_SIDE) || g.kernel > MOST_KERNEL || g.stride > MOST_KERNEL
+        {
             return Err(Error::device(format!(
-                "the kernels of conv2d take pictures of at most {MOST_SIDE} rows and columns, and \
-                 kernels and strides of at most {MOST_KERNEL}; found {g:?}; use smaller ones or \
-                 --device cpu"
+                "the kernels of conv2d take pictures of at most {MOST_SIDE} rows and columns, as \
+                 much less one of padding, windows as large, and kernels and strides of at most \
+                 {MOST_KERNEL}; found {g:?}; use smaller ones or --device cpu"
             )));
         }
-        for elems in [g.n * g.h * g.w * g.cin, g.n * g.p * g.q * g.cout, g.cout * g.filter_stride()]
-        {
+        // Windows may start and end outside of what they read.
+        let read = |n, h, w, c, beyond| ((n * h + beyond) * w + beyond) * c;
+        for elems in [
+            read(g.n, g.h, g.w, g.cin, g.pad),
+            read(g.n, g.p, g.q, g.cout, g.reach() - 1),
+            g.cout * g.filter_stride(),
+        ] {
             size(elems)?;
         }
+        let common = gcd(g.dilation, g.stride);
+        let (step, period) = (g.dilation / common, g.stride / common);
+        let inverse = (0..period).find(|i| step * i % period == 1 % period).unwrap_or(0);
         Ok(Self {
             n: g.n as u32,
             h: g.h as u32,
@@ -159,6 +175,10 @@ impl Params {
             cin_max: g.cin_max as u32,
             kernel: g.kernel as u32,
             stride: g.stride as u32,
+            pad: g.pad as u32,
+            dilation: g.dilation as u32,
+            common: common as u32,
+            inverse: inverse as u32,
             accumulate: accumulate.into(),
             split_pixels: 0,
             splits: 1,
@@ -305,7 +325,7 @@ mod tests {
     fn splits_cover_the_pixels() {
         for (n, side, wanted) in [(1, 1, 1), (1, 1, 264), (7, 5, 9), (256, 56, 264), (256, 7, 5)] {
             let (x, w) = (Shape::nhwc(n, side, side, 8), Shape([8, 3, 3, 8]));
-            let g = Conv2d { cout: 8, kernel: 3, stride: 1 }.geometry(x, w);
+            let g = Conv2d::new(8, 3, 1).geometry(x, w);
             let mut p = Params::new(&g, 8, true).unwrap();
             p.split(wanted, 64);
             let pixels = p.n * p.p * p.q;
@@ -319,7 +339,7 @@ mod tests {
     fn too_large_pictures_and_filters_are_errors() {
         for (x, kernel) in [([1, 1 << 15, 1, 1], 1), ([1, 1, 1, 1], 41)] {
             let w = Shape([1, kernel, kernel, 1]);
-            let g = Conv2d { cout: 1, kernel, stride: 1 }.geometry(Shape(x), w);
+            let g = Conv2d::new(1, kernel, 1).geometry(Shape(x), w);
             assert!(Params::new(&g, 1, false).unwrap_err().to_string().contains("at most"));
         }
     }
