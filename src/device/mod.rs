@@ -92,7 +92,7 @@ impl Cx {
     /// A context that plans the memory of this one, on the same threads.
     pub fn planning(&self) -> Self {
         let backend = match &self.backend {
-            Backend::Driver(driver) => Backend::Driver(Arc::new(Planner::new(driver.name()))),
+            Backend::Driver(driver) => Backend::Driver(Arc::new(Planner::new(driver.as_ref()))),
             _ => Backend::Plan,
         };
         let pool = Pool::new(place(&backend));
