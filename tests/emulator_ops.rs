@@ -185,9 +185,8 @@ fn bits_do_not_depend_on_the_shared_memory_of_a_block() {
     {
         let op = Conv2d::new(cout, kernel, 1);
         let shapes = [Shape(x), Shape([cout, kernel, kernel, x[3]])];
-        let inputs = shapes.map(|s| {
-            cx.upload(s, DType::BF16, &values(s, Fill::Normal, s.n() as u64)).unwrap()
-        });
+        let inputs = shapes
+            .map(|s| cx.upload(s, DType::BF16, &values(s, Fill::Normal, s.n() as u64)).unwrap());
         let gy = values(Shape([x[0], x[1], x[2], cout]), Fill::Normal, 5);
         let on_kib = |kib: u32| {
             emulator.limit_shared(kib << 10);

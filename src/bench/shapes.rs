@@ -294,9 +294,11 @@ mod tests {
         for preset in ["data", "cifar", "tiny"] {
             let space = Space::preset(preset).unwrap();
             let mut config = Config::for_preset(preset).unwrap();
-            config.train.batch = 32;
+            config.train.batch = 8;
             let archs = [space.max(), space.min()];
-            let works = all(&config, &space, &archs, &[DType::F32, DType::BF16]).unwrap();
+            let mut works = all(&config, &space, &archs, &[DType::F32, DType::BF16]).unwrap();
+            // Updates launch the same for all nets, and take long to prepare for large ones.
+            works.retain(|u| preset == "tiny" || !["sgd", "ema", "norm"].contains(&u.work.op));
             for kib in [99, 163, 227] {
                 emulator.limit_shared(kib << 10);
                 let cx = Cx::device(emulator.clone(), 1).unwrap().planning();

@@ -392,7 +392,9 @@ impl Cx {
     /// [`Kind::Usage`](crate::Kind::Usage) for a tensor of another type.
     pub fn download_i32(&self, t: &Tensor) -> Result<Vec<i32>> {
         if t.dtype() != DType::I32 {
-            return Err(Error::usage(format!("expected a tensor of I32; found {t:?}; use download")));
+            return Err(Error::usage(format!(
+                "expected a tensor of I32; found {t:?}; use download"
+            )));
         }
         let mut values = vec![0; t.shape().elems()];
         match &self.backend {

@@ -116,7 +116,8 @@ fn biases() -> Vec<Case<Conv2d>> {
         (1, 1, Sizes { x: [1, 49, 43, 8], cout: 8, stored: [16, 8] }),
         (3, 2, Sizes { x: [1, 91, 93, 3], cout: 9, stored: [9, 3] }),
     ];
-    let mut cases: Vec<_> = sizes.iter().map(|(k, s, sizes)| case(*k, *s, sizes, INTEGERS)).collect();
+    let mut cases: Vec<_> =
+        sizes.iter().map(|(k, s, sizes)| case(*k, *s, sizes, INTEGERS)).collect();
     let op = Conv2d { cout: 5, kernel: 2, stride: 2, pad: 0, dilation: 1 };
     cases.push(of_op(op, [2, 6, 7, 3], [9, 4], Fill::Normal));
     cases.into_iter().map(with_bias).collect()

@@ -24,7 +24,7 @@ const SUM_THREADS: u32 = 256;
 /// Rows or columns whose products take as long as loading a tile's operands and writing its
 /// sums: an estimate.
 const TILE_OVERHEAD: u32 = 32;
-/// Most rows or columns of a picture, of its padding and of a window, and taps of a filter, whose
+/// Most rows or columns of an image, of its padding and of a window, and taps of a filter, whose
 /// places kernels can hold.
 const MOST_SIDE: usize = 1 << 14;
 const MOST_KERNEL: usize = 39;
@@ -190,7 +190,7 @@ impl Params {
         if sides.iter().any(|s| *s > MOST_SIDE) || g.kernel > MOST_KERNEL || g.stride > MOST_KERNEL
         {
             return Err(Error::device(format!(
-                "the kernels of conv2d take pictures of at most {MOST_SIDE} rows and columns, as \
+                "the kernels of conv2d take images of at most {MOST_SIDE} rows and columns, as \
                  much less one of padding, windows as large, and kernels and strides of at most \
                  {MOST_KERNEL}; found {g:?}; use smaller ones or --device cpu"
             )));
@@ -381,8 +381,9 @@ mod tests {
                 let all = pass.tiles(dtype).iter();
                 let bytes = |t: &Tile| pass.shared_bytes(t, dtype).iter().sum::<u32>();
                 let fitting: Vec<&Tile> = all.filter(|t| bytes(t) <= limit).collect();
-                for (vectors, columns) in
-                    [true, false].into_iter().flat_map(|v| (8..2560).step_by(8).map(move |c| (v, c)))
+                for (vectors, columns) in [true, false]
+                    .into_iter()
+                    .flat_map(|v| (8..2560).step_by(8).map(move |c| (v, c)))
                 {
                     let sums = Sums { dtype, vectors, rows: 1000, columns };
                     assert!(fitting.contains(&&pass.choose(sums, limit).unwrap()));

@@ -25,8 +25,7 @@ pub struct CrossEntropy;
 /// # Errors
 /// [`Kind::Data`](crate::Kind::Data) for a label that is not below `classes`.
 pub fn labels(cx: &Cx, labels: &[usize], classes: usize) -> Result<Tensor> {
-    let labels: Vec<i32> =
-        labels.iter().map(|l| i32::try_from(*l).unwrap_or(i32::MAX)).collect();
+    let labels: Vec<i32> = labels.iter().map(|l| i32::try_from(*l).unwrap_or(i32::MAX)).collect();
     cpu::check_labels(&labels, classes)?;
     cx.upload_i32(Shape::matrix(labels.len(), 1), &labels)
 }
