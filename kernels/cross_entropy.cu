@@ -27,8 +27,8 @@ DEVICE void forward(const T* logits, const i32* labels, float* losses,
     if (row >= p.rows) return;
     logits += row * p.classes;
     Values<2> state = softmax_state(logits, p.classes);
-    u32 label = u32(labels[row]);
     if (lane() > 0) return;
+    u32 label = u32(labels[row]);
     losses[row] = label < p.classes ? logf(state[1]) - (float(logits[label]) - state[0]) : NAN;
 }
 
