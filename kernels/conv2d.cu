@@ -226,9 +226,8 @@ DEVICE void wgrad(const T* x, const T* gy, float* sums, const Conv2dParams& p) {
             i32 y = i32(line) * window.step + window.first_row;
             i32 left = i32(position - line * p.q) * window.step + window.first_column;
             i32 base = ((i32(picture) * window.h + y) * window.w + left) * window.channels;
-            bool inside = u32(y + tap.row) < p.h && u32(left + tap.column) < p.w;
             bring<VECTORS>(b + deep * P::B::STRIDE + Columns::column(), x + (base + source),
-                           pixel < end && column < columns && inside);
+                           pixel < end && column < columns && window.is_inside(y, left, tap));
         }
     });
     sums += block_index().z * p.cout * columns;

@@ -1,4 +1,5 @@
-// Cross-entropy of class scores with labels. A warp has a row.
+// Cross-entropy of class scores with labels. A warp has a row. Where a label is no class, the loss
+// and the row's gradient are NaN.
 #include "include/kernel.h"
 #include "include/reduce.h"
 #include "include/vector.h"
@@ -18,28 +19,30 @@ DEVICE Values<2> softmax_state(const T* logits, u32 classes) {
     return {most, warp_sum(sum)};
 }
 
-// The loss of each row. Labels are whole numbers below `classes`.
+// The loss of each row.
 template <typename T>
-DEVICE void forward(const T* logits, const float* labels, float* losses,
+DEVICE void forward(const T* logits, const i32* labels, float* losses,
                     const CrossEntropyParams& p) {
     u32 row = global_thread() / 32;
     if (row >= p.rows) return;
     logits += row * p.classes;
     Values<2> state = softmax_state(logits, p.classes);
-    if (lane() == 0) losses[row] = logf(state[1]) - (float(logits[u32(labels[row])]) - state[0]);
+    if (lane() > 0) return;
+    u32 label = u32(labels[row]);
+    losses[row] = label < p.classes ? logf(state[1]) - (float(logits[label]) - state[0]) : NAN;
 }
 
 // gx = weight · gradient of the loss · (softmax − one-hot label).
 template <typename T>
-DEVICE void backward(const T* logits, const float* labels, const float* gy, T* gx,
+DEVICE void backward(const T* logits, const i32* labels, const float* gy, T* gx,
                      const CrossEntropyParams& p) {
     u32 row = global_thread() / 32;
     if (row >= p.rows) return;
     logits += row * p.classes;
     gx += row * p.classes;
     Values<2> state = softmax_state(logits, p.classes);
-    float weight = gy[0] * p.weight;
     u32 label = u32(labels[row]);
+    float weight = label < p.classes ? gy[0] * p.weight : NAN;
     for (u32 c = lane(); c < p.classes; c += 32) {
         float share = expf(float(logits[c]) - state[0]) / state[1];
         gx[c] = T((c == label ? share - 1.0f : share) * weight);
@@ -48,11 +51,11 @@ DEVICE void backward(const T* logits, const float* labels, const float* gy, T* g
 
 #define CROSS_ENTROPY(suffix, T)                                                          \
     KERNEL(cross_entropy_forward##suffix, 256,                                            \
-           (const T* logits, const float* labels, float* losses, CrossEntropyParams p)) { \
+           (const T* logits, const i32* labels, float* losses, CrossEntropyParams p)) { \
         forward(logits, labels, losses, p);                                               \
     }                                                                                     \
     KERNEL(cross_entropy_backward##suffix, 256,                                           \
-           (const T* logits, const float* labels, const float* gy, T* gx,                 \
+           (const T* logits, const i32* labels, const float* gy, T* gx,                 \
             CrossEntropyParams p)) {                                                      \
         backward(logits, labels, gy, gx, p);                                              \
     }

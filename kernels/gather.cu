@@ -10,17 +10,17 @@ struct GatherParams {
 // Picture from of x becomes picture to of y, for each (from, to) of `moves`. A thread has a
 // vector of one picture.
 template <int N, typename T>
-DEVICE void rows(const T* x, const u32* moves, T* y, const GatherParams& p) {
+DEVICE void rows(const T* x, const i32* moves, T* y, const GatherParams& p) {
     u32 vectors = p.picture / N;
     u32 move = global_thread() / vectors;
     if (move >= p.moves) return;
     u32 at = global_thread() % vectors * N;
-    u32 from = moves[2 * move], to = moves[2 * move + 1];
+    u32 from = u32(moves[2 * move]), to = u32(moves[2 * move + 1]);
     store_vec<N>(y + to * p.picture + at, load_vec<N>(x + from * p.picture + at));
 }
 
 #define GATHER(suffix, T, N)                                                               \
-    KERNEL(gather_rows##suffix, 256, (const T* x, const u32* moves, T* y, GatherParams p)) { \
+    KERNEL(gather_rows##suffix, 256, (const T* x, const i32* moves, T* y, GatherParams p)) { \
         rows<N>(x, moves, y, p);                                                           \
     }
 

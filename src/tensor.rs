@@ -19,13 +19,15 @@ pub enum DType {
     /// bfloat16: what activations are kept in on devices. Statistics, sums and parameters of
     /// batch norms stay f32.
     BF16,
+    /// 32-bit integer: labels and indices. Nothing is computed in it, and it has no gradient.
+    I32,
 }
 
 impl DType {
     /// Bytes of one element.
     pub fn size_bytes(self) -> usize {
         match self {
-            DType::F32 => 4,
+            DType::F32 | DType::I32 => 4,
             DType::F64 => 8,
             DType::BF16 => 2,
         }
@@ -39,12 +41,26 @@ impl DType {
     }
 }
 
-/// Element types that the CPU implementation of every op is generic over.
-pub trait Real:
-    Float + NumAssign + std::iter::Sum + Pod + Send + Sync + Default + fmt::Debug + 'static
-{
+/// Types of the elements of tensors in host memory.
+pub trait Element: Pod + Send + Sync + Default + fmt::Debug + 'static {
     /// The matching [`DType`].
     const DTYPE: DType;
+}
+
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+}
+
+impl Element for f64 {
+    const DTYPE: DType = DType::F64;
+}
+
+impl Element for i32 {
+    const DTYPE: DType = DType::I32;
+}
+
+/// Element types that the CPU implementation of every op is generic over.
+pub trait Real: Element + Float + NumAssign + std::iter::Sum {
     /// Nearest value to `x`.
     fn of(x: f64) -> Self;
     /// As f64, exactly.
@@ -52,7 +68,6 @@ pub trait Real:
 }
 
 impl Real for f32 {
-    const DTYPE: DType = DType::F32;
     fn of(x: f64) -> Self {
         x as f32
     }
@@ -62,7 +77,6 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
-    const DTYPE: DType = DType::F64;
     fn of(x: f64) -> Self {
         x
     }
@@ -72,7 +86,8 @@ impl Real for f64 {
 }
 
 /// Runs an expression with `$t` bound to the Rust type of a [`DType`] that the CPU computes
-/// in. Panics on bf16: `Cx::alloc` makes no such tensors in host memory.
+/// in. Panics on bf16, of which `Cx::alloc` makes no tensors in host memory, and on integers,
+/// which ops refuse in `infer`.
 #[macro_export]
 macro_rules! dispatch {
     ($dtype:expr, $t:ident => $body:expr) => {
@@ -86,6 +101,21 @@ macro_rules! dispatch {
                 $body
             }
             $crate::tensor::DType::BF16 => unreachable!("there is no native code for bf16"),
+            $crate::tensor::DType::I32 => unreachable!("nothing is computed in integers"),
+        }
+    };
+}
+
+/// As [`dispatch!`], for what moves elements and computes nothing: it takes integers too.
+#[macro_export]
+macro_rules! dispatch_element {
+    ($dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            $crate::tensor::DType::I32 => {
+                type $t = i32;
+                $body
+            }
+            dtype => $crate::dispatch!(dtype, $t => $body),
         }
     };
 }
@@ -213,12 +243,12 @@ impl Tensor {
     }
     /// The values. Panics where `T` is not the tensor's type or the values are not in host
     /// memory: both are mistakes of the caller, not of the input.
-    pub fn host<T: Real>(&self) -> &[T] {
+    pub fn host<T: Element>(&self) -> &[T] {
         assert_eq!(T::DTYPE, self.meta.dtype);
         &bytemuck::cast_slice(self.buffer.bytes())[..self.meta.shape.elems()]
     }
     /// The values, to write. Panics as [`Tensor::host`] does, and where a clone exists.
-    pub fn host_mut<T: Real>(&mut self) -> &mut [T] {
+    pub fn host_mut<T: Element>(&mut self) -> &mut [T] {
         assert_eq!(T::DTYPE, self.meta.dtype);
         let elems = self.meta.shape.elems();
         let buffer = Arc::get_mut(&mut self.buffer).expect("written tensors are not shared");
@@ -243,7 +273,10 @@ impl Tensor {
     }
     /// The values as f64, for tests and reports.
     pub fn to_f64(&self) -> Vec<f64> {
-        dispatch!(self.dtype(), T => self.host::<T>().iter().map(|x| x.f64()).collect())
+        match self.dtype() {
+            DType::I32 => self.host::<i32>().iter().copied().map(f64::from).collect(),
+            dtype => dispatch!(dtype, T => self.host::<T>().iter().map(|x| x.f64()).collect()),
+        }
     }
 }
 

@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
+use engine::Kind;
 use engine::device::Cx;
 use engine::device::emulator::Emulator;
 use engine::ops::add::accumulate;
 use engine::ops::batch_norm::{BatchNorm, statistics};
 use engine::ops::check::{run_all, values};
+use engine::ops::conv2d::Conv2d;
+use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::max_pool::MaxPool;
 use engine::ops::relu::Relu;
 use engine::ops::{Fill, Op, gather};
@@ -117,6 +120,85 @@ fn pictures_are_gathered_from_several_tensors() {
         assert_eq!(cx.download(&y).unwrap(), expected.copied().collect::<Vec<_>>());
         assert!(gather::rows(&cx, &y, &[5]).is_err());
         assert_eq!(gather::rows(&cx, &y, &[]).unwrap().shape().n(), 0);
+    }
+}
+
+#[test]
+fn integers_are_kept() {
+    let shape = Shape::nhwc(3, 1, 1, 2);
+    let values = [7, -1, i32::MAX, i32::MIN, 0, (1 << 24) + 1];
+    for cx in [cpu(), emulator()] {
+        let x = cx.upload_i32(shape, &values).unwrap();
+        assert_eq!(cx.download_i32(&x).unwrap(), values);
+        assert_eq!(cx.download_i32(&cx.copy(&x).unwrap()).unwrap(), values);
+        let rows = gather::rows_of(&cx, &[x.clone(), x.clone()], &[5, 0]).unwrap();
+        assert_eq!(cx.download_i32(&rows).unwrap(), [0, (1 << 24) + 1, 7, -1]);
+        let full = cx.full(shape, DType::I32, -5.0).unwrap();
+        assert_eq!(cx.download_i32(&full).unwrap(), [-5; 6]);
+        assert_eq!(cx.download_i32(&cx.zeros(shape, DType::I32).unwrap()).unwrap(), [0; 6]);
+        for e in [
+            cx.full(shape, DType::I32, 0.5).err(),
+            cx.upload(shape, DType::I32, &[0.0; 6]).err(),
+            cx.download(&x).err(),
+            cx.download_i32(&cx.zeros(shape, DType::F32).unwrap()).err(),
+            accumulate(&cx, &mut cx.copy(&x).unwrap(), &x).err(),
+        ] {
+            assert_eq!(e.unwrap().kind(), Kind::Usage);
+        }
+    }
+}
+
+/// On the CPU an error at once; on a device NaN, of the loss and of the row's gradient alone.
+#[test]
+fn labels_that_are_no_class_are_noticed() {
+    let logits = values(Shape::matrix(3, 4), Fill::Normal, 1);
+    for wrong in [4, -1, i32::MIN] {
+        let inputs = |cx: &Cx| {
+            let logits = cx.upload(Shape::matrix(3, 4), DType::F32, &logits).unwrap();
+            [logits, cx.upload_i32(Shape::matrix(3, 1), &[3, wrong, 0]).unwrap()]
+        };
+        let (on_cpu, cx) = (cpu(), emulator());
+        let [x, labels] = inputs(&on_cpu);
+        let e = CrossEntropy.forward(&on_cpu, &[&x, &labels]).unwrap_err();
+        assert!(e.kind() == Kind::Data && e.to_string().contains("in row 1"), "{e}");
+        let out = run(&CrossEntropy, &cx, &inputs(&cx), &[true, false], &[1.0]);
+        assert!(out[0][0].is_nan());
+        let is_nan: Vec<bool> = out[1].chunks(4).map(|g| g.iter().all(|g| g.is_nan())).collect();
+        assert_eq!(is_nan, [false, true, false]);
+        assert!(out[1][..4].iter().chain(&out[1][8..]).all(|g| g.is_finite()));
+    }
+    for cx in [cpu(), emulator()] {
+        let labels = |labels: &[usize]| cross_entropy::labels(&cx, labels, 4);
+        assert_eq!(cx.download_i32(&labels(&[3, 0]).unwrap()).unwrap(), [3, 0]);
+        assert_eq!(labels(&[0, 4]).unwrap_err().kind(), Kind::Data);
+        assert_eq!(labels(&[usize::MAX]).unwrap_err().kind(), Kind::Data);
+    }
+}
+
+/// Smaller tiles, but the same sums.
+#[test]
+fn bits_do_not_depend_on_the_shared_memory_of_a_block() {
+    let emulator = Arc::new(Emulator::new(0).unwrap());
+    let cx = Cx::device(emulator.clone(), 1).unwrap();
+    for (cout, kernel, x) in
+        [(128, 1, [2, 17, 16, 128]), (144, 3, [1, 5, 6, 128]), (48, 1, [1, 2, 3, 48])]
+    {
+        let op = Conv2d::new(cout, kernel, 1);
+        let shapes = [Shape(x), Shape([cout, kernel, kernel, x[3]])];
+        let inputs = shapes
+            .map(|s| cx.upload(s, DType::BF16, &values(s, Fill::Normal, s.n() as u64)).unwrap());
+        let gy = values(Shape([x[0], x[1], x[2], cout]), Fill::Normal, 5);
+        let on_kib = |kib: u32| {
+            emulator.limit_shared(kib << 10);
+            emulator.count(true);
+            let out = run(&op, &cx, &inputs, &[true, true], &gy);
+            (out, emulator.take_counters().into_keys().collect::<Vec<_>>())
+        };
+        let (large, small) = (on_kib(227), on_kib(99));
+        assert_eq!(on_kib(163), large);
+        assert!(large.0.iter().flatten().all(|x| x.is_finite()));
+        assert_eq!(large.0, small.0, "{op:?}");
+        assert_eq!(large.1 == small.1, cout == 48, "{:?} {:?}", large.1, small.1);
     }
 }
 

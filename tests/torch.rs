@@ -4,7 +4,7 @@ use engine::Error;
 use engine::device::Cx;
 use engine::ops::avg_pool::GlobalAvgPool;
 use engine::ops::batch_norm::{self, BatchNorm};
-use engine::ops::cross_entropy::CrossEntropy;
+use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::info_nce::InfoNCE;
 use engine::ops::l2_normalise::L2Normalise;
 use engine::ops::max_pool::MaxPool;
@@ -114,10 +114,12 @@ fn losses() -> Result<(), Error> {
 }
 
 #[test]
-fn cross_entropy() -> Result<(), Error> {
+fn cross_entropy_of_labels() -> Result<(), Error> {
     let fixture = Fixture::new("cross_entropy");
-    let (logits, labels) = (fixture.tensor("logits"), fixture.tensor("labels"));
-    let labels = labels.reshaped(Shape::matrix(labels.shape().c(), 1));
+    let logits = fixture.tensor("logits");
+    let labels: Vec<usize> =
+        fixture.tensor("labels").to_f64().into_iter().map(|label| label as usize).collect();
+    let labels = cross_entropy::labels(&fixture.cx, &labels, logits.shape().c())?;
     let (loss, saved) = CrossEntropy.forward(&fixture.cx, &[&logits, &labels])?;
     fixture.compare("y", &loss);
     let mut grads = [Grad::wanted(None), Grad::unwanted()];

@@ -66,6 +66,8 @@ typedef struct {
     uint32_t grid[3];
     uint32_t block[3];
     uint32_t shared_bytes;
+    /* What a block can have, static and dynamic together. */
+    uint32_t shared_limit_bytes;
     /* Where to look for races, an EmuRaces. */
     uint32_t races;
     /* Whether to count. */

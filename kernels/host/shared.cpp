@@ -18,12 +18,13 @@ constexpr uint64_t STATIC_ALIGN_BYTES = 16, DYNAMIC_ALIGN_BYTES = 128;
 SharedMemory::SharedMemory(uint32_t worker)
     : base_(memory_base + GLOBAL_BYTES + worker * SHARED_STRIDE_BYTES) {}
 
-void SharedMemory::start_block(uint32_t dynamic_bytes) {
+void SharedMemory::start_block(uint32_t dynamic_bytes, uint32_t limit_bytes) {
     memset(shadow(base_), NOT_ALLOCATED, used_);
     used_ = RED_ZONE_BYTES;
     static_bytes_ = 0;
     n_arrays_ = 0;
     dynamic_bytes_ = dynamic_bytes;
+    limit_bytes_ = limit_bytes;
     dynamic_ = place(dynamic_bytes, DYNAMIC_ALIGN_BYTES);
 }
 
@@ -47,10 +48,10 @@ void* SharedMemory::array(Worker& worker, const EmuShared* declared, uintptr_t p
                          "which there are %u; use dynamic shared memory", declared->name,
                      static_bytes_, MOST_STATIC_BYTES);
     }
-    if (static_bytes_ + dynamic_bytes_ > MOST_BYTES) {
+    if (static_bytes_ + dynamic_bytes_ > limit_bytes_) {
         worker.fault(pc, "declares %s, which makes %" PRIu64 " bytes of static and %u of dynamic "
                          "shared memory, of which there are %u together", declared->name,
-                     static_bytes_, dynamic_bytes_, MOST_BYTES);
+                     static_bytes_, dynamic_bytes_, limit_bytes_);
     }
     uintptr_t address = place(declared->bytes, align);
     arrays_[n_arrays_++] = {declared, address};

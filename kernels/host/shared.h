@@ -12,15 +12,15 @@ class Worker;
 
 class SharedMemory {
   public:
-    // What a kernel may declare, and what it may have with dynamic shared memory (sm_80: 163
-    // KiB, sm_90: 227 KiB).
+    // What a kernel may declare, and what it may have with dynamic shared memory on any GPU
+    // (sm_90: 227 KiB; sm_80: 163; sm_86, sm_89, sm_120: 99).
     static constexpr uint32_t MOST_STATIC_BYTES = 48 << 10;
     static constexpr uint32_t MOST_BYTES = 227 << 10;
 
     explicit SharedMemory(uint32_t worker);
 
     // Nothing is allocated but the dynamic shared memory, and nothing written.
-    void start_block(uint32_t dynamic_bytes);
+    void start_block(uint32_t dynamic_bytes, uint32_t limit_bytes);
     void* array(Worker& worker, const EmuShared* array, uintptr_t pc);
     void* dynamic() const { return reinterpret_cast<void*>(dynamic_); }
 
@@ -42,7 +42,7 @@ class SharedMemory {
     uintptr_t base_, dynamic_ = 0;
     // Bytes of the arena in use, red zones included, and bytes of the arrays alone.
     uint64_t used_ = 0, static_bytes_ = 0;
-    uint32_t dynamic_bytes_ = 0, n_arrays_ = 0;
+    uint32_t dynamic_bytes_ = 0, limit_bytes_ = 0, n_arrays_ = 0;
     Array arrays_[MOST_ARRAYS];
 };
 

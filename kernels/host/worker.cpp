@@ -82,7 +82,7 @@ void Worker::start_block(uint64_t number) {
     order_ = seed == 0 ? Order::NATURAL : seed % 2 ? Order::ANY : Order::SHUFFLED;
     block_index = {uint32_t(number % grid_size.x), uint32_t(number / grid_size.x % grid_size.y),
                    uint32_t(number / grid_size.x / grid_size.y)};
-    shared.start_block(launch_->spec->shared_bytes);
+    shared.start_block(launch_->spec->shared_bytes, launch_->spec->shared_limit_bytes);
     races.start_block(n_threads);
     stacks.reset();
     live_ = n_threads;

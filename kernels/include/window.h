@@ -1,7 +1,7 @@
 // What a convolution's products read: fprop and dgrad both gather, for each pixel of their
 // result, the pixels of a source that a window over it covers. dgrad of stride s gathers once
 // for each of the s² classes of input pixels, which see different taps of the filter, so that
-// no zeros are multiplied.
+// no zeros are multiplied: with dilation d every (s / gcd(d, s))-th tap, or none.
 #pragma once
 
 #include "divide.h"
@@ -11,7 +11,9 @@ struct Conv2dParams {
     u32 n, h, w, cin;        // input: n·h·w pixels
     u32 p, q, cout;          // output: n·p·q pixels
     u32 cin_max;             // stored input channels of the weight
-    u32 kernel, stride;      // with padding kernel / 2
+    u32 kernel, stride, pad, dilation;
+    u32 common;              // greatest common divisor of dilation and stride
+    u32 inverse;             // of dilation / common, modulo stride / common
     u32 accumulate;          // whether the result is added to what is there
     u32 split_pixels;        // wgrad: output pixels that a block sums over
     u32 splits;              // wgrad: how many times
@@ -55,6 +57,7 @@ struct Window {
     u32 rows, columns;                   // of the result: a picture's pixels of this class
     i32 step, first_row, first_column;   // where their windows start in the source
     u32 tap_rows, tap_columns;
+    i32 tap_step;                        // source pixels from one tap to the next
     u32 inverse;                         // of tap_columns, times 2^16
     i32 matrix, row_stride, column_stride;  // of the taps' matrices in the weight
     u32 to_h, to_w, to_channels;         // of the tensor that the result is part of
@@ -70,10 +73,13 @@ struct Window {
     }
     // From a pixel's base to the tap's element of the source.
     DEVICE i32 source(const Tap& t) const {
-        return (t.row * w + t.column) * channels + i32(t.channel);
+        return (t.row * w + t.column) * tap_step * channels + i32(t.channel);
+    }
+    DEVICE bool is_inside(i32 row, i32 column, const Tap& t) const {
+        return u32(row + t.row * tap_step) < u32(h) && u32(column + t.column * tap_step) < u32(w);
     }
     DEVICE bool is_inside(Place at, const Tap& t) const {
-        return u32(at.row() + t.row) < u32(h) && u32(at.column() + t.column) < u32(w);
+        return is_inside(at.row(), at.column(), t);
     }
     // Where the tap's matrix, output × input channels, starts in the weight.
     DEVICE i32 weight(const Tap& t) const {
@@ -95,39 +101,42 @@ DEVICE u32 inverse_of(u32 n) { return 65535 / max(n, 1u) + 1; }
 
 // What the output's pixels see of the input.
 DEVICE Window fprop_window(const Conv2dParams& p) {
-    i32 pad = i32(p.kernel / 2), cin_max = i32(p.cin_max), kernel = i32(p.kernel);
+    i32 pad = i32(p.pad), cin_max = i32(p.cin_max), kernel = i32(p.kernel);
     return {i32(p.h), i32(p.w), i32(p.cin), p.by_channels,
             p.p, p.q, i32(p.stride), -pad, -pad,
-            p.kernel, p.kernel, inverse_of(p.kernel),
+            p.kernel, p.kernel, i32(p.dilation), inverse_of(p.kernel),
             0, kernel * cin_max, cin_max,
             p.p, p.q, p.cout, 0, 0, 1};
 }
 
-// One dimension of a class: input row h meets filter row r in output row (h + pad − r) / stride
-// where that is whole. Taps are in the order of the output rows: filter rows go down from
-// `last`.
+// One dimension of a class: input row h meets filter row r in output row
+// (h + pad − dilation · r) / stride where that is whole: of every `period` filter rows in one or
+// in none. Taps are in the order of the output rows: filter rows go down from `last`.
 struct Phase {
     u32 count;   // of input rows
+    u32 period;
     u32 taps;
     i32 first;   // output row of the first tap for the first input row
     i32 last;    // filter row of the first tap
 
     DEVICE Phase(u32 phase, u32 size, const Conv2dParams& p)
-        : count(size > phase ? (size - phase + p.stride - 1) / p.stride : 0) {
-        u32 at = phase + p.kernel / 2, rest = at % p.stride;
-        taps = rest < p.kernel ? (p.kernel - 1 - rest) / p.stride + 1 : 0;
-        last = taps > 0 ? i32(rest + (taps - 1) * p.stride) : 0;
-        first = (i32(at) - last) / i32(p.stride);
+        : count(size > phase ? (size - phase + p.stride - 1) / p.stride : 0),
+          period(p.stride / p.common) {
+        u32 at = phase + p.pad, rest = at / p.common % period * p.inverse % period;
+        bool meets = at % p.common == 0 && rest < p.kernel;
+        taps = meets ? (p.kernel - 1 - rest) / period + 1 : 0;
+        last = meets ? i32(rest + (taps - 1) * period) : 0;
+        first = (i32(at) - i32(p.dilation) * last) / i32(p.stride);
     }
 };
 
 // What the input's pixels of class (`row`, `column`) see of the output's gradient.
 DEVICE Window dgrad_window(const Conv2dParams& p, u32 row, u32 column) {
     Phase y(row, p.h, p), x(column, p.w, p);
-    i32 cin_max = i32(p.cin_max), kernel = i32(p.kernel), stride = i32(p.stride);
+    i32 cin_max = i32(p.cin_max), kernel = i32(p.kernel), period = i32(y.period);
     return {i32(p.p), i32(p.q), i32(p.cout), p.by_channels,
             y.count, x.count, 1, y.first, x.first,
-            y.taps, x.taps, inverse_of(x.taps),
-            (y.last * kernel + x.last) * cin_max, -stride * kernel * cin_max, -stride * cin_max,
+            y.taps, x.taps, i32(p.dilation / p.common), inverse_of(x.taps),
+            (y.last * kernel + x.last) * cin_max, -period * kernel * cin_max, -period * cin_max,
             p.h, p.w, p.cin, row, column, p.stride};
 }

@@ -260,6 +260,8 @@ fn frozen(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<F
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::emulator::Emulator;
+    use crate::device::launches;
 
     /// The passes are those of the net: as many convolutions as ResNet-50 has, all of whose
     /// multiply-adds are those that the space's cost says, and no gradient of the pictures.
@@ -283,6 +285,33 @@ mod tests {
         assert_eq!(of_pass("wgrad"), (53, flops));
         let stem = 2 * 2 * (112 * 112 * 64 * 7 * 7 * 3);
         assert_eq!(of_pass("dgrad"), (52, flops - stem));
+    }
+
+    /// Blocks of the smallest GPUs have 99 KiB of shared memory, of the largest 227.
+    #[test]
+    fn launches_fit_the_shared_memory_of_any_gpu() {
+        let emulator = Arc::new(Emulator::new(1).unwrap());
+        for preset in ["data", "cifar", "tiny"] {
+            let space = Space::preset(preset).unwrap();
+            let mut config = Config::for_preset(preset).unwrap();
+            config.train.batch = 8;
+            let archs = [space.max(), space.min()];
+            let mut works = all(&config, &space, &archs, &[DType::F32, DType::BF16]).unwrap();
+            // Updates launch the same for all nets, and take long to prepare for large ones.
+            works.retain(|u| preset == "tiny" || !["sgd", "ema", "norm"].contains(&u.work.op));
+            for kib in [99, 163, 227] {
+                emulator.limit_shared(kib << 10);
+                let cx = Cx::device(emulator.clone(), 1).unwrap().planning();
+                let launched = launches();
+                for Used { work, .. } in &works {
+                    let run = || (work.prepare)(&cx, 0)?(&cx)?(&cx);
+                    if let Err(e) = run() {
+                        panic!("{preset} with {kib} KiB, {}: {e}", work.name);
+                    }
+                }
+                assert!(launches() - launched >= works.len() as u64);
+            }
+        }
     }
 
     /// A name stands for one op with its parameters, its inputs and what is done with gradients.

@@ -134,6 +134,9 @@ pub trait Driver: Send + Sync {
     /// Queues a kernel, after checking the launch against the kernel table. A failure names
     /// op, kernel and shapes.
     fn launch(&self, launch: &Launch) -> Result<()>;
+    /// Most shared memory of a block, what its kernel declares and what its launch adds together:
+    /// launches are chosen by it.
+    fn shared_limit_bytes(&self) -> u32;
     /// Waits until all queued work is done.
     fn sync(&self) -> Result<()>;
     /// Marks where the queue stands now.

@@ -124,6 +124,10 @@ impl Driver for Guarded {
         self.inner.launch(launch)
     }
 
+    fn shared_limit_bytes(&self) -> u32 {
+        self.inner.shared_limit_bytes()
+    }
+
     fn sync(&self) -> Result<()> {
         self.inner.sync()
     }
@@ -234,6 +238,9 @@ mod tests {
             let at = launch.pointers[0].0 as i64 + i64::from(distance);
             self.0.lock().unwrap()[at as usize] = 1;
             Ok(())
+        }
+        fn shared_limit_bytes(&self) -> u32 {
+            0
         }
         fn sync(&self) -> Result<()> {
             Ok(())

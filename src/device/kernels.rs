@@ -9,8 +9,6 @@ use super::driver::{Geometry, Launch};
 use super::emulator::ffi;
 use crate::error::{Error, Result, nearest};
 
-/// Dynamic and static shared memory that a block can have on compute capability 9.0.
-const MOST_SHARED_BYTES: u32 = 227 << 10;
 /// Threads of a block on all compute capabilities.
 const MOST_THREADS: u64 = 1024;
 /// Blocks of a grid in x, y and z.
@@ -64,22 +62,24 @@ fn read(number: u32) -> Kernel {
 }
 
 /// The kernel that `launch` names, once everything about the launch has been checked: the
-/// number of pointers, the size of the parameters, and the geometry.
-pub fn checked(launch: &Launch) -> Result<&'static Kernel> {
+/// number of pointers, the size of the parameters, and the geometry, on a device whose blocks have
+/// at most `shared_limit_bytes` of shared memory. How much of it a kernel declares itself is not
+/// known here.
+pub fn checked(launch: &Launch, shared_limit_bytes: u32) -> Result<&'static Kernel> {
     static BY_NAME: OnceLock<HashMap<&'static str, &'static Kernel>> = OnceLock::new();
     let by_name = BY_NAME.get_or_init(|| kernels().iter().map(|k| (k.name, k)).collect());
     let kernel = by_name.get(launch.kernel).ok_or_else(|| {
         let near = nearest(launch.kernel, kernels().iter().map(|k| k.name));
         Error::device(format!("{launch}: there is no kernel of this name{near}"))
     })?;
-    match wrong(kernel, launch) {
+    match wrong(kernel, launch, shared_limit_bytes) {
         Some(what) => Err(Error::device(format!("{launch}: {what}"))),
         None => Ok(kernel),
     }
 }
 
 /// What is wrong with a launch of `kernel`.
-fn wrong(kernel: &Kernel, launch: &Launch) -> Option<String> {
+fn wrong(kernel: &Kernel, launch: &Launch, shared_limit_bytes: u32) -> Option<String> {
     let Kernel { file, pointers, params_bytes, max_threads, .. } = kernel;
     if launch.pointers.len() != *pointers {
         let n = launch.pointers.len();
@@ -101,7 +101,6 @@ fn wrong(kernel: &Kernel, launch: &Launch) -> Option<String> {
     if threads > u64::from(*max_threads) {
         return Some(format!("{threads} threads a block, where {file} allows {max_threads}"));
     }
-    (shared_bytes > MOST_SHARED_BYTES).then(|| {
-        format!("{shared_bytes} bytes of shared memory, of which there are {MOST_SHARED_BYTES}")
-    })
+    (shared_bytes > shared_limit_bytes)
+        .then(|| format!("a block here has at most {shared_limit_bytes} bytes of shared memory"))
 }

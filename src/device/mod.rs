@@ -92,7 +92,7 @@ impl Cx {
     /// A context that plans the memory of this one, on the same threads.
     pub fn planning(&self) -> Self {
         let backend = match &self.backend {
-            Backend::Driver(driver) => Backend::Driver(Arc::new(Planner::new(driver.name()))),
+            Backend::Driver(driver) => Backend::Driver(Arc::new(Planner::new(driver.as_ref()))),
             _ => Backend::Plan,
         };
         let pool = Pool::new(place(&backend));
@@ -253,7 +253,20 @@ impl Cx {
     }
 
     /// A tensor of one value.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::Kind::Usage) for a value that is no integer in a tensor of
+    /// integers.
     pub fn full(&self, shape: Shape, dtype: DType, value: f64) -> Result<Tensor> {
+        if dtype == DType::I32 {
+            let whole = value as i32;
+            if f64::from(whole) != value {
+                return Err(Error::usage(format!(
+                    "expected a 32-bit integer to fill a tensor {shape} of I32 with; found {value}"
+                )));
+            }
+            return self.upload_i32(shape, &vec![whole; shape.elems()]);
+        }
         let mut t = self.alloc(Meta::new(shape, dtype))?;
         match &self.backend {
             Backend::Cpu => crate::dispatch!(dtype, T => t.host_mut::<T>().fill(T::of(value))),
@@ -268,9 +281,11 @@ impl Cx {
         Ok(t)
     }
 
-    /// A tensor with the values of a slice, which are converted to `dtype`.
+    /// A tensor with the values of a slice, which are converted to `dtype`. Integers are
+    /// refused: see [`Cx::upload_i32`].
     pub fn upload(&self, shape: Shape, dtype: DType, values: &[f32]) -> Result<Tensor> {
         assert_eq!(shape.elems(), values.len(), "values for a tensor of shape {shape}");
+        self.expect_floats(Meta::new(shape, dtype), "upload_i32")?;
         let mut t = self.alloc(Meta::new(shape, dtype))?;
         match &self.backend {
             Backend::Cpu => crate::dispatch!(dtype, T => {
@@ -291,6 +306,29 @@ impl Cx {
             }
         }
         Ok(t)
+    }
+
+    /// A tensor of integers with the values of a slice.
+    pub fn upload_i32(&self, shape: Shape, values: &[i32]) -> Result<Tensor> {
+        assert_eq!(shape.elems(), values.len(), "values for a tensor of shape {shape}");
+        let mut t = self.alloc(Meta::new(shape, DType::I32))?;
+        match &self.backend {
+            Backend::Cpu => t.host_mut().copy_from_slice(values),
+            Backend::Plan => {}
+            Backend::Driver(driver) => {
+                driver.copy_to_device(t.device_mut(), bytemuck::cast_slice(values))?;
+            }
+        }
+        Ok(t)
+    }
+
+    /// Fails on a tensor of integers, for which there is another function.
+    fn expect_floats(&self, meta: Meta, other: &str) -> Result<()> {
+        if meta.dtype != DType::I32 {
+            return Ok(());
+        }
+        let shape = meta.shape;
+        Err(Error::usage(format!("expected floats for a tensor {shape}; found I32; use {other}")))
     }
 
     /// Device memory with the bytes of a slice, as a vector of type f32 whose values mean
@@ -326,8 +364,10 @@ impl Cx {
         }
     }
 
-    /// The tensor's values in host memory as f32 (zeros while planning).
+    /// The tensor's values in host memory as f32 (zeros while planning). Integers are refused:
+    /// see [`Cx::download_i32`].
     pub fn download(&self, t: &Tensor) -> Result<Vec<f32>> {
+        self.expect_floats(t.meta(), "download_i32")?;
         let mut values = vec![0.0; t.shape().elems()];
         match (&self.backend, t.dtype()) {
             (Backend::Cpu, dtype) => crate::dispatch!(dtype, T => {
@@ -346,11 +386,32 @@ impl Cx {
         Ok(values)
     }
 
+    /// The values of a tensor of integers in host memory (zeros while planning).
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::Kind::Usage) for a tensor of another type.
+    pub fn download_i32(&self, t: &Tensor) -> Result<Vec<i32>> {
+        if t.dtype() != DType::I32 {
+            return Err(Error::usage(format!(
+                "expected a tensor of I32; found {t:?}; use download"
+            )));
+        }
+        let mut values = vec![0; t.shape().elems()];
+        match &self.backend {
+            Backend::Cpu => values.copy_from_slice(t.host()),
+            Backend::Plan => {}
+            Backend::Driver(driver) => {
+                driver.copy_to_host(bytemuck::cast_slice_mut(&mut values), t.device())?;
+            }
+        }
+        Ok(values)
+    }
+
     /// A copy of a tensor in a buffer of its own.
     pub fn copy(&self, t: &Tensor) -> Result<Tensor> {
         let mut out = self.alloc(t.meta())?;
         match &self.backend {
-            Backend::Cpu => crate::dispatch!(t.dtype(), T => {
+            Backend::Cpu => crate::dispatch_element!(t.dtype(), T => {
                 out.host_mut::<T>().copy_from_slice(t.host::<T>());
             }),
             Backend::Plan => {}

@@ -13,13 +13,18 @@ const ALIGNMENT: u64 = 256;
 /// Counts addresses; reading back gives zeros.
 pub struct Planner {
     name: String,
+    shared_limit_bytes: u32,
     next: AtomicU64,
 }
 
 impl Planner {
-    /// Plans for the device of this name.
-    pub fn new(name: String) -> Self {
-        Self { name, next: AtomicU64::new(ALIGNMENT) }
+    /// Plans for a device.
+    pub fn new(device: &dyn Driver) -> Self {
+        Self {
+            name: device.name(),
+            shared_limit_bytes: device.shared_limit_bytes(),
+            next: AtomicU64::new(ALIGNMENT),
+        }
     }
 }
 
@@ -53,7 +58,11 @@ impl Driver for Planner {
     }
 
     fn launch(&self, launch: &Launch) -> Result<()> {
-        checked(launch).map(drop)
+        checked(launch, self.shared_limit_bytes).map(drop)
+    }
+
+    fn shared_limit_bytes(&self) -> u32 {
+        self.shared_limit_bytes
     }
 
     fn sync(&self) -> Result<()> {

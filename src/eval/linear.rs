@@ -5,7 +5,7 @@ use super::features::Labelled;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::nn::{Gradients, ParamSpec, Params, Role};
-use crate::ops::cross_entropy::CrossEntropy;
+use crate::ops::cross_entropy::{self, CrossEntropy};
 use crate::ops::linear::Linear;
 use crate::optim::{Sgd, cosine_lr};
 use crate::rng::{Philox, Purpose};
@@ -150,8 +150,7 @@ fn gradients(
 ) -> Result<()> {
     let mut tape = Tape::recording(cx);
     let x = tape.constant(upload(cx, part)?);
-    let labels: Vec<f32> = part.labels.iter().map(|&l| l as f32).collect();
-    let labels = tape.constant(cx.upload(Shape::matrix(part.len(), 1), DType::F32, &labels)?);
+    let labels = tape.constant(cross_entropy::labels(cx, &part.labels, classes)?);
     let [w, b] = [0, 1].map(|i| tape.param(params.values()[i].clone(), i));
     let logits = tape.apply(Linear { out: classes }, &[&x, &w, &b])?;
     let loss = tape.apply(CrossEntropy, &[&logits, &labels])?;

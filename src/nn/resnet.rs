@@ -288,7 +288,7 @@ impl ConvBn {
         let param = |tape: &Tape, i: usize| tape.param(params.operand(i).clone(), i);
         tape.label(&self.conv_label);
         let w = param(tape, self.first);
-        let conv = Conv2d { cout, kernel: self.kernel, stride: self.stride };
+        let conv = Conv2d::new(cout, self.kernel, self.stride);
         let y = tape.apply(conv, &[x, &w])?;
         tape.label(&self.bn_label);
         let (stats, given) = norm.resolve(tape, self.bn, &y)?;

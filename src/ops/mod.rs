@@ -7,6 +7,7 @@ pub mod add;
 mod any;
 pub mod avg_pool;
 pub mod batch_norm;
+mod bias;
 pub mod check;
 pub mod conv2d;
 pub mod cross_entropy;
@@ -112,6 +113,8 @@ pub struct Input {
     pub wide: bool,
     /// Whether its gradient has that type: that of a weight, which sums over much.
     pub wide_grad: bool,
+    /// Whether it holds integers: labels or indices.
+    pub index: bool,
 }
 
 /// Values of an input.
@@ -144,7 +147,8 @@ pub enum Fill {
 impl Input {
     /// Standard normal values, gradient checked.
     pub fn normal(shape: Shape) -> Self {
-        Self { shape, fill: Fill::Normal, grad: true, wide: false, wide_grad: false }
+        let fill = Fill::Normal;
+        Self { shape, fill, grad: true, wide: false, wide_grad: false, index: false }
     }
     /// Standard normal values of a weight, whose gradient is never narrow.
     pub fn weight(shape: Shape) -> Self {
@@ -154,9 +158,18 @@ impl Input {
     pub fn wide(shape: Shape) -> Self {
         Self { wide: true, ..Self::normal(shape) }
     }
+    /// Integers from 0 to below `end`, which have no gradient.
+    pub fn index(shape: Shape, end: usize) -> Self {
+        let fill = Fill::Integers { lo: 0, hi: end as i32 - 1 };
+        Self { index: true, ..Self::normal(shape) }.fill(fill).constant()
+    }
     /// Its type where values are kept in `dtype`.
     pub fn dtype(&self, dtype: DType) -> DType {
-        if self.wide { dtype.wide() } else { dtype }
+        match self {
+            Self { index: true, .. } => DType::I32,
+            Self { wide: true, .. } => dtype.wide(),
+            _ => dtype,
+        }
     }
     /// The type of its gradient where values are kept in `dtype`.
     pub fn grad_dtype(&self, dtype: DType) -> DType {
@@ -245,6 +258,7 @@ pub fn expect_mixed(inputs: &[Meta], names: &[&str], wide: &[&str]) -> Result<()
         return Err(Error::usage(format!("expected the inputs {expected}; found {found} inputs")));
     }
     for (meta, name) in inputs.iter().zip(names) {
+        expect_float(name, meta)?;
         if meta.shape.elems() == 0 {
             return Err(Error::usage(format!("{name} of shape {} is empty", meta.shape)));
         }
@@ -258,6 +272,24 @@ pub fn expect_mixed(inputs: &[Meta], names: &[&str], wide: &[&str]) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Fails on an input that does not hold floats, such as labels.
+pub fn expect_float(name: &str, meta: &Meta) -> Result<()> {
+    if meta.dtype != DType::I32 {
+        return Ok(());
+    }
+    let (shape, dtype) = (meta.shape, meta.dtype);
+    Err(Error::usage(format!("expected floats for {name}; found {shape} in {dtype:?}")))
+}
+
+/// Fails unless an input holds integers, such as labels, of the expected shape.
+pub fn expect_index(name: &str, meta: &Meta, shape: Shape) -> Result<()> {
+    if meta.dtype == DType::I32 {
+        return expect_shape(name, meta.shape, shape);
+    }
+    let (found, dtype) = (meta.shape, meta.dtype);
+    Err(Error::usage(format!("expected I32 for {name}; found {found} in {dtype:?}")))
 }
 
 /// Fails unless an input has the expected shape.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::check::values;
+use super::check::{upload, values};
 use super::{Case, Fill, Op};
 use crate::device::{Backend, Cx};
 use crate::error::Result;
@@ -221,8 +221,11 @@ const STRETCH: usize = 1 << 20;
 /// A tensor of random values. Another seed gives other ones.
 pub fn random(cx: &Cx, meta: Meta, fill: Fill, seed: u64) -> Result<Tensor> {
     let elems = meta.shape.elems();
-    if fill != Fill::Normal || cx.is_plan() {
-        return cx.upload(meta.shape, meta.dtype, &values(meta.shape, fill, seed));
+    if cx.is_plan() {
+        return cx.alloc(meta);
+    }
+    if fill != Fill::Normal {
+        return upload(cx, meta, &values(meta.shape, fill, seed));
     }
     let start = seed.wrapping_mul(0x9e37_79b9) as usize % STRETCH;
     let stretch = &normal()[start..start + elems.min(STRETCH)];

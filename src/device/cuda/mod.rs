@@ -33,6 +33,8 @@ const SYNC_VARIABLE: &str = "ENGINE_CUDA_SYNC";
 /// A kernel that can be launched.
 struct Entry {
     function: Function,
+    /// Shared memory that it declares.
+    static_bytes: u32,
     /// Dynamic shared memory that it may ask for now; more must be allowed first.
     shared_bytes: AtomicU32,
 }
@@ -139,11 +141,13 @@ impl Cuda {
         if bytes <= entry.shared_bytes.load(Ordering::Relaxed) {
             return Ok(());
         }
-        if bytes > self.shared_limit_bytes {
+        if bytes + entry.static_bytes > self.shared_limit_bytes {
             return Err(Error::device(format!(
-                "cannot launch {launch}: a block on {} has at most {} bytes of shared memory",
-                self.name(),
-                self.shared_limit_bytes
+                "cannot launch {launch}: with the {} bytes that the kernel declares itself it needs \
+                 more than the {} bytes of shared memory that a block on {} has at most",
+                entry.static_bytes,
+                self.shared_limit_bytes,
+                self.name()
             )));
         }
         let what = format_args!("allowing shared memory to {launch}");
@@ -175,9 +179,14 @@ fn load() -> Result<(Vec<Module>, HashMap<&'static str, Entry>)> {
             })?;
             let c_name = CString::new(name).unwrap_or_default();
             let function = module.function(&c_name).map_err(failed)?;
-            let shared = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            let shared_bytes = AtomicU32::new(function.attribute(shared).map_err(failed)? as u32);
-            functions.insert(kernel.name, Entry { function, shared_bytes });
+            use sys::CUfunction_attribute::{
+                CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as DYNAMIC,
+                CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES as STATIC,
+            };
+            let attribute = |a| function.attribute(a).map_err(failed);
+            let static_bytes = attribute(STATIC)? as u32;
+            let shared_bytes = AtomicU32::new(attribute(DYNAMIC)? as u32);
+            functions.insert(kernel.name, Entry { function, static_bytes, shared_bytes });
         }
         modules.push(module);
     }
@@ -244,7 +253,7 @@ impl Driver for Cuda {
     }
 
     fn launch(&self, launch: &Launch) -> Result<()> {
-        let kernel = kernels::checked(launch)?;
+        let kernel = kernels::checked(launch, self.shared_limit_bytes)?;
         let entry = self.functions.get(kernel.name).ok_or_else(|| {
             Error::device(format!("{launch}: this kernel was not loaded onto {}", self.name()))
         })?;
@@ -273,6 +282,10 @@ impl Driver for Cuda {
             }?;
             if self.sync_each { self.compute.sync() } else { Ok(()) }
         })
+    }
+
+    fn shared_limit_bytes(&self) -> u32 {
+        self.shared_limit_bytes
     }
 
     fn sync(&self) -> Result<()> {

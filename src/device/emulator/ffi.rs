@@ -32,6 +32,7 @@ pub struct Launch {
     pub grid: [u32; 3],
     pub block: [u32; 3],
     pub shared_bytes: u32,
+    pub shared_limit_bytes: u32,
     pub races: u32,
     pub counts: u32,
     pub seed: u64,

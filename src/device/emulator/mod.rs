@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 
 pub use ffi::Counters;
 
+/// Shared memory of a block on the largest GPUs (compute capability 9.0).
+const MOST_SHARED_BYTES: u32 = 227 << 10;
+
 /// Where to look for races: accesses of two threads to the same bytes, one of them a write, that
 /// nothing orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,7 @@ pub struct Emulator {
     seed: AtomicU64,
     races: AtomicU32,
     counts: AtomicBool,
+    shared_limit_bytes: AtomicU32,
     tickets: AtomicU64,
     /// What lands when its ticket is given back.
     arriving: Mutex<HashMap<Ticket, (DevicePtr, Vec<u8>)>>,
@@ -84,6 +88,7 @@ impl Emulator {
             seed: AtomicU64::new(0),
             races: AtomicU32::new(Races::Shared as u32),
             counts: AtomicBool::new(false),
+            shared_limit_bytes: AtomicU32::new(MOST_SHARED_BYTES),
             tickets: AtomicU64::new(0),
             arriving: Mutex::default(),
         })
@@ -93,6 +98,12 @@ impl Emulator {
     /// race that nobody looks for runs on, and may give other results under another seed.
     pub fn check_races(&self, place: Races) {
         self.races.store(place as u32, Ordering::Relaxed);
+    }
+
+    /// Gives blocks of launches from now on only so much shared memory, as smaller GPUs do; at
+    /// first it is 227 KiB, which is also the most.
+    pub fn limit_shared(&self, bytes: u32) {
+        self.shared_limit_bytes.store(bytes.min(MOST_SHARED_BYTES), Ordering::Relaxed);
     }
 
     /// Whether launches from now on are counted, which takes about ten times as long.
@@ -163,7 +174,8 @@ impl Driver for Emulator {
     }
 
     fn launch(&self, launch: &Launch) -> Result<()> {
-        let kernel = checked(launch)?;
+        let shared_limit_bytes = self.shared_limit_bytes();
+        let kernel = checked(launch, shared_limit_bytes)?;
         let pointers: Vec<u64> = launch.pointers.iter().map(|p| p.0).collect();
         // Copied, so that the struct lies as aligned as its C++ side expects.
         let params: Vec<u64> = launch
@@ -180,6 +192,7 @@ impl Driver for Emulator {
             grid: launch.geometry.grid,
             block: launch.geometry.block,
             shared_bytes: launch.geometry.shared_bytes,
+            shared_limit_bytes,
             races: self.races.load(Ordering::Relaxed),
             counts: u32::from(self.counts.load(Ordering::Relaxed)),
             seed: self.seed.load(Ordering::Relaxed),
@@ -191,6 +204,10 @@ impl Driver for Emulator {
         // the number of pointers and the size of the parameters with the kernel's.
         call(|m| unsafe { ffi::emu_launch(device.0, &spec, m) })
             .map_err(|e| e.context(format!("emulator: {launch}")))
+    }
+
+    fn shared_limit_bytes(&self) -> u32 {
+        self.shared_limit_bytes.load(Ordering::Relaxed)
     }
 
     fn sync(&self) -> Result<()> {

@@ -4,7 +4,7 @@ mod cases;
 mod cpu;
 mod kernels;
 
-use super::{Case, Op, Saved, expect_inputs, expect_shape};
+use super::{Case, Op, Saved, expect_float, expect_inputs, expect_shape};
 use crate::device::{Cx, Target};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
@@ -19,6 +19,7 @@ pub fn accumulate(cx: &Cx, sum: &mut Tensor, x: &Tensor) -> Result<()> {
     if x.meta() != sum.meta() {
         return Err(Error::usage(format!("cannot add {x:?} to {sum:?}: expected one shape")));
     }
+    expect_float("a sum", &sum.meta())?;
     match cx.target(Add::NAME) {
         Target::Nothing => Ok(()),
         Target::Native => {

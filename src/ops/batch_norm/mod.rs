@@ -6,7 +6,7 @@ mod cpu;
 mod kernels;
 mod layout;
 
-use super::{Case, Fill, Op, Saved, add_to_front, expect_mixed, unshared};
+use super::{Case, Fill, Op, Saved, add_to_front, expect_float, expect_mixed, unshared};
 use crate::device::{Cx, Target};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
@@ -236,6 +236,7 @@ impl Op for BatchNorm {
 /// Mean and unbiased variance of each channel over all of x `[N,H,W,C]`, as two `[1,1,1,C]`:
 /// what running statistics average. Fails where a channel has a single value.
 pub fn statistics(cx: &Cx, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    expect_float("x", &x.meta())?;
     if x.shape().rows() < 2 {
         return Err(Error::usage(format!(
             "a variance needs at least two values per channel, and x has shape {}; \

@@ -25,7 +25,7 @@ use agreement::{accumulation, order, precision};
 use differences::finite_differences;
 use shapes::shapes;
 use trial::Trial;
-pub use trial::values;
+pub use trial::{upload, values};
 
 use super::{Case, Check, Fill, Input, Op, Outcome};
 use crate::device::{Backend, Cx};
@@ -107,7 +107,7 @@ pub fn add_cases<O: Op>(all: &mut Vec<(String, Check)>) {
 /// The nearest value that a type holds.
 fn round(x: f64, dtype: DType) -> f64 {
     match dtype {
-        DType::F64 => x,
+        DType::F64 | DType::I32 => x,
         DType::F32 => f64::from(x as f32),
         DType::BF16 => f64::from(half::bf16::from_f64(x).to_f32()),
     }

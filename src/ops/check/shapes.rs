@@ -13,17 +13,24 @@ pub(super) fn shapes<O: Op>(case: &Case<O>, _: &Cx) -> Result<Outcome> {
     if real.memory() != plan.memory() {
         return Err(format!("planned {:?} but took {:?}", plan.memory(), real.memory()));
     }
-    let metas: Vec<Meta> = case.inputs.iter().map(|i| Meta::new(i.shape, DType::F32)).collect();
+    let meta = |i: &Input| Meta::new(i.shape, i.dtype(DType::F32));
+    let metas: Vec<Meta> = case.inputs.iter().map(meta).collect();
     // An op may do without some of its inputs: the cases tell how few and how many it takes.
     let all = O::cases();
     let counts = all.iter().map(|case| case.inputs.len()).chain([metas.len()]);
     let (least, most) = counts.fold((usize::MAX, 0), |(a, b), n| (a.min(n), b.max(n)));
     let too_many = metas.iter().cycle().take(most + 1).copied().collect();
     let mut wrong = vec![metas[..least.saturating_sub(1)].to_vec(), too_many];
+    // Ops that only compare types with each other would take integers for all.
+    wrong.push(metas.iter().map(|m| Meta::new(m.shape, DType::I32)).collect());
     for i in 0..metas.len() {
         let mut mixed = metas.clone();
         mixed[i].dtype = DType::F64;
-        wrong.extend((metas.len() > 1).then_some(mixed));
+        let differs = case.inputs.iter().enumerate().any(|(j, other)| j != i && !other.index);
+        wrong.extend(differs.then_some(mixed));
+        let mut mistaken = metas.clone();
+        mistaken[i].dtype = if case.inputs[i].index { DType::F32 } else { DType::I32 };
+        wrong.push(mistaken);
         let mut empty = metas.clone();
         empty[i].shape.0[1] = 0;
         wrong.push(empty);

@@ -33,6 +33,17 @@ pub fn values(shape: Shape, fill: Fill, seed: u64) -> Vec<f32> {
     }
 }
 
+/// A tensor with the values of a slice in its type; those of integers are whole.
+pub fn upload(cx: &Cx, meta: Meta, values: &[f32]) -> crate::Result<Tensor> {
+    match meta.dtype {
+        DType::I32 => {
+            let values: Vec<i32> = values.iter().map(|x| *x as i32).collect();
+            cx.upload_i32(meta.shape, &values)
+        }
+        dtype => cx.upload(meta.shape, dtype, values),
+    }
+}
+
 /// An op with inputs to run it on: a case, or one changed.
 pub(super) struct Trial<'a, O> {
     pub(super) op: &'a O,
@@ -95,10 +106,11 @@ impl<'a, O: Op> Trial<'a, O> {
     }
 
     pub(super) fn run_inside(&self, cx: &Cx, dtype: DType, prefill: bool) -> crate::Result<Run> {
-        let upload =
-            |(x, input): (&Vec<f32>, &Input)| cx.upload(input.shape, input.dtype(dtype), x);
+        let uploaded = |(x, input): (&Vec<f32>, &Input)| {
+            upload(cx, Meta::new(input.shape, input.dtype(dtype)), x)
+        };
         let tensors: Vec<Tensor> =
-            self.values.iter().zip(&self.inputs).map(upload).collect::<crate::Result<_>>()?;
+            self.values.iter().zip(&self.inputs).map(uploaded).collect::<crate::Result<_>>()?;
         let announced = self.announced(dtype)?;
         spoil(cx, tensors.iter().map(Tensor::meta).chain([announced]))?;
         let (y, saved) = self.op.forward(cx, &tensors.iter().collect::<Vec<_>>())?;
@@ -149,7 +161,8 @@ impl<'a, O: Op> Trial<'a, O> {
         let forward = || {
             let mut tensors = Vec::new();
             for (j, input) in self.inputs.iter().enumerate() {
-                let mut t = cx.upload(input.shape, DType::F64, &self.values[j])?;
+                let meta = Meta::new(input.shape, input.dtype(DType::F64));
+                let mut t = upload(cx, meta, &self.values[j])?;
                 if i == j {
                     let pairs = t.host_mut::<f64>().iter_mut().zip(direction);
                     pairs.for_each(|(x, d)| *x += step * d);
@@ -172,7 +185,7 @@ fn expect(ok: bool, message: impl FnOnce() -> String) -> crate::Result<()> {
 /// without having written it shows.
 fn spoil(cx: &Cx, metas: impl Iterator<Item = Meta>) -> crate::Result<()> {
     let fill = |m: Meta| Ok([0, 1].map(|_| cx.full(m.shape, m.dtype, f64::NAN)));
-    metas.map(fill).collect::<crate::Result<Vec<_>>>().map(drop)
+    metas.filter(|m| m.dtype != DType::I32).map(fill).collect::<crate::Result<Vec<_>>>().map(drop)
 }
 
 /// All values of a tensor.

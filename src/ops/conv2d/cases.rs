@@ -1,8 +1,10 @@
 //! Situations in which convolution is checked.
 
 use super::Conv2d;
-use crate::ops::{Case, Fill, Input};
-use crate::tensor::Shape;
+use crate::ops::{Case, Fill, Input, Op};
+use crate::tensor::{DType, Meta, Shape};
+
+const INTEGERS: Fill = Fill::Integers { lo: -3, hi: 3 };
 
 /// One case: input, active and stored output channels, stored input channels.
 struct Sizes {
@@ -12,16 +14,21 @@ struct Sizes {
 }
 
 fn case(kernel: usize, stride: usize, s: &Sizes, fill: Fill) -> Case<Conv2d> {
-    let (x, [omax, imax]) = (Shape(s.x), s.stored);
-    let w = Shape([omax, kernel, kernel, imax]);
-    Case {
-        name: format!(
-            "{kernel}x{kernel} stride {stride}, input {x}, weight {w}, {} out, {fill:?}",
-            s.cout
-        ),
-        op: Conv2d { cout: s.cout, kernel, stride },
-        inputs: vec![Input::normal(x).fill(fill), Input::weight(w).fill(fill)],
-    }
+    of_op(Conv2d::new(s.cout, kernel, stride), s.x, s.stored, fill)
+}
+
+fn of_op(op: Conv2d, x: [usize; 4], [omax, imax]: [usize; 2], fill: Fill) -> Case<Conv2d> {
+    let (x, w) = (Shape(x), Shape([omax, op.kernel, op.kernel, imax]));
+    let label = op.label(&[x, w].map(|s| Meta::new(s, DType::F32)));
+    let inputs = vec![Input::normal(x).fill(fill), Input::weight(w).fill(fill)];
+    Case { name: format!("{label}, {fill:?}"), op, inputs }
+}
+
+/// The same with a bias, which is longer than the output's channels.
+fn with_bias(mut case: Case<Conv2d>) -> Case<Conv2d> {
+    let b = Shape::vector(case.inputs[1].shape.n());
+    case.inputs.push(Input::wide(b).fill(case.inputs[0].fill));
+    Case { name: format!("{}, bias", case.name), ..case }
 }
 
 pub(super) fn all() -> Vec<Case<Conv2d>> {
@@ -35,11 +42,13 @@ pub(super) fn all() -> Vec<Case<Conv2d>> {
     let mut cases = Vec::new();
     for (kernel, stride) in [(1, 1), (1, 2), (3, 1), (3, 2), (7, 1), (7, 2), (5, 3)] {
         for s in &sizes {
-            cases.push(case(kernel, stride, s, Fill::Integers { lo: -3, hi: 3 }));
+            cases.push(case(kernel, stride, s, INTEGERS));
         }
         cases.push(case(kernel, stride, &sizes[1], Fill::Normal));
     }
     cases.extend(tiles());
+    cases.extend(windows());
+    cases.extend(biases());
     cases
 }
 
@@ -54,6 +63,62 @@ fn tiles() -> Vec<Case<Conv2d>> {
         (1, 1, Sizes { x: [1, 2, 3, 64], cout: 136, stored: [136, 64] }),
         (3, 1, Sizes { x: [3, 14, 13, 8], cout: 16, stored: [16, 8] }),
     ];
-    let fill = |i| if i % 2 == 0 { Fill::Normal } else { Fill::Integers { lo: -3, hi: 3 } };
+    let fill = |i| if i % 2 == 0 { Fill::Normal } else { INTEGERS };
     sizes.iter().enumerate().map(|(i, (k, stride, s))| case(*k, *stride, s, fill(i))).collect()
+}
+
+/// Paddings, dilations and even kernels.
+fn windows() -> Vec<Case<Conv2d>> {
+    // Kernel, stride, padding, dilation.
+    let windows = [
+        // No padding, more than half of the kernel, more than all of it.
+        ([3, 1, 0, 1], [2, 5, 6, 8]),
+        ([3, 1, 2, 1], [1, 4, 3, 9]),
+        ([1, 1, 2, 1], [1, 3, 4, 8]),
+        ([3, 2, 4, 1], [1, 5, 4, 3]),
+        // Dilations, and an input that is smaller than the window.
+        ([3, 1, 2, 2], [2, 6, 5, 8]),
+        ([3, 1, 3, 3], [1, 2, 3, 9]),
+        ([5, 1, 0, 2], [1, 9, 10, 3]),
+        // With strides: of one divisor with the dilation, and of none.
+        ([3, 2, 2, 2], [1, 7, 6, 8]),
+        ([3, 2, 3, 3], [1, 8, 7, 3]),
+        ([4, 4, 1, 6], [1, 21, 19, 8]),
+        // Even kernels; a deconvolution's, whose last row and column nothing reads.
+        ([2, 2, 0, 1], [2, 7, 6, 8]),
+        ([2, 1, 1, 1], [1, 4, 3, 9]),
+        ([4, 2, 1, 1], [1, 6, 8, 8]),
+        ([2, 3, 0, 2], [1, 8, 9, 3]),
+    ];
+    let mut cases = Vec::new();
+    for ([kernel, stride, pad, dilation], x) in windows {
+        let op = Conv2d { cout: 16, kernel, stride, pad, dilation };
+        cases.push(of_op(op, x, [17, x[3].next_multiple_of(8)], INTEGERS));
+    }
+    let op = Conv2d { cout: 5, kernel: 3, stride: 1, pad: 2, dilation: 2 };
+    cases.push(of_op(op, [2, 5, 6, 3], [9, 4], Fill::Normal));
+    cases.push(of_op(Conv2d { stride: 2, ..op }, [2, 5, 6, 3], [9, 4], Fill::Normal));
+    let op = Conv2d { pad: 0, ..Conv2d::new(24, 2, 2) };
+    cases.push(of_op(op, [1, 6, 7, 16], [24, 16], Fill::Normal));
+    // Pixels that fill a tile, and one more; the same of a split.
+    cases.push(of_op(op, [2, 16, 16, 8], [24, 8], INTEGERS));
+    let op = Conv2d { cout: 16, kernel: 3, stride: 1, pad: 2, dilation: 2 };
+    cases.push(of_op(op, [1, 43, 3, 8], [16, 8], INTEGERS));
+    cases.push(of_op(op, [1, 257, 1, 8], [16, 8], INTEGERS));
+    cases
+}
+
+/// Biases of which a part is used; enough pixels for several parts of the gradient's sum.
+fn biases() -> Vec<Case<Conv2d>> {
+    let sizes = [
+        (3, 1, Sizes { x: [2, 5, 3, 9], cout: 17, stored: [20, 12] }),
+        (1, 1, Sizes { x: [2, 4, 6, 8], cout: 16, stored: [24, 16] }),
+        (1, 1, Sizes { x: [1, 49, 43, 8], cout: 8, stored: [16, 8] }),
+        (3, 2, Sizes { x: [1, 91, 93, 3], cout: 9, stored: [9, 3] }),
+    ];
+    let mut cases: Vec<_> =
+        sizes.iter().map(|(k, s, sizes)| case(*k, *s, sizes, INTEGERS)).collect();
+    let op = Conv2d { cout: 5, kernel: 2, stride: 2, pad: 0, dilation: 1 };
+    cases.push(of_op(op, [2, 6, 7, 3], [9, 4], Fill::Normal));
+    cases.into_iter().map(with_bias).collect()
 }

@@ -1,11 +1,16 @@
-//! fprop and dgrad as convolutions that gather.
+//! fprop and dgrad as convolutions that gather; the bias and its gradient.
 //!
 //! dgrad of stride s gathers once for each of the s² classes of input pixels, which see
-//! different parts of the filter, so that no zeros are multiplied.
+//! different parts of the filter, so that no zeros are multiplied. With dilation d a class sees
+//! every (s / gcd(d, s))-th filter row, or none.
+
+use rayon::prelude::*;
 
 use super::Geometry;
 use super::gather::Gather;
 use super::window::Window;
+use crate::ops::CHUNK;
+use crate::ops::passes::chunks_mut;
 use crate::tensor::Real;
 
 impl Geometry {
@@ -15,8 +20,9 @@ impl Geometry {
             src: [self.n, self.h, self.w, self.cin],
             grid: [self.p, self.q],
             step: self.stride,
-            first: [-(self.pad() as isize); 2],
+            first: [-(self.pad as isize); 2],
             taps: [self.kernel; 2],
+            dilation: self.dilation,
         }
     }
     /// Where the matrices of some rows and columns of the filter start in the weight.
@@ -26,8 +32,13 @@ impl Geometry {
     }
 }
 
-/// What makes `y` N×P×Q×cout of `x` and `w`.
-pub(super) fn fprop<'a, T: Real>(g: &Geometry, x: &'a [T], w: &'a [T]) -> Gather<'a, T> {
+/// What makes `y` N×P×Q×cout of `x` and `w`, or adds to what is there.
+pub(super) fn fprop<'a, T: Real>(
+    g: &Geometry,
+    x: &'a [T],
+    w: &'a [T],
+    accumulate: bool,
+) -> Gather<'a, T> {
     let filter: Vec<usize> = (0..g.kernel).collect();
     Gather {
         src: x,
@@ -40,7 +51,7 @@ pub(super) fn fprop<'a, T: Real>(g: &Geometry, x: &'a [T], w: &'a [T]) -> Gather
         dst_size: [g.p, g.q],
         dst_origin: [0, 0],
         dst_step: 1,
-        accumulate: false,
+        accumulate,
     }
 }
 
@@ -66,6 +77,7 @@ pub(super) fn dgrad<'a, T: Real>(
                 step: 1,
                 first: [first_row, first_col],
                 taps: [rows.len(), cols.len()],
+                dilation: g.dilation / gcd(g.dilation, g.stride),
             },
             weight: w,
             matrices: g.matrices(&rows, &cols),
@@ -81,12 +93,47 @@ pub(super) fn dgrad<'a, T: Real>(
 }
 
 /// What input rows `phase`, `phase` + stride, … are multiplied with: input row h meets filter
-/// row r in output row (h + pad − r) / stride, where that is whole. Rows of the filter in the
-/// order of the output rows, which follow each other, and the first of these for `phase`.
+/// row r in output row (h + pad − dilation·r) / stride, where that is whole. Rows of the filter in
+/// the order of the output rows, which are dilation / gcd(dilation, stride) apart, and the first
+/// of these for `phase`.
 fn class(g: &Geometry, phase: usize) -> (Vec<usize>, isize) {
-    let (at, stride) = ((phase + g.pad()) as isize, g.stride as isize);
-    let whole = |r: &usize| (at - *r as isize).rem_euclid(stride) == 0;
+    let (at, stride) = ((phase + g.pad) as isize, g.stride as isize);
+    let before = |r: usize| at - (g.dilation * r) as isize;
+    let whole = |r: &usize| before(*r).rem_euclid(stride) == 0;
     let rows: Vec<usize> = (0..g.kernel).rev().filter(whole).collect();
-    let first = rows.first().map_or(0, |r| (at - *r as isize).div_euclid(stride));
+    let first = rows.first().map_or(0, |r| before(*r).div_euclid(stride));
     (rows, first)
+}
+
+/// Greatest common divisor.
+pub(super) fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Fills the pixels of `y` with a bias, which may be longer.
+pub(super) fn fill_bias<T: Real>(cout: usize, b: &[T], y: &mut [T]) {
+    let pixels = (CHUNK / cout.max(1)).max(1);
+    chunks_mut(y.len(), y, pixels * cout.max(1), |_, y| {
+        y.chunks_exact_mut(cout).for_each(|pixel| pixel.copy_from_slice(&b[..cout]));
+    });
+}
+
+/// Adds the sum over the pixels of `gy` to the first `cout` of `gb`: parts of fixed size in f64,
+/// added in order.
+pub(super) fn bias_grad<T: Real>(cout: usize, gy: &[T], gb: &mut [T]) {
+    if cout == 0 {
+        return;
+    }
+    let pixels = (CHUNK / cout).max(1);
+    let part = |pixels: &[T]| {
+        let mut sums = vec![0.0; cout];
+        for pixel in pixels.chunks_exact(cout) {
+            sums.iter_mut().zip(pixel).for_each(|(sum, g)| *sum += g.f64());
+        }
+        sums
+    };
+    let parts: Vec<Vec<f64>> = gy.par_chunks(pixels * cout).map(part).collect();
+    for (c, gb) in gb[..cout].iter_mut().enumerate() {
+        *gb += T::of(parts.iter().map(|part| part[c]).sum());
+    }
 }

@@ -56,7 +56,7 @@ pub(super) struct Gather<'a, T> {
 
 /// A part of the depth for which a panel of the weight is read at a time.
 struct Slab {
-    /// Rows of taps.
+    /// Runs of neighbouring taps.
     runs: Range<usize>,
     /// Elements of each of them.
     part: Range<usize>,
@@ -90,7 +90,7 @@ impl<T: Real> Gather<'_, T> {
         let kernel = kernel::fastest::<T>();
         let padded = kernel.padded(self.lanes);
         scratch::with(depth * padded, |weight: &mut [T]| {
-            let slabs = slabs(self.window.taps[0], self.window.run(), self.window.line());
+            let slabs = slabs(&self.window);
             self.pack_weight(kernel, &slabs, weight);
             let packed = Packed { kernel, slabs, weight, padded };
             self.run_tasks(&packed, pixels, Shared(dst.as_mut_ptr()));
@@ -158,7 +158,7 @@ impl<T: Real> Gather<'_, T> {
         );
     }
 
-    /// Packs a part of a row of taps.
+    /// Packs a part of a run of taps.
     fn pack_panel(
         &self,
         run: usize,
@@ -174,7 +174,7 @@ impl<T: Real> Gather<'_, T> {
             let (tap, channel) = (at / channels, at % channels);
             let len = (channels - channel).min(part.end - at);
             let (now, after) = out.split_at_mut(len * width);
-            let matrix = self.matrices[run * self.window.taps[1] + tap];
+            let matrix = self.matrices[run * self.window.taps_of_run() + tap];
             let from = matrix + channel * self.depth_stride + lanes.start * self.lane_stride;
             strided(&self.weight[from..], strides, [lanes.len(), len], width, now);
             (at, out) = (at + len, after);
@@ -229,8 +229,8 @@ impl<T: Real> Gather<'_, T> {
         for (number, row) in rows.clone().zip(window.rows(rows)) {
             let first = pixels.start.max(number * cols) - number * cols;
             let end = pixels.end.min((number + 1) * cols) - number * cols;
-            let reach = row.start + (end - 1) * pixel + (window.taps[0] - 1) * window.line();
-            assert!(reach + window.run() <= src.len(), "source pixels end too early");
+            let last = row.start + (end - 1) * pixel;
+            assert!(last + window.span() <= src.len(), "source pixels end too early");
             let (from, to) = (row.start + first * pixel, self.place(row.n, row.a, first));
             for i in 0..end - first {
                 // SAFETY: the last pixel's last run ends within the source, and pixels of the
@@ -316,20 +316,21 @@ unsafe fn run_aside<T: Real>(
     }
 }
 
-/// Cuts a depth of `runs` rows of taps of `run` elements, `line` elements apart, into the fewest slabs of at most
-/// [`DEPTH`]: each takes the same part of some of the rows.
-fn slabs(runs: usize, run: usize, line: usize) -> Vec<Slab> {
-    let rows_of = |parts: usize| (DEPTH / run.div_ceil(parts)).clamp(1, runs);
+/// Cuts the depth of a window's runs of taps into the fewest slabs of at most [`DEPTH`]: each
+/// takes the same part of some of the runs.
+fn slabs(window: &Window) -> Vec<Slab> {
+    let (runs, run) = (window.runs(), window.run());
+    let runs_of = |parts: usize| (DEPTH / run.div_ceil(parts)).clamp(1, runs);
     let least = run.div_ceil(DEPTH);
     let parts = (least..=least * runs)
-        .min_by_key(|&parts| (parts * runs.div_ceil(rows_of(parts)), parts))
+        .min_by_key(|&parts| (parts * runs.div_ceil(runs_of(parts)), parts))
         .unwrap_or(least);
-    let (part, rows) = (run.div_ceil(parts), rows_of(parts));
+    let (part, step) = (run.div_ceil(parts), runs_of(parts));
     let mut slabs = Vec::new();
     let mut before = 0;
     for part in (0..run).step_by(part).map(|at| at..(at + part).min(run)) {
-        for runs in (0..runs).step_by(rows).map(|at| at..(at + rows).min(runs)) {
-            let offsets = runs.clone().map(|r| r * line + part.start).collect();
+        for runs in (0..runs).step_by(step).map(|at| at..(at + step).min(runs)) {
+            let offsets = runs.clone().map(|r| window.run_offset(r) + part.start).collect();
             let slab = Slab { runs, part: part.clone(), offsets, before };
             before += slab.depth();
             slabs.push(slab);

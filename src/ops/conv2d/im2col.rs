@@ -17,10 +17,12 @@ pub(super) struct Im2col<'a, T> {
     pub g: Geometry,
 }
 
-/// Neighbouring columns of one row of the filter, which are neighbours in the input too.
+/// Neighbouring columns that are neighbours in the input too: of one row of the filter, or of one
+/// tap where these are dilated.
 struct Run {
-    r: usize,
-    /// First column, counted from the start of the filter row.
+    /// Row of the input, counted from that of the first tap.
+    row: usize,
+    /// First element of it, counted from that of the first tap.
     from: usize,
     /// Panel that they go to.
     panel: usize,
@@ -30,13 +32,18 @@ struct Run {
 
 impl<T: Real> Im2col<'_, T> {
     fn runs(&self, lanes: &Range<usize>, width: usize) -> Vec<Run> {
-        let row = self.g.kernel * self.g.cin;
+        let g = &self.g;
+        let taps = if g.dilation == 1 { g.kernel } else { 1 };
+        let run = taps * g.cin;
         let mut runs = Vec::with_capacity(2 * lanes.len().div_ceil(width));
         let mut at = lanes.start;
         while at < lanes.end {
             let (panel, lane) = ((at - lanes.start) / width, (at - lanes.start) % width);
-            let len = (width - lane).min(row - at % row).min(lanes.end - at);
-            runs.push(Run { r: at / row, from: at % row, panel, to: lane..lane + len });
+            let len = (width - lane).min(run - at % run).min(lanes.end - at);
+            let tap = at / run * taps;
+            let (row, column) = (tap / g.kernel * g.dilation, tap % g.kernel * g.dilation);
+            let from = column * g.cin + at % run;
+            runs.push(Run { row, from, panel, to: lane..lane + len });
             at += len;
         }
         runs
@@ -47,7 +54,7 @@ impl<T: Real> Im2col<'_, T> {
     fn pack_run(&self, line: &[T], q: usize, run: &Run, width: usize, out: &mut [T]) {
         let g = &self.g;
         let step = g.stride * g.cin;
-        let first = (q * g.stride) as isize - g.pad() as isize;
+        let first = (q * g.stride) as isize - g.pad as isize;
         let from = first * g.cin as isize + run.from as isize;
         match (&run.to, width) {
             (Range { start: 0, end: 16 }, 16) => copy_clipped_rows::<T, 16>(line, from, step, out),
@@ -78,7 +85,7 @@ impl<T: Real> Pack<T> for Im2col<'_, T> {
             let pixels = (g.q - q).min(depth.end - at).min(STRETCH);
             let (n, h0) = (row / g.p, row % g.p * g.stride);
             for run in &runs {
-                let h = (h0 + run.r).wrapping_sub(g.pad());
+                let h = (h0 + run.row).wrapping_sub(g.pad);
                 let line = (h < g.h).then(|| &self.x[(n * g.h + h) * g.w * g.cin..][..g.w * g.cin]);
                 let start = run.panel * panel + (at - depth.start) * width;
                 let out = &mut out[start..start + pixels * width];

@@ -3,6 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::Geometry;
+use super::cpu::gcd;
 use crate::device::{self, Cx, DevicePtr, Queue, size};
 use crate::error::{Error, Result};
 use crate::ops::divide::Divisor;
@@ -12,6 +13,8 @@ use crate::tensor::{DType, Meta, Shape, Tensor};
 const SLICE_BYTES: usize = 128;
 /// Bytes of padding of a row in shared memory.
 const PADDING_BYTES: usize = 16;
+/// Bytes of a `Pixel`.
+const PIXEL_BYTES: usize = 12;
 /// Most blocks that sum over pixels at the same time: two for each multiprocessor.
 const WGRAD_BLOCKS: u32 = 264;
 /// Slices of pixels that a block of wgrad has at least.
@@ -21,7 +24,8 @@ const SUM_THREADS: u32 = 256;
 /// Rows or columns whose products take as long as loading a tile's operands and writing its
 /// sums: an estimate.
 const TILE_OVERHEAD: u32 = 32;
-/// Most rows or columns of a picture, and of a filter, whose places kernels can hold.
+/// Most rows or columns of an image, of its padding and of a window, and taps of a filter, whose
+/// places kernels can hold.
 const MOST_SIDE: usize = 1 << 14;
 const MOST_KERNEL: usize = 39;
 
@@ -39,6 +43,10 @@ struct Params {
     cin_max: u32,
     kernel: u32,
     stride: u32,
+    pad: u32,
+    dilation: u32,
+    common: u32,
+    inverse: u32,
     accumulate: u32,
     split_pixels: u32,
     splits: u32,
@@ -83,41 +91,77 @@ macro_rules! pixel_tiles {
     };
 }
 
-const FPROP_F32: &[Tile] = pixel_tiles!("fprop", f32);
-const DGRAD_F32: &[Tile] = pixel_tiles!("dgrad", f32);
-const WGRAD_F32: &[Tile] = tiles!("wgrad", 128 x 64 "m128_f32", 128 x 64 "scalar_f32");
-const FPROP_BF16: &[Tile] = pixel_tiles!("fprop", bf16);
-const DGRAD_BF16: &[Tile] = pixel_tiles!("dgrad", bf16);
-const WGRAD_BF16: &[Tile] =
-    tiles!("wgrad", 128 x 128 "m128_bf16", 64 x 128 "m64_bf16", 64 x 128 "scalar_bf16");
-
-/// One of two by the type of values.
-fn by_type<T>(dtype: DType, f32: T, bf16: T) -> T {
-    if dtype == DType::BF16 { bf16 } else { f32 }
+/// One of the three products: its variants, and how they hold operands in shared memory.
+struct Pass {
+    f32: &'static [Tile],
+    bf16: &'static [Tile],
+    operands: [Along; 2],
+    /// Whether it keeps a `Pixel` for each of a tile's rows there too.
+    has_pixels: bool,
 }
 
-/// The tile that takes least for `rows` × `columns` sums, among equals the first: products
-/// beside those that are wanted cost, and so do operands, of which small tiles load more for
-/// each product.
-fn choose(tiles: &[Tile], vectors: bool, rows: u32, columns: u32) -> Tile {
-    let (scalar, rest) = tiles.split_last().expect("every pass has a variant");
-    let cost = |t: &&Tile| {
-        let tiles = u64::from(rows.div_ceil(t.m)) * u64::from(columns.div_ceil(t.n));
-        tiles * u64::from(t.m + TILE_OVERHEAD) * u64::from(t.n + TILE_OVERHEAD)
-    };
-    *rest.iter().filter(|_| vectors).min_by_key(cost).unwrap_or(scalar)
+const FPROP: Pass = Pass {
+    f32: pixel_tiles!("fprop", f32),
+    bf16: pixel_tiles!("fprop", bf16),
+    operands: [Along::Depth, Along::Depth],
+    has_pixels: true,
+};
+const DGRAD: Pass = Pass {
+    f32: pixel_tiles!("dgrad", f32),
+    bf16: pixel_tiles!("dgrad", bf16),
+    operands: [Along::Depth, Along::Side],
+    has_pixels: true,
+};
+const WGRAD: Pass = Pass {
+    f32: tiles!("wgrad", 128 x 64 "m128_f32", 128 x 64 "scalar_f32"),
+    bf16: tiles!("wgrad", 128 x 128 "m128_bf16", 64 x 128 "m64_bf16", 64 x 128 "scalar_bf16"),
+    operands: [Along::Side, Along::Side],
+    has_pixels: false,
+};
+
+/// What a tile is chosen for.
+#[derive(Clone, Copy)]
+struct Sums {
+    dtype: DType,
+    /// Whether all channels are whole vectors.
+    vectors: bool,
+    rows: u32,
+    columns: u32,
 }
 
-impl Tile {
-    /// A product with this tile, in `blocks` × `deep` blocks.
-    fn geometry(
-        &self,
-        dtype: DType,
-        along: [Along; 2],
-        blocks: u32,
-        deep: u32,
-    ) -> device::Geometry {
-        let (stages, threads) = by_type(dtype, (2, self.m / 8 * (self.n / 8)), (3, 256));
+impl Pass {
+    fn tiles(&self, dtype: DType) -> &'static [Tile] {
+        if dtype == DType::BF16 { self.bf16 } else { self.f32 }
+    }
+
+    /// The tile that takes least of those for which a block has enough shared memory, among
+    /// equals the first: products beside those that are wanted cost, and so do operands, of which
+    /// small tiles load more for each product. Which tile it is does not change the order in
+    /// which anything is summed.
+    fn choose(&self, sums: Sums, limit_bytes: u32) -> Result<Tile> {
+        let (scalar, rest) = self.tiles(sums.dtype).split_last().expect("every pass has a variant");
+        let cost = |t: &&Tile| {
+            let tiles = u64::from(sums.rows.div_ceil(t.m)) * u64::from(sums.columns.div_ceil(t.n));
+            tiles * u64::from(t.m + TILE_OVERHEAD) * u64::from(t.n + TILE_OVERHEAD)
+        };
+        let fits = |t: &&Tile| self.shared_bytes(t, sums.dtype).iter().sum::<u32>() <= limit_bytes;
+        let vectors = rest.iter().filter(|_| sums.vectors);
+        let tile = vectors.filter(fits).min_by_key(cost).unwrap_or(scalar);
+        if !fits(&tile) {
+            let [own, launched] = self.shared_bytes(tile, sums.dtype);
+            return Err(Error::device(format!(
+                "{} needs {} bytes of shared memory a block; this device has {limit_bytes}; use \
+                 --device cpu or a GPU of compute capability 8.0 or newer",
+                tile.kernel,
+                own + launched
+            )));
+        }
+        Ok(*tile)
+    }
+
+    /// Shared memory of a block: what the kernel declares, and what its launch adds.
+    fn shared_bytes(&self, tile: &Tile, dtype: DType) -> [u32; 2] {
+        let stages = if dtype == DType::BF16 { 3 } else { 2 };
         let bytes = |side: u32, along| {
             let side_bytes = side as usize * dtype.size_bytes();
             match along {
@@ -125,29 +169,44 @@ impl Tile {
                 Along::Side => SLICE_BYTES / dtype.size_bytes() * (side_bytes + PADDING_BYTES),
             }
         };
-        let staged = self.m as usize * (self.n as usize + 8) * size_of::<f32>();
-        let slices = stages * (bytes(self.m, along[0]) + bytes(self.n, along[1]));
-        device::Geometry {
-            grid: [blocks, 1, deep],
-            block: [threads, 1, 1],
-            shared_bytes: slices.max(staged) as u32,
-        }
+        let staged = tile.m as usize * (tile.n as usize + 8) * size_of::<f32>();
+        let [a, b] = self.operands;
+        let slices = stages * (bytes(tile.m, a) + bytes(tile.n, b));
+        let pixels = if self.has_pixels { tile.m as usize * PIXEL_BYTES } else { 0 };
+        [pixels as u32, slices.max(staged) as u32]
+    }
+
+    /// A product with a tile, in `blocks` × `deep` blocks.
+    fn geometry(&self, tile: &Tile, dtype: DType, blocks: u32, deep: u32) -> device::Geometry {
+        let threads = if dtype == DType::BF16 { 256 } else { tile.m / 8 * (tile.n / 8) };
+        let [_, shared_bytes] = self.shared_bytes(tile, dtype);
+        device::Geometry { grid: [blocks, 1, deep], block: [threads, 1, 1], shared_bytes }
     }
 }
 
 impl Params {
     fn new(g: &Geometry, summed: usize, accumulate: bool) -> Result<Self> {
-        if g.h.max(g.w) > MOST_SIDE || g.kernel > MOST_KERNEL || g.stride > MOST_KERNEL {
+        let sides = [g.h, g.w, g.pad + 1, g.reach()];
+        if sides.iter().any(|s| *s > MOST_SIDE) || g.kernel > MOST_KERNEL || g.stride > MOST_KERNEL
+        {
             return Err(Error::device(format!(
-                "the kernels of conv2d take pictures of at most {MOST_SIDE} rows and columns, and \
-                 kernels and strides of at most {MOST_KERNEL}; found {g:?}; use smaller ones or \
-                 --device cpu"
+                "the kernels of conv2d take images of at most {MOST_SIDE} rows and columns, as \
+                 much less one of padding, windows as large, and kernels and strides of at most \
+                 {MOST_KERNEL}; found {g:?}; use smaller ones or --device cpu"
             )));
         }
-        for elems in [g.n * g.h * g.w * g.cin, g.n * g.p * g.q * g.cout, g.cout * g.filter_stride()]
-        {
+        // Windows may start and end outside of what they read.
+        let read = |n, h, w, c, beyond| ((n * h + beyond) * w + beyond) * c;
+        for elems in [
+            read(g.n, g.h, g.w, g.cin, g.pad),
+            read(g.n, g.p, g.q, g.cout, g.reach() - 1),
+            g.cout * g.filter_stride(),
+        ] {
             size(elems)?;
         }
+        let common = gcd(g.dilation, g.stride);
+        let (step, period) = (g.dilation / common, g.stride / common);
+        let inverse = (0..period).find(|i| step * i % period == 1 % period).unwrap_or(0);
         Ok(Self {
             n: g.n as u32,
             h: g.h as u32,
@@ -159,6 +218,10 @@ impl Params {
             cin_max: g.cin_max as u32,
             kernel: g.kernel as u32,
             stride: g.stride as u32,
+            pad: g.pad as u32,
+            dilation: g.dilation as u32,
+            common: common as u32,
+            inverse: inverse as u32,
             accumulate: accumulate.into(),
             split_pixels: 0,
             splits: 1,
@@ -175,6 +238,10 @@ impl Geometry {
         let vector = crate::ops::lanes::vector(dtype);
         [self.cin, self.cout, self.cin_max].iter().all(|c| c.is_multiple_of(vector))
     }
+
+    fn sums(&self, dtype: DType, rows: u32, columns: u32) -> Sums {
+        Sums { dtype, vectors: self.has_vectors(dtype), rows, columns }
+    }
 }
 
 /// `y` from `x`, `w` and, where there is one, a bias of f32.
@@ -186,11 +253,11 @@ pub(in crate::ops) fn fprop(
     y: &mut Tensor,
 ) -> Result<()> {
     let (dtype, params) = (x.dtype(), Params::new(g, g.cin, false)?);
-    let tiles = by_type(dtype, FPROP_F32, FPROP_BF16);
     let pixels = params.n * params.p * params.q;
-    let tile = choose(tiles, g.has_vectors(dtype), pixels, params.cout);
+    let sums = g.sums(dtype, pixels, params.cout);
+    let tile = FPROP.choose(sums, queue.driver.shared_limit_bytes())?;
     let blocks = pixels.div_ceil(tile.m) * params.cout.div_ceil(tile.n);
-    let geometry = tile.geometry(dtype, [Along::Depth, Along::Depth], blocks, 1);
+    let geometry = FPROP.geometry(&tile, dtype, blocks, 1);
     let bias = bias.map_or(DevicePtr::NULL, Tensor::device);
     let pointers = [x.device(), w.device(), bias, y.device_mut()];
     queue.launch(tile.kernel, geometry, &pointers, &params)
@@ -205,13 +272,13 @@ pub(in crate::ops) fn dgrad(
     accumulate: bool,
 ) -> Result<()> {
     let (dtype, params) = (gy.dtype(), Params::new(g, g.cout, accumulate)?);
-    let tiles = by_type(dtype, DGRAD_F32, DGRAD_BF16);
     // Of the first class, which is the largest.
     let pixels = params.n * params.h.div_ceil(params.stride) * params.w.div_ceil(params.stride);
-    let tile = choose(tiles, g.has_vectors(dtype), pixels, params.cin);
+    let sums = g.sums(dtype, pixels, params.cin);
+    let tile = DGRAD.choose(sums, queue.driver.shared_limit_bytes())?;
     let blocks = pixels.div_ceil(tile.m) * params.cin.div_ceil(tile.n);
     let classes = params.stride * params.stride;
-    let geometry = tile.geometry(dtype, [Along::Depth, Along::Side], blocks, classes);
+    let geometry = DGRAD.geometry(&tile, dtype, blocks, classes);
     queue.launch(tile.kernel, geometry, &[gy.device(), w.device(), gx.device_mut()], &params)
 }
 
@@ -229,15 +296,17 @@ pub(in crate::ops) fn wgrad(
         queue.driver.fill(gw.device_mut(), 0, gw.meta().size_bytes())?;
     }
     let (dtype, mut params) = (x.dtype(), Params::new(g, g.cin, true)?);
-    let tiles = by_type(dtype, WGRAD_F32, WGRAD_BF16);
     let columns = params.kernel * params.kernel * params.cin;
-    let tile = choose(tiles, g.has_vectors(dtype), params.cout, columns);
-    let blocks = params.cout.div_ceil(tile.m) * columns.div_ceil(tile.n);
-    let slice = (SLICE_BYTES / dtype.size_bytes()) as u32;
-    params.split(WGRAD_BLOCKS.div_ceil(blocks), slice);
+    let sums = g.sums(dtype, params.cout, columns);
+    let cout = params.cout;
+    let blocks = |tile: Tile| cout.div_ceil(tile.m) * columns.div_ceil(tile.n);
+    // As where there is no limit, so that sums are the same bits on all devices.
+    let wanted = WGRAD_BLOCKS.div_ceil(blocks(WGRAD.choose(sums, u32::MAX)?));
+    let tile = WGRAD.choose(sums, queue.driver.shared_limit_bytes())?;
+    params.split(wanted, (SLICE_BYTES / dtype.size_bytes()) as u32);
     let elems = size(params.splits as usize * (params.cout * columns) as usize)?;
     let mut sums = cx.scratch(Meta::new(Shape::vector(elems as usize), DType::F32))?;
-    let geometry = tile.geometry(dtype, [Along::Side, Along::Side], blocks, params.splits);
+    let geometry = WGRAD.geometry(&tile, dtype, blocks(tile), params.splits);
     let pointers = [x.device(), gy.device(), sums.device_mut()];
     queue.launch(tile.kernel, geometry, &pointers, &params)?;
 
@@ -265,24 +334,25 @@ mod tests {
     use super::super::Conv2d;
     use super::*;
 
+    /// Shared memory of a block on devices of compute capability 8.6, 8.9 and 12.0; 8.0; 9.0.
+    const LIMITS: [u32; 3] = [99 << 10, 163 << 10, 227 << 10];
+
     /// What the cases of convolution choose: every variant at least once.
     #[test]
     fn cases_reach_every_tile() {
         for dtype in [DType::F32, DType::BF16] {
-            let [fprop, dgrad, wgrad] = [
-                by_type(dtype, FPROP_F32, FPROP_BF16),
-                by_type(dtype, DGRAD_F32, DGRAD_BF16),
-                by_type(dtype, WGRAD_F32, WGRAD_BF16),
-            ];
             let mut reached = Vec::new();
             for case in super::super::cases::all() {
                 let g = case.op.geometry(case.inputs[0].shape, case.inputs[1].shape);
-                let (vectors, taps) = (g.has_vectors(dtype), g.kernel * g.kernel);
-                reached.push(choose(fprop, vectors, 1, g.cout as u32));
-                reached.push(choose(dgrad, vectors, 1, g.cin as u32));
-                reached.push(choose(wgrad, vectors, g.cout as u32, (taps * g.cin) as u32));
+                let (cout, cin) = (g.cout as u32, g.cin as u32);
+                let taps = (g.kernel * g.kernel) as u32;
+                for (pass, rows, columns) in
+                    [(FPROP, 1, cout), (DGRAD, 1, cin), (WGRAD, cout, taps * cin)]
+                {
+                    reached.push(pass.choose(g.sums(dtype, rows, columns), u32::MAX).unwrap());
+                }
             }
-            for tile in [fprop, dgrad, wgrad].concat() {
+            for tile in [FPROP, DGRAD, WGRAD].map(|pass| pass.tiles(dtype)).concat() {
                 assert!(reached.contains(&tile), "no case takes {tile:?}");
             }
         }
@@ -290,7 +360,8 @@ mod tests {
 
     #[test]
     fn tiles_fit_the_channels() {
-        let n = |columns| choose(FPROP_BF16, true, 1 << 20, columns).n;
+        let sums = |columns| Sums { dtype: DType::BF16, vectors: true, rows: 1 << 20, columns };
+        let n = |columns| FPROP.choose(sums(columns), u32::MAX).unwrap().n;
         let chosen = [16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 512, 2048].map(n);
         assert_eq!(chosen, [32, 32, 48, 64, 80, 96, 128, 80, 96, 128, 128, 128]);
         // All widths of the paper's search space, and four times those, without a column to spare.
@@ -298,14 +369,40 @@ mod tests {
         for columns in widths.into_iter().flat_map(|w| [w, 4 * w]) {
             assert_eq!(columns % n(columns), 0, "{columns} by {}", n(columns));
         }
-        assert_eq!(choose(FPROP_BF16, false, 1, 128).kernel, "conv2d_fprop_scalar_bf16");
+        let scalar = Sums { vectors: false, ..sums(128) };
+        let kernel = FPROP.choose(scalar, u32::MAX).unwrap().kernel;
+        assert_eq!(kernel, "conv2d_fprop_scalar_bf16");
+    }
+
+    #[test]
+    fn tiles_fit_the_shared_memory_of_a_block() {
+        for dtype in [DType::F32, DType::BF16] {
+            for (pass, limit) in [FPROP, DGRAD, WGRAD].iter().flat_map(|p| LIMITS.map(|l| (p, l))) {
+                let all = pass.tiles(dtype).iter();
+                let bytes = |t: &Tile| pass.shared_bytes(t, dtype).iter().sum::<u32>();
+                let fitting: Vec<&Tile> = all.filter(|t| bytes(t) <= limit).collect();
+                for (vectors, columns) in [true, false]
+                    .into_iter()
+                    .flat_map(|v| (8..2560).step_by(8).map(move |c| (v, c)))
+                {
+                    let sums = Sums { dtype, vectors, rows: 1000, columns };
+                    assert!(fitting.contains(&&pass.choose(sums, limit).unwrap()));
+                }
+                // All but the largest of bf16 fit the smallest devices.
+                let missing = pass.tiles(dtype).len() - fitting.len();
+                assert_eq!(missing == 1, dtype == DType::BF16 && limit == LIMITS[0]);
+            }
+        }
+        let sums = Sums { dtype: DType::BF16, vectors: true, rows: 128, columns: 128 };
+        let message = FPROP.choose(sums, 48 << 10).unwrap_err().to_string();
+        assert!(message.contains("conv2d_fprop_scalar_bf16 needs 84480 bytes"), "{message}");
     }
 
     #[test]
     fn splits_cover_the_pixels() {
         for (n, side, wanted) in [(1, 1, 1), (1, 1, 264), (7, 5, 9), (256, 56, 264), (256, 7, 5)] {
             let (x, w) = (Shape::nhwc(n, side, side, 8), Shape([8, 3, 3, 8]));
-            let g = Conv2d { cout: 8, kernel: 3, stride: 1 }.geometry(x, w);
+            let g = Conv2d::new(8, 3, 1).geometry(x, w);
             let mut p = Params::new(&g, 8, true).unwrap();
             p.split(wanted, 64);
             let pixels = p.n * p.p * p.q;
@@ -319,7 +416,7 @@ mod tests {
     fn too_large_pictures_and_filters_are_errors() {
         for (x, kernel) in [([1, 1 << 15, 1, 1], 1), ([1, 1, 1, 1], 41)] {
             let w = Shape([1, kernel, kernel, 1]);
-            let g = Conv2d { cout: 1, kernel, stride: 1 }.geometry(Shape(x), w);
+            let g = Conv2d::new(1, kernel, 1).geometry(Shape(x), w);
             assert!(Params::new(&g, 1, false).unwrap_err().to_string().contains("at most"));
         }
     }

@@ -14,25 +14,35 @@ mod window;
 use crate::device::{Cx, Target};
 use crate::dispatch;
 use crate::error::{Error, Result};
-use crate::ops::{Case, Op, Passes, Saved};
+use crate::ops::{Case, Op, Passes, Saved, bias, expect_float};
 use crate::tape::Grad;
-use crate::tensor::{Meta, Shape, Tensor};
+use crate::tensor::{Meta, Real, Shape, Tensor};
+use gather::Gather;
 
-/// Convolution with padding `kernel / 2` and no bias.
+/// Convolution with zeros around the input and, if there is one, a bias.
 ///
-/// Inputs: `x` N×H×W×Cin and `w` Omax×k×k×Imax, of which the first `cout` output and the first
-/// Cin input channels are used, in place. Output: N×P×Q×cout with P = ⌊(H − 1) / stride⌋ + 1:
-/// y\[n,p,q,o\] = Σ x\[n, p·stride + r − k/2, q·stride + s − k/2, i\] · w\[o,r,s,i\].
-/// The gradient of `w`, of type [`DType::wide`](crate::tensor::DType::wide), is added to its
-/// active part alone.
+/// Inputs: `x` N×H×W×Cin, `w` Omax×k×k×Imax and, if there is a bias, `b` 1×1×1×Bmax with
+/// Bmax ≥ `cout`, of which the first `cout` output and the first Cin input channels are used, in
+/// place. The bias has type [`DType::wide`](crate::tensor::DType::wide). Output: N×P×Q×cout with
+/// P = ⌊(H + 2·pad − dilation·(k − 1) − 1) / stride⌋ + 1:
+/// y\[n,p,q,o\] = b\[o\] + Σ x\[n, p·stride − pad + dilation·r, q·stride − pad + dilation·s, i\] ·
+/// w\[o,r,s,i\]. The gradients of `w` and `b`, of type wide, are added to their active parts alone.
+///
+/// # Errors
+/// [`Kind::Usage`](crate::Kind::Usage) for a kernel, stride or dilation of 0, for weights and
+/// biases that do not fit, and for an input that is smaller than the window with its padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2d {
     /// Output channels.
     pub cout: usize,
-    /// Height and width of the kernel: odd.
+    /// Height and width of the kernel.
     pub kernel: usize,
-    /// Step, in pixels of the input.
+    /// Step from one output pixel to the next, in pixels of the input.
     pub stride: usize,
+    /// Rows and columns of zeros on each side of the input.
+    pub pad: usize,
+    /// Step from one tap of the kernel to the next, in pixels of the input.
+    pub dilation: usize,
 }
 
 /// All extents of a convolution.
@@ -49,6 +59,8 @@ pub(super) struct Geometry {
     cin_max: usize,
     kernel: usize,
     stride: usize,
+    pad: usize,
+    dilation: usize,
 }
 
 impl Geometry {
@@ -56,15 +68,33 @@ impl Geometry {
     fn filter_stride(&self) -> usize {
         self.kernel * self.kernel * self.cin_max
     }
-    /// Rows and columns of zeros around the input.
-    fn pad(&self) -> usize {
-        self.kernel / 2
+    /// Whether each output pixel is a product of the input pixel at its place.
+    fn is_pointwise(&self) -> bool {
+        self.kernel == 1 && self.stride == 1 && self.pad == 0
+    }
+    /// Rows or columns of the input that the taps of an output pixel span.
+    fn reach(&self) -> usize {
+        self.dilation * (self.kernel - 1) + 1
     }
 }
 
 impl Conv2d {
+    /// With padding `kernel / 2`, which keeps the size of the input at stride 1 where the kernel
+    /// is odd, and without dilation.
+    pub fn new(cout: usize, kernel: usize, stride: usize) -> Self {
+        Self { cout, kernel, stride, pad: kernel / 2, dilation: 1 }
+    }
+
+    /// Rows or columns of the output for those of the input; `None` where there are none.
+    fn outputs(&self, size: usize) -> Option<usize> {
+        let reach = self.kernel.checked_sub(1)?.checked_mul(self.dilation)?.checked_add(1)?;
+        let padded = self.pad.checked_mul(2)?.checked_add(size)?;
+        Some(padded.checked_sub(reach)?.checked_div(self.stride)? + 1)
+    }
+
+    /// Of a convolution that [`Op::infer`] accepts.
     pub(super) fn geometry(&self, x: Shape, w: Shape) -> Geometry {
-        let outputs = |size: usize| size.saturating_sub(1) / self.stride + 1;
+        let outputs = |size| self.outputs(size).unwrap_or(0);
         Geometry {
             n: x.n(),
             h: x.h(),
@@ -76,39 +106,84 @@ impl Conv2d {
             cin_max: w.c(),
             kernel: self.kernel,
             stride: self.stride,
+            pad: self.pad,
+            dilation: self.dilation,
         }
     }
 }
 
+/// The forward pass in native code; `run` carries out a gather.
+fn native_fprop<T: Real>(
+    g: &Geometry,
+    inputs: &[&Tensor],
+    y: &mut [T],
+    run: impl Fn(&Gather<T>, &mut [T]),
+) {
+    let bias = inputs.get(2).map(|b| b.host::<T>());
+    if let Some(bias) = bias {
+        cpu::fill_bias(g.cout, bias, y);
+    }
+    run(&cpu::fprop(g, inputs[0].host(), inputs[1].host(), bias.is_some()), y);
+}
+
 impl Op for Conv2d {
     const NAME: &'static str = "conv2d";
-    const PASSES: Passes =
-        Passes { forward: "fprop", gradients: &[("dgrad", Some(1)), ("wgrad", Some(0))] };
+    const PASSES: Passes = Passes {
+        forward: "fprop",
+        gradients: &[("dgrad", Some(1)), ("wgrad", Some(0)), ("bias", None)],
+    };
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
-        let [x, w] = inputs else {
-            return Err(Error::usage(format!("expected input and weight, found {}", inputs.len())));
+        let (x, w, b) = match inputs {
+            [x, w] => (x, w, None),
+            [x, w, b] => (x, w, Some(b)),
+            _ => {
+                return Err(Error::usage(format!(
+                    "expected input, weight and perhaps a bias, found {} inputs",
+                    inputs.len()
+                )));
+            }
         };
-        if self.kernel.is_multiple_of(2) || self.stride == 0 {
+        let Self { cout, kernel: k, stride, pad, dilation } = *self;
+        if k == 0 || stride == 0 || dilation == 0 {
             return Err(Error::usage(format!(
-                "expected an odd kernel and a stride of at least 1, found kernel {} stride {}",
-                self.kernel, self.stride
+                "expected a kernel, a stride and a dilation of at least 1, found kernel {k}, \
+                 stride {stride}, dilation {dilation}"
             )));
         }
+        expect_float("the input of a convolution", x)?;
         let ([omax, kh, kw, imax], cin) = (w.shape.0, x.shape.c());
-        let k = self.kernel;
-        if (kh, kw) != (k, k) || omax < self.cout || imax < cin || x.dtype != w.dtype {
+        if (kh, kw) != (k, k) || omax < cout || imax < cin || x.dtype != w.dtype {
             return Err(Error::usage(format!(
-                "expected a weight of at least {}x{k}x{k}x{cin} in {:?} for input {}, found {} in \
-                 {:?}",
-                self.cout, x.dtype, x.shape, w.shape, w.dtype
+                "expected a weight of at least {cout}x{k}x{k}x{cin} in {:?} for input {}, found \
+                 {} in {:?}",
+                x.dtype, x.shape, w.shape, w.dtype
+            )));
+        }
+        if let Some(b) = b
+            && (b.shape != Shape::vector(b.shape.c())
+                || b.shape.c() < cout
+                || b.dtype != x.dtype.wide())
+        {
+            return Err(Error::usage(format!(
+                "expected a bias of at least {} in {:?}, found {} in {:?}",
+                Shape::vector(cout),
+                x.dtype.wide(),
+                b.shape,
+                b.dtype
             )));
         }
         if x.shape.positions() == 0 {
             return Err(Error::usage(format!("expected pixels, found an input of {}", x.shape)));
         }
-        let g = self.geometry(x.shape, w.shape);
-        Ok(Meta::new(Shape::nhwc(g.n, g.p, g.q, g.cout), x.dtype))
+        let (Some(p), Some(q)) = (self.outputs(x.shape.h()), self.outputs(x.shape.w())) else {
+            return Err(Error::usage(format!(
+                "expected an input at least as large as a {k}x{k} window of dilation {dilation}, \
+                 found {} with a padding of {pad}; use a larger input or padding",
+                x.shape
+            )));
+        };
+        Ok(Meta::new(Shape::nhwc(x.shape.n(), p, q, cout), x.dtype))
     }
 
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
@@ -118,19 +193,22 @@ impl Op for Conv2d {
         match cx.target(Self::NAME) {
             Target::Nothing => {}
             Target::Native if cx.narrows(x) => {
-                cpu::fprop(&g, x.host(), w.host()).run_narrow(y.host_mut());
+                native_fprop(&g, inputs, y.host_mut(), |gather, y| gather.run_narrow(y));
             }
             Target::Native => dispatch!(x.dtype(), T => {
-                cpu::fprop::<T>(&g, x.host(), w.host()).run(y.host_mut())
+                native_fprop::<T>(&g, inputs, y.host_mut(), |gather, y| gather.run(y));
             }),
-            Target::Kernels(queue) => kernels::fprop(&g, &queue, [x, w], None, &mut y)?,
+            Target::Kernels(queue) => {
+                kernels::fprop(&g, &queue, [x, w], inputs.get(2).copied(), &mut y)?;
+            }
         }
-        Ok((y, vec![x.clone(), w.clone()]))
+        Ok((y, inputs.iter().map(|&t| t.clone()).collect()))
     }
 
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
         let (x, w) = (&saved[0], &saved[1]);
         let g = self.geometry(x.shape(), w.shape());
+        let wide = |t: &Tensor| Meta::new(t.shape(), t.dtype().wide());
         grads[0].write(cx, x.meta(), |gx, accumulate| {
             match cx.target(Self::NAME) {
                 Target::Nothing => {}
@@ -146,8 +224,7 @@ impl Op for Conv2d {
             }
             Ok(())
         })?;
-        let gw = Meta::new(w.shape(), w.dtype().wide());
-        grads[1].write(cx, gw, |gw, accumulate| {
+        grads[1].write(cx, wide(w), |gw, accumulate| {
             match cx.target(Self::NAME) {
                 Target::Nothing => {}
                 Target::Native => {
@@ -166,6 +243,21 @@ impl Op for Conv2d {
                 }
             }
             Ok(())
+        })?;
+        let Some(b) = saved.get(2) else { return Ok(()) };
+        grads[2].write(cx, wide(b), |gb, accumulate| {
+            match cx.target(Self::NAME) {
+                Target::Nothing => {}
+                Target::Native => dispatch!(gb.dtype(), T => {
+                    let gb = gb.host_mut::<T>();
+                    if !accumulate {
+                        gb.fill(0.0);
+                    }
+                    cpu::bias_grad::<T>(g.cout, gy.host(), gb)
+                }),
+                Target::Kernels(queue) => bias::gradient(cx, &queue, &gy, gb, accumulate)?,
+            }
+            Ok(())
         })
     }
 
@@ -174,18 +266,37 @@ impl Op for Conv2d {
     }
 
     /// `3x3 stride 2, 8x56x56x48 to 64 of 80x80`: the weight is stored for 80 output and 80 input
-    /// channels.
+    /// channels. What is not as [`Conv2d::new`] has it is named too.
     fn label(&self, inputs: &[Meta]) -> String {
-        let (x, w, k) = (inputs[0].shape, inputs[1].shape, self.kernel);
-        format!("{k}x{k} stride {}, {x} to {} of {}x{}", self.stride, self.cout, w.n(), w.c())
+        let (x, w) = (inputs[0].shape, inputs[1].shape);
+        let Self { cout, kernel: k, stride, pad, dilation } = *self;
+        let mut label = format!("{k}x{k} stride {stride}");
+        if pad != k / 2 {
+            label += &format!(" pad {pad}");
+        }
+        if dilation != 1 {
+            label += &format!(" dilation {dilation}");
+        }
+        label += &format!(", {x} to {cout} of {}x{}", w.n(), w.c());
+        if inputs.len() > 2 { label + ", bias" } else { label }
     }
 
     fn used(&self, inputs: &[Meta]) -> Vec<usize> {
         let g = self.geometry(inputs[0].shape, inputs[1].shape);
-        // A kernel smaller than its step passes rows and columns by.
-        let read = |size: usize, outputs: usize| size.min(outputs * g.kernel);
+        // Rows or columns that some tap of some output reads.
+        let read = |size: usize, outputs: usize| {
+            let mut is_read = vec![false; size];
+            for (p, r) in (0..outputs).flat_map(|p| (0..g.kernel).map(move |r| (p, r))) {
+                let at = (p * g.stride + g.dilation * r).checked_sub(g.pad);
+                if let Some(is_read) = at.and_then(|at| is_read.get_mut(at)) {
+                    *is_read = true;
+                }
+            }
+            is_read.into_iter().filter(|r| *r).count()
+        };
         let pixels = g.n * read(g.h, g.p) * read(g.w, g.q);
-        vec![pixels * g.cin, g.cout * g.kernel * g.kernel * g.cin]
+        let all = [pixels * g.cin, g.cout * g.kernel * g.kernel * g.cin, g.cout];
+        all[..inputs.len()].to_vec()
     }
 
     fn flops(&self, inputs: &[Meta]) -> u64 {

@@ -1,6 +1,6 @@
 //! The three passes with operands rounded to bf16: products of panels that are packed from
-//! wherever pixels and weights lie. Of a gather's depth each row of taps is filled up to whole
-//! steps of the kernel.
+//! wherever pixels and weights lie. Of a gather's depth each run of neighbouring taps is filled up
+//! to whole steps of the kernel.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ impl Gather<'_, f32> {
     /// As [`Gather::run`], with operands rounded to bf16.
     pub(super) fn run_narrow(&self, dst: &mut [f32]) {
         let Some(pixels) = self.begin(dst) else { return };
-        let depth = self.window.taps[0] * self.padded_run();
+        let depth = self.window.runs() * self.padded_run();
         let filters = Filters(self);
         let (rows, pairs) = (Transposed(filters), Pairs(filters));
         let b: &dyn Pack<bf16> = if self.depth_stride == 1 { &rows } else { &pairs };
@@ -40,7 +40,7 @@ impl Gather<'_, f32> {
         });
     }
 
-    /// Elements of a row of taps, filled up to whole steps.
+    /// Elements of a run of taps, filled up to whole steps.
     fn padded_run(&self) -> usize {
         self.window.run().next_multiple_of(STEP)
     }
@@ -67,7 +67,7 @@ impl Gather<'_, f32> {
     }
 }
 
-/// What output pixels, the lanes, read of the source: a row of taps after the other.
+/// What output pixels, the lanes, read of the source: a run of taps after the other.
 #[derive(Clone, Copy)]
 struct Patches<'a>(&'a Gather<'a, f32>);
 
@@ -79,16 +79,19 @@ impl Pack<bf16> for Patches<'_> {
             narrow::groups(depth.clone(), lanes, width, out, |pixel, out, stride| {
                 let (row, b) = (pixel / window.grid[1], pixel % window.grid[1]);
                 let (n, a) = (row / window.grid[0], row % window.grid[0]);
-                let left = ((b * window.step) as isize + window.first[1]) * c as isize;
+                let left = (b * window.step) as isize + window.first[1];
+                let top = (a * window.step).wrapping_add_signed(window.first[0]);
                 let mut at = depth.start;
                 while at < depth.end {
-                    let (tap, from) = (at / padded, at % padded);
+                    let (number, from) = (at / padded, at % padded);
+                    let [down, right] = window.run_origin(number);
                     let len = (padded - from).min(depth.end - at);
                     let out = &mut out[(at - depth.start) / STEP * stride..];
-                    let y = (a * window.step).wrapping_add_signed(window.first[0]) + tap;
+                    let y = top.wrapping_add(down);
                     let line =
                         if y < h { &self.0.src[(n * h + y) * w * c..][..w * c] } else { &[] };
-                    let (start, values) = (left + from as isize, len.min(run - from));
+                    let start = left.wrapping_add_unsigned(right) * c as isize + from as isize;
+                    let values = len.min(run - from);
                     let inside = usize::try_from(start).ok().and_then(|s| line.get(s..s + values));
                     let values = inside.unwrap_or_else(|| {
                         copy_clipped(line, start, &mut clipped[..values]);
@@ -112,14 +115,14 @@ impl Filters<'_> {
     fn parts(&self, depth: usize) -> impl Iterator<Item = (usize, usize, usize)> {
         let (gather, padded) = (self.0, self.0.padded_run());
         let channels = gather.window.src[3];
-        let (row, first) = (depth / padded, depth % padded);
+        let (run, first) = (depth / padded, depth % padded);
         let end = (first + STEP).min(gather.window.run());
         let mut at = first;
         std::iter::from_fn(move || {
             let (from, tap, channel) = (at, at / channels, at % channels);
             let len = (channels - channel).min(end.saturating_sub(at));
             at += len;
-            let matrix = || gather.matrices[row * gather.window.taps[1] + tap];
+            let matrix = || gather.matrices[run * gather.window.taps_of_run() + tap];
             (len > 0).then(|| (from - first, matrix() + channel * gather.depth_stride, len))
         })
     }
@@ -169,7 +172,7 @@ pub(super) fn wgrad(g: &Geometry, x: &[f32], gy: &[f32], gw: &mut [f32]) {
     }
     let a = Transposed(Lanes(MatRef::new(gy, pixels, g.cout).t()));
     let (pointwise, im2col);
-    let b: &dyn Pack<bf16> = if g.kernel == 1 && g.stride == 1 {
+    let b: &dyn Pack<bf16> = if g.is_pointwise() {
         pointwise = Lanes(MatRef::new(x, pixels, g.cin).t());
         &pointwise
     } else {

@@ -39,7 +39,7 @@ pub(super) fn wgrad<T: Real>(g: &Geometry, x: &[T], gy: &[T], gw: &mut [T]) {
         return;
     }
     let pixels = g.n * g.p * g.q;
-    let flat = g.kernel == 1 && g.stride == 1;
+    let flat = g.is_pointwise();
     let mut window = g.window();
     if flat && let Some(cols) = (MIN_COLS..=PIXELS).rev().find(|c| pixels.is_multiple_of(*c)) {
         // All pixels follow each other: rows of any length will do.
@@ -111,8 +111,7 @@ impl<'a, T: Real> InPlace<'a, T> {
     fn part(&self, rows: Range<usize>, sums: &mut [T]) {
         let (window, cols) = (&self.window, self.window.cols());
         let step = (PIXELS / cols).max(1).min(rows.len());
-        let copy = step * (window.step + window.taps[0]) * window.line();
-        let copy = if window.in_place() { 0 } else { copy };
+        let copy = window.most_copy_elems(step);
         scratch::with(copy + step * cols * self.columns, |memory: &mut [T]| {
             let (copy, packed) = memory.split_at_mut(copy);
             scratch::with_uninit(self.padded, |table: &mut [MaybeUninit<*const T>]| {
@@ -132,8 +131,9 @@ impl<'a, T: Real> InPlace<'a, T> {
 
     /// Sets pointers to what the weights meet first.
     fn point(&self, x: &[T], table: &mut [MaybeUninit<*const T>]) {
-        let (run, line) = (self.window.run(), self.window.line());
-        let places = (0..self.window.taps[0]).flat_map(|r| (0..run).map(move |i| r * line + i));
+        let (window, run) = (&self.window, self.window.run());
+        let places = (0..window.runs()).flat_map(|r| (0..run).map(move |i| (r, i)));
+        let places = places.map(|(r, i)| window.run_offset(r) + i);
         // What fills up the last tile reads something that is there, and is not used.
         for (pointer, at) in table.iter_mut().zip(places.chain(std::iter::repeat(0))) {
             pointer.write(x[at..].as_ptr());
@@ -155,8 +155,8 @@ impl<'a, T: Real> InPlace<'a, T> {
         let mut offsets = [0; PIXELS];
         for (offset, row) in offsets.iter_mut().zip(window.rows(rows)) {
             *offset = row.start;
-            let last = (window.taps[0] - 1) * window.line() + (window.cols() - 1) * window.pixel();
-            assert!(row.start + last + window.run() <= x.len(), "input ends too early");
+            let last = row.start + (window.cols() - 1) * window.pixel();
+            assert!(last + window.span() <= x.len(), "input ends too early");
         }
         for lane in (0..self.g.cout).step_by(kernel.nr) {
             let width = kernel.width(self.g.cout - lane);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::tensor::Real;
 
 /// The taps of a filter over a grid of output pixels: tap (r, s) of output pixel (a, b) reads
-/// source pixel (a·step + first\[0\] + r, b·step + first\[1\] + s).
+/// source pixel (a·step + first\[0\] + r·dilation, b·step + first\[1\] + s·dilation).
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     /// Shape of the source, N×H×W×C.
@@ -18,6 +18,8 @@ pub(super) struct Window {
     pub first: [isize; 2],
     /// Rows and columns of taps.
     pub taps: [usize; 2],
+    /// Source pixels from one tap to the next.
+    pub dilation: usize,
 }
 
 /// An output row whose source rows are at hand.
@@ -39,15 +41,41 @@ impl Window {
     pub(super) fn pixel(&self) -> usize {
         self.step * self.src[3]
     }
-    /// Elements of a row of taps: they are neighbours.
-    pub(super) fn run(&self) -> usize {
-        self.taps[1] * self.src[3]
+    /// Taps that are neighbours in the source: a row of them, or one where they are dilated.
+    pub(super) fn taps_of_run(&self) -> usize {
+        if self.dilation == 1 { self.taps[1] } else { 1 }
     }
-    /// Elements from one row of taps to the next.
+    /// Elements of a run of neighbouring taps.
+    pub(super) fn run(&self) -> usize {
+        self.taps_of_run() * self.src[3]
+    }
+    /// Runs that make up all taps, row by row.
+    pub(super) fn runs(&self) -> usize {
+        self.taps[0] * (self.taps[1] / self.taps_of_run())
+    }
+    /// Source row and column of a run's first tap, counted from the pixel's first tap.
+    pub(super) fn run_origin(&self, run: usize) -> [usize; 2] {
+        let of_row = self.taps[1] / self.taps_of_run();
+        [run / of_row * self.dilation, run % of_row * self.dilation]
+    }
+    /// The same in elements of the source, or of its copy.
+    pub(super) fn run_offset(&self, run: usize) -> usize {
+        let [row, column] = self.run_origin(run);
+        row * self.line() + column * self.src[3]
+    }
+    /// Elements that the taps of one output pixel span.
+    pub(super) fn span(&self) -> usize {
+        self.run_offset(self.runs() - 1) + self.run()
+    }
+    /// Rows (0) or columns (1) of the source that the taps of one output pixel span.
+    fn reach(&self, axis: usize) -> usize {
+        (self.taps[axis] - 1) * self.dilation + 1
+    }
+    /// Elements from one row of the source, or of its copy, to the next.
     pub(super) fn line(&self) -> usize {
         match self.in_place() {
             true => self.src[2] * self.src[3],
-            false => ((self.grid[1] - 1) * self.step + self.taps[1]) * self.src[3],
+            false => ((self.grid[1] - 1) * self.step + self.reach(1)) * self.src[3],
         }
     }
     /// Whether the source can be read where it lies: one tap, nowhere outside.
@@ -62,8 +90,12 @@ impl Window {
             return 0;
         }
         let pictures = (rows.end - 1) / self.grid[0] - rows.start / self.grid[0] + 1;
-        let lines = (rows.len() - pictures) * self.step + pictures * self.taps[0];
+        let lines = (rows.len() - pictures) * self.step + pictures * self.reach(0);
         lines * self.line()
+    }
+    /// The most that [`Window::copy_elems`] can be for so many output rows.
+    pub(super) fn most_copy_elems(&self, rows: usize) -> usize {
+        if self.in_place() { 0 } else { rows * (self.step + self.reach(0)) * self.line() }
     }
 
     /// The output rows, and where their source starts in `src` itself or in its copy.
@@ -77,7 +109,7 @@ impl Window {
                 return Row { n, a, start: (n * h + a * self.step) * line };
             }
             if row > rows.start {
-                at += if a > 0 { self.step } else { self.taps[0] };
+                at += if a > 0 { self.step } else { self.reach(0) };
             }
             Row { n, a, start: at * line }
         })
@@ -91,7 +123,7 @@ impl Window {
         let [_, h, w, c] = self.src;
         let (line, mut done) = (self.line(), 0);
         for row in self.rows(rows) {
-            for r in 0..self.taps[0] {
+            for r in 0..self.reach(0) {
                 let at = row.start + r * line;
                 if at < done {
                     continue;

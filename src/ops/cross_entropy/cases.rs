@@ -1,14 +1,13 @@
 //! Situations in which cross-entropy is checked and timed.
 
 use super::CrossEntropy;
-use crate::ops::{Case, Fill, Input};
+use crate::ops::{Case, Input};
 use crate::tensor::Shape;
 
 fn case(name: &str, rows: usize, classes: usize) -> Case<CrossEntropy> {
-    let labels = Fill::Integers { lo: 0, hi: classes as i32 - 1 };
     let inputs = vec![
         Input::normal(Shape::matrix(rows, classes)),
-        Input::wide(Shape::matrix(rows, 1)).fill(labels).constant(),
+        Input::index(Shape::matrix(rows, 1), classes),
     ];
     Case { name: name.into(), op: CrossEntropy, inputs }
 }

@@ -4,14 +4,16 @@ use crate::error::{Error, Result};
 use crate::ops::passes::{chunks_mut, exp_in_place, max, vectorise};
 use crate::tensor::Real;
 
-/// Fails on a label that is not a whole number below `classes`.
-pub(super) fn check_labels<T: Real>(labels: &[T], classes: usize) -> Result<()> {
-    for (row, label) in labels.iter().map(|l| l.f64()).enumerate() {
-        if label.fract() != 0.0 || !(0.0..classes as f64).contains(&label) {
-            return Err(Error::data(format!(
-                "expected labels that are whole numbers below {classes}; found {label} in row {row}"
-            )));
+/// Fails on a label that is not from 0 to below `classes`.
+pub(super) fn check_labels(labels: &[i32], classes: usize) -> Result<()> {
+    for (row, label) in labels.iter().enumerate() {
+        if usize::try_from(*label).is_ok_and(|label| label < classes) {
+            continue;
         }
+        return Err(Error::data(format!(
+            "expected labels from 0 to below {classes}, the number of classes; found {label} in \
+             row {row}"
+        )));
     }
     Ok(())
 }
@@ -24,11 +26,11 @@ fn exp_row<T: Real>(row: &mut [T]) -> (T, T) {
 }
 
 /// Mean loss of the rows.
-pub(super) fn loss<T: Real>(c: usize, logits: &[T], labels: &[T]) -> T {
+pub(super) fn loss<T: Real>(c: usize, logits: &[T], labels: &[i32]) -> T {
     let mut losses = vec![0.0; labels.len()];
     chunks_mut(logits.len(), &mut losses, 1, |i, loss| {
         let mut row = logits[i * c..][..c].to_vec();
-        let label = row[labels[i].f64() as usize];
+        let label = row[labels[i] as usize];
         let (most, sum) = vectorise(
             #[inline(always)]
             || exp_row(&mut row),
@@ -39,7 +41,7 @@ pub(super) fn loss<T: Real>(c: usize, logits: &[T], labels: &[T]) -> T {
 }
 
 /// gx = g/N · (softmax − one-hot label).
-pub(super) fn gradient<T: Real>(c: usize, logits: &[T], labels: &[T], g: T, gx: &mut [T]) {
+pub(super) fn gradient<T: Real>(c: usize, logits: &[T], labels: &[i32], g: T, gx: &mut [T]) {
     let weight = g / T::of(labels.len() as f64);
     chunks_mut(logits.len(), gx, c, |i, gx| {
         vectorise(
@@ -52,6 +54,6 @@ pub(super) fn gradient<T: Real>(c: usize, logits: &[T], labels: &[T], g: T, gx: 
                 }
             },
         );
-        gx[labels[i].f64() as usize] -= weight;
+        gx[labels[i] as usize] -= weight;
     });
 }

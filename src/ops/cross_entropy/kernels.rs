@@ -30,7 +30,7 @@ impl Params {
     }
 }
 
-/// The mean loss. Labels are whole numbers below the number of classes.
+/// The mean loss: NaN where a label is no class.
 pub(super) fn forward(
     cx: &Cx,
     queue: &Queue,
@@ -46,7 +46,7 @@ pub(super) fn forward(
     mean::rows(queue, &losses, 1.0, loss)
 }
 
-/// The gradient of the logits.
+/// The gradient of the logits: NaN in rows whose label is no class.
 pub(super) fn backward(
     queue: &Queue,
     logits: &Tensor,

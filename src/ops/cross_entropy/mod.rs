@@ -4,26 +4,45 @@ mod cases;
 mod cpu;
 mod kernels;
 
-use super::{Case, Op, Saved, expect_mixed, expect_shape};
+use super::{Case, Op, Saved, expect_index, expect_inputs, expect_shape};
 use crate::device::{Cx, Target};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
 
 /// The op: the mean over rows of −log softmax(logits)\[label\]. Inputs: logits `[N,1,1,C]`;
-/// labels `[N,1,1,1]`, whole numbers below C, constant, wide. Output: one element, wide.
+/// labels `[N,1,1,1]` of I32, from 0 to below C, constant: see [`labels`]. Output: one element,
+/// wide.
+///
+/// A label that is no class is an error on the CPU ([`Kind::Data`](crate::Kind::Data)). On a
+/// device the host does not wait for the labels; there the loss and the gradient of the row
+/// become NaN, which whoever reads the loss must look for.
 #[derive(Clone, Copy, Debug)]
 pub struct CrossEntropy;
+
+/// Labels for [`CrossEntropy`] as a tensor, checked once, here.
+///
+/// # Errors
+/// [`Kind::Data`](crate::Kind::Data) for a label that is not below `classes`.
+pub fn labels(cx: &Cx, labels: &[usize], classes: usize) -> Result<Tensor> {
+    let labels: Vec<i32> = labels.iter().map(|l| i32::try_from(*l).unwrap_or(i32::MAX)).collect();
+    cpu::check_labels(&labels, classes)?;
+    cx.upload_i32(Shape::matrix(labels.len(), 1), &labels)
+}
 
 impl Op for CrossEntropy {
     const NAME: &'static str = "cross_entropy";
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
-        expect_mixed(inputs, &["logits", "labels"], &["labels"])?;
-        let logits = inputs[0].shape;
-        expect_shape("logits", logits, Shape::matrix(logits.n(), logits.c()))?;
-        expect_shape("labels", inputs[1].shape, Shape::matrix(logits.n(), 1))?;
-        Ok(Meta::new(Shape::vector(1), inputs[0].dtype.wide()))
+        let [logits, labels] = inputs else {
+            let found = inputs.len();
+            return Err(Error::usage(format!("expected logits and labels; found {found} inputs")));
+        };
+        expect_inputs(&[*logits], &["logits"])?;
+        let (n, classes) = (logits.shape.n(), logits.shape.c());
+        expect_shape("logits", logits.shape, Shape::matrix(n, classes))?;
+        expect_index("labels", labels, Shape::matrix(n, 1))?;
+        Ok(Meta::new(Shape::vector(1), logits.dtype.wide()))
     }
 
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
@@ -32,15 +51,13 @@ impl Op for CrossEntropy {
         let mut loss = cx.alloc(Meta::new(Shape::vector(1), dtype))?;
         match cx.target(Self::NAME) {
             Target::Nothing => {}
-            Target::Native => crate::dispatch!(logits.dtype(), T => {
-                let labels = labels.host::<T>();
-                cpu::check_labels(labels, classes)?;
-                loss.host_mut()[0] = cpu::loss(classes, logits.host::<T>(), labels);
-            }),
-            Target::Kernels(queue) => {
-                cpu::check_labels(&cx.download(labels)?, classes)?;
-                kernels::forward(cx, &queue, logits, labels, &mut loss)?;
+            Target::Native => {
+                cpu::check_labels(labels.host(), classes)?;
+                crate::dispatch!(logits.dtype(), T => {
+                    loss.host_mut()[0] = cpu::loss(classes, logits.host::<T>(), labels.host());
+                });
             }
+            Target::Kernels(queue) => kernels::forward(cx, &queue, logits, labels, &mut loss)?,
         }
         Ok((loss, vec![logits.clone(), labels.clone()]))
     }
@@ -55,8 +72,7 @@ impl Op for CrossEntropy {
             Target::Nothing => {}
             Target::Native => crate::dispatch!(logits.dtype(), T => {
                 let c = logits.shape().c();
-                let (labels, g) = (labels.host::<T>(), gy.host::<T>()[0]);
-                cpu::gradient(c, logits.host(), labels, g, gx.host_mut())
+                cpu::gradient(c, logits.host(), labels.host(), gy.host::<T>()[0], gx.host_mut())
             }),
             Target::Kernels(queue) => kernels::backward(&queue, logits, labels, &gy, &mut gx)?,
         }

@@ -6,7 +6,7 @@ use crate::device::{Cx, Geometry, Queue, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::lanes;
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 
 /// `GatherParams`.
 #[derive(Clone, Copy, Debug, NoUninit)]
@@ -28,15 +28,16 @@ pub(super) fn rows_of(
     size(y.shape().elems())?;
     let picture = y.shape().elems() / y.shape().n();
     let at_once = lanes::of_row(picture, y.dtype());
+    // Bits are moved: integers go as floats of their size.
     let name = kernel!("gather_rows", y.dtype(), at_once);
     for (part, x) in parts.iter().enumerate() {
         size(x.shape().elems())?;
         let taken = sources.iter().enumerate().filter(|(_, (p, _))| *p == part);
-        let moves: Vec<[u32; 2]> = taken.map(|(to, (_, from))| [*from as u32, to as u32]).collect();
+        let moves: Vec<[i32; 2]> = taken.map(|(to, (_, from))| [*from as i32, to as i32]).collect();
         if moves.is_empty() {
             continue;
         }
-        let list = cx.upload_bytes(&moves)?;
+        let list = cx.upload_i32(Shape::matrix(moves.len(), 2), moves.as_flattened())?;
         let params = Params { moves: moves.len() as u32, picture: picture as u32 };
         let threads = (moves.len() * picture / at_once) as u32;
         let pointers = [x.device(), list.device(), y.device_mut()];

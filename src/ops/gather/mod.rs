@@ -38,7 +38,7 @@ pub fn rows_of(cx: &Cx, parts: &[Tensor], order: &[usize]) -> Result<Tensor> {
     match cx.target("gather") {
         _ if y.shape().elems() == 0 => {}
         Target::Nothing => {}
-        Target::Native => crate::dispatch!(first.dtype, T => {
+        Target::Native => crate::dispatch_element!(first.dtype, T => {
             let parts: Vec<&[T]> = parts.iter().map(Tensor::host).collect();
             chunks_mut(y.shape().elems(), y.host_mut::<T>(), picture, |i, y| {
                 let (part, row) = sources[i];

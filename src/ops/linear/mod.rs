@@ -2,7 +2,6 @@
 
 mod cases;
 mod cpu;
-mod kernels;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +10,7 @@ use crate::dispatch;
 use crate::error::{Error, Result};
 use crate::ops::conv2d::{self, Conv2d};
 use crate::ops::gemm::{gemm, gemm_narrow};
-use crate::ops::{Case, Op, Passes, Saved};
+use crate::ops::{Case, Op, Passes, Saved, bias, expect_float};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
 
@@ -45,7 +44,7 @@ impl Linear {
 
     /// The same as a convolution.
     fn convolution(&self, x: Shape, w: Shape) -> conv2d::Geometry {
-        Conv2d { cout: self.out, kernel: 1, stride: 1 }.geometry(x, w)
+        Conv2d::new(self.out, 1, 1).geometry(x, w)
     }
 }
 
@@ -67,6 +66,7 @@ impl Op for Linear {
                 )));
             }
         };
+        expect_float("the input of a linear layer", x)?;
         let ([omax, kh, kw, imax], cin) = (w.shape.0, x.shape.c());
         let fits = omax >= self.out && imax >= cin && (kh, kw) == (1, 1) && w.dtype == x.dtype;
         if x.shape.positions() != 1 || !fits {
@@ -161,7 +161,7 @@ impl Op for Linear {
                     }
                     cpu::bias_grad::<T>(&g, gy.host(), gb)
                 }),
-                Target::Kernels(queue) => kernels::bias_grad(&queue, &gy, gb, accumulate)?,
+                Target::Kernels(queue) => bias::gradient(cx, &queue, &gy, gb, accumulate)?,
             }
             Ok(())
         })

@@ -21,12 +21,12 @@ pub struct Norm {
 /// on shapes alone.
 ///
 /// # Errors
-/// [`Kind::Usage`](crate::Kind::Usage) for a tensor without elements, or of bf16: gradients are
-/// kept in f32.
+/// [`Kind::Usage`](crate::Kind::Usage) for a tensor without elements, or of bf16 or integers:
+/// gradients are kept in f32.
 pub fn norm<'a>(cx: &Cx, tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<Norm> {
     let tensors: Vec<&Tensor> = tensors.into_iter().collect();
     for (i, t) in tensors.iter().enumerate() {
-        if t.shape().elems() == 0 || t.dtype() == DType::BF16 {
+        if t.shape().elems() == 0 || matches!(t.dtype(), DType::BF16 | DType::I32) {
             return Err(Error::usage(format!(
                 "the norm takes tensors of f32 with at least one element; number {i} of {} is {t:?}",
                 tensors.len()
@@ -42,10 +42,10 @@ pub fn norm<'a>(cx: &Cx, tensors: impl IntoIterator<Item = &'a Tensor>) -> Resul
     Ok(Norm { value: squares.sqrt(), non_finite })
 }
 
-/// Whether all values are finite (true while planning).
+/// Whether all values are finite (true while planning, and of integers).
 pub fn all_finite(cx: &Cx, t: &Tensor) -> Result<bool> {
     match cx.target("norm") {
-        _ if t.shape().elems() == 0 => Ok(true),
+        _ if t.shape().elems() == 0 || t.dtype() == DType::I32 => Ok(true),
         Target::Nothing => Ok(true),
         Target::Native => Ok(cpu::all_finite(t)),
         Target::Kernels(queue) => kernels::all_finite(cx, &queue, t),

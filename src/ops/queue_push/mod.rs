@@ -5,6 +5,7 @@ pub mod work;
 
 use crate::device::{Cx, Target};
 use crate::error::{Error, Result};
+use crate::ops::expect_float;
 use crate::tensor::Tensor;
 
 /// Writes the rows of `keys` `[N,1,1,D]` over those of `queue` `[K,1,1,D]` from row `pointer` on,
@@ -20,6 +21,7 @@ pub fn push(cx: &Cx, queue: &mut Tensor, pointer: usize, keys: &Tensor) -> Resul
             queue.dtype()
         )));
     }
+    expect_float("the queue", &queue.meta())?;
     let skipped = n.saturating_sub(rows);
     let start = (pointer + skipped) % rows;
     // Up to the end, then from the beginning on.

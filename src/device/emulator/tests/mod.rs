@@ -252,7 +252,7 @@ fn too_much_shared_memory_is_caught() {
     let geometry = Geometry::linear(1, 64).shared((227 << 10) + 4);
     let planted = Planted { geometry, ..Planted::new(&e, "fault_dynamic") };
     let message = planted.run(false).unwrap_err().to_string();
-    assert!(message.contains("232452 bytes of shared memory, of which there are 232448"));
+    assert!(message.contains("has at most 232448 bytes of shared memory"), "{message}");
     let geometry = Geometry::linear(1, 64).shared(227 << 10);
     assert!(Planted { geometry, ..planted }.run(false).is_ok());
 }
