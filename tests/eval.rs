@@ -3,6 +3,7 @@
 
 mod tiny_run;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,9 +15,10 @@ use engine::device::Cx;
 use engine::eval::embed::{self, embed};
 use engine::eval::judge::{self, judge};
 use engine::eval::{Pictures, Protocol, Sets};
-use engine::files::read_safetensors;
+use engine::files::{Named, read_weights};
 use engine::nn::{Feature, Subnet};
 use engine::train::Checkpoint;
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 use tiny_run::{collapse, write_changed, write_checkpoint, write_pictures, write_step};
 
@@ -78,11 +80,15 @@ fn embeddings_hold_what_the_net_saw_and_said() {
         Subnet::recalibrated(&cx, &net, &params, arch, shown.tensors(&cx, 40).unwrap()).unwrap();
     let file = Path::new(&run.path("f.safetensors")).to_owned();
     let outputs = ["x", "c5", "z", "pool"].map(|s| s.parse::<embed::Output>().unwrap());
-    embed(&cx, &subnet, &shown, &outputs, &[("arch", MIN.into())], &file).unwrap();
+    let embedded = pictures(&run.path("pictures"), 40);
+    let found = embed(&cx, &subnet, embedded, &outputs, &[("arch", MIN.into())], &file).unwrap();
+    assert_eq!((found.unreadable.len(), found.tensors.len()), (0, 5));
 
-    let (tensors, metadata) = read_safetensors(&file).unwrap();
+    let File { tensors, labels, metadata } = File::read(&file);
     assert_eq!(metadata["arch"], MIN);
-    assert_eq!(metadata["replaced"], "[]");
+    assert_eq!(metadata["unreadable"], "[]");
+    assert_eq!(metadata["classes"], r#"["dots","stripes"]"#);
+    assert_eq!(labels.unwrap(), [vec![0; 20], vec![1; 20]].concat());
     let files: Vec<String> = serde_json::from_str(&metadata["files"]).unwrap();
     assert_eq!((files.len(), files[0].as_str()), (40, "dots/00.png"));
     assert_eq!(tensors["x"].0, [40, 3, 32, 32]);
@@ -104,33 +110,70 @@ fn embeddings_hold_what_the_net_saw_and_said() {
 }
 
 #[test]
-fn a_picture_that_cannot_be_read_is_named() {
+fn an_image_that_cannot_be_read_has_no_row() {
     let run = Run::new();
-    fs::write(run.path("pictures/dots/04.png"), b"\x89PNG\r\n\x1a\n and no more").unwrap();
-    let out = run.path("f.safetensors");
     let (ckpt, data) = (run.path("run"), run.path("pictures"));
-    let shapes = run.json(&[
-        "embed",
-        "--ckpt",
-        &ckpt,
-        "--arch",
-        MIN,
-        "--data",
-        &data,
-        "--features",
-        "x,z",
-        "--out",
-        &out,
-    ]);
-    assert_eq!(shapes["tensors"]["z"], serde_json::json!([40, 16]));
-    let (tensors, metadata) = read_safetensors(Path::new(&out)).unwrap();
-    let files: Vec<String> = serde_json::from_str(&metadata["files"]).unwrap();
-    let replaced: Vec<(usize, String)> = serde_json::from_str(&metadata["replaced"]).unwrap();
-    assert_eq!(replaced, [(4, "dots/04.png".to_owned())]);
-    // Row 4 is the picture that `files` names there, which is also in a row of its own.
-    let row = |i: usize| &tensors["x"].1[i * 3072..(i + 1) * 3072];
-    let own = (0..40).find(|&i| i != 4 && files[i] == files[4]).unwrap();
-    assert_eq!(row(4), row(own));
+    let (whole, rest) = (run.path("whole.safetensors"), run.path("rest.safetensors"));
+    // An export's statistics do not depend on the images that are embedded.
+    let export = run.path("exported");
+    run.json(&["export", "--ckpt", &ckpt, "--arch", MIN, "--bn-data", &data, "--out", &export]);
+    let embed = |out: &str| {
+        let args = ["embed", "--model", &export, "--data", &data, "--features", "x,z,c5"];
+        run.json(&[&args[..], &["--out", out]].concat())
+    };
+    embed(&whole);
+    for name in ["dots/04.png", "stripes/19.png"] {
+        fs::write(run.path(&format!("pictures/{name}")), b"\x89PNG\r\n\x1a\n and no more").unwrap();
+    }
+    let said = embed(&rest);
+    assert_eq!(said["tensors"]["z"], serde_json::json!([38, 16]));
+    assert_eq!(said["tensors"]["labels"], serde_json::json!([38]));
+    assert_eq!(said["unreadable"], serde_json::json!(["dots/04.png", "stripes/19.png"]));
+    let [whole, rest] = [whole, rest].map(|path| File::read(Path::new(&path)));
+    let keep: Vec<usize> = (0..40).filter(|&i| i != 4 && i != 39).collect();
+    let files =
+        |file: &File| -> Vec<String> { serde_json::from_str(&file.metadata["files"]).unwrap() };
+    let (all, kept) = (files(&whole), files(&rest));
+    assert_eq!(kept, keep.iter().map(|&i| all[i].clone()).collect::<Vec<_>>());
+    assert_eq!(rest.metadata["unreadable"], r#"["dots/04.png","stripes/19.png"]"#);
+    let labels = whole.labels.unwrap();
+    assert_eq!(rest.labels.unwrap(), keep.iter().map(|&i| labels[i]).collect::<Vec<_>>());
+    for name in ["x", "z", "c5"] {
+        let (shape, values) = &whole.tensors[name];
+        let row = |i: usize| values[i * values.len() / 40..(i + 1) * values.len() / 40].to_vec();
+        let expected: Vec<f32> = keep.iter().flat_map(|&i| row(i)).collect();
+        assert_eq!(rest.tensors[name].1, expected, "{name}");
+        assert_eq!(rest.tensors[name].0[1..], shape[1..]);
+    }
+    // A source without classes has no labels.
+    let flat = run.path("flat.safetensors");
+    let dots = run.path("pictures/dots");
+    run.json(&["embed", "--model", &export, "--data", &dots, "--images", "3", "--out", &flat]);
+    let flat = File::read(Path::new(&flat));
+    assert!(flat.labels.is_none() && !flat.metadata.contains_key("classes"));
+}
+
+/// A file of embeddings.
+struct File {
+    tensors: Named,
+    labels: Option<Vec<i64>>,
+    metadata: HashMap<String, String>,
+}
+
+impl File {
+    fn read(path: &Path) -> Self {
+        let bytes = fs::read(path).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let labels = file.tensor("labels").ok().map(|labels| {
+            assert_eq!((labels.dtype(), labels.shape().len()), (Dtype::I64, 1));
+            let numbers = labels.data().as_chunks::<8>().0.iter();
+            numbers.map(|b| i64::from_le_bytes(*b)).collect()
+        });
+        let (tensors, others) = read_weights(path).unwrap();
+        assert_eq!(others.len(), usize::from(labels.is_some()));
+        Self { tensors, labels, metadata: header.metadata().clone().unwrap() }
+    }
 }
 
 #[test]

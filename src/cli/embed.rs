@@ -14,8 +14,9 @@ use super::{Globals, open_device, print, print_json};
 use crate::data::{Dataset, IMAGENET_MEAN, IMAGENET_STD};
 use crate::error::Result;
 use crate::eval::Pictures;
-use crate::eval::embed::{self, Entry, Output};
+use crate::eval::embed::{self, Embedded, Output};
 use crate::eval::pictures::draw;
+use crate::outside::printable;
 use crate::search::Bn;
 
 /// Arguments of `engine embed`.
@@ -31,7 +32,8 @@ pub struct EmbedArgs {
     /// What to write: x (the pictures as the net sees them), c2, c3, c4, c5, pool, z
     #[arg(long, value_name = "z,c5,...", value_delimiter = ',', default_value = "z")]
     pub features: Vec<String>,
-    /// The file; row i is picture i of the metadata's `files`
+    /// The file; row i is image i of the metadata's `files`, of class `labels`\[i\] in `classes`;
+    /// images that cannot be read have no row and are listed in `unreadable`
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
     /// Batch norms' statistics: computed afresh on these pictures, or each batch's own
@@ -59,7 +61,7 @@ pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
     prepare_file(&args.out, args.overwrite)?;
     let cx = open_device(&globals.device)?;
     let dataset = Arc::new(Dataset::open(&args.data)?);
-    let entries = cx.install(|| -> Result<_> {
+    let found = cx.install(|| -> Result<_> {
         let subject = Subject::open(&cx, &args.model)?;
         let (arch, resolution) = (subject.named()?, subject.space().resolution);
         let pictures = |indices| Pictures::new(dataset.clone(), indices, resolution, cx.threads());
@@ -83,18 +85,33 @@ pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
             ("mean", json!(IMAGENET_MEAN).to_string()),
             ("std", json!(IMAGENET_STD).to_string()),
         ];
-        embed::embed(&cx, &subnet, &all, &outputs, &metadata, &args.out)
+        embed::embed(&cx, &subnet, all, &outputs, &metadata, &args.out)
     })?;
-    report(&entries, args, globals)
+    report(&found, args, globals)
 }
 
-fn report(entries: &[Entry], args: &EmbedArgs, globals: &Globals) -> Result<()> {
+fn report(found: &Embedded, args: &EmbedArgs, globals: &Globals) -> Result<()> {
+    let Embedded { tensors, unreadable } = found;
     if globals.json {
-        let shapes = entries.iter().map(|e| (e.output.name().to_owned(), json!(e.shape)));
+        let shapes = tensors.iter().map(|(name, shape)| (name.clone(), json!(shape)));
         let shapes: Map<String, Value> = shapes.collect();
-        return print_json(&json!({"out": args.out.display().to_string(), "tensors": shapes}));
+        return print_json(&json!({
+            "out": args.out.display().to_string(),
+            "tensors": shapes,
+            "unreadable": unreadable,
+        }));
     }
     let shapes: Vec<String> =
-        entries.iter().map(|e| format!("{} {:?}", e.output.name(), e.shape)).collect();
-    print(&format!("{}  {}", args.out.display(), shapes.join("  ")))
+        tensors.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
+    let mut text = format!("{}  {}", printable(&args.out), shapes.join("  "));
+    if !unreadable.is_empty() {
+        let names: Vec<String> =
+            unreadable.iter().map(|name| printable(name).to_string()).collect();
+        text += &format!(
+            "\n{} images cannot be read and have no row: {}",
+            names.len(),
+            names.join(", ")
+        );
+    }
+    print(&text)
 }

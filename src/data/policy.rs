@@ -20,6 +20,10 @@ pub enum OnCorrupt {
     Replace,
     /// Stop the run.
     Stop,
+    /// Do without it: whoever reads drops the rows whose index is that of a substitute. Not a
+    /// setting of a run, whose batches have one size.
+    #[serde(skip)]
+    LeaveOut,
 }
 
 /// How pictures that cannot be read are dealt with.
@@ -126,7 +130,11 @@ impl Reader {
                 self.policy.max_corrupt
             )));
         }
-        let line = format!("replaced a picture that cannot be read: {error} ({count} so far)");
+        let done = match self.policy.on_corrupt {
+            OnCorrupt::LeaveOut => "left out",
+            OnCorrupt::Replace | OnCorrupt::Stop => "replaced",
+        };
+        let line = format!("{done} an image that cannot be read: {error} ({count} so far)");
         tracing::warn!("{line}");
         corrupt.said.push(line);
         Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::store::{MEMORY_LIMIT_BYTES, Store};
-use crate::data::{Dataset, EvalBatches, eval_batches};
+use crate::data::{CorruptPolicy, Dataset, EvalBatches, OnCorrupt, eval_batches_with};
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
@@ -68,6 +68,7 @@ pub struct Pictures {
     workers: usize,
     /// Images of a batch at most.
     batch: usize,
+    policy: CorruptPolicy,
     cache: Option<Cache>,
 }
 
@@ -97,8 +98,15 @@ impl Pictures {
         resolution: usize,
         workers: usize,
     ) -> Self {
-        let batch = batch_size(resolution);
-        Self { dataset, indices, resolution, workers, batch, cache: None }
+        let (batch, policy) = (batch_size(resolution), CorruptPolicy::default());
+        Self { dataset, indices, resolution, workers, batch, policy, cache: None }
+    }
+
+    /// Without substitutes for images that cannot be read: batches have fewer images than their
+    /// spans, and those with none are passed over.
+    pub fn readable_only(mut self) -> Self {
+        self.policy.on_corrupt = OnCorrupt::LeaveOut;
+        self
     }
 
     /// In batches of at most `batch` images (at least 1) where that is less than usual.
@@ -140,9 +148,9 @@ impl Pictures {
         let indices = &self.indices[..count.min(self.len())];
         let spans = spans(indices.len(), self.batch);
         let batch = spans.first().map_or(1, Range::len);
-        let dataset = self.dataset.clone();
+        let (dataset, side, workers) = (self.dataset.clone(), self.resolution, self.workers);
         Ok(Decoded {
-            source: eval_batches(dataset, indices, self.resolution, batch, self.workers)?,
+            source: eval_batches_with(dataset, indices, side, batch, workers, self.policy)?,
             spans: spans.into_iter(),
             elems: self.elems(),
             values: Vec::new(),
@@ -181,20 +189,30 @@ impl Pictures {
         count: usize,
     ) -> Result<Box<dyn Iterator<Item = Result<Batch>> + 'a>> {
         let (side, elems) = (self.resolution, self.elems());
-        let upload = move |part: Part| -> Result<Batch> {
-            let shape = Shape::nhwc(part.span.len(), side, side, 3);
-            let x = cx.upload(shape, cx.dtype(), &part.values)?;
-            Ok(Batch { span: part.span, shown: part.shown, x, values: part.values })
+        let upload = move |part: Result<Part>| -> Option<Result<Batch>> {
+            let batch = part.and_then(|mut part| {
+                if self.policy.on_corrupt == OnCorrupt::LeaveOut {
+                    part.drop_substitutes(&self.indices[part.span.clone()]);
+                }
+                let Part { span, shown, values } = part;
+                if shown.is_empty() {
+                    return Ok(None);
+                }
+                let x = cx.upload(Shape::nhwc(shown.len(), side, side, 3), cx.dtype(), &values)?;
+                Ok(Some(Batch { span, shown, x, values }))
+            });
+            batch.transpose()
         };
         let Some(cache) = &self.cache else {
-            return Ok(Box::new(self.decode(count)?.map(move |part| upload(part?))));
+            return Ok(Box::new(self.decode(count)?.filter_map(upload)));
         };
         let spans = spans(count.min(self.len()), self.batch).into_iter();
-        Ok(Box::new(spans.map(move |span| {
+        let read = move |span: Range<usize>| -> Result<Part> {
             let values = cache.values.read(span.start * elems..span.end * elems)?;
             let shown = cache.shown[span.clone()].to_vec();
-            upload(Part { span, shown, values })
-        })))
+            Ok(Part { span, shown, values })
+        };
+        Ok(Box::new(spans.map(read).filter_map(upload)))
     }
 
     /// Batches as [`Pictures::batches`] gives them, the pictures alone.
@@ -212,6 +230,19 @@ struct Part {
     span: Range<usize>,
     shown: Vec<usize>,
     values: Vec<f32>,
+}
+
+impl Part {
+    /// Keeps only the images that are those of `wanted`, row by row.
+    fn drop_substitutes(&mut self, wanted: &[usize]) {
+        let elems = self.values.len() / self.shown.len().max(1);
+        for row in (0..self.shown.len()).rev() {
+            if wanted[row] != self.shown[row] {
+                self.shown.remove(row);
+                self.values.drain(row * elems..(row + 1) * elems);
+            }
+        }
+    }
 }
 
 /// Cuts what the loader gives, batches of the largest span's size, into spans.
