@@ -1,5 +1,6 @@
 //! `engine data`: pictures themselves.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -69,7 +70,7 @@ pub fn run(args: &DataArgs, globals: &Globals) -> Result<()> {
         DataVerb::Stats { paths } => stats(paths, globals.json),
         DataVerb::Pack { paths, out, max_side, strict, overwrite } => {
             prepare_file(out, *overwrite)?;
-            let on_corrupt = if *strict { OnCorrupt::Stop } else { OnCorrupt::Replace };
+            let on_corrupt = if *strict { OnCorrupt::Stop } else { OnCorrupt::LeaveOut };
             let policy = CorruptPolicy { on_corrupt, ..CorruptPolicy::default() };
             write_pack(paths, out, max_side.map(usize::from), policy, globals.json)
         }
@@ -86,6 +87,8 @@ pub fn check(paths: &[String], json: bool) -> Result<()> {
             "readable": survey.pictures - survey.corrupt.len(),
             "corrupt": survey.corrupt,
             "other_files": survey.other_files,
+            "unread_formats": survey.unread_formats,
+            "sixteen_bit": survey.sixteen_bit,
             "bytes": survey.bytes,
             "classes": survey.classes,
             "unlabelled": survey.unlabelled,
@@ -172,7 +175,9 @@ fn read_all(paths: &[String]) -> Result<Survey> {
 fn summary(survey: &Survey) -> String {
     let list =
         |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(", ") };
-    let formats = survey.formats.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    let counts = |of: &BTreeMap<&str, usize>| {
+        list(of.iter().map(|(name, n)| format!("{name} {n}")).collect())
+    };
     let sides = survey.shorter_side.iter();
     let sides = sides.map(|s| format!("{}-{} px {}", s.from, s.to, s.pictures)).collect();
     let classes = match &survey.classes[..] {
@@ -183,13 +188,19 @@ fn summary(survey: &Survey) -> String {
             format!("{}, of {least} to {most} pictures", classes.len())
         }
     };
+    let rounded = match survey.sixteen_bit {
+        0 => "-".to_owned(),
+        n => format!("{n} images, rounded to 8 bits a channel"),
+    };
     let rows = [
         ("source", printable(&survey.source).to_string()),
         ("pictures", survey.pictures.to_string()),
         ("unreadable", survey.corrupt.len().to_string()),
         ("other files", survey.other_files.to_string()),
         ("size", format!("{:.1} MB", survey.bytes as f64 / 1e6)),
-        ("formats", list(formats)),
+        ("formats", counts(&survey.formats)),
+        ("not read", counts(&survey.unread_formats)),
+        ("16 bits", rounded),
         ("shorter side", list(sides)),
         ("classes", classes),
         ("unlabelled", survey.unlabelled.to_string()),

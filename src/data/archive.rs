@@ -275,7 +275,7 @@ impl Pass<'_, '_, '_> {
         }
         if !name.ends_with(".bin") {
             if self.targets.is_none() {
-                self.scan.index.others.note(&name);
+                self.scan.index.pass_over(&name, &head);
             }
             return Ok(None);
         }

@@ -1,14 +1,17 @@
 //! A data set: an index over pictures that lie in folders, archives and packed files.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
-use super::image::{Format, Image};
+use super::image::{FORMATS, Format, Image};
 use super::index::{Coding, Entry, Index, NO_LABEL, Names, Others, Store};
 use super::limits::{FILE_BYTES, Limits, Memory, Permit};
+use super::unread::{ADVICE, Unread};
 use super::{cifar, source};
 use crate::error::{Error, Result};
 use crate::outside::{printable, read_at_most};
@@ -33,7 +36,10 @@ pub struct Dataset {
     names: Names,
     classes: Vec<String>,
     others: Others,
+    unread: Unread,
     title: String,
+    /// Whether it was said that images of 16 bits a channel become images of 8.
+    said_sixteen_bit: AtomicBool,
 }
 
 impl Dataset {
@@ -86,10 +92,10 @@ impl Dataset {
             index.others.add(&index.bins);
         }
         if index.entries.is_empty() {
-            return Err(Error::data(nothing_found(&title, &index.others)));
+            return Err(Error::data(nothing_found(&title, &index)));
         }
         let classes = index.assign_classes();
-        let Index { stores, entries, names, others, .. } = index;
+        let Index { stores, entries, names, others, unread, .. } = index;
         if others.count > 0 {
             tracing::info!(
                 "{}: {} other files are no pictures (such as {})",
@@ -98,7 +104,21 @@ impl Dataset {
                 printable(&others.example)
             );
         }
-        Ok(Dataset { memory, stores, entries, names, classes, others, title })
+        if !unread.is_empty() {
+            tracing::warn!("{}: left out {}; {ADVICE}", printable(&title), unread.describe());
+        }
+        let said_sixteen_bit = AtomicBool::new(false);
+        Ok(Dataset {
+            memory,
+            stores,
+            entries,
+            names,
+            classes,
+            others,
+            unread,
+            title,
+            said_sixteen_bit,
+        })
     }
 
     /// Number of pictures; never 0.
@@ -125,6 +145,11 @@ impl Dataset {
     /// Number of files that were met and are no pictures.
     pub fn other_files(&self) -> usize {
         self.others.count
+    }
+
+    /// Number of files met that are images in formats that are not read, by format.
+    pub fn unread_formats(&self) -> BTreeMap<&'static str, usize> {
+        self.unread.counts()
     }
 
     /// Index of picture `i`'s class in [`Dataset::classes`].
@@ -192,6 +217,14 @@ impl Dataset {
             Coding::Cifar => cifar::image(bytes),
             _ => Image::decode_within(bytes, &memory.limits, beside, &mut admit)?,
         };
+        let sixteen_bit = self.format(i, bytes).is_some_and(|format| format.is_sixteen_bit(bytes));
+        if sixteen_bit && !self.said_sixteen_bit.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "{}: images of 16 bits a channel (such as {}) are rounded to 8 bits",
+                printable(&self.title),
+                printable(self.names.get(i))
+            );
+        }
         if let Some(permit) = &mut permit {
             permit.shrink(image.bytes() * (3 + beside) / 3);
         }
@@ -348,13 +381,15 @@ impl fmt::Debug for Dataset {
     }
 }
 
-fn nothing_found(title: &str, others: &Others) -> String {
-    let found = match others.count {
-        0 => "found nothing".to_owned(),
-        n => format!("found {n} other files (such as {})", printable(&others.example)),
-    };
-    let title = printable(title);
-    format!("no picture in {title}: expected JPEG, PNG, GIF, WebP, BMP or PNM files, {found}")
+fn nothing_found(title: &str, index: &Index) -> String {
+    let others = &index.others;
+    let others = (others.count > 0)
+        .then(|| format!("{} other files (such as {})", others.count, printable(&others.example)));
+    let unread =
+        (!index.unread.is_empty()).then(|| format!("{}; {ADVICE}", index.unread.describe()));
+    let found: Vec<String> = others.into_iter().chain(unread).collect();
+    let found = if found.is_empty() { "nothing".to_owned() } else { found.join(" and ") };
+    format!("no image in {}: expected {FORMATS} files, found {found}", printable(title))
 }
 
 fn shorten(classes: &[String]) -> String {

@@ -175,7 +175,7 @@ fn sort_file(scan: &mut Scan, path: &Path, name: String, found: &mut Found) {
         let read = open_regular(path).and_then(|file| file.take(16).read_to_end(&mut head));
         match read {
             Ok(_) if Format::sniff(&head).is_some() => found.pictures.push(name),
-            Ok(_) => scan.index.others.note(&name),
+            Ok(_) => scan.index.pass_over(&name, &head),
             Err(e) => {
                 tracing::warn!("skipped {}: {e}", printable(path));
                 scan.index.others.note(&name);

@@ -419,7 +419,7 @@ fn names_are_printable_in_messages_and_whole_elsewhere() {
     let set = tree.open("set/train").unwrap();
     assert_eq!(set.name(0), name);
     let e = set.load(0).unwrap_err().to_string();
-    assert!(e.contains(r"a\x1b[2J\nerror: b\u{202e}.png: not a picture"), "{e}");
+    assert!(e.contains(r"a\x1b[2J\nerror: b\u{202e}.png: not an image"), "{e}");
     assert!(!e.contains(['\x1b', '\n', '\u{202e}']), "{e}");
     let survey = survey::survey(&set, |_| ());
     assert!(survey.corrupt[0].file.ends_with(name));

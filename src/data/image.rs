@@ -12,7 +12,11 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::limits::{Limits, PIXELS};
+use super::unread;
 use crate::error::{Error, Result};
+
+/// The formats that are read, in words.
+pub(super) const FORMATS: &str = "JPEG, PNG, GIF, WebP, BMP or PNM";
 
 /// Longest side that decoders are asked to take: what JPEG's headers can say.
 const MAX_SIDE: usize = 65_535;
@@ -73,6 +77,16 @@ impl Format {
         ENDINGS.iter().any(|e| ending.eq_ignore_ascii_case(e))
     }
 
+    /// Whether a file of this format says that it holds more than 8 bits a channel. They are
+    /// rounded: a value v of 16 bits becomes round(255·v/65535).
+    pub fn is_sixteen_bit(self, bytes: &[u8]) -> bool {
+        match self {
+            Format::Png => bytes.get(24) == Some(&16),
+            Format::Pnm => pnm_largest(bytes).is_some_and(|largest| largest > 255),
+            Format::Jpeg | Format::Gif | Format::WebP | Format::Bmp | Format::Cifar => false,
+        }
+    }
+
     /// Its usual name, in lower case.
     pub fn name(self) -> &'static str {
         match self {
@@ -84,6 +98,19 @@ impl Format {
             Format::Pnm => "pnm",
             Format::Cifar => "cifar",
         }
+    }
+}
+
+/// The largest value that a PNM file says its samples have; none where the header is damaged.
+fn pnm_largest(bytes: &[u8]) -> Option<u32> {
+    const HEADER_BYTES: usize = 4096;
+    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(HEADER_BYTES)]);
+    let lines = head.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let mut words = lines.flat_map(str::split_whitespace);
+    match words.next()? {
+        "P1" | "P4" => Some(1),
+        "P7" => words.skip_while(|word| *word != "MAXVAL").nth(1)?.parse().ok(),
+        _ => words.nth(2)?.parse().ok(),
     }
 }
 
@@ -127,9 +154,10 @@ impl Image {
             Some(Format::Jpeg) => decode_jpeg(bytes, limits, admit),
             Some(format) => decode_other(bytes, format, limits, admit),
             None if bytes.is_empty() => Err(Error::data("the file is empty")),
-            None => Err(Error::data(
-                "not a picture: expected JPEG, PNG, GIF, WebP, BMP or PNM, found other bytes",
-            )),
+            None => Err(Error::data(match unread::by_bytes(bytes) {
+                Some(format) => format!("it is {format}, a format that is not read"),
+                None => format!("not an image: expected {FORMATS}, found other bytes"),
+            })),
         };
         // The decoders are others' work on anybody's bytes: a slip of theirs is one picture
         // that cannot be read, not the end of the run.
@@ -263,6 +291,7 @@ fn decode_other(bytes: &[u8], format: Format, limits: &Limits, admit: &mut Take)
         Some(webp) => webp.exif.and_then(Orientation::from_exif_chunk),
         None => decoder.orientation().ok(),
     };
+    // Of 16 bits a channel this takes the nearest of 8.
     let rgb = DynamicImage::from_decoder(decoder).map_err(|e| bad(&e))?.into_rgb8();
     let image = Image { width: width as usize, height: height as usize, rgb: rgb.into_raw() };
     oriented(image, orientation.unwrap_or(Orientation::NoTransforms))

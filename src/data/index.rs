@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use super::ranges::{Ranges, Unpacked};
+use super::unread::{self, Unread};
 
 /// Label of a picture that has no class.
 pub(super) const NO_LABEL: u32 = u32::MAX;
@@ -124,6 +125,8 @@ pub(super) struct Index {
     known: HashMap<Group, u32>,
     /// Files that are no pictures.
     pub others: Others,
+    /// Files that are images in formats that are not read.
+    pub unread: Unread,
     /// Files that end in `.bin` and are none of CIFAR's.
     pub bins: Others,
     /// What compressed archives are unpacked to.
@@ -161,6 +164,14 @@ impl Index {
     pub fn add_store(&mut self, store: Store) -> u32 {
         self.stores.push(store);
         (self.stores.len() - 1) as u32
+    }
+
+    /// Counts a file that is not read, from its name and its first bytes.
+    pub fn pass_over(&mut self, name: &str, head: &[u8]) {
+        match unread::format(name, head) {
+            Some(format) => self.unread.note(format, name),
+            None => self.others.note(name),
+        }
     }
 
     /// Closes a file of which nothing is wanted.

@@ -27,6 +27,7 @@ mod resample;
 mod source;
 pub mod survey;
 pub mod synthetic;
+mod unread;
 mod views;
 
 pub use self::augment::{Pictures, Scratch, ViewFormat, checks as augment_checks, render};

@@ -9,7 +9,7 @@ use super::image::Format;
 use super::index::{Coding, Entry, Group, Index, NO_LABEL, Refusal, Store};
 use super::limits::{IMAGES, Limits, Memory};
 use super::ranges::Ranges;
-use super::{archive, cifar, folder, list, pack};
+use super::{archive, cifar, folder, list, pack, unread};
 use crate::error::{Error, Result};
 use crate::outside::{open_regular, printable};
 
@@ -225,6 +225,10 @@ fn scan_file(scan: &mut Scan) -> Result<()> {
     }
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     if folder::push_cifar_file(scan, &path, &name)? {
+        return Ok(());
+    }
+    if let Some(format) = unread::format(&name, &head) {
+        scan.index.unread.note(format, &name);
         return Ok(());
     }
     if !head.is_empty() && !head.contains(&0) && is_text(&head) {

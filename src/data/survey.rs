@@ -19,6 +19,10 @@ pub struct Survey {
     pub corrupt: Vec<Corrupt>,
     /// Files that are no pictures.
     pub other_files: usize,
+    /// Files that are images in formats that are not read, by format.
+    pub unread_formats: BTreeMap<&'static str, usize>,
+    /// Readable images of 16 bits a channel, which are rounded to 8.
+    pub sixteen_bit: usize,
     /// Encoded size of all pictures.
     pub bytes: u64,
     /// Pictures of every class, in the classes' order; empty where there are none.
@@ -70,6 +74,7 @@ pub struct SideCount {
 struct Facts {
     bytes: u64,
     format: &'static str,
+    sixteen_bit: bool,
     shorter_side: usize,
     mean: [f64; 3],
     mean_square: [f64; 3],
@@ -83,6 +88,8 @@ pub fn survey(dataset: &Dataset, mut progress: impl FnMut(usize)) -> Survey {
         pictures: dataset.len(),
         corrupt: Vec::new(),
         other_files: dataset.other_files(),
+        unread_formats: dataset.unread_formats(),
+        sixteen_bit: 0,
         bytes: 0,
         classes: Vec::new(),
         unlabelled: 0,
@@ -100,6 +107,7 @@ pub fn survey(dataset: &Dataset, mut progress: impl FnMut(usize)) -> Survey {
             match facts {
                 Ok(f) => {
                     survey.bytes += f.bytes;
+                    survey.sixteen_bit += usize::from(f.sixteen_bit);
                     *survey.formats.entry(f.format).or_default() += 1;
                     *octaves.entry(f.shorter_side.ilog2()).or_default() += 1;
                     add(&mut survey.mean, &f.mean);
@@ -148,10 +156,12 @@ fn facts(dataset: &Dataset, i: usize) -> Result<Facts, String> {
     let encoded = dataset.encoded(i).map_err(|e| e.to_string())?;
     let bytes = &encoded.bytes;
     let image = dataset.decode(i, bytes, 0).map_err(|e| e.to_string())?;
-    let format = dataset.format(i, bytes).map_or("unknown", |f| f.name());
+    let format = dataset.format(i, bytes);
+    let sixteen_bit = format.is_some_and(|f| f.is_sixteen_bit(bytes));
+    let format = format.map_or("unknown", |f| f.name());
     let (mean, mean_square) = moments(&image);
     let shorter_side = image.width.min(image.height);
-    Ok(Facts { bytes: bytes.len() as u64, format, shorter_side, mean, mean_square })
+    Ok(Facts { bytes: bytes.len() as u64, format, sixteen_bit, shorter_side, mean, mean_square })
 }
 
 /// Mean and mean square of each channel on [0, 1]; whole numbers until the end.

@@ -189,7 +189,7 @@ fn cifar_binary_files_are_recognised() {
 fn sources_that_cannot_be_used_say_why() {
     let tree = Tree::new();
     fs::create_dir(tree.path("empty")).unwrap();
-    kind_of(tree.open("empty"), "no picture in");
+    kind_of(tree.open("empty"), "no image in");
     kind_of(tree.open("nowhere"), "cannot read");
     kind_of(tree.open("set#trian"), "test, train");
     fs::write(tree.path("x.txt"), "set/train/cat/77.png\n").unwrap();
@@ -443,6 +443,107 @@ fn grey_alpha_and_sixteen_bits_become_rgb() {
         };
         let image = decoded(image, format);
         assert_eq!((image.width, image.height, &image.rgb[..3]), (3, 2, &[77, 77, 77][..]));
+    }
+}
+
+#[test]
+fn every_value_of_sixteen_bits_becomes_the_nearest_of_eight() {
+    use ::image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
+    let value = |x: u32, y: u32| (256 * y + x) as u16;
+    let images: [DynamicImage; 4] = [
+        ImageBuffer::from_fn(256, 256, |x, y| Luma([value(x, y)])).into(),
+        ImageBuffer::from_fn(256, 256, |x, y| LumaA([value(x, y), 9])).into(),
+        ImageBuffer::from_fn(256, 256, |x, y| Rgb([value(x, y); 3])).into(),
+        ImageBuffer::from_fn(256, 256, |x, y| Rgba([value(x, y), value(x, y), value(x, y), 9]))
+            .into(),
+    ];
+    let nearest = |v: usize| (v as f64 * 255.0 / 65535.0).round() as u8;
+    for (image, format) in
+        images.iter().flat_map(|i| [(i, ImageFormat::Png), (i, ImageFormat::Pnm)])
+    {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        if image.write_to(&mut bytes, format).is_err() {
+            continue;
+        }
+        let bytes = bytes.into_inner();
+        assert!(Format::sniff(&bytes).unwrap().is_sixteen_bit(&bytes));
+        let decoded = Image::decode(&bytes).unwrap();
+        let wrong = (0..65536).find(|&v| decoded.rgb[3 * v..3 * v + 3] != [nearest(v); 3]);
+        assert_eq!(wrong, None, "{:?} {format:?}", image.color());
+    }
+    // Samples of 12 bits, and of fewer than 8.
+    let pgm = |header: &str, samples: &[u8]| [header.as_bytes(), samples].concat();
+    for (bytes, deep, expected) in [
+        (pgm("P5\n# 9 9 9\n2 1\n4095\n", &[0x0F, 0xFF, 0x08, 0x00]), true, [255, 128]),
+        (pgm("P5 2 1 15\n", &[15, 5]), false, [255, 85]),
+        (pgm("P2\n2 1\n65535\n", b"65535 128\n"), true, [255, 0]),
+        (
+            pgm(
+                "P7\nWIDTH 2\nHEIGHT 1\nDEPTH 1\nMAXVAL 65535\nTUPLTYPE GRAYSCALE\nENDHDR\n",
+                &[0xFF, 0xFF, 0, 129],
+            ),
+            true,
+            [255, 1],
+        ),
+    ] {
+        assert_eq!(Format::sniff(&bytes).unwrap().is_sixteen_bit(&bytes), deep);
+        let rgb = Image::decode(&bytes).unwrap().rgb;
+        assert_eq!([rgb[0], rgb[3]], expected);
+    }
+}
+
+#[test]
+fn images_of_sixteen_bits_are_counted() {
+    let tree = Tree::new();
+    let deep = ::image::ImageBuffer::from_pixel(3, 2, ::image::Luma([999u16]));
+    deep.save(tree.path("set/train/cat/deep.png")).unwrap();
+    let found = survey::survey(&tree.open("set").unwrap(), |_| ());
+    assert_eq!((found.pictures, found.sixteen_bit), (17, 1));
+}
+
+#[test]
+fn formats_that_are_not_read_are_named() {
+    let tree = Tree::new();
+    let files: [(&str, &[u8]); 5] = [
+        ("train/cat/a.tif", b"II*\0\x08\0\0\0"),
+        ("train/cat/b.TIFF", b"MM\0*\0\0\0\x08"),
+        ("train/dog/c.avif", b"\0\0\0\x20ftypavif"),
+        ("train/dog/nameless", b"\0\0\0\x18ftypheic"),
+        ("train/dog/d.jxl", b"\xFF\x0A"),
+    ];
+    for (name, bytes) in files {
+        fs::write(tree.path("set").join(name), bytes).unwrap();
+        fs::create_dir_all(tree.path("only").join(name).parent().unwrap()).unwrap();
+        fs::write(tree.path("only").join(name), bytes).unwrap();
+    }
+    let expected = [("AVIF", 1), ("HEIC", 1), ("JPEG XL", 1), ("TIFF", 2)];
+    tree.tar("set.tar");
+    let packed = zstd::encode_all(fs::File::open(tree.path("set.tar")).unwrap(), 1).unwrap();
+    fs::write(tree.path("set.tar.zst"), packed).unwrap();
+    for source in ["set", "set.tar", "set.tar.zst"] {
+        let set = tree.open(source).unwrap();
+        assert_eq!((set.len(), set.other_files()), (16, 1), "{source}");
+        assert_eq!(set.unread_formats().into_iter().collect::<Vec<_>>(), expected, "{source}");
+    }
+    for source in ["only", "only/train/cat/a.tif"] {
+        let e = tree.open(source).unwrap_err();
+        let said = e.to_string();
+        assert_eq!(e.kind(), Kind::Data);
+        assert!(said.contains("TIFF") && said.contains("convert them"), "{said}");
+    }
+    let said = tree.open("only").unwrap_err().to_string();
+    assert!(said.contains("5 images in formats that are not read: AVIF 1 (such as "), "{said}");
+    // Under a name that promises another format, and in a list, it is an image that cannot be read.
+    fs::copy(tree.path("only/train/cat/a.tif"), tree.path("set/train/cat/a.jpg")).unwrap();
+    fs::write(tree.path("set/list.txt"), "train/cat/0.png\ntrain/cat/a.tif\n").unwrap();
+    for (source, name) in [("set", "a.jpg"), ("set/list.txt", "a.tif")] {
+        let found = survey::survey(&tree.open(source).unwrap(), |_| ());
+        assert_eq!(found.corrupt.len(), 1, "{source}");
+        let corrupt = &found.corrupt[0];
+        assert!(
+            corrupt.file.ends_with(name) && corrupt.reason.contains("it is TIFF"),
+            "{corrupt:?}"
+        );
     }
 }
 
