@@ -2,6 +2,7 @@
 //! renamed. On top of that safetensors, [`sealed`] JSON, [`owned`] folders and [`staged`] ones.
 
 pub mod disk;
+mod lines;
 pub mod owned;
 pub mod sealed;
 pub mod staged;
@@ -12,6 +13,7 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+pub use self::lines::{for_each_line, json_lines, whole_lines};
 pub use self::tensors::{Entry, Header, Named, read_safetensors, read_weights, write_safetensors};
 use crate::error::{Error, Result};
 use crate::outside;
@@ -103,6 +105,17 @@ pub fn read_text(path: &Path) -> Result<String> {
 pub fn read_large(path: &Path) -> Result<Vec<u8>> {
     outside::read_at_most(path, LARGE_BYTES, "the most that such a file has")
         .map_err(|e| Error::read(path, e))
+}
+
+/// The BLAKE3 of a file, in hexadecimal.
+///
+/// # Errors
+/// [`crate::Kind::Data`] where it cannot be read.
+pub fn hash(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = outside::open_regular(path).map_err(|e| Error::read(path, e))?;
+    std::io::copy(&mut file, &mut hasher).map_err(|e| Error::read(path, e))?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// Reads a JSON file.
