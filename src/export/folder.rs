@@ -77,7 +77,7 @@ fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, Named)> {
         sealed::read_json_or_older(&config_path).map_err(|e| e.and("export the subnet again"))?;
     let net = config.net(&config_path.display().to_string())?;
     let path = dir.join(WEIGHTS);
-    let (expected, found) = (config.hashes.get(WEIGHTS), hash(&path)?);
+    let (expected, found) = (config.hashes.get(WEIGHTS), files::hash(&path)?);
     if expected != Some(&found) {
         return Err(Error::data(format!(
             "{} is damaged or was changed: its BLAKE3 is {found}, {CONFIG} says {}; export the \
@@ -91,11 +91,6 @@ fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, Named)> {
     let params = Params::from_torch(cx, net.specs(), &named, &origin)?.ready(cx)?;
     let stats = subnet::stats_from_torch(cx, &net, &named, &origin)?;
     Ok((Model { arch: config.arch, net, params, stats, config }, named))
-}
-
-fn hash(path: &Path) -> Result<String> {
-    let bytes = files::read_large(path)?;
-    Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
 /// An export's folder as [`crate::files::owned`] sees it.
@@ -166,19 +161,16 @@ fn write_net(cx: &Cx, subject: &Subject, dir: &Path) -> Result<()> {
     ];
     let path = dir.join(WEIGHTS);
     files::write_safetensors(&path, &tensors, &metadata)?;
-    config.hashes.insert(WEIGHTS.into(), hash(&path)?);
+    config.hashes.insert(WEIGHTS.into(), files::hash(&path)?);
     sealed::write_json(&dir.join(CONFIG), &config)
 }
 
 /// What the README adds where timm can build the net by itself.
 const LOCAL_DIR: &str = "
 Its stem is timm's own, so `timm.create_model(\"local-dir:.\", pretrained=True)` does the same.";
-
-/// Whether the stem is the one that timm's plain ResNet has.
-fn timms_stem(config: &Config) -> bool {
-    let s = &config.stem;
-    (s.width, s.kernel, s.stride, s.maxpool) == (64, 7, 2, true) && config.strides == [1, 2, 2, 2]
-}
+/// What it adds where timm cannot.
+const OWN_STEM: &str = "
+`timm.create_model` cannot build it: its stem or its first blocks are not those of timm's ResNet.";
 
 fn readme(config: &Config, parity: &Parity) -> String {
     let list = |x: &[f32; 3]| x.map(|x| x.to_string()).join(", ");
@@ -195,7 +187,7 @@ fn readme(config: &Config, parity: &Parity) -> String {
         ("{features}", config.num_features.to_string()),
         ("{images}", parity.reloaded.images.to_string()),
         ("{max_rel}", format!("{:.1e}", parity.max_rel)),
-        ("{timm}", if timms_stem(config) { LOCAL_DIR } else { "" }.to_owned()),
+        ("{timm}", if config.is_timms() { LOCAL_DIR } else { OWN_STEM }.to_owned()),
         ("{z}", if config.head.is_some() { " and `z`" } else { "" }.to_owned()),
     ];
     fields.iter().fold(README.to_owned(), |text, (key, value)| text.replace(key, value))
