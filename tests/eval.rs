@@ -324,6 +324,54 @@ fn baselines_stand_beside_an_accuracy() {
 }
 
 #[test]
+fn baselines_without_a_net_are_computed_once() {
+    let run = Run::new();
+    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let evaluate = |arch: &str, more: &[&str]| -> (Value, String) {
+        let args = ["eval", "knn", "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
+        let out = run.engine(&[&args[..], &["--arch", arch, "--json"], more].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let value = serde_json::from_slice(&out.stdout).unwrap();
+        (value, String::from_utf8(out.stderr).unwrap())
+    };
+    let files = || -> Vec<_> {
+        let folder = fs::read_dir(run.path("run/eval/baselines")).unwrap();
+        folder.map(|entry| entry.unwrap().path()).collect()
+    };
+    const KEPT: &str = "raw pixels and colour histograms are those of";
+    let (first, said) = evaluate(MIN, &[]);
+    assert!(files().len() == 1 && !said.contains(KEPT), "{said}");
+    let kept = fs::read(&files()[0]).unwrap();
+    let other = "s8-w16.16.32.96-d1.1.3.2";
+    let (second, said) = evaluate(other, &[]);
+    assert!(said.contains(KEPT), "{said}");
+    for name in ["pixels", "histogram"] {
+        assert_eq!(first["baselines"][name], second["baselines"][name]);
+    }
+    // Fewer images, and images that changed, are another question.
+    let (_, said) = evaluate(MIN, &["--images", "20"]);
+    assert!(files().len() == 2 && !said.contains(KEPT), "{said}");
+    fs::copy(run.path("pictures/dots/03.png"), run.path("pictures/dots/04.png")).unwrap();
+    let (_, said) = evaluate(MIN, &[]);
+    assert!(files().len() == 3 && !said.contains(KEPT), "{said}");
+    // What is damaged is computed again, whatever it is.
+    for path in files() {
+        for text in [&kept[..kept.len() / 2], b"", b"{}"] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(evaluate(MIN, &[]).0["baselines"]["pixels"]["train_images"], 40);
+        }
+    }
+    // One file under another's name is not believed either.
+    let (_, said) = evaluate(MIN, &[]);
+    assert!(said.contains(KEPT), "{said}");
+    files().iter().for_each(|path| fs::write(path, &kept).unwrap());
+    let (_, said) = evaluate(MIN, &[]);
+    assert!(said.contains("is of other images") && !said.contains(KEPT), "{said}");
+    // They are the run's own: a report passes them over.
+    run.json(&["report", &ckpt]);
+}
+
+#[test]
 fn a_search_with_a_collapsed_teacher_is_exit_4() {
     let run = Run::new();
     write_changed(&Cx::for_tests(), &run.dir.path().join("run"), 2, 8, collapse);

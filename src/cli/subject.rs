@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
-
 use super::source::ModelArgs;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::eval::Pictures;
+use crate::eval::record::Net;
 use crate::export;
 use crate::nn::{Params, RunningStats, Subnet, Supernet};
 use crate::space::{Arch, Space};
@@ -145,16 +144,7 @@ impl Subject {
     }
 
     /// What a subnet is, for results.
-    pub fn describe(&self, arch: Arch) -> Map<String, Value> {
-        let cost = self.space().cost(&arch);
-        let value = json!({
-            "arch": arch,
-            "macs": cost.macs,
-            "params": cost.params,
-            "preset": self.preset,
-            "step": self.step,
-            "weights": self.weights,
-        });
-        value.as_object().cloned().unwrap_or_default()
+    pub fn describe(&self, arch: Arch) -> Net {
+        Net::new(arch, self.space(), &self.preset, self.step, self.weights)
     }
 }

@@ -1,11 +1,13 @@
 //! What an accuracy has to be held against: the same net untrained, pixels and colours without a
 //! net, and guessing.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::features::Labelled;
-use super::judge::{Sets, Verdict, standard_error};
+use super::judge::{Verdict, standard_error};
 use super::plain::{self, BINS, MOST_SIDE, Plain};
+use super::record::Setup;
 use crate::error::Result;
 
 /// Training images that pixels and histograms are taken of, at most: 0.6 GB of pixels.
@@ -16,7 +18,7 @@ pub const MOST_TEST: usize = 10_000;
 const ERRORS: f64 = 2.0;
 
 /// What pixels and colour histograms are worth.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plains {
     /// Of centred pixels.
     pub pixels: Verdict,
@@ -34,15 +36,16 @@ impl Plains {
     pub(super) fn judge(
         mut train: Plain,
         mut test: Plain,
-        verdict: impl Fn(&Labelled, &Labelled) -> Result<Verdict>,
+        verdict: impl Fn(Labelled, Labelled) -> Result<Verdict>,
     ) -> Result<Self> {
         plain::centre(&mut train.pixels, &mut test.pixels);
         plain::centre(&mut train.histogram, &mut test.histogram);
+        let (train_images, test_images) = (train.pixels.len(), test.pixels.len());
         Ok(Self {
-            pixels: verdict(&train.pixels, &test.pixels)?,
-            histogram: verdict(&train.histogram, &test.histogram)?,
-            train_images: train.pixels.len(),
-            test_images: test.pixels.len(),
+            pixels: verdict(train.pixels, test.pixels)?,
+            histogram: verdict(train.histogram, test.histogram)?,
+            train_images,
+            test_images,
         })
     }
 
@@ -78,10 +81,10 @@ pub struct Baselines {
 }
 
 impl Baselines {
-    /// For a test on `sets`.
-    pub fn new(untrained: Result<Verdict, String>, plains: Plains, sets: &Sets) -> Self {
-        let (largest_class, uniform) = (sets.chance(), sets.uniform_chance());
-        Self { untrained, plains, largest_class, uniform, tests: sets.test.len() }
+    /// For nets evaluated in `setup`.
+    pub fn new(untrained: Result<Verdict, String>, plains: Plains, setup: &Setup) -> Self {
+        let (largest_class, uniform) = (setup.chance, setup.chance_uniform);
+        Self { untrained, plains, largest_class, uniform, tests: setup.test.images }
     }
 
     /// `untrained` (with `absent`, the reason, where it is not there), `pixels`, `histogram` and

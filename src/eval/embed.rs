@@ -74,7 +74,7 @@ pub struct Embedded {
 /// `metadata` is added.
 ///
 /// # Errors
-/// Exit 3 where no image, or fewer than [`crate::data::allowed_corrupt`] allows, can be read;
+/// Exit 3 where no image can be read, or more than [`crate::data::allowed_corrupt`] allows cannot;
 /// exit 4 where a feature is not finite.
 pub fn embed(
     cx: &Cx,

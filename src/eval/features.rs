@@ -65,7 +65,12 @@ pub fn pass(
         let labels = batch.shown.iter().map(label).collect::<Result<Vec<_>>>()?;
         for (subnet, found) in subnets.iter().zip(&mut found) {
             let out = subnet.features(cx, batch.x.clone(), &[feature])?.take(feature).into_value();
-            found.values.extend(cx.download(&out)?);
+            let values = cx.download(&out)?;
+            if found.is_empty() {
+                // All at once: growing by halves would take as much again.
+                found.values.reserve_exact(values.len() / labels.len() * pictures.len());
+            }
+            found.values.extend(values);
             found.labels.extend(&labels);
         }
         each(&batch, &labels);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::baselines::{MOST_TEST, MOST_TRAIN, Plains};
@@ -120,7 +121,7 @@ pub fn standard_error(p: f64, n: usize) -> f64 {
 }
 
 /// Accuracy on the test pictures.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Verdict {
     /// With each of [`NEIGHBOURS`].
     Knn(Vec<f64>),
@@ -201,9 +202,8 @@ pub fn judge_all(
     };
     let (train, plain_train) = features(&sets.train, MOST_TRAIN)?;
     let (test, plain_test) = features(&sets.test, MOST_TEST)?;
-    let verdict =
-        |train: &Labelled, test: &Labelled| options.verdict(cx, train, test, sets.classes);
-    let pairs = train.iter().zip(&test);
+    let verdict = |train: Labelled, test: Labelled| options.verdict(cx, train, test, sets.classes);
+    let pairs = train.into_iter().zip(test);
     Ok(Judged {
         nets: pairs.map(|(train, test)| verdict(train, test)).collect::<Result<_>>()?,
         plains: match plain_train.zip(plain_test) {
@@ -215,13 +215,7 @@ pub fn judge_all(
 
 impl Options {
     /// What features are worth.
-    fn verdict(
-        &self,
-        cx: &Cx,
-        train: &Labelled,
-        test: &Labelled,
-        classes: usize,
-    ) -> Result<Verdict> {
+    fn verdict(&self, cx: &Cx, train: Labelled, test: Labelled, classes: usize) -> Result<Verdict> {
         match self.protocol {
             Protocol::Knn => {
                 Ok(Verdict::Knn(knn::accuracy(cx, train, test, &NEIGHBOURS, classes)?))

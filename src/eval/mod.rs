@@ -6,17 +6,20 @@ pub mod baselines;
 pub mod embed;
 pub mod features;
 pub mod judge;
+pub mod kept_plains;
 pub mod knn;
 pub mod linear;
 pub mod pictures;
 pub mod plain;
 pub mod progress;
+pub mod record;
 pub mod store;
 
 pub use baselines::{Baselines, Plains};
 pub use embed::embed;
 pub use features::{Labelled, extract};
 pub use judge::{Protocol, Sets, Verdict};
+pub use kept_plains::KeptPlains;
 pub use pictures::Pictures;
 
 use crate::error::{Error, Kind};
