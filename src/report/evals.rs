@@ -9,16 +9,11 @@ use serde_json::Value;
 
 use super::run::{files_with, folder_name, json};
 use super::scatter::{Point, Scatter};
+use super::svg::Size;
 use super::training::Panel;
 use super::words;
 use crate::error::{Error, Result};
-
-/// Pictures of one side of an evaluation.
-#[derive(Debug, Deserialize)]
-struct Set {
-    data: Vec<String>,
-    images: u64,
-}
+use crate::eval::record::Split;
 
 /// One evaluated net, as `eval/*.json` describes it.
 #[derive(Debug, Deserialize)]
@@ -29,8 +24,8 @@ struct Evaluation {
     weights: String,
     protocol: String,
     features: String,
-    train: Set,
-    test: Set,
+    train: Split,
+    test: Split,
     chance: f64,
     accuracy: BTreeMap<String, f64>,
     /// Evaluations of earlier versions lack it, and the next two.
@@ -115,9 +110,12 @@ pub(super) fn section(run: &Path) -> Result<Section> {
             false => evaluations.push(serde_json::from_value::<Evaluation>(value).map_err(wrong)?),
         }
     }
+    // A net's rows stand together, from its first step to its last.
     evaluations.sort_by(|a, b| {
-        let key = |e: &Evaluation| (pictures(e), e.protocol.clone(), e.step);
-        key(a).cmp(&key(b)).then(a.macs.total_cmp(&b.macs))
+        let question = |e: &Evaluation| (pictures(e), e.protocol.clone(), e.features.clone());
+        let net = |e: &Evaluation| (e.arch.clone(), e.step, e.weights.clone());
+        let by_size = a.macs.total_cmp(&b.macs);
+        question(a).cmp(&question(b)).then(by_size).then_with(|| net(a).cmp(&net(b)))
     });
     let panels =
         accuracy_panel(&evaluations).into_iter().chain(rankings.iter().filter_map(ranking));
@@ -193,7 +191,11 @@ fn rows<'a>(e: &'a Evaluation, all: &'a [Evaluation]) -> impl Iterator<Item = Ro
         histogram: percent(e.baselines.histogram.accuracy.get(key).copied()),
         chance: words::percent(e.chance),
         weights: weights(e),
-        counts: format!("{} / {}", words::count(e.train.images), words::count(e.test.images)),
+        counts: format!(
+            "{} to learn, {} to test",
+            words::count(e.train.images as u64),
+            words::count(e.test.images as u64)
+        ),
     })
 }
 
@@ -238,7 +240,7 @@ fn accuracy_panel(all: &[Evaluation]) -> Option<Panel> {
     }
     let svg = Scatter {
         label: "accuracy against compute",
-        size: (1000.0, 320.0),
+        size: Size::WIDE,
         x_label: &format!("compute of a picture ({prefix}MACs)"),
         points: &points,
         bands: &[],
@@ -263,7 +265,7 @@ fn references(all: &[Evaluation], sets: &[String]) -> Vec<(f64, String)> {
         let name = if sets.len() > 1 { format!(" ({set})") } else { String::new() };
         type Of = fn(&Baselines) -> &Baseline;
         let kinds: [(&str, Of); 2] =
-            [("raw pixels", |b| &b.pixels), ("colour histogram", |b| &b.histogram)];
+            [("raw pixels", |b| &b.pixels), ("histogram", |b| &b.histogram)];
         for (kind, of) in kinds {
             let share = of_set().find_map(|e| of(&e.baselines).accuracy.values().next().copied());
             lines.extend(share.map(|share| (share * 100.0, format!("{kind}{name}"))));
@@ -296,7 +298,7 @@ fn ranking(r: &Ranking) -> Option<Panel> {
     let search = Path::new(&r.candidates).parent().map(folder_name).unwrap_or_default();
     let svg = Scatter {
         label: "accuracy against score",
-        size: (1000.0, 320.0),
+        size: Size::WIDE,
         x_label: &format!("score of the search {search}, without labels"),
         points: &points,
         bands: &[],

@@ -1,55 +1,93 @@
-//! Folders of runs that never happened, with everything that a report can show.
+//! Folders of runs that never happened, with everything that a report can show. Numbers are made
+//! up; files are written by those who write them in earnest.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde_json::{Value, json};
-
+use crate::config;
+use crate::data::Dataset;
+use crate::device::Cx;
+use crate::eval::record::{self, Net, Setup, Split};
+use crate::eval::{Baselines, Plains, Verdict};
+use crate::files;
+use crate::files::owned::{Existing, Owned};
+use crate::nn::Feature;
 use crate::rng::{Philox, Purpose};
+use crate::search::journal::Journal;
+use crate::search::winners::rank;
+use crate::search::{Bn, Candidate, Group, Ranking, Scored, Settings, Task, Teacher, Winners};
 use crate::space::{Arch, Budget, Metric, Space};
+use crate::train::folder::{Folder, RUN, Status, StepFacts};
+use crate::train::{self, Health, Report};
 
-/// Writes a run of so many steps of preset `preset`, with examples, and two
-/// searches of about so many candidates.
+/// Images that a search compared features on.
+const SEARCH_IMAGES: usize = 50;
+/// Step of the checkpoint that was searched and evaluated.
+pub(crate) const STEP: u64 = 300;
+
+/// Writes a run of so many steps of preset `preset`, with examples, and two searches of about so
+/// many candidates.
 pub(crate) fn write(dir: &Path, preset: &str, steps: u64, candidates: usize) {
     let space = Space::preset(preset).unwrap();
-    fs::create_dir_all(dir.join("examples")).unwrap();
-    let put = |path: &str, text: String| fs::write(dir.join(path), text).unwrap();
-    put(
-        "config.toml",
-        format!(
-            "preset = \"{preset}\"  # command line\nmethod = \"moco\"  # default\nseed = 7  # default\n\n\
-             [train]\nbatch = 128  # default\n\n[moco]\nqueue = 4096  # default\ndim = 128  # default\n"
-        ),
-    );
-    put("cmd.txt", format!("engine train --data pictures --out runs/first --preset {preset}\n"));
-    put("env.json", json!({"version": "0.1.0", "cpu": {"model": "a CPU", "cores": 2}}).to_string());
-    put("status.json", json!({"state": "done", "step": steps, "steps": steps}).to_string());
-    put("metrics.jsonl", metrics(&space, steps));
-    put("probe.jsonl", probes(&space, steps));
-    for i in 0..4 {
-        for (k, name) in ["src", "view0", "view1"].into_iter().enumerate() {
-            picture(i, k).save(dir.join(format!("examples/{name}_{i}.png"))).unwrap();
-        }
-    }
+    let words = [format!("preset={preset}"), "train.batch=128".into(), "moco.queue=4096".into()];
+    let settings = words.iter().map(|word| config::word(word).unwrap());
+    let resolved = config::resolve(&settings.collect::<Vec<_>>()).unwrap();
+    let owned = Arc::new(Owned::claim(dir, &RUN, Existing::Refuse).unwrap());
+    let mut folder = Folder::open(owned, 0).unwrap().0;
+    let command = format!("engine train --data images --out runs/first --preset {preset}");
+    folder.write_origin(&Cx::for_tests(), &resolved.to_toml(), &command).unwrap();
+    metrics(&mut folder, &space, steps);
+    folder.write_status(&status(steps)).unwrap();
+    // The line that a kill cut off.
+    let path = dir.join("metrics.jsonl");
+    let text = fs::read_to_string(&path).unwrap() + "{\"step\": 99999, \"lo";
+    fs::write(path, text).unwrap();
+    probes(dir, &space, steps);
+    let images = tempfile::tempdir().unwrap();
+    let dataset = images_in(images.path());
+    train::examples::write(&dir.join("examples"), &dataset, &resolved.config, &space).unwrap();
     if candidates > 0 {
         evaluations(&dir.join("eval"), &space);
-        search(&dir.join("search/cls-pictures"), &space, candidates, &["z"]);
-        search(
-            &dir.join("search/det-fpn-pictures"),
-            &space,
-            candidates / 2,
-            &["c2", "c3", "c4", "c5"],
-        );
+        let search = dir.join("search");
+        self::search(&search.join("cls-images"), &space, candidates, &[Feature::Z]);
+        let levels = [Feature::C2, Feature::C3, Feature::C4, Feature::C5];
+        self::search(&search.join("det-fpn-images"), &space, candidates / 2, &levels);
+        ranking(dir, &search.join("cls-images/candidates.jsonl"));
     }
 }
 
-fn picture(i: u32, k: usize) -> image::RgbImage {
-    image::RgbImage::from_fn(32, 32, |x, y| {
-        let (x, y) = (x as f32 - 9.0 - 2.0 * k as f32, y as f32 - 14.0 - i as f32);
-        let inside = (x * x + y * y).sqrt() < 5.0 + 2.0 * i as f32 + k as f32;
-        let shade = (x * 3.0 + y * 2.0) as u8;
-        image::Rgb(if inside { [230, 120 + 30 * i as u8, 60 * k as u8] } else { [40, shade, 150] })
-    })
+fn status(steps: u64) -> Status {
+    Status {
+        state: "done",
+        step: steps,
+        steps,
+        eta_s: None,
+        loss: None,
+        spread: None,
+        rank: None,
+        health: None,
+        images_per_s: None,
+        probe: None,
+        replaced: 0,
+        last_checkpoint: None,
+        pid: 1,
+    }
+}
+
+/// Four images of discs, written into `dir`.
+fn images_in(dir: &Path) -> Dataset {
+    for i in 0..4 {
+        let image = image::RgbImage::from_fn(32, 32, |x, y| {
+            let (x, y) = (x as f32 - 9.0, y as f32 - 14.0 - i as f32);
+            let inside = (x * x + y * y).sqrt() < 5.0 + 2.0 * i as f32;
+            let shade = (x * 3.0 + y * 2.0) as u8;
+            image::Rgb(if inside { [230, 120 + 30 * i as u8, 60] } else { [40, shade, 150] })
+        });
+        image.save(dir.join(format!("{i}.png"))).unwrap();
+    }
+    Dataset::open(&[dir.display().to_string()]).unwrap()
 }
 
 fn random(space: &Space, rng: &mut Philox) -> Arch {
@@ -61,154 +99,220 @@ fn random(space: &Space, rng: &mut Philox) -> Arch {
     }
 }
 
-fn metrics(space: &Space, steps: u64) -> String {
+fn metrics(folder: &mut Folder, space: &Space, steps: u64) {
     let mut rng = Philox::new(1, Purpose::Check, 0, 0);
     let top = space.cost(&space.max()).macs as f64;
-    let mut text = String::new();
     for step in 0..steps {
         let t = step as f64 / steps as f64;
         let archs = [space.max(), random(space, &mut rng), random(space, &mut rng)];
-        let mut losses = serde_json::Map::new();
-        for a in &archs {
+        let fall = 1.0 - (-4.0 * t).exp();
+        let mut loss = |a: &Arch| {
             let small = (top / space.cost(a).macs as f64).ln();
-            let fall = 1.0 - (-4.0 * t).exp();
-            let loss = 8.6 - 5.2 * fall + 0.18 * small * fall + 0.25 * f64::from(rng.normal());
-            losses.insert(a.to_string(), json!(loss));
-        }
-        let lost = step % 97 == 5;
+            8.6 - 5.2 * fall + 0.18 * small * fall + 0.25 * f64::from(rng.normal())
+        };
         let spread = 0.25 + 0.7 * (1.0 - (-6.0 * t).exp());
-        let row = json!({
-            "step": step, "epoch": t * 10.0, "time_s": step as f64 * 0.21,
-            "loss": losses.values().filter_map(Value::as_f64).sum::<f64>(), "losses": losses,
-            "archs": archs.map(|a| a.to_string()),
-            "lr": 0.06 * 0.5 * (1.0 + (std::f64::consts::PI * t).cos()), "ema": 0.99,
-            "grad_norm": if lost { Value::Null } else { json!(2.0 + (-9.0 * t).exp() * 6.0 + f64::from(rng.uniform())) },
-            "feature_std": 0.088 * spread, "spread": spread, "teacher_spread": 0.97 * spread,
-            "rank": 40.0 * spread, "teacher_rank": 39.0 * spread,
-            "health": if spread < 0.5 { "narrow" } else { "healthy" },
-            "images_per_s": 610.0 + 14.0 * f64::from(rng.normal()) - if step % 150 == 0 { 250.0 } else { 0.0 },
-            "data_wait_ms": 1.0 + 3.0 * f64::from(rng.uniform()),
-            "device_mem_bytes": 412_000_000u64,
-        });
-        text += &(row.to_string() + "\n");
+        let mut report = Report::default();
+        report.losses = archs.iter().map(&mut loss).collect();
+        report.loss = report.losses.iter().sum();
+        report.grad_norm = match step % 97 {
+            5 => f64::NAN,
+            _ => 2.0 + (-9.0 * t).exp() * 6.0 + f64::from(rng.uniform()),
+        };
+        report.ema = 0.99;
+        (report.student.std, report.student.spread) = (0.088 * spread, spread);
+        (report.student.rank, report.teacher.rank) = (40.0 * spread, 39.0 * spread);
+        report.teacher.spread = 0.97 * spread;
+        let dip = if step % 150 == 0 { 250.0 } else { 0.0 };
+        let facts = StepFacts {
+            step,
+            epoch: t * 10.0,
+            time_s: step as f64 * 0.21,
+            archs: &archs,
+            lr: 0.06 * 0.5 * (1.0 + (std::f64::consts::PI * t).cos()),
+            images_per_s: 610.0 + 14.0 * f64::from(rng.normal()) - dip,
+            data_wait_ms: 1.0 + 3.0 * f64::from(rng.uniform()),
+            device_mem_bytes: 412_000_000,
+            health: if spread < 0.5 { Health::Narrow } else { Health::Healthy },
+        };
+        folder.write_metrics(&facts, &report).unwrap();
     }
-    text + "{\"step\": 99999, \"lo"
 }
 
 /// What `--probe` leaves; the first line is on other images.
-fn probes(space: &Space, steps: u64) -> String {
-    let line = |i: u64| {
-        let knn = |least: f64| least + 0.04 * i as f64;
-        let net = |arch: Arch, knn: f64| json!({"arch": arch, "knn": knn, "stderr": 0.015});
-        json!({
-            "step": i * steps / 10, "epoch": i as f64, "data": if i == 0 { "other" } else { "labelled" },
-            "images": 2000, "k": 20, "chance": 0.125, "pixels": 0.41,
-            "nets": [net(space.max(), knn(0.27)), net(space.min(), knn(0.2))],
-        })
+fn probes(dir: &Path, space: &Space, steps: u64) {
+    let line = |i: u64, data: &str| {
+        let net = |arch, least: f64| train::probe::Net {
+            arch,
+            knn: Some(least + 0.04 * i as f64),
+            stderr: Some(0.015),
+        };
+        train::probe::Line {
+            step: i * steps / 10,
+            epoch: i as f64,
+            data: data.into(),
+            images: 2000,
+            k: 20,
+            chance: 0.125,
+            pixels: 0.41,
+            nets: vec![net(space.max(), 0.27), net(space.min(), 0.2)],
+        }
     };
-    std::iter::once(line(0))
-        .chain((0..=10).map(|i| {
-            let mut line = line(i);
-            line["data"] = json!("labelled");
-            line
-        }))
-        .map(|line| line.to_string() + "\n")
-        .collect()
+    let path = dir.join("probe.jsonl");
+    train::probe::append(&path, &line(0, "other")).unwrap();
+    (0..=10).for_each(|i| train::probe::append(&path, &line(i, "labelled")).unwrap());
 }
 
-/// What `engine eval` leaves: nets before and after training on two sets of pictures, and a
-/// ranking.
-fn evaluations(dir: &Path, space: &Space) {
+/// How nets were evaluated on one set of images.
+fn setup(name: &str) -> Setup {
+    let split = |part: &str, images| Split { data: vec![format!("p/{name}/{part}")], images };
+    Setup {
+        protocol: "knn".into(),
+        features: "pool".into(),
+        train: split("train", 2000),
+        test: split("test", 500),
+        classes: 8,
+        chance: 0.125,
+        chance_uniform: 0.125,
+    }
+}
+
+fn plains() -> Plains {
+    Plains {
+        pixels: Verdict::Knn(vec![0.413, 0.40]),
+        histogram: Verdict::Knn(vec![0.337, 0.33]),
+        train_images: 2000,
+        test_images: 500,
+    }
+}
+
+/// Writes an evaluation by nearest neighbours, as `engine eval knn` does; `name` is that of its
+/// images.
+pub(crate) fn evaluation(
+    dir: &Path,
+    (space, arch, step): (&Space, Arch, u64),
+    name: &str,
+    train_images: usize,
+    accuracy: f64,
+) -> PathBuf {
+    let net = Net::new(arch, space, &space.name, step, "student");
+    let mut setup = setup(name);
+    setup.train.images = train_images;
+    let verdict = Verdict::Knn(vec![accuracy, accuracy - 0.02]);
+    let baselines = Baselines::new(Err("evaluated on its own".into()), plains(), &setup);
+    let result = record::of_net(&net, &setup, Some(512), &verdict, Some(&baselines));
     fs::create_dir_all(dir).unwrap();
+    let path = dir.join(format!("knn-{name}-{arch}-step-{step:08}-{train_images}.json"));
+    files::write_json(&path, &result).unwrap();
+    path
+}
+
+/// What `engine eval` leaves: nets before and after training on two sets of images.
+fn evaluations(dir: &Path, space: &Space) {
     let archs = [space.min(), space.nth(space.count() / 2), space.max()];
-    for (i, arch) in archs.iter().enumerate() {
-        for (pictures, step) in [("shapes", 0), ("shapes", 300), ("textures", 0), ("textures", 300)]
-        {
-            let skill = if step == 0 { 0.2 } else { 0.6 + 0.08 * i as f64 };
-            let value = json!({
-                "arch": arch, "macs": space.cost(arch).macs, "params": 1, "preset": space.name,
-                "step": step, "weights": "student", "protocol": "knn", "features": "pool",
-                "train": {"data": [format!("p/{pictures}/train")], "images": 2000},
-                "test": {"data": [format!("p/{pictures}/test")], "images": 500},
-                "classes": 8, "chance": 0.125, "bn_images": 512,
-                "accuracy": {"k20": skill, "k200": skill - 0.02},
-                "stderr": {"k20": 0.02, "k200": 0.02},
-                "baselines": {
-                    "untrained": {"absent": "evaluated on its own"},
-                    "pixels": {"accuracy": {"k20": 0.413, "k200": 0.40}},
-                    "histogram": {"accuracy": {"k20": 0.337, "k200": 0.33}},
-                },
-                "remarks": if step > 0 && i == 0 { vec!["The net is below raw pixels."] } else { vec![] },
-            });
-            fs::write(dir.join(format!("knn-{i}-{pictures}-{step}.json")), value.to_string())
-                .unwrap();
+    for (i, arch) in archs.into_iter().enumerate() {
+        for name in ["shapes", "textures"] {
+            evaluation(dir, (space, arch, 0), name, 2000, 0.2);
+            evaluation(dir, (space, arch, STEP), name, 2000, 0.6 + 0.08 * i as f64);
         }
     }
+}
+
+/// What `engine eval --archs-from` leaves.
+fn ranking(dir: &Path, file: &Path) {
+    let candidates = crate::search::read_candidates(file).unwrap();
     let mut rng = Philox::new(3, Purpose::Check, 0, 0);
-    let subnet = |i: usize| {
-        let score = 0.5 + 0.01 * i as f64;
-        let accuracy = score + 0.03 * f64::from(rng.normal());
-        json!({"arch": space.nth(i * 7), "macs": 1000 * i, "score": score, "accuracy": accuracy})
+    let accuracy = |c: &Candidate| 0.1 + 0.5 * c.score + 0.01 * f64::from(rng.normal());
+    let accuracies: Vec<f64> = candidates.iter().map(accuracy).collect();
+    let ranking = Ranking {
+        file,
+        candidates: &candidates,
+        accuracies: &accuracies,
+        setup: setup("shapes"),
+        plains: Some(plains()),
+        step: STEP - 100,
+        weights: "student",
     };
-    let ranking = json!({
-        "protocol": "knn", "candidates": "runs/x/search/cls-pictures/candidates.jsonl",
-        "correlation": {"spearman": 0.93, "kendall": 0.8, "spearman_macs": null},
-        "subnets": (0..30).map(subnet).collect::<Vec<_>>(),
-    });
-    fs::write(dir.join("correlation-knn.json"), ranking.to_string()).unwrap();
+    let path = dir.join("eval/correlation-knn-cls-images.json");
+    files::write_json(&path, &ranking.to_json().unwrap()).unwrap();
 }
 
 /// A search's folder.
-pub(crate) fn search(dir: &Path, space: &Space, candidates: usize, levels: &[&str]) {
+pub(crate) fn search(dir: &Path, space: &Space, candidates: usize, levels: &[Feature]) {
     fs::create_dir_all(dir).unwrap();
     let mut rng = Philox::new(2, Purpose::Check, 0, 0);
     let top = space.cost(&space.max()).macs as f64;
-    let mut all: Vec<(Arch, f64)> = Vec::new();
-    let mut text = String::new();
+    let mut scored: Vec<Scored> = Vec::new();
     for _ in 0..candidates {
         let arch = random(space, &mut rng);
         let cost = space.cost(&arch);
         let share = (cost.macs as f64 / top).powf(0.35);
-        let parts: serde_json::Map<String, Value> = levels
-            .iter()
-            .map(|l| ((*l).to_owned(), json!(0.35 + 0.5 * share + 0.02 * f64::from(rng.normal()))))
-            .collect();
-        let score: f64 = parts.values().filter_map(Value::as_f64).sum();
-        all.push((arch, score));
-        let row = json!({
-            "arch": arch.to_string(), "macs": cost.macs, "params": cost.params, "score": score,
-            "levels": parts, "ci95": [score - 0.012, score + 0.012], "images": 500,
-            "bn_images": 512, "teacher_step": 300,
-        });
-        text += &(row.to_string() + "\n");
+        let mut part = |f: &Feature| {
+            (f.name().to_owned(), 0.35 + 0.5 * share + 0.02 * f64::from(rng.normal()))
+        };
+        let parts: BTreeMap<String, f64> = levels.iter().map(&mut part).collect();
+        let score: f64 = parts.values().sum();
+        let candidate = Candidate {
+            arch,
+            macs: cost.macs,
+            params: cost.params,
+            score,
+            levels: parts,
+            ci95: [score - 0.012, score + 0.012],
+            images: SEARCH_IMAGES,
+            bn_images: 512,
+            teacher_step: STEP,
+        };
+        let scores = (0..SEARCH_IMAGES).map(|_| score + 0.04 * f64::from(rng.normal())).collect();
+        scored.push(Scored { candidate, scores });
     }
-    fs::write(dir.join("candidates.jsonl"), text).unwrap();
+    let settings = Settings {
+        preset: space.name.clone(),
+        step: STEP,
+        student: String::new(),
+        teacher: String::new(),
+        data: vec!["images".into()],
+        pictures: 2000,
+        digest: String::new(),
+        task: Some(Task::Cls),
+        features: levels.to_vec(),
+        tau: 0.2,
+        bn: Bn::Recalibrate,
+        bn_images: 512,
+        images: SEARCH_IMAGES,
+        seed: 7,
+        groups: Vec::new(),
+        candidates: String::new(),
+    };
+    let mut journal = Journal::create(dir, &settings).unwrap();
+    scored.iter().for_each(|scored| journal.append(scored).unwrap());
     let edges = [0.05, 0.12, 0.25, 0.5, 1.001].map(|share| (top * share / 1e5) as u64 * 100_000);
     let budget = |w: &[u64]| {
         let budget = Budget { metric: Metric::Macs, lo: w[0], hi: w[1] };
-        let within = |a: &Arch| (w[0]..w[1]).contains(&space.cost(a).macs);
-        let mut inside: Vec<_> = all.iter().filter(|(a, _)| within(a)).collect();
-        inside.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let winner = |(i, (arch, score)): (usize, &&(Arch, f64))| {
-            let cost = space.cost(arch);
-            json!({
-                "rank": i + 1, "arch": arch.to_string(), "macs": cost.macs, "params": cost.params,
-                "score": score, "ci95": [score - 0.012, score + 0.012], "images": 500,
-                "bn_images": 512, "teacher_step": 300, "levels": {},
-                "p_best": 0.61 / (i + 1) as f64, "tied": i < 2,
-            })
-        };
-        let winners: Vec<Value> = inside.iter().take(3).enumerate().map(winner).collect();
-        json!({
-            "budget": budget.to_string(), "metric": "macs", "population": 1000,
-            "candidates": inside.len(), "winners": winners, "ties": [],
-        })
+        let within = |s: &&Scored| (w[0]..w[1]).contains(&s.candidate.macs);
+        let inside: Vec<&Scored> = scored.iter().filter(within).collect();
+        let archs = inside.iter().map(|s| s.candidate.arch).collect();
+        let (budget, metric) = (budget.to_string(), Metric::Macs);
+        let group = Group { budget, metric, population: 1000, archs };
+        (!inside.is_empty()).then(|| rank(&group, &inside, 3, settings.seed))
     };
-    let budgets: Vec<Value> = edges.windows(2).map(budget).collect();
-    fs::write(dir.join("winners.json"), json!({ "budgets": budgets }).to_string()).unwrap();
-    fs::write(
-        dir.join("search.json"),
-        json!({"preset": space.name, "task": "cls", "images": 500}).to_string(),
-    )
-    .unwrap();
+    let teacher = teacher(Health::Healthy, false);
+    teacher.write(dir).unwrap();
+    let winners = Winners {
+        task: settings.task,
+        features: settings.features,
+        data: settings.data,
+        preset: settings.preset,
+        teacher_step: STEP,
+        bn: settings.bn,
+        seed: settings.seed,
+        images: SEARCH_IMAGES,
+        teacher,
+        budgets: edges.windows(2).filter_map(budget).collect(),
+    };
+    journal.finish(&winners).unwrap();
+}
+
+/// What a search found of its teacher.
+pub(crate) fn teacher(health: Health, untrained: bool) -> Teacher {
+    Teacher { spread: 0.31, rank: 4.2, expected_rank: 100.0, images: 500, health, untrained }
 }

@@ -4,7 +4,8 @@
 use super::chart::{Line, LineChart};
 use super::run::{Run, Step};
 use super::series::{MAX_BINS, bins, ends};
-use super::training::{HALF, Panel, series};
+use super::svg::Size;
+use super::training::{Panel, series};
 use super::words;
 use crate::train::health::{
     COLLAPSED_SPREAD, Health, MEMORY_STEPS, RANK_STEPS, expected_rank, rank_share,
@@ -102,7 +103,7 @@ fn both(
     let lines = [line("student", "c1", student), line("teacher", "c2", teacher)];
     let chart = LineChart {
         label: title,
-        size: HALF,
+        size: Size::HALF,
         x_label: "step",
         lines: lines.into_iter().flatten().collect(),
         references,

@@ -9,6 +9,7 @@ mod examples;
 #[cfg(test)]
 mod fake;
 mod health;
+mod labels;
 mod nets;
 mod probes;
 mod run;
@@ -41,10 +42,11 @@ const FILE: &str = "report.html";
 pub fn run(dir: &Path) -> Result<PathBuf> {
     let run = Run::open(dir)?;
     let space = run.space();
-    let searches = run::folders(&dir.join("search"))?
+    let mut searches = run::folders(&dir.join("search"))?
         .iter()
         .map(|d| searches::section(d, space.as_ref()))
         .collect::<Result<Vec<_>>>()?;
+    searches.sort_by_key(|search| !search.finished);
     let mut panels = training::panels(&run);
     if let Some(panel) = probes::panel(&run)? {
         panels.insert(panels.len().min(1), panel);

@@ -8,11 +8,13 @@ use serde_json::Value;
 
 use super::agreement;
 use super::nets;
-use super::run::{folder_name, json, json_lines};
+use super::run::{folder_name, json};
 use super::scatter::{Band, MAX_POINTS, Point, Scatter};
+use super::svg::Size;
 use super::training::Panel;
 use super::words;
 use crate::error::{Error, Result};
+use crate::files::json_lines;
 use crate::search::{self, BudgetResult, Candidate, Teacher};
 use crate::space::budget::si;
 use crate::space::{Arch, Budget, Metric, Space};
@@ -40,6 +42,8 @@ struct Winner {
 /// A search as the page shows it.
 #[derive(Serialize)]
 pub(super) struct Section {
+    /// Whether it has winners; where not, what it shows is no result yet.
+    pub(super) finished: bool,
     tag: String,
     id: String,
     facts: Vec<String>,
@@ -65,13 +69,18 @@ pub(super) fn section(dir: &Path, space: Option<&Space>) -> Result<Section> {
     let winners = search::winners::read(dir)?;
     let budgets = winners.as_deref().unwrap_or_default();
     let teacher = Teacher::read(dir)?;
-    let held = agreement::update(dir, &candidates, budgets)?;
+    // What an unfinished search has found so far is not held against labels.
+    let held = match winners.is_some() {
+        true => agreement::update(dir, &candidates, budgets)?,
+        false => Vec::new(),
+    };
     let tag = folder_name(dir);
     Ok(Section {
+        finished: winners.is_some(),
         id: format!("search-{}", tag.replace(|c: char| !c.is_ascii_alphanumeric(), "-")),
         facts: facts(&candidates, teacher.as_ref()),
         notes: notes(&candidates, teacher.as_ref(), winners.is_some(), bad_lines),
-        panels: panels(&candidates, budgets),
+        panels: panels(&candidates, winners.as_deref()),
         winners: shown_winners(budgets, space),
         agreement: held.iter().map(agreement::Held::card).collect(),
         settings: flat(&settings),
@@ -107,8 +116,8 @@ fn notes(
     let mut notes: Vec<String> = teacher.and_then(Teacher::warning).into_iter().collect();
     if !finished {
         notes.push(
-            "This search has not finished: there are no winners yet. The same command with \
-             --resume goes on."
+            "This search is not finished: other candidates may still do better, and there are no \
+             winners yet. The same command with --resume goes on."
                 .into(),
         );
     }
@@ -131,14 +140,21 @@ fn ranks(budgets: &[BudgetResult]) -> BTreeMap<Arch, usize> {
     all.map(|w| (w.candidate.arch, w.rank)).collect()
 }
 
-fn panels(candidates: &[Candidate], budgets: &[BudgetResult]) -> Vec<Panel> {
+fn panels(candidates: &[Candidate], winners: Option<&[BudgetResult]>) -> Vec<Panel> {
+    let lines = match winners {
+        Some(_) => {
+            " The line joins nets that no cheaper one beats; rings are the winners of their budgets."
+        }
+        None => "",
+    };
     let score = chart(
         "Score against compute",
-        "Each dot is a net; the bar is the interval that holds its score with 95 % confidence \
-         (over pictures). Higher is more like the teacher. The line joins nets that no cheaper \
-         one beats; rings are the winners of their budgets.",
+        &format!(
+            "Each dot is a net; the bar is the interval that holds its score with 95 % confidence \
+             (over images). Higher is more like the teacher.{lines}"
+        ),
         candidates,
-        budgets,
+        winners,
         &|c| Some((c.score, Some((c.ci95[0], c.ci95[1])))),
         true,
     );
@@ -151,7 +167,7 @@ fn panels(candidates: &[Candidate], budgets: &[BudgetResult]) -> Vec<Panel> {
             &format!("Level {name}"),
             &format!("The part of the score that comes from {}.", level_words(name)),
             candidates,
-            budgets,
+            winners,
             &|c| Some((*c.levels.get(name)?, None)),
             false,
         )
@@ -175,10 +191,11 @@ fn chart(
     title: &str,
     note: &str,
     candidates: &[Candidate],
-    budgets: &[BudgetResult],
+    winners: Option<&[BudgetResult]>,
     score: &dyn Fn(&Candidate) -> Option<Score>,
     wide: bool,
 ) -> Option<Panel> {
+    let budgets = winners.unwrap_or_default();
     let ranks = ranks(budgets);
     let largest = candidates.iter().map(|c| c.macs as f64).fold(0.0, f64::max);
     let (unit, prefix) = words::scale_of(largest);
@@ -211,11 +228,11 @@ fn chart(
     let bands: Vec<Band> = budgets.iter().filter(macs).filter_map(band).collect();
     let svg = Scatter {
         label: title,
-        size: if wide { (1000.0, 380.0) } else { (490.0, 240.0) },
+        size: if wide { Size::TALL } else { Size::HALF },
         x_label: &format!("compute of a picture ({prefix}MACs)"),
         points: &points,
         bands: &bands,
-        frontier: true,
+        frontier: winners.is_some(),
         references: &[],
     }
     .draw()?;

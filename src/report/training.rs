@@ -8,6 +8,7 @@ use super::chart::{Line, LineChart};
 use super::health;
 use super::run::{Run, Step};
 use super::series::{MAX_BINS, bins, ends};
+use super::svg::{Layouts, Size};
 use super::words;
 use crate::progress::human_duration;
 use crate::space::{Arch, Space};
@@ -17,7 +18,7 @@ use crate::space::{Arch, Space};
 pub(super) struct Panel {
     pub(super) title: String,
     pub(super) note: String,
-    pub(super) svg: String,
+    pub(super) svg: Layouts,
     /// Whether it takes the page's whole width.
     pub(super) wide: bool,
 }
@@ -30,8 +31,6 @@ pub(super) struct Figure {
     pub(super) note: String,
 }
 
-const WIDE: (f64, f64) = (1000.0, 320.0);
-pub(super) const HALF: (f64, f64) = (490.0, 230.0);
 /// Bins of the lines of nets by size: few, since each step shows only two random nets.
 const SIZE_BINS: usize = 100;
 
@@ -105,14 +104,14 @@ fn single(
     (title, note): (&str, String),
     value: impl Fn(&Step) -> Option<f64>,
     references: Vec<(f64, String)>,
-    size: (f64, f64),
+    size: Size,
 ) -> Option<Panel> {
     let bins = bins(&series(run, value), MAX_BINS);
     let lines = vec![Line { name: title.to_lowercase(), class: "c1", bins }];
     let chart =
         LineChart { label: title, size, x_label: "step", lines, references, from_zero: true };
     let svg = chart.draw()?;
-    Some(Panel { title: title.into(), note, svg, wide: size == WIDE })
+    Some(Panel { title: title.into(), note, svg, wide: size.is_wide() })
 }
 
 fn loss(run: &Run) -> Option<Panel> {
@@ -127,7 +126,7 @@ fn loss(run: &Run) -> Option<Panel> {
         }
         _ => Vec::new(),
     };
-    single(run, ("Loss", note), Step::loss, references, WIDE)
+    single(run, ("Loss", note), Step::loss, references, Size::WIDE)
 }
 
 fn learning_rate(run: &Run) -> Option<Panel> {
@@ -141,19 +140,19 @@ fn learning_rate(run: &Run) -> Option<Panel> {
             words::count(e.to)
         );
     }
-    single(run, ("Learning rate", note), |s| s.lr, Vec::new(), HALF)
+    single(run, ("Learning rate", note), |s| s.lr, Vec::new(), Size::HALF)
 }
 
 fn grad_norm(run: &Run) -> Option<Panel> {
     let note = "Should stay within one order of magnitude; rising spikes announce divergence \
                 (lower train.lr)."
         .to_owned();
-    single(run, ("Gradient norm", note), |s| s.grad_norm, Vec::new(), HALF)
+    single(run, ("Gradient norm", note), |s| s.grad_norm, Vec::new(), Size::HALF)
 }
 
 fn throughput(run: &Run) -> Option<Panel> {
     let note = "Pictures a second. Dips are checkpoints or a busy machine.".to_owned();
-    single(run, ("Throughput", note), |s| s.images_per_s, Vec::new(), HALF)
+    single(run, ("Throughput", note), |s| s.images_per_s, Vec::new(), Size::HALF)
 }
 
 fn waiting(run: &Run) -> Option<Panel> {
@@ -166,7 +165,7 @@ fn waiting(run: &Run) -> Option<Panel> {
         note += &format!(" Lately {} of the time", words::percent(share));
         note += if share > 0.05 { ": more data.workers would help." } else { ": nothing to gain." };
     }
-    single(run, ("Waiting for pictures", note), |s| s.data_wait_ms, Vec::new(), HALF)
+    single(run, ("Waiting for pictures", note), |s| s.data_wait_ms, Vec::new(), Size::HALF)
 }
 
 fn memory(run: &Run) -> Option<Panel> {
@@ -175,7 +174,7 @@ fn memory(run: &Run) -> Option<Panel> {
     let note =
         format!("{prefix}B in tensors. Flat after the first steps: a step allocates nothing.");
     let value = |s: &Step| Some(s.device_mem_bytes? / unit);
-    single(run, ("Memory", note), value, Vec::new(), HALF)
+    single(run, ("Memory", note), value, Vec::new(), Size::HALF)
 }
 
 /// Nets of similar cost.
@@ -230,7 +229,7 @@ fn by_size(run: &Run, space: &Space) -> Option<Panel> {
     let references = Vec::new();
     let label = "Loss by size of net";
     let chart =
-        LineChart { label, size: WIDE, x_label: "step", lines, references, from_zero: false };
+        LineChart { label, size: Size::WIDE, x_label: "step", lines, references, from_zero: false };
     let svg = chart.draw()?;
     let note = "The same loss, by the compute of the net (multiply-accumulates a picture). Lines \
                 should fall together; one that stays behind is a size that training neglects \

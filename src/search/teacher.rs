@@ -76,7 +76,7 @@ impl Teacher {
     }
 
     /// Writes `teacher.json`.
-    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         sealed::write_json(&dir.join(FILE), self)
     }
 
