@@ -13,8 +13,8 @@ use engine::Kind;
 use engine::data::Dataset;
 use engine::device::Cx;
 use engine::eval::embed::{self, embed};
-use engine::eval::judge::{self, judge};
-use engine::eval::{Pictures, Protocol, Sets};
+use engine::eval::evaluate::{self, evaluate};
+use engine::eval::{Images, Protocol, Splits};
 use engine::files::{Named, read_weights};
 use engine::nn::{Feature, Subnet};
 use engine::train::Checkpoint;
@@ -62,9 +62,9 @@ impl Run {
     }
 }
 
-fn pictures(path: &str, count: usize) -> Pictures {
+fn pictures(path: &str, count: usize) -> Images {
     let dataset = Arc::new(Dataset::open(&[path.to_owned()]).unwrap());
-    Pictures::new(dataset, (0..count).collect(), 32, 1)
+    Images::new(dataset, (0..count).collect(), 32, 1)
 }
 
 #[test]
@@ -184,20 +184,20 @@ fn two_kinds_of_pictures_are_told_apart() {
     let net = checkpoint.supernet().unwrap();
     let params = checkpoint.student(&cx, net.specs()).unwrap();
     let open = || Dataset::open(&[run.path("pictures")]).unwrap();
-    let sets = Sets::new(open(), open(), None, 32, 1, 32, 1).unwrap();
+    let sets = Splits::new(open(), open(), None, 32, 1, 32, 1).unwrap();
     assert_eq!(sets.chance(), 0.5);
     let bn = sets.bn.tensors(&cx, 32).unwrap();
     let subnet = Subnet::recalibrated(&cx, &net, &params, MIN.parse().unwrap(), bn).unwrap();
     for protocol in [Protocol::Knn, Protocol::Linear] {
-        let options = judge::Options { protocol, feature: Feature::Pool, epochs: 20, seed: 1 };
+        let options = evaluate::Options { protocol, feature: Feature::Pool, epochs: 20, seed: 1 };
         // Even random features tell stripes from dots when tested on what they learnt from.
-        let verdict = judge(&cx, &subnet, &sets, &options).unwrap();
+        let verdict = evaluate(&cx, &subnet, &sets, &options).unwrap();
         assert!(verdict.accuracy() > 0.7, "{verdict:?}");
     }
     fs::rename(run.path("pictures/dots"), run.path("pictures/spots")).unwrap();
     let other = Dataset::open(&[run.path("pictures")]).unwrap();
     fs::rename(run.path("pictures/spots"), run.path("pictures/dots")).unwrap();
-    let err = Sets::new(open(), other, None, 32, 1, 32, 1).err().unwrap();
+    let err = Splits::new(open(), other, None, 32, 1, 32, 1).err().unwrap();
     assert_eq!(err.kind(), Kind::Data);
 }
 

@@ -13,9 +13,9 @@ use super::subject::Subject;
 use super::{Globals, open_device, print, print_json};
 use crate::data::{Dataset, IMAGENET_MEAN, IMAGENET_STD};
 use crate::error::Result;
-use crate::eval::Pictures;
+use crate::eval::Images;
 use crate::eval::embed::{self, Embedded, Output};
-use crate::eval::pictures::draw;
+use crate::eval::images::draw;
 use crate::outside::printable;
 use crate::search::Bn;
 
@@ -26,7 +26,7 @@ pub struct EmbedArgs {
     /// The subnet.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Pictures
+    /// Images
     #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
     pub data: Vec<String>,
     /// What to write: x (the pictures as the net sees them), c2, c3, c4, c5, pool, z
@@ -39,10 +39,10 @@ pub struct EmbedArgs {
     /// Batch norms' statistics: computed afresh on these pictures, or each batch's own
     #[arg(long, value_parser = ["recalibrate", "batch"], default_value = "recalibrate")]
     pub bn: String,
-    /// Pictures that statistics are computed from
+    /// Images that statistics are computed from
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least_two)]
     pub bn_images: usize,
-    /// Pictures to embed, the first ones
+    /// Images to embed, the first ones
     #[arg(long, value_name = "N|all", default_value = "all")]
     pub images: Count,
     /// Replace the file
@@ -64,7 +64,7 @@ pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
     let found = cx.install(|| -> Result<_> {
         let subject = Subject::open(&cx, &args.model)?;
         let (arch, resolution) = (subject.named()?, subject.space().resolution);
-        let pictures = |indices| Pictures::new(dataset.clone(), indices, resolution, cx.threads());
+        let pictures = |indices| Images::new(dataset.clone(), indices, resolution, cx.threads());
         let seed = globals.seed.unwrap_or(subject.seed);
         let bn = pictures(draw(dataset.len(), Some(args.bn_images), seed));
         let (subnet, statistics) = match args.bn.parse()? {

@@ -13,10 +13,10 @@ use super::{Globals, open_device, print, print_json};
 use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::eval::judge::{self, judge_all};
+use crate::eval::evaluate::{self, evaluate_all};
 use crate::eval::progress::Progress;
 use crate::eval::record::{self, Setup};
-use crate::eval::{Baselines, KeptPlains, Plains, Protocol, Sets, Verdict};
+use crate::eval::{BaselineCache, Baselines, EvalResult, Protocol, RawBaselines, Splits};
 use crate::files;
 use crate::nn::Subnet;
 use crate::search::{self, Candidate, Ranking};
@@ -82,8 +82,8 @@ pub fn run(args: &EvalArgs, globals: &Globals) -> Result<()> {
 }
 
 impl EvalArgs {
-    fn options(&self, globals: &Globals, subject: &Subject) -> Result<judge::Options> {
-        Ok(judge::Options {
+    fn options(&self, globals: &Globals, subject: &Subject) -> Result<evaluate::Options> {
+        Ok(evaluate::Options {
             protocol: self.protocol,
             feature: self.features.parse()?,
             epochs: self.epochs,
@@ -92,8 +92,8 @@ impl EvalArgs {
     }
 
     /// The pictures to learn from and to test on.
-    pub fn sets(&self, globals: &Globals, subject: &Subject, workers: usize) -> Result<Sets> {
-        Sets::new(
+    pub fn sets(&self, globals: &Globals, subject: &Subject, workers: usize) -> Result<Splits> {
+        Splits::new(
             Dataset::open(&self.data)?,
             Dataset::open(&self.test_data)?,
             self.images.limit(),
@@ -105,7 +105,7 @@ impl EvalArgs {
     }
 
     /// What an evaluation is made with.
-    fn setup(&self, options: &judge::Options, sets: &Sets) -> Setup {
+    fn setup(&self, options: &evaluate::Options, sets: &Splits) -> Setup {
         Setup::new(options, sets, &self.data, &self.test_data)
     }
 }
@@ -129,7 +129,7 @@ fn keep(subject: &Subject, name: &str, result: &Map<String, Value>) -> Result<()
 /// One subnet's evaluation.
 pub struct Evaluated {
     /// Of the net.
-    pub verdict: Verdict,
+    pub verdict: EvalResult,
     /// Beside it, unless they are not wanted.
     pub baselines: Option<Baselines>,
     /// All of it, as it is written.
@@ -145,16 +145,16 @@ impl Evaluated {
     }
 }
 
-/// Judges one subnet, with its baselines. `plains` are what pixels and colours of these sets are worth: computed by
+/// Judges one subnet, with its baselines. `raw` are what pixels and colours of these sets are worth: computed by
 /// the first call, for the next ones.
 pub fn evaluate(
     cx: &Cx,
     args: &EvalArgs,
     globals: &Globals,
     subject: &Subject,
-    sets: &Sets,
+    sets: &Splits,
     arch: Arch,
-    plains: &mut Option<Plains>,
+    raw: &mut Option<RawBaselines>,
 ) -> Result<Evaluated> {
     let options = args.options(globals, subject)?;
     let wanted = !args.no_baselines;
@@ -165,18 +165,18 @@ pub fn evaluate(
     };
     let subnet = subject.subnet(cx, arch, &sets.bn)?;
     let subnets: Vec<&Subnet> = std::iter::once(&subnet).chain(&before).collect();
-    let kept = keep_plains(cx, subject, sets, &options, wanted && plains.is_none())?;
-    *plains = plains.take().or_else(|| kept.as_ref()?.read());
-    let mut judged = judge_all(cx, &subnets, sets, &options, wanted && plains.is_none())?;
-    if let (Some(kept), Some(found)) = (&kept, &judged.plains) {
+    let kept = baseline_cache(cx, subject, sets, &options, wanted && raw.is_none())?;
+    *raw = raw.take().or_else(|| kept.as_ref()?.read());
+    let mut done = evaluate_all(cx, &subnets, sets, &options, wanted && raw.is_none())?;
+    if let (Some(kept), Some(found)) = (&kept, &done.raw) {
         kept.write(found);
     }
-    *plains = judged.plains.or(plains.take());
-    let verdict = judged.nets.remove(0);
+    *raw = done.raw.or(raw.take());
+    let verdict = done.nets.remove(0);
     let setup = args.setup(&options, sets);
-    let baselines = params.zip(plains.clone()).map(|(params, plains)| {
-        let untrained = judged.nets.pop().ok_or_else(|| params.err().unwrap_or_default());
-        Baselines::new(untrained, plains, &setup)
+    let baselines = params.zip(raw.clone()).map(|(params, raw)| {
+        let untrained = done.nets.pop().ok_or_else(|| params.err().unwrap_or_default());
+        Baselines::new(untrained, raw, &setup)
     });
     let (net, bn_images) = (subject.describe(arch), subject.bn_images(&sets.bn));
     let result = record::of_net(&net, &setup, bn_images, &verdict, baselines.as_ref());
@@ -186,15 +186,15 @@ pub fn evaluate(
 
 /// Where what pixels and colours are worth is kept, where it is `wanted` and the net lies in a run's
 /// folder.
-fn keep_plains(
+fn baseline_cache(
     cx: &Cx,
     subject: &Subject,
-    sets: &Sets,
-    options: &judge::Options,
+    sets: &Splits,
+    options: &evaluate::Options,
     wanted: bool,
-) -> Result<Option<KeptPlains>> {
+) -> Result<Option<BaselineCache>> {
     let run = subject.run_dir.as_ref().filter(|_| wanted);
-    run.map(|run| KeptPlains::new(&run.join("eval"), cx, sets, options)).transpose()
+    run.map(|run| BaselineCache::new(&run.join("eval"), cx, sets, options)).transpose()
 }
 
 /// One subnet.
@@ -215,7 +215,7 @@ fn one(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject) -> Result
         sets.train.len(),
         sets.test.len()
     );
-    if let Verdict::Linear(probe) = &found.verdict {
+    if let EvalResult::Linear(probe) = &found.verdict {
         text += &format!(
             "Learning rate {}, {} on the training images\n",
             probe.lr,
@@ -242,10 +242,10 @@ fn percent(share: f64) -> String {
 }
 
 /// The net's accuracies, and its baselines' in rows below.
-fn accuracy_table(name: &str, found: &Evaluated, sets: &Sets) -> String {
-    let row = |name: &str, verdict: &Verdict, tests: usize| {
+fn accuracy_table(name: &str, found: &Evaluated, sets: &Splits) -> String {
+    let row = |name: &str, verdict: &EvalResult, tests: usize| {
         let cell = |(_, a): (String, f64)| {
-            format!("{} ±{:.2}", percent(a), 100.0 * judge::standard_error(a, tests))
+            format!("{} ±{:.2}", percent(a), 100.0 * evaluate::standard_error(a, tests))
         };
         let cells = verdict.accuracies().into_iter().map(cell);
         std::iter::once(name.to_owned()).chain(cells).collect::<Vec<_>>()
@@ -259,10 +259,10 @@ fn accuracy_table(name: &str, found: &Evaluated, sets: &Sets) -> String {
     let mut rows = vec![std::iter::once("net".to_owned()).chain(names).collect::<Vec<_>>()];
     rows.push(row(name, &found.verdict, tests));
     if let Some(baselines) = &found.baselines {
-        let plains = &baselines.plains;
+        let raw = &baselines.raw;
         rows.extend(baselines.untrained.iter().map(|v| row("the same, untrained", v, tests)));
-        rows.push(row("raw pixels", &plains.pixels, plains.test_images));
-        rows.push(row("colour histogram", &plains.histogram, plains.test_images));
+        rows.push(row("raw pixels", &raw.pixels, raw.test_images));
+        rows.push(row("colour histogram", &raw.histogram, raw.test_images));
     }
     rows.push(vec!["guessing the largest class".into(), percent(sets.chance())]);
     if sets.chance() != sets.uniform_chance() {
@@ -286,18 +286,18 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
     let spill = std::env::temp_dir();
     let sets = args.sets(globals, subject, cx.threads())?.cached(&spill)?;
     let mut accuracies = Vec::new();
-    let kept = keep_plains(cx, subject, &sets, &options, !args.no_baselines)?;
-    let mut plains = kept.as_ref().and_then(KeptPlains::read);
+    let kept = baseline_cache(cx, subject, &sets, &options, !args.no_baselines)?;
+    let mut raw = kept.as_ref().and_then(BaselineCache::read);
     let mut progress = Progress::new("subnets", candidates.len(), 0);
     for candidate in &candidates {
         let subnet = subject.subnet(cx, candidate.arch, &sets.bn)?;
-        let wanted = !args.no_baselines && plains.is_none();
-        let mut judged = judge_all(cx, &[&subnet], &sets, &options, wanted)?;
-        if let (Some(kept), Some(found)) = (&kept, &judged.plains) {
+        let wanted = !args.no_baselines && raw.is_none();
+        let mut done = evaluate_all(cx, &[&subnet], &sets, &options, wanted)?;
+        if let (Some(kept), Some(found)) = (&kept, &done.raw) {
             kept.write(found);
         }
-        plains = plains.or(judged.plains);
-        let accuracy = judged.nets.remove(0).accuracy();
+        raw = raw.or(done.raw);
+        let accuracy = done.nets.remove(0).accuracy();
         progress.advance(1, || format!("{} {:.2} %", candidate.arch, 100.0 * accuracy));
         accuracies.push(accuracy);
     }
@@ -307,7 +307,7 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
         candidates: &candidates,
         accuracies: &accuracies,
         setup: args.setup(&options, &sets),
-        plains,
+        raw,
         step: subject.step,
         weights: subject.weights,
     };
@@ -318,11 +318,11 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
         print_json(&result)?;
     } else {
         let mut text = text(&ranking)?;
-        if let Some(plains) = &ranking.plains {
+        if let Some(raw) = &ranking.raw {
             text += &format!(
                 "\nWithout a net: raw pixels {}, colour histogram {}, guessing the largest class {}",
-                percent(plains.pixels.accuracy()),
-                percent(plains.histogram.accuracy()),
+                percent(raw.pixels.accuracy()),
+                percent(raw.histogram.accuracy()),
                 percent(sets.chance())
             );
         }

@@ -1,4 +1,4 @@
-//! Reads every picture of a data set once, and says what there is: what `engine data check` and
+//! Reads every image of a data set once, and says what there is: what `engine data check` and
 //! `engine data stats` print.
 
 use std::collections::BTreeMap;
@@ -13,33 +13,34 @@ use super::{Dataset, Image};
 pub struct Survey {
     /// Where it was opened from.
     pub source: String,
-    /// Pictures, readable or not.
-    pub pictures: usize,
+    /// Images, readable or not.
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// Those that cannot be read.
     pub corrupt: Vec<Corrupt>,
-    /// Files that are no pictures.
+    /// Files that are no images.
     pub other_files: usize,
     /// Files that are images in formats that are not read, by format.
-    pub unread_formats: BTreeMap<&'static str, usize>,
+    pub unsupported_formats: BTreeMap<&'static str, usize>,
     /// Readable images of 16 bits a channel, which are rounded to 8.
     pub sixteen_bit: usize,
-    /// Encoded size of all pictures.
+    /// Encoded size of all images.
     pub bytes: u64,
-    /// Pictures of every class, in the classes' order; empty where there are none.
+    /// Images of every class, in the classes' order; empty where there are none.
     pub classes: Vec<ClassCount>,
-    /// Pictures without a class.
+    /// Images without a class.
     pub unlabelled: usize,
-    /// Readable pictures of every format.
+    /// Readable images of every format.
     pub formats: BTreeMap<&'static str, usize>,
-    /// Readable pictures by the length of their shorter side, in octaves.
+    /// Readable images by the length of their shorter side, in octaves.
     pub shorter_side: Vec<SideCount>,
-    /// Mean of all pixels on [0, 1], red green blue; each picture weighs the same.
+    /// Mean of all pixels on [0, 1], red green blue; each image weighs the same.
     pub mean: [f64; 3],
     /// Their standard deviation.
     pub std: [f64; 3],
 }
 
-/// A picture that cannot be read.
+/// An image that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Corrupt {
     /// Its number.
@@ -50,16 +51,17 @@ pub struct Corrupt {
     pub reason: String,
 }
 
-/// Pictures of a class.
+/// Images of a class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClassCount {
     /// Its name.
     pub class: String,
     /// How many.
-    pub pictures: usize,
+    #[serde(rename = "pictures")]
+    pub images: usize,
 }
 
-/// Pictures whose shorter side is `from` to `to` pixels long.
+/// Images whose shorter side is `from` to `to` pixels long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SideCount {
     /// Shortest: a power of two.
@@ -67,10 +69,11 @@ pub struct SideCount {
     /// Longest: one less than the next.
     pub to: usize,
     /// How many.
-    pub pictures: usize,
+    #[serde(rename = "pictures")]
+    pub images: usize,
 }
 
-/// What one picture adds.
+/// What one image adds.
 struct Facts {
     bytes: u64,
     format: &'static str,
@@ -80,15 +83,15 @@ struct Facts {
     mean_square: [f64; 3],
 }
 
-/// Reads every picture, in parallel on the current thread pool. `progress` is told how many
+/// Reads every image, in parallel on the current thread pool. `progress` is told how many
 /// more are done. The result does not depend on the number of threads.
 pub fn survey(dataset: &Dataset, mut progress: impl FnMut(usize)) -> Survey {
     let mut survey = Survey {
         source: dataset.title().to_owned(),
-        pictures: dataset.len(),
+        images: dataset.len(),
         corrupt: Vec::new(),
         other_files: dataset.other_files(),
-        unread_formats: dataset.unread_formats(),
+        unsupported_formats: dataset.unsupported_formats(),
         sixteen_bit: 0,
         bytes: 0,
         classes: Vec::new(),
@@ -128,7 +131,7 @@ pub fn survey(dataset: &Dataset, mut progress: impl FnMut(usize)) -> Survey {
     });
     survey.shorter_side = octaves
         .into_iter()
-        .map(|(o, pictures): (u32, usize)| SideCount { from: 1 << o, to: (2 << o) - 1, pictures })
+        .map(|(o, images): (u32, usize)| SideCount { from: 1 << o, to: (2 << o) - 1, images })
         .collect();
     count_classes(dataset, &mut survey);
     survey
@@ -149,7 +152,7 @@ fn count_classes(dataset: &Dataset, survey: &mut Survey) {
     }
     let named = dataset.classes().iter().zip(counts);
     survey.classes =
-        named.map(|(class, pictures)| ClassCount { class: class.clone(), pictures }).collect();
+        named.map(|(class, images)| ClassCount { class: class.clone(), images }).collect();
 }
 
 fn facts(dataset: &Dataset, i: usize) -> Result<Facts, String> {

@@ -1,4 +1,4 @@
-//! The whole path from files to batches, on pictures made here.
+//! The whole path from files to batches, on images made here.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::*;
 use crate::Kind;
 
-/// A picture whose pixels say which it is.
+/// An image whose pixels say which it is.
 pub(super) fn png(width: u32, height: u32, seed: u32) -> Vec<u8> {
     let image = ::image::RgbImage::from_fn(width, height, |x, y| {
         ::image::Rgb([(x * 7 + seed * 40) as u8, (y * 5 + seed) as u8, (x + y + seed * 9) as u8])
@@ -23,7 +23,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// `train/{cat,dog}` with 6 pictures each, `test/{cat,dog}` with 2 each.
+    /// `train/{cat,dog}` with 6 images each, `test/{cat,dog}` with 2 each.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (split, n) in [("train", 6), ("test", 2)] {
@@ -36,7 +36,7 @@ impl Tree {
                 }
             }
         }
-        fs::write(dir.path().join("set/README.txt"), "not a picture").unwrap();
+        fs::write(dir.path().join("set/README.txt"), "not an image").unwrap();
         Self { dir }
     }
     pub fn path(&self, name: &str) -> PathBuf {
@@ -106,7 +106,7 @@ pub(super) fn kind_of<T: std::fmt::Debug>(result: crate::Result<T>, words: &str)
 }
 
 #[test]
-fn every_container_holds_the_same_pictures() {
+fn every_container_holds_the_same_images() {
     let tree = Tree::new();
     let folder = tree.open("set#train").unwrap();
     assert_eq!((folder.len(), folder.classes()), (12, &["cat".to_owned(), "dog".to_owned()][..]));
@@ -124,7 +124,7 @@ fn every_container_holds_the_same_pictures() {
 
     let pack = tree.path("set.pack");
     let packed = pack::write(&whole, &pack, None, CorruptPolicy::default()).unwrap();
-    assert_eq!((packed.pictures, packed.corrupt, packed.resized), (16, 0, 0));
+    assert_eq!((packed.images, packed.corrupt, packed.resized), (16, 0, 0));
     assert_eq!(packed.bytes, fs::metadata(&pack).unwrap().len());
     same(&whole, &tree.open("set.pack").unwrap(), "");
     same(&folder, &tree.open("set.pack#train").unwrap(), "");
@@ -287,7 +287,7 @@ fn spoil(path: &Path) {
 }
 
 #[test]
-fn unreadable_pictures_are_replaced_and_counted() {
+fn unreadable_images_are_replaced_and_counted() {
     let tree = Tree::new();
     for i in 0..4 {
         spoil(&tree.path(&format!("set/train/cat/{i}.png")));
@@ -321,7 +321,7 @@ fn unreadable_pictures_are_replaced_and_counted() {
 }
 
 #[test]
-fn too_many_unreadable_pictures_stop_the_run() {
+fn too_many_unreadable_images_stop_the_run() {
     let tree = Tree::new();
     for class in ["cat", "dog"] {
         for i in 0..6 {
@@ -350,7 +350,7 @@ fn eval_takes_the_centre_in_order() {
     assert_eq!(indices, [vec![3, 1], vec![1, 7], vec![0]]);
     assert_eq!(all[0].x[16 * 16 * 3..], all[1].x[..16 * 16 * 3]);
     assert_eq!(all[2].x.len(), 16 * 16 * 3);
-    // A picture of the right size stays as it is.
+    // An image of the right size stays as it is.
     fs::create_dir(tree.path("exact")).unwrap();
     fs::write(tree.path("exact/a.png"), png(16, 16, 3)).unwrap();
     let exact = Arc::new(tree.open("exact").unwrap());
@@ -498,7 +498,7 @@ fn images_of_sixteen_bits_are_counted() {
     let deep = ::image::ImageBuffer::from_pixel(3, 2, ::image::Luma([999u16]));
     deep.save(tree.path("set/train/cat/deep.png")).unwrap();
     let found = survey::survey(&tree.open("set").unwrap(), |_| ());
-    assert_eq!((found.pictures, found.sixteen_bit), (17, 1));
+    assert_eq!((found.images, found.sixteen_bit), (17, 1));
 }
 
 #[test]
@@ -523,7 +523,7 @@ fn formats_that_are_not_read_are_named() {
     for source in ["set", "set.tar", "set.tar.zst"] {
         let set = tree.open(source).unwrap();
         assert_eq!((set.len(), set.other_files()), (16, 1), "{source}");
-        assert_eq!(set.unread_formats().into_iter().collect::<Vec<_>>(), expected, "{source}");
+        assert_eq!(set.unsupported_formats().into_iter().collect::<Vec<_>>(), expected, "{source}");
     }
     for source in ["only", "only/train/cat/a.tif"] {
         let e = tree.open(source).unwrap_err();
@@ -548,7 +548,7 @@ fn formats_that_are_not_read_are_named() {
 }
 
 #[test]
-fn pictures_that_claim_to_be_huge_are_refused() {
+fn images_that_claim_to_be_huge_are_refused() {
     let mut bomb = png(20, 10, 1);
     bomb[16..20].copy_from_slice(&60_000u32.to_be_bytes());
     bomb[20..24].copy_from_slice(&60_000u32.to_be_bytes());

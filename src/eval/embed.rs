@@ -9,7 +9,7 @@ use std::str::FromStr;
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
-use super::pictures::Pictures;
+use super::images::Images;
 use super::progress::Progress;
 use crate::data::Dataset;
 use crate::device::Cx;
@@ -22,7 +22,7 @@ use crate::tensor::{Tensor, to_nchw};
 /// What a file of embeddings can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// The pictures as the net saw them, normalised.
+    /// The images as the net saw them, normalised.
     X,
     /// A feature of the net.
     Feature(Feature),
@@ -79,7 +79,7 @@ pub struct Embedded {
 pub fn embed(
     cx: &Cx,
     subnet: &Subnet,
-    images: Pictures,
+    images: Images,
     outputs: &[Output],
     metadata: &[(&str, String)],
     out: &Path,
@@ -178,7 +178,7 @@ impl<'a> Table<'a> {
     fn new(
         file: &'a File,
         out: &'a Path,
-        images: &Pictures,
+        images: &Images,
         outputs: &[Output],
         batch: &[&Tensor],
         metadata: &[(&str, String)],
@@ -231,7 +231,7 @@ impl<'a> Table<'a> {
     /// images' indices in the data set.
     fn finish(
         self,
-        images: &Pictures,
+        images: &Images,
         rows: &[usize],
         metadata: &[(&str, String)],
     ) -> Result<Embedded> {
@@ -286,7 +286,7 @@ impl<'a> Table<'a> {
 
 /// The metadata, with the lists of names.
 fn lists<'a>(
-    images: &Pictures,
+    images: &Images,
     rows: &[usize],
     metadata: &[(&'a str, String)],
 ) -> Vec<(&'a str, String)> {
@@ -302,7 +302,7 @@ fn lists<'a>(
 }
 
 /// Names of the images that are not among `rows`, which are in the same order.
-fn unreadable(images: &Pictures, rows: &[usize]) -> Vec<String> {
+fn unreadable(images: &Images, rows: &[usize]) -> Vec<String> {
     let mut rows = rows.iter().peekable();
     let left_out = images.indices().iter().filter(|i| rows.next_if_eq(i).is_none());
     left_out.map(|&i| images.dataset().name(i)).collect()

@@ -1,5 +1,5 @@
 //! Linear probe: softmax regression on frozen features. The learning rate is chosen on a part
-//! of the training pictures; the test pictures are looked at once, at the end.
+//! of the training images; the test images are looked at once, at the end.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,13 +24,13 @@ const SGD: Sgd = Sgd { momentum: 0.9, weight_decay: 0.0, decay_exempt: true };
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
-    /// The learning rate that did best on the held-out tenth of the training pictures.
+    /// The learning rate that did best on the held-out tenth of the training images.
     pub lr: f64,
     /// Accuracy on that tenth with each of [`LEARNING_RATES`].
     pub held_out: Vec<f64>,
-    /// Accuracy on the test pictures, trained at `lr` on all training pictures.
+    /// Accuracy on the test images, trained at `lr` on all training images.
     pub test: f64,
-    /// Accuracy on the training pictures of the same classifier.
+    /// Accuracy on the training images of the same classifier.
     pub train: f64,
 }
 
@@ -39,7 +39,7 @@ pub struct Probe {
 /// large set they fill much of the memory.
 ///
 /// # Errors
-/// [`crate::Kind::Data`] for fewer than ten training pictures or no test picture.
+/// [`crate::Kind::Data`] for fewer than ten training images or no test image.
 pub fn probe(
     cx: &Cx,
     mut train: Labelled,
@@ -50,7 +50,7 @@ pub fn probe(
 ) -> Result<Probe> {
     if train.len() < 10 || test.is_empty() {
         return Err(Error::data(format!(
-            "a linear probe needs at least 10 training pictures and 1 test picture, found {} and {}",
+            "a linear probe needs at least 10 training images and 1 test image, found {} and {}",
             train.len(),
             test.len()
         )));
@@ -75,7 +75,7 @@ pub fn probe(
     })
 }
 
-/// Shifts and scales every feature to mean 0 and variance 1 over the training pictures.
+/// Shifts and scales every feature to mean 0 and variance 1 over the training images.
 fn standardise(train: &mut Labelled, test: &mut Labelled) {
     let (dim, n) = (train.dim, train.len() as f64);
     let mut sums = vec![(0.0f64, 0.0f64); dim];

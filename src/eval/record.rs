@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::baselines::Baselines;
-use super::judge::{Options, Sets, Verdict};
+use super::evaluate::{EvalResult, Options, Splits};
 use crate::space::{Arch, Space};
 
 /// The images of one side of an evaluation.
@@ -69,7 +69,7 @@ pub struct Setup {
 
 impl Setup {
     /// For images of `sets`, which are from `data` and `test_data`.
-    pub fn new(options: &Options, sets: &Sets, data: &[String], test_data: &[String]) -> Self {
+    pub fn new(options: &Options, sets: &Splits, data: &[String], test_data: &[String]) -> Self {
         Self {
             protocol: options.protocol.to_string(),
             features: options.feature.name().to_owned(),
@@ -94,7 +94,7 @@ pub fn of_net(
     net: &Net,
     setup: &Setup,
     bn_images: Option<usize>,
-    verdict: &Verdict,
+    verdict: &EvalResult,
     baselines: Option<&Baselines>,
 ) -> Map<String, Value> {
     let mut all = object(net);

@@ -1,4 +1,4 @@
-//! `config.json` of an export: what the net is, how pictures are prepared for it, and the
+//! `config.json` of an export: what the net is, how images are prepared for it, and the
 //! arguments that let timm's ResNet build it.
 
 use std::collections::BTreeMap;
@@ -101,9 +101,9 @@ pub struct Origin {
     pub method: String,
     /// Training steps.
     pub step: u64,
-    /// Pictures that the batch norm statistics are from.
+    /// Images that the batch norm statistics are from.
     pub bn_images: usize,
-    /// Where these pictures are from.
+    /// Where these images are from.
     pub bn_data: Vec<String>,
 }
 
@@ -143,7 +143,7 @@ pub struct PretrainedCfg {
     pub std: [f32; 3],
     /// Resampling.
     pub interpolation: String,
-    /// Side of the centre crop over that of the resized picture.
+    /// Side of the centre crop over that of the resized image.
     pub crop_pct: f32,
     /// First convolution.
     pub first_conv: String,

@@ -101,7 +101,7 @@ pub static EXPORT: Kind = Kind {
     is_older: |_| false,
 };
 
-/// Writes a subnet into the folder `out`, reads it back, and compares the two on `pictures`
+/// Writes a subnet into the folder `out`, reads it back, and compares the two on `images`
 /// (batches [n, H, W, 3]). The folder appears only once all of that has gone well.
 ///
 /// # Errors
@@ -110,26 +110,26 @@ pub static EXPORT: Kind = Kind {
 pub fn write(
     cx: &Cx,
     subject: &Subject,
-    pictures: &[Tensor],
+    images: &[Tensor],
     out: &Path,
     tolerance: f64,
     overwrite: bool,
 ) -> Result<(Config, Parity)> {
-    write_into(cx, subject, pictures, Staged::begin(out, &EXPORT, overwrite)?, tolerance)
+    write_into(cx, subject, images, Staged::begin(out, &EXPORT, overwrite)?, tolerance)
 }
 
 /// [`write()`], where the folder is this process's already.
 pub(super) fn write_into(
     cx: &Cx,
     subject: &Subject,
-    pictures: &[Tensor],
+    images: &[Tensor],
     staged: Staged,
     tolerance: f64,
 ) -> Result<(Config, Parity)> {
     let fill = |dir: &Path| -> Result<(Config, Parity)> {
         write_net(cx, subject, dir)?;
         let (model, named) = load_with_tensors(cx, dir)?;
-        let parity = parity::compare(cx, subject, &model, &named, pictures, tolerance)?;
+        let parity = parity::compare(cx, subject, &model, &named, images, tolerance)?;
         parity.require()?;
         files::write_json(&dir.join(PARITY), &parity)?;
         files::write_text(&dir.join("model.py"), MODEL_PY)?;

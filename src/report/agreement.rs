@@ -7,10 +7,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::numbers;
 use super::run::{files_with, json};
-use super::words;
 use crate::error::{Error, Result};
-use crate::eval::judge::NEIGHBOURS;
+use crate::eval::evaluate::NEIGHBOURS;
 use crate::eval::record::Split;
 use crate::files;
 use crate::search::agreement::{Correlation, Within, Worth};
@@ -147,7 +147,7 @@ impl Held {
         Card {
             title: format!(
                 "What labels say: {protocol} on {features}, {} test images of {}",
-                words::count(test.images as u64),
+                numbers::count(test.images as u64),
                 test.data.join(" ")
             ),
             nets: found.nets,
@@ -169,8 +169,8 @@ fn row(within: &Within) -> Row {
         budget: within.budget.clone(),
         evaluated: format!(
             "{} of {}",
-            words::count(within.evaluated as u64),
-            words::count(within.candidates as u64)
+            numbers::count(within.evaluated as u64),
+            numbers::count(within.candidates as u64)
         ),
         winner: within.winner.as_ref().map_or_else(none, net),
         mean: net(&within.mean),

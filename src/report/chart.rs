@@ -2,9 +2,9 @@
 
 use super::axis::{Along, Axis, TICK_FONT, extent};
 use super::labels::{Labels, Reference};
+use super::numbers;
 use super::series::{Bin, smooth};
 use super::svg::{Anchor, Layouts, Size, Svg, polyline, text_width};
-use super::words;
 
 /// Strips that show values when pointed at.
 const MAX_STRIPS: usize = 90;
@@ -127,7 +127,7 @@ impl LineChart<'_> {
             for line in &self.lines {
                 let Some(b) = nearest(line) else { continue };
                 if text.is_empty() {
-                    text = format!("{} {}", self.x_label, words::count(b.x.max(0.0) as u64));
+                    text = format!("{} {}", self.x_label, numbers::count(b.x.max(0.0) as u64));
                 }
                 text += &format!("\n{} {}", line.name, describe(&b));
             }
@@ -138,10 +138,10 @@ impl LineChart<'_> {
 }
 
 fn describe(b: &Bin) -> String {
-    let mean = words::short(b.mean);
+    let mean = numbers::short(b.mean);
     match b.min == b.max || !b.mean.is_finite() {
         true => mean,
-        false => format!("{mean} ({} to {})", words::short(b.min), words::short(b.max)),
+        false => format!("{mean} ({} to {})", numbers::short(b.min), numbers::short(b.max)),
     }
 }
 

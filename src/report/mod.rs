@@ -1,18 +1,19 @@
 //! The page that tells a run's story: one HTML file without scripts or outside resources,
-//! with curves, example pictures, searches, evaluations and settings.
+//! with curves, example images, searches, evaluations and settings.
 
 mod agreement;
 mod axis;
 mod chart;
 mod evals;
 mod examples;
-#[cfg(test)]
-mod fake;
 mod health;
 mod labels;
 mod nets;
+mod numbers;
 mod probes;
 mod run;
+#[cfg(test)]
+mod sample_run;
 mod scatter;
 mod searches;
 mod series;
@@ -20,7 +21,6 @@ mod svg;
 #[cfg(test)]
 mod tests;
 mod training;
-mod words;
 
 use std::path::{Path, PathBuf};
 

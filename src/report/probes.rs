@@ -1,11 +1,11 @@
 //! The curve of a run's probes: nearest neighbours of labelled images while it trained.
 
 use super::chart::{Line as Curve, LineChart};
+use super::numbers;
 use super::run::Run;
 use super::series::{MAX_BINS, bins};
 use super::svg::Size;
 use super::training::Panel;
-use super::words;
 use crate::error::Result;
 use crate::files::json_lines;
 use crate::space::Arch;
@@ -63,7 +63,7 @@ fn draw(run: &Run, all: &[Probe]) -> Option<Panel> {
          not, the nets have not learnt what these classes need, whatever the loss says.",
         last.k,
         last.data,
-        words::count(last.images as u64)
+        numbers::count(last.images as u64)
     );
     Some(Panel { title: title.into(), note, svg, wide: true })
 }

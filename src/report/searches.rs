@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::agreement;
 use super::nets;
+use super::numbers;
 use super::run::{folder_name, json};
 use super::scatter::{Band, MAX_POINTS, Point, Scatter};
 use super::svg::Size;
 use super::training::Panel;
-use super::words;
 use crate::error::{Error, Result};
 use crate::files::json_lines;
 use crate::search::{self, BudgetResult, Candidate, Teacher};
@@ -92,16 +92,16 @@ fn facts(candidates: &[Candidate], teacher: Option<&Teacher>) -> Vec<String> {
     let Some(c) = candidates.first() else { return Vec::new() };
     let bn = match c.bn_images {
         0 => "batch norms use the batch".to_owned(),
-        n => format!("batch norms from {} pictures", words::count(n as u64)),
+        n => format!("batch norms from {} images", numbers::count(n as u64)),
     };
     let mut facts = vec![
-        format!("{} nets", words::count(candidates.len() as u64)),
-        format!("scored on {} pictures", words::count(c.images as u64)),
+        format!("{} nets", numbers::count(candidates.len() as u64)),
+        format!("scored on {} images", numbers::count(c.images as u64)),
         bn,
-        format!("teacher of step {}", words::count(c.teacher_step)),
+        format!("teacher of step {}", numbers::count(c.teacher_step)),
     ];
     facts.extend(teacher.map(|t| {
-        let (spread, rank) = (words::fixed(t.spread, 2), words::fixed(t.rank, 1));
+        let (spread, rank) = (numbers::fixed(t.spread, 2), numbers::fixed(t.rank, 1));
         format!("teacher {}: spread {spread}, rank {rank}", t.state())
     }));
     facts
@@ -127,8 +127,8 @@ fn notes(
     if candidates.len() > MAX_POINTS {
         notes.push(format!(
             "The chart shows {} of the {} nets, taken evenly, and all winners.",
-            words::count(candidates.len().div_ceil(candidates.len().div_ceil(MAX_POINTS)) as u64),
-            words::count(candidates.len() as u64)
+            numbers::count(candidates.len().div_ceil(candidates.len().div_ceil(MAX_POINTS)) as u64),
+            numbers::count(candidates.len() as u64)
         ));
     }
     notes
@@ -198,7 +198,7 @@ fn chart(
     let budgets = winners.unwrap_or_default();
     let ranks = ranks(budgets);
     let largest = candidates.iter().map(|c| c.macs as f64).fold(0.0, f64::max);
-    let (unit, prefix) = words::scale_of(largest);
+    let (unit, prefix) = numbers::scale_of(largest);
     let point = |c: &Candidate| -> Option<Point> {
         let (y, ci95) = score(c)?;
         let id = c.arch.to_string();
@@ -209,7 +209,7 @@ fn chart(
             x: c.macs as f64 / unit,
             y,
             ci95,
-            title: format!("{id}\n{cost}\nscore {}{place}", words::short(y)),
+            title: format!("{id}\n{cost}\nscore {}{place}", numbers::short(y)),
             class: if rank.is_some() { "c2" } else { "c1" },
             mark: match rank {
                 Some(1) if wide => Some(id),
@@ -229,7 +229,7 @@ fn chart(
     let svg = Scatter {
         label: title,
         size: if wide { Size::TALL } else { Size::HALF },
-        x_label: &format!("compute of a picture ({prefix}MACs)"),
+        x_label: &format!("compute of an image ({prefix}MACs)"),
         points: &points,
         bands: &bands,
         frontier: winners.is_some(),
@@ -242,22 +242,22 @@ fn chart(
 fn shown_winners(budgets: &[BudgetResult], space: Option<&Space>) -> Vec<Winner> {
     let one = |b: &BudgetResult, w: &search::Winner| {
         let c = &w.candidate;
-        let [lo, hi] = c.ci95.map(|v| words::fixed(v, 4));
+        let [lo, hi] = c.ci95.map(|v| numbers::fixed(v, 4));
         let space = space.filter(|space| w.rank == 1 && space.contains(&c.arch));
         Winner {
             budget: format!("{} {}", b.group.budget, b.group.metric),
             looked_at: format!(
                 "{} of {}",
-                words::count(b.candidates as u64),
-                words::count(b.group.population as u64)
+                numbers::count(b.candidates as u64),
+                numbers::count(b.group.population as u64)
             ),
             rank: w.rank,
             arch: c.arch.to_string(),
             macs: format!("{}MACs", si(c.macs)),
             params: si(c.params),
-            score: words::fixed(c.score, 4),
+            score: numbers::fixed(c.score, 4),
             ci95: format!("{lo} to {hi}"),
-            best: w.p_best.map_or("unknown".to_owned(), words::percent),
+            best: w.p_best.map_or("unknown".to_owned(), numbers::percent),
             tied: w.tied,
             svg: space.map(|space| nets::draw(&c.arch, space)),
             wide: space.is_some_and(nets::is_wide),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{fake, labels};
+use super::{labels, sample_run};
 use crate::nn::Feature;
 use crate::search::read_candidates;
 use crate::space::Space;
@@ -22,7 +22,7 @@ fn count(page: &str, what: &str) -> usize {
 #[test]
 fn a_full_run_has_every_part_and_needs_no_network() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 300, 60);
+    sample_run::write(dir.path(), "tiny", 300, 60);
     let page = page(dir.path());
     // Ten curves; two searches with a chart each, one with four levels; drawings of winners.
     assert!(count(&page, "<svg") >= 8 + 2 + 4 + 2, "{} drawings", count(&page, "<svg"));
@@ -61,7 +61,7 @@ fn a_full_run_has_every_part_and_needs_no_network() {
 #[test]
 fn older_runs_are_judged_by_their_deviation() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 0, 0);
+    sample_run::write(dir.path(), "tiny", 0, 0);
     let line = |step| {
         let losses = "{\"a\":2.0}";
         format!("{{\"step\":{step},\"losses\":{losses},\"feature_std\":0.01}}\n")
@@ -90,7 +90,7 @@ fn a_run_without_anything_says_what_to_do() {
 #[test]
 fn one_step_and_one_candidate_are_enough() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 1, 1);
+    sample_run::write(dir.path(), "tiny", 1, 1);
     let page = page(dir.path());
     assert!(count(&page, "<svg") > 5);
     assert!(page.contains("too early to tell"));
@@ -110,7 +110,7 @@ fn names_from_outside_cannot_break_the_page() {
 fn a_search_has_a_page_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let space = Space::preset("tiny").unwrap();
-    fake::search(dir.path(), &space, 40, &[Feature::C4, Feature::C5]);
+    sample_run::search(dir.path(), &space, 40, &[Feature::C4, Feature::C5]);
     let page = fs::read_to_string(super::search(dir.path()).unwrap()).unwrap();
     assert!(
         page.contains("Winners") && page.contains("Level c5") && page.contains("class=\"block")
@@ -123,7 +123,7 @@ fn a_search_has_a_page_of_its_own() {
 #[test]
 fn an_unfinished_search_stands_last_and_is_marked() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 3, 20);
+    sample_run::write(dir.path(), "tiny", 3, 20);
     // By name it would be the first.
     fs::remove_file(dir.path().join("search/cls-images/winners.json")).unwrap();
     let page = page(dir.path());
@@ -136,13 +136,19 @@ fn an_unfinished_search_stands_last_and_is_marked() {
 #[test]
 fn rows_of_one_net_stand_together() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 3, 0);
+    sample_run::write(dir.path(), "tiny", 3, 0);
     let space = Space::preset("tiny").unwrap();
     let archs = [space.max(), space.nth(space.count() / 2), space.min()];
     // Untrained nets that learnt from fewer images are no baselines of the trained ones.
     for (arch, (step, images)) in archs.iter().flat_map(|a| [(0, 100), (300, 2000)].map(|s| (a, s)))
     {
-        fake::evaluation(&dir.path().join("eval"), (&space, *arch, step), "shapes", images, 0.5);
+        sample_run::evaluation(
+            &dir.path().join("eval"),
+            (&space, *arch, step),
+            "shapes",
+            images,
+            0.5,
+        );
     }
     let page = page(dir.path());
     let rows = page.split("<h2 id=\"evaluations\">").nth(1).unwrap();
@@ -158,7 +164,7 @@ fn rows_of_one_net_stand_together() {
 #[test]
 fn charts_are_drawn_for_narrow_screens_too() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 300, 60);
+    sample_run::write(dir.path(), "tiny", 300, 60);
     let page = page(dir.path());
     let charts = count(&page, "class=\"for-wide\"");
     assert!(charts > 12 && count(&page, "class=\"for-narrow\"") == charts);
@@ -172,7 +178,7 @@ fn charts_are_drawn_for_narrow_screens_too() {
 #[test]
 fn damage_is_exit_3() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 3, 3);
+    sample_run::write(dir.path(), "tiny", 3, 3);
     fs::write(dir.path().join("status.json"), "{").unwrap();
     assert_eq!(super::run(dir.path()).unwrap_err().kind(), crate::Kind::Data);
     assert_eq!(super::search(&dir.path().join("examples")).unwrap_err().kind(), crate::Kind::Data);
@@ -184,14 +190,14 @@ fn evaluate(run: &Path, search: &str, nets: usize, step: u64) {
     let candidates = read_candidates(&run.join("search").join(search).join("candidates.jsonl"));
     for net in candidates.unwrap().iter().take(nets) {
         let worth = 0.2 + 0.5 * net.score;
-        fake::evaluation(&run.join("eval"), (&space, net.arch, step), "hands", 900, worth);
+        sample_run::evaluation(&run.join("eval"), (&space, net.arch, step), "hands", 900, worth);
     }
 }
 
 #[test]
 fn labels_are_held_against_searches() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 3, 60);
+    sample_run::write(dir.path(), "tiny", 3, 60);
     let (run, search) = (dir.path(), dir.path().join("search/cls-images"));
     let agreement = search.join("agreement.json");
     assert!(!page(run).contains("What labels say") && !agreement.exists());
@@ -235,7 +241,7 @@ fn labels_are_held_against_searches() {
 #[test]
 fn a_poor_teacher_is_said_on_both_pages() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 3, 20);
+    sample_run::write(dir.path(), "tiny", 3, 20);
     let search = dir.path().join("search/cls-images");
     let states = [
         (Health::Narrow, false, "narrow"),
@@ -243,7 +249,7 @@ fn a_poor_teacher_is_said_on_both_pages() {
         (Health::Collapsing, false, "collapsing"),
     ];
     for (health, untrained, state) in states {
-        fake::teacher(health, untrained).write(&search).unwrap();
+        sample_run::teacher(health, untrained).write(&search).unwrap();
         let own = fs::read_to_string(super::search(&search).unwrap()).unwrap();
         for page in [page(dir.path()), own] {
             assert!(page.contains(&format!("The teacher is {state}")));

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Agreement, Candidate, agreement, kendall, read_candidates, spearman, winners};
 use crate::error::Result;
-use crate::eval::judge::standard_error;
+use crate::eval::evaluate::standard_error;
 use crate::eval::record::Setup;
-use crate::eval::{Baselines, Plains};
+use crate::eval::{Baselines, RawBaselines};
 
 /// Candidates of a search with their accuracies.
 pub struct Ranking<'a> {
@@ -22,7 +22,7 @@ pub struct Ranking<'a> {
     /// How they were evaluated.
     pub setup: Setup,
     /// What pixels and colours are worth, where that was asked for.
-    pub plains: Option<Plains>,
+    pub raw: Option<RawBaselines>,
     /// Training step of the weights.
     pub step: u64,
     /// `student` or `teacher`.
@@ -67,9 +67,9 @@ impl Ranking<'_> {
         };
         let subnets: Vec<Value> = self.candidates.iter().zip(self.accuracies).map(subnet).collect();
         let mut all = self.setup.to_json();
-        if let Some(plains) = &self.plains {
+        if let Some(raw) = &self.raw {
             let absent = "not computed for each of many nets: evaluate one with --arch ID".into();
-            let baselines = Baselines::new(Err(absent), plains.clone(), &self.setup);
+            let baselines = Baselines::new(Err(absent), raw.clone(), &self.setup);
             all.insert("baselines".into(), Value::Object(baselines.to_json()));
         }
         all.insert("candidates".into(), json!(self.file.display().to_string()));

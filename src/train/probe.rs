@@ -20,11 +20,11 @@ use crate::config::{CkptEvery, ProbeEvery};
 use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
+use crate::eval::evaluate::standard_error;
 use crate::eval::features::{Labelled, pass};
-use crate::eval::judge::standard_error;
-use crate::eval::pictures::halves_by_class;
-use crate::eval::plain::{self, Plain};
-use crate::eval::{Pictures, knn};
+use crate::eval::images::halves_by_class;
+use crate::eval::raw_features::{self, RawFeatures};
+use crate::eval::{Images, knn};
 use crate::files;
 use crate::nn::{Feature, Subnet};
 use crate::space::{Arch, Space};
@@ -91,8 +91,8 @@ pub(crate) struct Net {
 pub(super) struct Probe {
     path: PathBuf,
     title: String,
-    neighbours: Pictures,
-    queries: Pictures,
+    neighbours: Images,
+    queries: Images,
     classes: usize,
     archs: Vec<(&'static str, Arch)>,
     every: ProbeEvery,
@@ -146,10 +146,10 @@ impl Probe {
             )));
         }
         let batch = (config.train.batch / config.train.accum).max(LEAST_BATCH);
-        let pictures = |indices: Vec<usize>| -> Result<Pictures> {
+        let pictures = |indices: Vec<usize>| -> Result<Images> {
             let bytes = indices.len() * space.resolution.pow(2) * 3 * size_of::<f32>();
             let (side, workers) = (space.resolution, config.data.workers);
-            let images = Pictures::new(dataset.clone(), indices, side, workers);
+            let images = Images::new(dataset.clone(), indices, side, workers);
             let images = images.in_batches_of(batch);
             match bytes > CACHE_BYTES {
                 true => Ok(images),
@@ -242,13 +242,13 @@ impl Probe {
 
     /// Accuracy of pixels, and of naming the queries' most frequent class.
     fn without_net(&self, cx: &Cx) -> Result<(f64, f64)> {
-        let plain = |images: &Pictures| -> Result<Plain> {
-            let mut plain = Plain::new(images.resolution(), images.len());
+        let plain = |images: &Images| -> Result<RawFeatures> {
+            let mut plain = RawFeatures::new(images.resolution(), images.len());
             pass(cx, &[], images, Feature::Pool, |batch, labels| plain.add(batch, labels))?;
             Ok(plain)
         };
         let (mut train, mut test) = (plain(&self.neighbours)?.pixels, plain(&self.queries)?.pixels);
-        plain::centre(&mut train, &mut test);
+        raw_features::centre(&mut train, &mut test);
         let mut counts = vec![0usize; self.classes];
         test.labels.iter().for_each(|&label| counts[label] += 1);
         let most = counts.into_iter().max().unwrap_or(0);
@@ -260,7 +260,7 @@ impl Probe {
     fn knn(&self, cx: &Cx, it: &Iteration, arch: Arch) -> Result<Option<f64>> {
         let bn = self.neighbours.tensors(cx, BN_IMAGES)?;
         let subnet = Subnet::recalibrated(cx, &it.net, &it.student, arch, bn)?;
-        let features = |images: &Pictures| -> Result<Labelled> {
+        let features = |images: &Images| -> Result<Labelled> {
             Ok(pass(cx, &[&subnet], images, Feature::Pool, |_, _| ())?.swap_remove(0))
         };
         match features(&self.neighbours).and_then(|keys| Ok((keys, features(&self.queries)?))) {

@@ -15,13 +15,13 @@ use crate::error::{Error, Result};
 
 /// Temperature of the vote: a neighbour with cosine s weighs exp(s / 0.07).
 const TAU: f64 = 0.07;
-/// A neighbour: similarity and index among the training pictures.
+/// A neighbour: similarity and index among the training images.
 type Neighbour = (f32, u32);
 
-/// Accuracy with each number of neighbours in `ks`: the share of test pictures whose class
-/// gets most of the weight of its k nearest training pictures by cosine similarity. Equal
+/// Accuracy with each number of neighbours in `ks`: the share of test images whose class
+/// gets most of the weight of its k nearest training images by cosine similarity. Equal
 /// similarities are taken by index, equal votes by class. Where there are fewer than k
-/// training pictures, all vote. Takes the features, of which it makes rows of unit length in place:
+/// training images, all vote. Takes the features, of which it makes rows of unit length in place:
 /// of a large set they fill much of the memory.
 ///
 /// # Errors
@@ -54,7 +54,7 @@ pub fn accuracy(
     Ok(right.iter().map(|&r| r as f64 / tests.max(1) as f64).collect())
 }
 
-/// The `most` (at most those there are) nearest training pictures of each test picture,
+/// The `most` (at most those there are) nearest training images of each test image,
 /// sorted: equal similarities by index.
 fn nearest(cx: &Cx, train: Labelled, test: Labelled, most: usize) -> Result<Vec<Vec<Neighbour>>> {
     let (dim, tests) = (train.dim, test.len());
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn few_pictures_all_vote() {
+    fn few_images_all_vote() {
         let train = random(7, 4, 3, 3);
         let all = accuracy(&train, &train, &[7, 200], 3);
         assert_eq!(all[0], all[1]);

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::baselines::{MOST_TEST, MOST_TRAIN, Plains};
-use super::judge::{Options, Protocol, Sets};
-use super::pictures::Pictures;
-use super::plain::{BINS, MOST_SIDE};
+use super::baselines::{MOST_TEST, MOST_TRAIN, RawBaselines};
+use super::evaluate::{Options, Protocol, Splits};
+use super::images::Images;
+use super::raw_features::{BINS, MOST_SIDE};
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files::{self, sealed};
@@ -46,7 +46,7 @@ struct Part {
 }
 
 impl Part {
-    fn of(images: &Pictures, most: usize) -> Result<Self> {
+    fn of(images: &Images, most: usize) -> Result<Self> {
         let mut hasher = blake3::Hasher::new();
         for &i in images.indices() {
             let label = images.dataset().label(i).map_or(u64::MAX, |label| label as u64);
@@ -61,22 +61,22 @@ impl Part {
 #[derive(Serialize, Deserialize)]
 struct Answer {
     question: Question,
-    plains: Plains,
+    raw: RawBaselines,
 }
 
 /// The place in a run's folder for what pixels and colours are worth on some images.
-pub struct KeptPlains {
+pub struct BaselineCache {
     path: PathBuf,
     question: Question,
 }
 
-impl KeptPlains {
+impl BaselineCache {
     /// Below `eval`, the folder of a run's evaluations. Reads as much of the images as their digests
     /// take.
     ///
     /// # Errors
     /// Those of [`crate::data::Dataset::digest`].
-    pub fn new(eval: &Path, cx: &Cx, sets: &Sets, options: &Options) -> Result<Self> {
+    pub fn new(eval: &Path, cx: &Cx, sets: &Splits, options: &Options) -> Result<Self> {
         let linear = options.protocol == Protocol::Linear;
         let question = Question {
             engine: env!("CARGO_PKG_VERSION").into(),
@@ -96,7 +96,7 @@ impl KeptPlains {
     }
 
     /// What is kept; none where nothing is, or where it is damaged.
-    pub fn read(&self) -> Option<Plains> {
+    pub fn read(&self) -> Option<RawBaselines> {
         if !self.path.exists() {
             return None;
         }
@@ -106,7 +106,7 @@ impl KeptPlains {
                     "raw pixels and colour histograms are those of {}",
                     self.path.display()
                 );
-                Some(answer.plains)
+                Some(answer.raw)
             }
             Ok(_) => {
                 tracing::warn!("{} is of other images: computed again", self.path.display());
@@ -119,9 +119,9 @@ impl KeptPlains {
         }
     }
 
-    /// Keeps `plains`. Where that fails it is said: the next evaluation only takes longer.
-    pub fn write(&self, plains: &Plains) {
-        let answer = Answer { question: self.question.clone(), plains: plains.clone() };
+    /// Keeps `raw`. Where that fails it is said: the next evaluation only takes longer.
+    pub fn write(&self, raw: &RawBaselines) {
+        let answer = Answer { question: self.question.clone(), raw: raw.clone() };
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let written =
             files::create_dir(folder).and_then(|()| sealed::write_json(&self.path, &answer));

@@ -10,7 +10,7 @@ use crate::config;
 use crate::data::Dataset;
 use crate::device::Cx;
 use crate::eval::record::{self, Net, Setup, Split};
-use crate::eval::{Baselines, Plains, Verdict};
+use crate::eval::{Baselines, EvalResult, RawBaselines};
 use crate::files;
 use crate::files::owned::{Existing, Owned};
 use crate::nn::Feature;
@@ -176,10 +176,10 @@ fn setup(name: &str) -> Setup {
     }
 }
 
-fn plains() -> Plains {
-    Plains {
-        pixels: Verdict::Knn(vec![0.413, 0.40]),
-        histogram: Verdict::Knn(vec![0.337, 0.33]),
+fn raw() -> RawBaselines {
+    RawBaselines {
+        pixels: EvalResult::Knn(vec![0.413, 0.40]),
+        histogram: EvalResult::Knn(vec![0.337, 0.33]),
         train_images: 2000,
         test_images: 500,
     }
@@ -197,8 +197,8 @@ pub(crate) fn evaluation(
     let net = Net::new(arch, space, &space.name, step, "student");
     let mut setup = setup(name);
     setup.train.images = train_images;
-    let verdict = Verdict::Knn(vec![accuracy, accuracy - 0.02]);
-    let baselines = Baselines::new(Err("evaluated on its own".into()), plains(), &setup);
+    let verdict = EvalResult::Knn(vec![accuracy, accuracy - 0.02]);
+    let baselines = Baselines::new(Err("evaluated on its own".into()), raw(), &setup);
     let result = record::of_net(&net, &setup, Some(512), &verdict, Some(&baselines));
     fs::create_dir_all(dir).unwrap();
     let path = dir.join(format!("knn-{name}-{arch}-step-{step:08}-{train_images}.json"));
@@ -228,7 +228,7 @@ fn ranking(dir: &Path, file: &Path) {
         candidates: &candidates,
         accuracies: &accuracies,
         setup: setup("shapes"),
-        plains: Some(plains()),
+        raw: Some(raw()),
         step: STEP - 100,
         weights: "student",
     };

@@ -84,9 +84,9 @@ pub(super) fn format(name: &str, head: &[u8]) -> Option<&'static str> {
 
 /// Files met that are images in formats that are not read: how many in each, and one of them.
 #[derive(Debug, Default)]
-pub(super) struct Unread(BTreeMap<&'static str, Others>);
+pub(super) struct Unsupported(BTreeMap<&'static str, Others>);
 
-impl Unread {
+impl Unsupported {
     pub fn note(&mut self, format: &'static str, name: &str) {
         self.0.entry(format).or_default().note(name);
     }
@@ -138,10 +138,8 @@ mod tests {
         for no in [(&b"\0\0\0\x20ftypisom"[..], "x.mp4"), (b"", "tif"), (b"text", "notes.txt")] {
             assert_eq!(format(no.1, no.0), None);
         }
-        let read = KINDS
-            .iter()
-            .flat_map(|k| k.endings)
-            .find(|e| Format::is_picture_name(&format!("x.{e}")));
+        let read =
+            KINDS.iter().flat_map(|k| k.endings).find(|e| Format::is_image_name(&format!("x.{e}")));
         assert_eq!(read, None);
     }
 }
