@@ -3,6 +3,7 @@
 
 mod tiny_run;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -12,11 +13,12 @@ use engine::Kind;
 use engine::data::Dataset;
 use engine::device::Cx;
 use engine::eval::embed::{self, embed};
-use engine::eval::judge::{self, judge};
-use engine::eval::{Pictures, Protocol, Sets};
-use engine::files::read_safetensors;
+use engine::eval::evaluate::{self, evaluate};
+use engine::eval::{Images, Protocol, Splits};
+use engine::files::{Named, read_weights};
 use engine::nn::{Feature, Subnet};
 use engine::train::Checkpoint;
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 use tiny_run::{collapse, write_changed, write_checkpoint, write_pictures, write_step};
 
@@ -60,9 +62,9 @@ impl Run {
     }
 }
 
-fn pictures(path: &str, count: usize) -> Pictures {
+fn pictures(path: &str, count: usize) -> Images {
     let dataset = Arc::new(Dataset::open(&[path.to_owned()]).unwrap());
-    Pictures::new(dataset, (0..count).collect(), 32, 1)
+    Images::new(dataset, (0..count).collect(), 32, 1)
 }
 
 #[test]
@@ -78,11 +80,15 @@ fn embeddings_hold_what_the_net_saw_and_said() {
         Subnet::recalibrated(&cx, &net, &params, arch, shown.tensors(&cx, 40).unwrap()).unwrap();
     let file = Path::new(&run.path("f.safetensors")).to_owned();
     let outputs = ["x", "c5", "z", "pool"].map(|s| s.parse::<embed::Output>().unwrap());
-    embed(&cx, &subnet, &shown, &outputs, &[("arch", MIN.into())], &file).unwrap();
+    let embedded = pictures(&run.path("pictures"), 40);
+    let found = embed(&cx, &subnet, embedded, &outputs, &[("arch", MIN.into())], &file).unwrap();
+    assert_eq!((found.unreadable.len(), found.tensors.len()), (0, 5));
 
-    let (tensors, metadata) = read_safetensors(&file).unwrap();
+    let File { tensors, labels, metadata } = File::read(&file);
     assert_eq!(metadata["arch"], MIN);
-    assert_eq!(metadata["replaced"], "[]");
+    assert_eq!(metadata["unreadable"], "[]");
+    assert_eq!(metadata["classes"], r#"["dots","stripes"]"#);
+    assert_eq!(labels.unwrap(), [vec![0; 20], vec![1; 20]].concat());
     let files: Vec<String> = serde_json::from_str(&metadata["files"]).unwrap();
     assert_eq!((files.len(), files[0].as_str()), (40, "dots/00.png"));
     assert_eq!(tensors["x"].0, [40, 3, 32, 32]);
@@ -104,33 +110,70 @@ fn embeddings_hold_what_the_net_saw_and_said() {
 }
 
 #[test]
-fn a_picture_that_cannot_be_read_is_named() {
+fn an_image_that_cannot_be_read_has_no_row() {
     let run = Run::new();
-    fs::write(run.path("pictures/dots/04.png"), b"\x89PNG\r\n\x1a\n and no more").unwrap();
-    let out = run.path("f.safetensors");
     let (ckpt, data) = (run.path("run"), run.path("pictures"));
-    let shapes = run.json(&[
-        "embed",
-        "--ckpt",
-        &ckpt,
-        "--arch",
-        MIN,
-        "--data",
-        &data,
-        "--features",
-        "x,z",
-        "--out",
-        &out,
-    ]);
-    assert_eq!(shapes["tensors"]["z"], serde_json::json!([40, 16]));
-    let (tensors, metadata) = read_safetensors(Path::new(&out)).unwrap();
-    let files: Vec<String> = serde_json::from_str(&metadata["files"]).unwrap();
-    let replaced: Vec<(usize, String)> = serde_json::from_str(&metadata["replaced"]).unwrap();
-    assert_eq!(replaced, [(4, "dots/04.png".to_owned())]);
-    // Row 4 is the picture that `files` names there, which is also in a row of its own.
-    let row = |i: usize| &tensors["x"].1[i * 3072..(i + 1) * 3072];
-    let own = (0..40).find(|&i| i != 4 && files[i] == files[4]).unwrap();
-    assert_eq!(row(4), row(own));
+    let (whole, rest) = (run.path("whole.safetensors"), run.path("rest.safetensors"));
+    // An export's statistics do not depend on the images that are embedded.
+    let export = run.path("exported");
+    run.json(&["export", "--ckpt", &ckpt, "--arch", MIN, "--bn-data", &data, "--out", &export]);
+    let embed = |out: &str| {
+        let args = ["embed", "--model", &export, "--data", &data, "--features", "x,z,c5"];
+        run.json(&[&args[..], &["--out", out]].concat())
+    };
+    embed(&whole);
+    for name in ["dots/04.png", "stripes/19.png"] {
+        fs::write(run.path(&format!("pictures/{name}")), b"\x89PNG\r\n\x1a\n and no more").unwrap();
+    }
+    let said = embed(&rest);
+    assert_eq!(said["tensors"]["z"], serde_json::json!([38, 16]));
+    assert_eq!(said["tensors"]["labels"], serde_json::json!([38]));
+    assert_eq!(said["unreadable"], serde_json::json!(["dots/04.png", "stripes/19.png"]));
+    let [whole, rest] = [whole, rest].map(|path| File::read(Path::new(&path)));
+    let keep: Vec<usize> = (0..40).filter(|&i| i != 4 && i != 39).collect();
+    let files =
+        |file: &File| -> Vec<String> { serde_json::from_str(&file.metadata["files"]).unwrap() };
+    let (all, kept) = (files(&whole), files(&rest));
+    assert_eq!(kept, keep.iter().map(|&i| all[i].clone()).collect::<Vec<_>>());
+    assert_eq!(rest.metadata["unreadable"], r#"["dots/04.png","stripes/19.png"]"#);
+    let labels = whole.labels.unwrap();
+    assert_eq!(rest.labels.unwrap(), keep.iter().map(|&i| labels[i]).collect::<Vec<_>>());
+    for name in ["x", "z", "c5"] {
+        let (shape, values) = &whole.tensors[name];
+        let row = |i: usize| values[i * values.len() / 40..(i + 1) * values.len() / 40].to_vec();
+        let expected: Vec<f32> = keep.iter().flat_map(|&i| row(i)).collect();
+        assert_eq!(rest.tensors[name].1, expected, "{name}");
+        assert_eq!(rest.tensors[name].0[1..], shape[1..]);
+    }
+    // A source without classes has no labels.
+    let flat = run.path("flat.safetensors");
+    let dots = run.path("pictures/dots");
+    run.json(&["embed", "--model", &export, "--data", &dots, "--images", "3", "--out", &flat]);
+    let flat = File::read(Path::new(&flat));
+    assert!(flat.labels.is_none() && !flat.metadata.contains_key("classes"));
+}
+
+/// A file of embeddings.
+struct File {
+    tensors: Named,
+    labels: Option<Vec<i64>>,
+    metadata: HashMap<String, String>,
+}
+
+impl File {
+    fn read(path: &Path) -> Self {
+        let bytes = fs::read(path).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let labels = file.tensor("labels").ok().map(|labels| {
+            assert_eq!((labels.dtype(), labels.shape().len()), (Dtype::I64, 1));
+            let numbers = labels.data().as_chunks::<8>().0.iter();
+            numbers.map(|b| i64::from_le_bytes(*b)).collect()
+        });
+        let (tensors, others) = read_weights(path).unwrap();
+        assert_eq!(others.len(), usize::from(labels.is_some()));
+        Self { tensors, labels, metadata: header.metadata().clone().unwrap() }
+    }
 }
 
 #[test]
@@ -141,20 +184,20 @@ fn two_kinds_of_pictures_are_told_apart() {
     let net = checkpoint.supernet().unwrap();
     let params = checkpoint.student(&cx, net.specs()).unwrap();
     let open = || Dataset::open(&[run.path("pictures")]).unwrap();
-    let sets = Sets::new(open(), open(), None, 32, 1, 32, 1).unwrap();
+    let sets = Splits::new(open(), open(), None, 32, 1, 32, 1).unwrap();
     assert_eq!(sets.chance(), 0.5);
     let bn = sets.bn.tensors(&cx, 32).unwrap();
     let subnet = Subnet::recalibrated(&cx, &net, &params, MIN.parse().unwrap(), bn).unwrap();
     for protocol in [Protocol::Knn, Protocol::Linear] {
-        let options = judge::Options { protocol, feature: Feature::Pool, epochs: 20, seed: 1 };
+        let options = evaluate::Options { protocol, feature: Feature::Pool, epochs: 20, seed: 1 };
         // Even random features tell stripes from dots when tested on what they learnt from.
-        let verdict = judge(&cx, &subnet, &sets, &options).unwrap();
+        let verdict = evaluate(&cx, &subnet, &sets, &options).unwrap();
         assert!(verdict.accuracy() > 0.7, "{verdict:?}");
     }
     fs::rename(run.path("pictures/dots"), run.path("pictures/spots")).unwrap();
     let other = Dataset::open(&[run.path("pictures")]).unwrap();
     fs::rename(run.path("pictures/spots"), run.path("pictures/dots")).unwrap();
-    let err = Sets::new(open(), other, None, 32, 1, 32, 1).err().unwrap();
+    let err = Splits::new(open(), other, None, 32, 1, 32, 1).err().unwrap();
     assert_eq!(err.kind(), Kind::Data);
 }
 
@@ -278,6 +321,54 @@ fn baselines_stand_beside_an_accuracy() {
     assert!(page.to_string().contains("report.html"));
     let html = fs::read_to_string(run.path("run/report.html")).unwrap();
     assert!(html.contains("colour histogram") && html.contains("raw pixels"));
+}
+
+#[test]
+fn baselines_without_a_net_are_computed_once() {
+    let run = Run::new();
+    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let evaluate = |arch: &str, more: &[&str]| -> (Value, String) {
+        let args = ["eval", "knn", "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
+        let out = run.engine(&[&args[..], &["--arch", arch, "--json"], more].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let value = serde_json::from_slice(&out.stdout).unwrap();
+        (value, String::from_utf8(out.stderr).unwrap())
+    };
+    let files = || -> Vec<_> {
+        let folder = fs::read_dir(run.path("run/eval/baselines")).unwrap();
+        folder.map(|entry| entry.unwrap().path()).collect()
+    };
+    const KEPT: &str = "raw pixels and colour histograms are those of";
+    let (first, said) = evaluate(MIN, &[]);
+    assert!(files().len() == 1 && !said.contains(KEPT), "{said}");
+    let kept = fs::read(&files()[0]).unwrap();
+    let other = "s8-w16.16.32.96-d1.1.3.2";
+    let (second, said) = evaluate(other, &[]);
+    assert!(said.contains(KEPT), "{said}");
+    for name in ["pixels", "histogram"] {
+        assert_eq!(first["baselines"][name], second["baselines"][name]);
+    }
+    // Fewer images, and images that changed, are another question.
+    let (_, said) = evaluate(MIN, &["--images", "20"]);
+    assert!(files().len() == 2 && !said.contains(KEPT), "{said}");
+    fs::copy(run.path("pictures/dots/03.png"), run.path("pictures/dots/04.png")).unwrap();
+    let (_, said) = evaluate(MIN, &[]);
+    assert!(files().len() == 3 && !said.contains(KEPT), "{said}");
+    // What is damaged is computed again, whatever it is.
+    for path in files() {
+        for text in [&kept[..kept.len() / 2], b"", b"{}"] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(evaluate(MIN, &[]).0["baselines"]["pixels"]["train_images"], 40);
+        }
+    }
+    // One file under another's name is not believed either.
+    let (_, said) = evaluate(MIN, &[]);
+    assert!(said.contains(KEPT), "{said}");
+    files().iter().for_each(|path| fs::write(path, &kept).unwrap());
+    let (_, said) = evaluate(MIN, &[]);
+    assert!(said.contains("is of other images") && !said.contains(KEPT), "{said}");
+    // They are the run's own: a report passes them over.
+    run.json(&["report", &ckpt]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use engine::data::Dataset;
 use engine::device::Cx;
-use engine::eval::pictures::{self, Pictures};
+use engine::eval::images::{self, Images};
 use engine::nn::{Feature, Params, Subnet};
 use engine::search::{self, Bn, Request, Selection, Task, Winners};
 use engine::signals::Signals;
@@ -226,8 +226,8 @@ fn scores_are_those_of_the_paper() {
     let net = setting.checkpoint.supernet().unwrap();
     let student = setting.checkpoint.student(cx, net.specs()).unwrap();
     let teacher = setting.checkpoint.teacher(cx, net.specs()).unwrap();
-    let indices = pictures::draw(40, Some(24), 5);
-    let shown = Pictures::new(setting.dataset.clone(), indices, 32, 1);
+    let indices = images::draw(40, Some(24), 5);
+    let shown = Images::new(setting.dataset.clone(), indices, 32, 1);
     let run = |params: &Params, arch: Arch| {
         let bn = shown.tensors(cx, 24).unwrap();
         let subnet = Subnet::recalibrated(cx, &net, params, arch, bn).unwrap();

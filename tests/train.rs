@@ -249,7 +249,7 @@ fn pictures_that_were_replaced_are_in_the_log() {
     expect(0, &train(&data, &out, &[]));
     let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
     let log = read("train.log");
-    let line = log.lines().find(|line| line.contains("replaced a picture")).unwrap();
+    let line = log.lines().find(|line| line.contains("replaced an image")).unwrap();
     assert!(line.contains("broken.jpg") && line.contains("(1 so far)"), "{line}");
     assert!(read("status.json").contains("\"replaced\": 1"));
 }

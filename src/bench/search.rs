@@ -17,7 +17,7 @@ use crate::data::Dataset;
 use crate::data::synthetic::{self, Domain};
 use crate::device::{Cx, DeviceChoice};
 use crate::error::{Error, Result};
-use crate::eval::Pictures;
+use crate::eval::Images;
 use crate::nn::{Feature, Outputs, Params, Subnet, Supernet};
 use crate::progress::human_bytes;
 use crate::rng::{Philox, Purpose};
@@ -46,7 +46,7 @@ pub struct SearchArgs {
     /// How many subnets are drawn.
     #[arg(long, default_value_t = 4, conflicts_with = "archs")]
     subnets: usize,
-    /// Pictures that features are compared and statistics are taken on.
+    /// Images that features are compared and statistics are taken on.
     #[arg(long, default_value_t = 64, value_parser = at_least_two)]
     images: usize,
     /// Timed rounds of each, after one that does not count; on the emulator 1 that is not timed.
@@ -166,11 +166,11 @@ fn measure(
     Ok(rows)
 }
 
-/// Pictures that are decoded and kept, as a search keeps them.
-fn draw(dir: &Path, count: usize, side: usize, workers: usize) -> Result<Pictures> {
+/// Images that are decoded and kept, as a search keeps them.
+fn draw(dir: &Path, count: usize, side: usize, workers: usize) -> Result<Images> {
     synthetic::write(dir, Domain::Shapes, [count, 0], side, 0)?;
     let dataset = Dataset::open(&[dir.join("train").display().to_string()])?;
-    Pictures::new(Arc::new(dataset), (0..count).collect(), side, workers).cached(dir)
+    Images::new(Arc::new(dataset), (0..count).collect(), side, workers).cached(dir)
 }
 
 impl<'a> Bench<'a> {

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::data::{ViewFormat, augment};
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::eval::judge::NEIGHBOURS;
+use crate::eval::evaluate::NEIGHBOURS;
 use crate::eval::knn;
 use crate::nn::{Feature, Gradients, Norm, Params, Supernet, recalibrate};
 use crate::ops::conv2d::Conv2d;

@@ -1,5 +1,6 @@
 //! `engine data`: pictures themselves.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -69,7 +70,7 @@ pub fn run(args: &DataArgs, globals: &Globals) -> Result<()> {
         DataVerb::Stats { paths } => stats(paths, globals.json),
         DataVerb::Pack { paths, out, max_side, strict, overwrite } => {
             prepare_file(out, *overwrite)?;
-            let on_corrupt = if *strict { OnCorrupt::Stop } else { OnCorrupt::Replace };
+            let on_corrupt = if *strict { OnCorrupt::Stop } else { OnCorrupt::LeaveOut };
             let policy = CorruptPolicy { on_corrupt, ..CorruptPolicy::default() };
             write_pack(paths, out, max_side.map(usize::from), policy, globals.json)
         }
@@ -82,10 +83,12 @@ pub fn check(paths: &[String], json: bool) -> Result<()> {
     if json {
         print_json(&json!({
             "source": survey.source,
-            "pictures": survey.pictures,
-            "readable": survey.pictures - survey.corrupt.len(),
+            "pictures": survey.images,
+            "readable": survey.images - survey.corrupt.len(),
             "corrupt": survey.corrupt,
             "other_files": survey.other_files,
+            "unsupported_formats": survey.unsupported_formats,
+            "sixteen_bit": survey.sixteen_bit,
             "bytes": survey.bytes,
             "classes": survey.classes,
             "unlabelled": survey.unlabelled,
@@ -104,7 +107,7 @@ pub fn check(paths: &[String], json: bool) -> Result<()> {
         n => Err(Error::data(format!(
             "{n} of {} pictures cannot be read: mend or remove them, or let training replace them \
              (data.on_corrupt, data.max_corrupt)",
-            survey.pictures
+            survey.images
         ))),
     }
 }
@@ -115,10 +118,10 @@ pub fn stats(paths: &[String], json: bool) -> Result<()> {
     for c in &survey.corrupt {
         tracing::warn!("cannot read {}: {}", printable(&c.file), c.reason);
     }
-    if survey.corrupt.len() == survey.pictures {
+    if survey.corrupt.len() == survey.images {
         return Err(Error::data(format!(
             "none of the {} pictures can be read: `engine data check` says why",
-            survey.pictures
+            survey.images
         )));
     }
     if json {
@@ -128,7 +131,7 @@ pub fn stats(paths: &[String], json: bool) -> Result<()> {
     let channels =
         [["mean (r g b)".to_owned(), three(survey.mean)], ["std".to_owned(), three(survey.std)]];
     let classes = survey.classes.iter();
-    let classes = classes.map(|c| [printable(&c.class).to_string(), c.pictures.to_string()]);
+    let classes = classes.map(|c| [printable(&c.class).to_string(), c.images.to_string()]);
     let rows = |rows: Vec<[String; 2]>| table(&rows.into_iter().map(Vec::from).collect::<Vec<_>>());
     let mut text = summary(&survey) + &rows(channels.to_vec());
     if !survey.classes.is_empty() {
@@ -155,7 +158,7 @@ pub fn write_pack(
     print(&format!(
         "{}: {} pictures, {:.1} MB ({} made smaller, {} left out as unreadable)",
         printable(out),
-        packed.pictures,
+        packed.images,
         packed.bytes as f64 / 1e6,
         packed.resized,
         packed.corrupt
@@ -172,24 +175,32 @@ fn read_all(paths: &[String]) -> Result<Survey> {
 fn summary(survey: &Survey) -> String {
     let list =
         |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(", ") };
-    let formats = survey.formats.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    let counts = |of: &BTreeMap<&str, usize>| {
+        list(of.iter().map(|(name, n)| format!("{name} {n}")).collect())
+    };
     let sides = survey.shorter_side.iter();
-    let sides = sides.map(|s| format!("{}-{} px {}", s.from, s.to, s.pictures)).collect();
+    let sides = sides.map(|s| format!("{}-{} px {}", s.from, s.to, s.images)).collect();
     let classes = match &survey.classes[..] {
         [] => "none".to_owned(),
         classes => {
-            let counts = || classes.iter().map(|c| c.pictures);
+            let counts = || classes.iter().map(|c| c.images);
             let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
             format!("{}, of {least} to {most} pictures", classes.len())
         }
     };
+    let rounded = match survey.sixteen_bit {
+        0 => "-".to_owned(),
+        n => format!("{n} images, rounded to 8 bits a channel"),
+    };
     let rows = [
         ("source", printable(&survey.source).to_string()),
-        ("pictures", survey.pictures.to_string()),
+        ("pictures", survey.images.to_string()),
         ("unreadable", survey.corrupt.len().to_string()),
         ("other files", survey.other_files.to_string()),
         ("size", format!("{:.1} MB", survey.bytes as f64 / 1e6)),
-        ("formats", list(formats)),
+        ("formats", counts(&survey.formats)),
+        ("not read", counts(&survey.unsupported_formats)),
+        ("16 bits", rounded),
         ("shorter side", list(sides)),
         ("classes", classes),
         ("unlabelled", survey.unlabelled.to_string()),

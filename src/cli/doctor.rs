@@ -97,7 +97,7 @@ impl Found {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "cpu": {
-                "model": cpu_model(),
+                "model": host::cpu_model(),
                 "cores": self.cores,
                 "features": cpu_features(),
                 "products": { "fp32": fp32, "bf16": bf16 },
@@ -159,7 +159,7 @@ impl Found {
         let row = |name: &str, value: String| (name.to_owned(), value);
         let mut rows = vec![
             row("engine", env!("CARGO_PKG_VERSION").to_owned()),
-            row("processor", cpu_model().unwrap_or_else(|| "unknown".into())),
+            row("processor", host::cpu_model().unwrap_or_else(|| "unknown".into())),
             row("instructions", cpu_features().join(" ")),
             row("products", format!("{fp32} in fp32, {bf16} in bf16")),
             row("threads", format!("{} of {}", self.threads, self.cores)),
@@ -263,12 +263,6 @@ fn cpu_features() -> Vec<&'static str> {
         found.push("neon");
     }
     found
-}
-
-fn cpu_model() -> Option<String> {
-    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|l| l.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 /// First line of what the driver says about itself.

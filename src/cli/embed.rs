@@ -13,9 +13,10 @@ use super::subject::Subject;
 use super::{Globals, open_device, print, print_json};
 use crate::data::{Dataset, IMAGENET_MEAN, IMAGENET_STD};
 use crate::error::Result;
-use crate::eval::Pictures;
-use crate::eval::embed::{self, Entry, Output};
-use crate::eval::pictures::draw;
+use crate::eval::Images;
+use crate::eval::embed::{self, Embedded, Output};
+use crate::eval::images::draw;
+use crate::outside::printable;
 use crate::search::Bn;
 
 /// Arguments of `engine embed`.
@@ -25,22 +26,23 @@ pub struct EmbedArgs {
     /// The subnet.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Pictures
+    /// Images
     #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
     pub data: Vec<String>,
     /// What to write: x (the pictures as the net sees them), c2, c3, c4, c5, pool, z
     #[arg(long, value_name = "z,c5,...", value_delimiter = ',', default_value = "z")]
     pub features: Vec<String>,
-    /// The file; row i is picture i of the metadata's `files`
+    /// The file; row i is image i of the metadata's `files`, of class `labels`\[i\] in `classes`;
+    /// images that cannot be read have no row and are listed in `unreadable`
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
     /// Batch norms' statistics: computed afresh on these pictures, or each batch's own
     #[arg(long, value_parser = ["recalibrate", "batch"], default_value = "recalibrate")]
     pub bn: String,
-    /// Pictures that statistics are computed from
+    /// Images that statistics are computed from
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least_two)]
     pub bn_images: usize,
-    /// Pictures to embed, the first ones
+    /// Images to embed, the first ones
     #[arg(long, value_name = "N|all", default_value = "all")]
     pub images: Count,
     /// Replace the file
@@ -59,10 +61,10 @@ pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
     prepare_file(&args.out, args.overwrite)?;
     let cx = open_device(&globals.device)?;
     let dataset = Arc::new(Dataset::open(&args.data)?);
-    let entries = cx.install(|| -> Result<_> {
+    let found = cx.install(|| -> Result<_> {
         let subject = Subject::open(&cx, &args.model)?;
         let (arch, resolution) = (subject.named()?, subject.space().resolution);
-        let pictures = |indices| Pictures::new(dataset.clone(), indices, resolution, cx.threads());
+        let pictures = |indices| Images::new(dataset.clone(), indices, resolution, cx.threads());
         let seed = globals.seed.unwrap_or(subject.seed);
         let bn = pictures(draw(dataset.len(), Some(args.bn_images), seed));
         let (subnet, statistics) = match args.bn.parse()? {
@@ -83,18 +85,33 @@ pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
             ("mean", json!(IMAGENET_MEAN).to_string()),
             ("std", json!(IMAGENET_STD).to_string()),
         ];
-        embed::embed(&cx, &subnet, &all, &outputs, &metadata, &args.out)
+        embed::embed(&cx, &subnet, all, &outputs, &metadata, &args.out)
     })?;
-    report(&entries, args, globals)
+    report(&found, args, globals)
 }
 
-fn report(entries: &[Entry], args: &EmbedArgs, globals: &Globals) -> Result<()> {
+fn report(found: &Embedded, args: &EmbedArgs, globals: &Globals) -> Result<()> {
+    let Embedded { tensors, unreadable } = found;
     if globals.json {
-        let shapes = entries.iter().map(|e| (e.output.name().to_owned(), json!(e.shape)));
+        let shapes = tensors.iter().map(|(name, shape)| (name.clone(), json!(shape)));
         let shapes: Map<String, Value> = shapes.collect();
-        return print_json(&json!({"out": args.out.display().to_string(), "tensors": shapes}));
+        return print_json(&json!({
+            "out": args.out.display().to_string(),
+            "tensors": shapes,
+            "unreadable": unreadable,
+        }));
     }
     let shapes: Vec<String> =
-        entries.iter().map(|e| format!("{} {:?}", e.output.name(), e.shape)).collect();
-    print(&format!("{}  {}", args.out.display(), shapes.join("  ")))
+        tensors.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
+    let mut text = format!("{}  {}", printable(&args.out), shapes.join("  "));
+    if !unreadable.is_empty() {
+        let names: Vec<String> =
+            unreadable.iter().map(|name| printable(name).to_string()).collect();
+        text += &format!(
+            "\n{} images cannot be read and have no row: {}",
+            names.len(),
+            names.join(", ")
+        );
+    }
+    print(&text)
 }

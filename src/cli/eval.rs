@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::output::table;
 use super::search::{at_least_one, at_least_two, domain};
@@ -13,12 +13,13 @@ use super::{Globals, open_device, print, print_json};
 use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::eval::judge::{self, judge_all};
+use crate::eval::evaluate::{self, evaluate_all};
 use crate::eval::progress::Progress;
-use crate::eval::{Baselines, Plains, Protocol, Sets, Verdict};
+use crate::eval::record::{self, Setup};
+use crate::eval::{BaselineCache, Baselines, EvalResult, Protocol, RawBaselines, Splits};
 use crate::files;
 use crate::nn::Subnet;
-use crate::search::{self, Agreement, Candidate};
+use crate::search::{self, Candidate, Ranking};
 use crate::space::{Arch, Metric};
 
 /// Arguments of `engine eval`.
@@ -81,8 +82,8 @@ pub fn run(args: &EvalArgs, globals: &Globals) -> Result<()> {
 }
 
 impl EvalArgs {
-    fn options(&self, globals: &Globals, subject: &Subject) -> Result<judge::Options> {
-        Ok(judge::Options {
+    fn options(&self, globals: &Globals, subject: &Subject) -> Result<evaluate::Options> {
+        Ok(evaluate::Options {
             protocol: self.protocol,
             feature: self.features.parse()?,
             epochs: self.epochs,
@@ -91,8 +92,8 @@ impl EvalArgs {
     }
 
     /// The pictures to learn from and to test on.
-    pub fn sets(&self, globals: &Globals, subject: &Subject, workers: usize) -> Result<Sets> {
-        Sets::new(
+    pub fn sets(&self, globals: &Globals, subject: &Subject, workers: usize) -> Result<Splits> {
+        Splits::new(
             Dataset::open(&self.data)?,
             Dataset::open(&self.test_data)?,
             self.images.limit(),
@@ -103,18 +104,9 @@ impl EvalArgs {
         )
     }
 
-    /// What an evaluation was made with.
-    fn describe(&self, sets: &Sets) -> Map<String, Value> {
-        let value = json!({
-            "protocol": self.protocol,
-            "features": self.features,
-            "train": {"data": self.data, "images": sets.train.len()},
-            "test": {"data": self.test_data, "images": sets.test.len()},
-            "classes": sets.classes,
-            "chance": sets.chance(),
-            "chance_uniform": sets.uniform_chance(),
-        });
-        value.as_object().cloned().unwrap_or_default()
+    /// What an evaluation is made with.
+    fn setup(&self, options: &evaluate::Options, sets: &Splits) -> Setup {
+        Setup::new(options, sets, &self.data, &self.test_data)
     }
 }
 
@@ -137,7 +129,7 @@ fn keep(subject: &Subject, name: &str, result: &Map<String, Value>) -> Result<()
 /// One subnet's evaluation.
 pub struct Evaluated {
     /// Of the net.
-    pub verdict: Verdict,
+    pub verdict: EvalResult,
     /// Beside it, unless they are not wanted.
     pub baselines: Option<Baselines>,
     /// All of it, as it is written.
@@ -153,16 +145,16 @@ impl Evaluated {
     }
 }
 
-/// Judges one subnet, with its baselines. `plains` are what pixels and colours of these sets are worth: computed by
+/// Judges one subnet, with its baselines. `raw` are what pixels and colours of these sets are worth: computed by
 /// the first call, for the next ones.
 pub fn evaluate(
     cx: &Cx,
     args: &EvalArgs,
     globals: &Globals,
     subject: &Subject,
-    sets: &Sets,
+    sets: &Splits,
     arch: Arch,
-    plains: &mut Option<Plains>,
+    raw: &mut Option<RawBaselines>,
 ) -> Result<Evaluated> {
     let options = args.options(globals, subject)?;
     let wanted = !args.no_baselines;
@@ -173,23 +165,36 @@ pub fn evaluate(
     };
     let subnet = subject.subnet(cx, arch, &sets.bn)?;
     let subnets: Vec<&Subnet> = std::iter::once(&subnet).chain(&before).collect();
-    let mut judged = judge_all(cx, &subnets, sets, &options, wanted && plains.is_none())?;
-    *plains = judged.plains.or(plains.take());
-    let verdict = judged.nets.remove(0);
-    let baselines = params.zip(plains.clone()).map(|(params, plains)| {
-        let untrained = judged.nets.pop().ok_or_else(|| params.err().unwrap_or_default());
-        Baselines::new(untrained, plains, sets)
-    });
-    let mut result = subject.describe(arch);
-    result.extend(args.describe(sets));
-    result.insert("bn_images".into(), json!(subject.bn_images(&sets.bn)));
-    result.extend(verdict.to_json(sets.test.len()));
-    if let Some(baselines) = &baselines {
-        result.insert("baselines".into(), Value::Object(baselines.to_json()));
-        result.insert("remarks".into(), json!(baselines.remarks(&verdict)));
+    let kept = baseline_cache(cx, subject, sets, &options, wanted && raw.is_none())?;
+    *raw = raw.take().or_else(|| kept.as_ref()?.read());
+    let mut done = evaluate_all(cx, &subnets, sets, &options, wanted && raw.is_none())?;
+    if let (Some(kept), Some(found)) = (&kept, &done.raw) {
+        kept.write(found);
     }
+    *raw = done.raw.or(raw.take());
+    let verdict = done.nets.remove(0);
+    let setup = args.setup(&options, sets);
+    let baselines = params.zip(raw.clone()).map(|(params, raw)| {
+        let untrained = done.nets.pop().ok_or_else(|| params.err().unwrap_or_default());
+        Baselines::new(untrained, raw, &setup)
+    });
+    let (net, bn_images) = (subject.describe(arch), subject.bn_images(&sets.bn));
+    let result = record::of_net(&net, &setup, bn_images, &verdict, baselines.as_ref());
     let what = format!("{}-{}-{arch}", args.protocol, domain(&args.test_data));
     Ok(Evaluated { verdict, baselines, result, name: file_name(&what, subject) })
+}
+
+/// Where what pixels and colours are worth is kept, where it is `wanted` and the net lies in a run's
+/// folder.
+fn baseline_cache(
+    cx: &Cx,
+    subject: &Subject,
+    sets: &Splits,
+    options: &evaluate::Options,
+    wanted: bool,
+) -> Result<Option<BaselineCache>> {
+    let run = subject.run_dir.as_ref().filter(|_| wanted);
+    run.map(|run| BaselineCache::new(&run.join("eval"), cx, sets, options)).transpose()
 }
 
 /// One subnet.
@@ -210,7 +215,7 @@ fn one(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject) -> Result
         sets.train.len(),
         sets.test.len()
     );
-    if let Verdict::Linear(probe) = &found.verdict {
+    if let EvalResult::Linear(probe) = &found.verdict {
         text += &format!(
             "Learning rate {}, {} on the training images\n",
             probe.lr,
@@ -237,10 +242,10 @@ fn percent(share: f64) -> String {
 }
 
 /// The net's accuracies, and its baselines' in rows below.
-fn accuracy_table(name: &str, found: &Evaluated, sets: &Sets) -> String {
-    let row = |name: &str, verdict: &Verdict, tests: usize| {
+fn accuracy_table(name: &str, found: &Evaluated, sets: &Splits) -> String {
+    let row = |name: &str, verdict: &EvalResult, tests: usize| {
         let cell = |(_, a): (String, f64)| {
-            format!("{} ±{:.2}", percent(a), 100.0 * judge::standard_error(a, tests))
+            format!("{} ±{:.2}", percent(a), 100.0 * evaluate::standard_error(a, tests))
         };
         let cells = verdict.accuracies().into_iter().map(cell);
         std::iter::once(name.to_owned()).chain(cells).collect::<Vec<_>>()
@@ -254,10 +259,10 @@ fn accuracy_table(name: &str, found: &Evaluated, sets: &Sets) -> String {
     let mut rows = vec![std::iter::once("net".to_owned()).chain(names).collect::<Vec<_>>()];
     rows.push(row(name, &found.verdict, tests));
     if let Some(baselines) = &found.baselines {
-        let plains = &baselines.plains;
+        let raw = &baselines.raw;
         rows.extend(baselines.untrained.iter().map(|v| row("the same, untrained", v, tests)));
-        rows.push(row("raw pixels", &plains.pixels, plains.test_images));
-        rows.push(row("colour histogram", &plains.histogram, plains.test_images));
+        rows.push(row("raw pixels", &raw.pixels, raw.test_images));
+        rows.push(row("colour histogram", &raw.histogram, raw.test_images));
     }
     rows.push(vec!["guessing the largest class".into(), percent(sets.chance())]);
     if sets.chance() != sets.uniform_chance() {
@@ -281,58 +286,43 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
     let spill = std::env::temp_dir();
     let sets = args.sets(globals, subject, cx.threads())?.cached(&spill)?;
     let mut accuracies = Vec::new();
-    let mut plains = None;
+    let kept = baseline_cache(cx, subject, &sets, &options, !args.no_baselines)?;
+    let mut raw = kept.as_ref().and_then(BaselineCache::read);
     let mut progress = Progress::new("subnets", candidates.len(), 0);
     for candidate in &candidates {
         let subnet = subject.subnet(cx, candidate.arch, &sets.bn)?;
-        let wanted = !args.no_baselines && plains.is_none();
-        let mut judged = judge_all(cx, &[&subnet], &sets, &options, wanted)?;
-        plains = plains.or(judged.plains);
-        let accuracy = judged.nets.remove(0).accuracy();
+        let wanted = !args.no_baselines && raw.is_none();
+        let mut done = evaluate_all(cx, &[&subnet], &sets, &options, wanted)?;
+        if let (Some(kept), Some(found)) = (&kept, &done.raw) {
+            kept.write(found);
+        }
+        raw = raw.or(done.raw);
+        let accuracy = done.nets.remove(0).accuracy();
         progress.advance(1, || format!("{} {:.2} %", candidate.arch, 100.0 * accuracy));
         accuracies.push(accuracy);
     }
     drop(progress);
-    let scores: Vec<f64> = candidates.iter().map(|c| c.score).collect();
-    let macs: Vec<f64> = candidates.iter().map(|c| c.macs as f64).collect();
-    let correlation = json!({
-        "spearman": search::spearman(&scores, &accuracies),
-        "kendall": search::kendall(&scores, &accuracies),
-        "spearman_macs": search::spearman(&macs, &accuracies),
-    });
-    let subnets: Vec<Value> = candidates
-        .iter()
-        .zip(&accuracies)
-        .map(|(c, a)| {
-            let stderr = judge::standard_error(*a, sets.test.len());
-            let (arch, macs, score) = (c.arch, c.macs, c.score);
-            json!({"arch": arch, "macs": macs, "score": score, "accuracy": a, "stderr": stderr})
-        })
-        .collect();
-    let mut result = args.describe(&sets);
-    if let Some(plains) = &plains {
-        let absent = "not computed for each of many nets: evaluate one with --arch ID".into();
-        let baselines = Baselines::new(Err(absent), plains.clone(), &sets);
-        result.insert("baselines".into(), Value::Object(baselines.to_json()));
-    }
-    result.insert("candidates".into(), json!(file.display().to_string()));
-    result.insert("step".into(), json!(subject.step));
-    result.insert("correlation".into(), correlation.clone());
-    result.insert("subnets".into(), json!(subnets));
-    result.insert("weights".into(), json!(subject.weights));
-    let agreement = held_against(file, &candidates, &accuracies, sets.test.len())?;
-    result.insert("agreement".into(), json!(agreement));
+    let ranking = Ranking {
+        file,
+        candidates: &candidates,
+        accuracies: &accuracies,
+        setup: args.setup(&options, &sets),
+        raw,
+        step: subject.step,
+        weights: subject.weights,
+    };
+    let result = ranking.to_json()?;
     let tag = file.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
     let name = format!("correlation-{}-{}", args.protocol, tag.unwrap_or_default());
     if globals.json {
         print_json(&result)?;
     } else {
-        let mut text = text(&candidates, &accuracies, &correlation, agreement.as_ref());
-        if let Some(plains) = &plains {
+        let mut text = text(&ranking)?;
+        if let Some(raw) = &ranking.raw {
             text += &format!(
                 "\nWithout a net: raw pixels {}, colour histogram {}, guessing the largest class {}",
-                percent(plains.pixels.accuracy()),
-                percent(plains.histogram.accuracy()),
+                percent(raw.pixels.accuracy()),
+                percent(raw.histogram.accuracy()),
                 percent(sets.chance())
             );
         }
@@ -341,28 +331,9 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
     keep(subject, &file_name(&name, subject), &result).map_err(printed)
 }
 
-/// The whole search that `file` is from, held against the accuracies of some of its candidates.
-fn held_against(
-    file: &Path,
-    candidates: &[Candidate],
-    accuracies: &[f64],
-    test_images: usize,
-) -> Result<Option<Agreement>> {
-    let accuracy = candidates.iter().map(|c| c.arch).zip(accuracies.iter().copied()).collect();
-    let budgets = search::winners::read(file.parent().unwrap_or(Path::new(".")))?;
-    let all = search::read_candidates(file)?;
-    let budgets = budgets.unwrap_or_default();
-    Ok(search::agreement(&all, &budgets, &accuracy, test_images as u64))
-}
-
-fn text(
-    candidates: &[Candidate],
-    accuracies: &[f64],
-    correlation: &Value,
-    agreement: Option<&Agreement>,
-) -> String {
+fn text(ranking: &Ranking) -> Result<String> {
     let mut rows = vec![["architecture", "macs", "score", "accuracy"].map(String::from).to_vec()];
-    for (c, accuracy) in candidates.iter().zip(accuracies) {
+    for (c, accuracy) in ranking.candidates.iter().zip(ranking.accuracies) {
         rows.push(vec![
             c.arch.to_string(),
             Metric::Macs.show(c.macs),
@@ -370,18 +341,19 @@ fn text(
             format!("{:.2} %", 100.0 * accuracy),
         ]);
     }
+    let correlation = ranking.correlation();
     let show =
         |key: &str| correlation[key].as_f64().map_or("undefined".into(), |r| format!("{r:.3}"));
-    let held = match agreement {
+    let held = match ranking.agreement()? {
         Some(agreement) => agreement.text(),
         None => format!("Spearman {}: too few nets to say more.", show("spearman")),
     };
-    format!(
+    Ok(format!(
         "{}\nRank correlation of score and accuracy over {} subnets: Kendall {}\n{held}",
         table(&rows),
-        candidates.len(),
+        ranking.candidates.len(),
         show("kendall"),
-    )
+    ))
 }
 
 /// At most `limit` of the candidates, spread evenly over the list.

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
-
 use super::source::ModelArgs;
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::eval::Pictures;
+use crate::eval::Images;
+use crate::eval::record::Net;
 use crate::export;
 use crate::nn::{Params, RunningStats, Subnet, Supernet};
 use crate::space::{Arch, Space};
@@ -97,7 +96,7 @@ impl Subject {
     }
 
     /// A subnet with the statistics that came with it, else with some from `bn`.
-    pub fn subnet(&self, cx: &Cx, arch: Arch, bn: &Pictures) -> Result<Subnet<'_>> {
+    pub fn subnet(&self, cx: &Cx, arch: Arch, bn: &Images) -> Result<Subnet<'_>> {
         match &self.stats {
             Some(stats) => Ok(Subnet::with_stats(&self.net, &self.params, arch, stats.clone())),
             None => self.subnet_of(cx, &self.params, arch, bn),
@@ -129,7 +128,7 @@ impl Subject {
         cx: &Cx,
         params: &'a Params,
         arch: Arch,
-        bn: &Pictures,
+        bn: &Images,
     ) -> Result<Subnet<'a>> {
         Subnet::recalibrated(cx, &self.net, params, arch, bn.tensors(cx, bn.len())?)
     }
@@ -140,21 +139,12 @@ impl Subject {
     }
 
     /// How many pictures its statistics come from, where `bn` is offered.
-    pub fn bn_images(&self, bn: &Pictures) -> Option<usize> {
+    pub fn bn_images(&self, bn: &Images) -> Option<usize> {
         self.stats.is_none().then(|| bn.len())
     }
 
     /// What a subnet is, for results.
-    pub fn describe(&self, arch: Arch) -> Map<String, Value> {
-        let cost = self.space().cost(&arch);
-        let value = json!({
-            "arch": arch,
-            "macs": cost.macs,
-            "params": cost.params,
-            "preset": self.preset,
-            "step": self.step,
-            "weights": self.weights,
-        });
-        value.as_object().cloned().unwrap_or_default()
+    pub fn describe(&self, arch: Arch) -> Net {
+        Net::new(arch, self.space(), &self.preset, self.step, self.weights)
     }
 }

@@ -164,7 +164,7 @@ fn gather(
     let mut known = contents(&members);
     let mut wanted = Targets::new();
     for (name, target) in &links {
-        let image = Format::is_picture_name(name);
+        let image = Format::is_image_name(name);
         if !known.contains_key(target) && (image || scan.wanted.is_some()) {
             *wanted.entry(target.clone()).or_default() |= image;
         }
@@ -178,7 +178,7 @@ fn gather(
                 let content = content.clone();
                 members.push(Member { name, offset: *offset, content });
             }
-            None if Format::is_picture_name(&name) => {
+            None if Format::is_image_name(&name) => {
                 members.push(Member { name, offset: 0, content: Content::Refused(Refusal::Link) });
             }
             None => scan.index.others.note(&name),
@@ -261,21 +261,21 @@ impl Pass<'_, '_, '_> {
         let size = entry.size();
         let mut head = Vec::new();
         entry.by_ref().take(16).read_to_end(&mut head).map_err(|e| self.broken(&e))?;
-        let picture = Format::is_picture_name(&name)
+        let image = Format::is_image_name(&name)
             || Format::sniff(&head).is_some()
             || self.targets.is_some_and(|targets| targets.get(&name) == Some(&true));
-        if picture {
+        if image {
             let len = u32::try_from(size).ok().filter(|_| size <= self.scan.limits().file_bytes);
             let Some(len) = len else {
                 let content = Content::Refused(Refusal::TooLarge);
                 return Ok(Some(Member { name, offset: 0, content }));
             };
             let offset = self.settle(entry, &head, &name)?;
-            return Ok(Some(Member { name, offset, content: Content::Picture { len } }));
+            return Ok(Some(Member { name, offset, content: Content::Image { len } }));
         }
         if !name.ends_with(".bin") {
             if self.targets.is_none() {
-                self.scan.index.others.note(&name);
+                self.scan.index.pass_over(&name, &head);
             }
             return Ok(None);
         }
@@ -340,7 +340,7 @@ impl Pass<'_, '_, '_> {
                 let inside = beside(&name, &target).unwrap_or_default();
                 found.links.push((name, inside));
             }
-            _ if Format::is_picture_name(&name) => {
+            _ if Format::is_image_name(&name) => {
                 let content = Content::Refused(Refusal::NotPlain);
                 found.members.push(Member { name, offset: 0, content });
             }

@@ -9,7 +9,7 @@ use super::ranges::Ranges;
 
 const SIDE: usize = 32;
 const PLANE_BYTES: usize = SIDE * SIDE;
-const PICTURE_BYTES: usize = 3 * PLANE_BYTES;
+const IMAGE_BYTES: usize = 3 * PLANE_BYTES;
 
 const CIFAR10: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
@@ -30,7 +30,7 @@ impl Kind {
     }
     /// Bytes of a record.
     pub fn record_bytes(self) -> usize {
-        self.label_bytes() + PICTURE_BYTES
+        self.label_bytes() + IMAGE_BYTES
     }
     /// The file with the classes' names that lies beside the data.
     pub fn names_file(self) -> &'static str {
@@ -144,7 +144,7 @@ pub(super) fn entry(
     let kind = records.kind;
     let offset = start + (record * kind.record_bytes() + kind.label_bytes()) as u64;
     let mut entry =
-        Entry { store, label: NO_LABEL, offset, len: PICTURE_BYTES as u32, coding: Coding::Cifar };
+        Entry { store, label: NO_LABEL, offset, len: IMAGE_BYTES as u32, coding: Coding::Cifar };
     match records.labels[record] {
         Ok(label) => {
             let class = names.get(usize::from(label)).cloned();
@@ -163,7 +163,7 @@ pub(super) fn entry(
 
 /// Planes to pixels.
 pub(super) fn image(planes: &[u8]) -> Image {
-    let mut rgb = vec![0; PICTURE_BYTES];
+    let mut rgb = vec![0; IMAGE_BYTES];
     for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
         for (c, value) in pixel.iter_mut().enumerate() {
             *value = planes[c * PLANE_BYTES + i];

@@ -1,31 +1,34 @@
-//! A data set: an index over pictures that lie in folders, archives and packed files.
+//! A data set: an index over images that lie in folders, archives and packed files.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
-use super::image::{Format, Image};
+use super::image::{FORMATS, Format, Image};
 use super::index::{Coding, Entry, Index, NO_LABEL, Names, Others, Store};
 use super::limits::{FILE_BYTES, Limits, Memory, Permit};
+use super::unsupported::{ADVICE, Unsupported};
 use super::{cifar, source};
 use crate::error::{Error, Result};
 use crate::outside::{printable, read_at_most};
 
-/// Bytes of the hash before every picture of a packed file.
+/// Bytes of the hash before every image of a packed file.
 pub(super) const CHECKSUM_BYTES: usize = 16;
 
 /// A data set of at most so many encoded bytes enters its digest as a whole.
 const DIGEST_WHOLE_BYTES: u64 = 64 << 20;
-/// Pictures of a larger one whose bytes enter.
+/// Images of a larger one whose bytes enter.
 const DIGEST_SAMPLE: usize = 512;
 
-/// Pictures, numbered from 0, with their names and, where there are any, their classes.
+/// Images, numbered from 0, with their names and, where there are any, their classes.
 ///
-/// Only the index is held in memory (about 100 bytes a picture); the pictures stay where they
+/// Only the index is held in memory (about 100 bytes an image); the images stay where they
 /// are and are read from there. It can be shared between threads. Where somebody shortens or
-/// removes a file meanwhile, its pictures cannot be read, which is an error like any other.
+/// removes a file meanwhile, its images cannot be read, which is an error like any other.
 pub struct Dataset {
     memory: Arc<Memory>,
     stores: Vec<Store>,
@@ -33,32 +36,35 @@ pub struct Dataset {
     names: Names,
     classes: Vec<String>,
     others: Others,
+    unsupported: Unsupported,
     title: String,
+    /// Whether it was said that images of 16 bits a channel become images of 8.
+    said_sixteen_bit: AtomicBool,
 }
 
 impl Dataset {
     /// Opens one or more sources as one data set. Each is recognised by its content:
     ///
-    /// - a folder of pictures (at any depth), of CIFAR binary files, or of tar shards;
+    /// - a folder of images (at any depth), of CIFAR binary files, or of tar shards;
     /// - a text file with a path a line, relative to that file; a label may follow after a
     ///   tab, or after a space where it is a number;
     /// - a tar archive, plain or compressed with zstd;
     /// - CIFAR-10 or CIFAR-100 binary files, also inside an archive;
     /// - a file made by [`pack`](super::pack);
-    /// - a single picture.
+    /// - a single image.
     ///
-    /// `PATH#train` takes the folder `train` inside a source only. Pictures are in the order of
+    /// `PATH#train` takes the folder `train` inside a source only. Images are in the order of
     /// their names, except in lists and packed files, which have an order of their own.
     ///
     /// Plain archives are read where they lie. Compressed ones are unpacked once, when opened:
-    /// the pictures asked for go to an unnamed file in the system's folder for temporary files
+    /// the images asked for go to an unnamed file in the system's folder for temporary files
     /// (`TMPDIR`), which vanishes with the process.
     ///
     /// All of this within the [`Limits`] that the environment sets; all data sets that are
     /// opened so share their memory.
     ///
     /// Errors ([`Kind::Data`](crate::Kind::Data)): nothing there, not a known kind of source,
-    /// an archive that is cut short or beyond a limit, no picture found; a variable of the
+    /// an archive that is cut short or beyond a limit, no image found; a variable of the
     /// environment that sets no limit ([`Kind::Usage`](crate::Kind::Usage)).
     pub fn open(paths: &[String]) -> Result<Dataset> {
         Self::open_in(paths, Memory::of_process()?)
@@ -86,22 +92,36 @@ impl Dataset {
             index.others.add(&index.bins);
         }
         if index.entries.is_empty() {
-            return Err(Error::data(nothing_found(&title, &index.others)));
+            return Err(Error::data(nothing_found(&title, &index)));
         }
         let classes = index.assign_classes();
-        let Index { stores, entries, names, others, .. } = index;
+        let Index { stores, entries, names, others, unsupported, .. } = index;
         if others.count > 0 {
             tracing::info!(
-                "{}: {} other files are no pictures (such as {})",
+                "{}: {} other files are no images (such as {})",
                 printable(&title),
                 others.count,
                 printable(&others.example)
             );
         }
-        Ok(Dataset { memory, stores, entries, names, classes, others, title })
+        if !unsupported.is_empty() {
+            tracing::warn!("{}: left out {}; {ADVICE}", printable(&title), unsupported.describe());
+        }
+        let said_sixteen_bit = AtomicBool::new(false);
+        Ok(Dataset {
+            memory,
+            stores,
+            entries,
+            names,
+            classes,
+            others,
+            unsupported,
+            title,
+            said_sixteen_bit,
+        })
     }
 
-    /// Number of pictures; never 0.
+    /// Number of images; never 0.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -116,18 +136,23 @@ impl Dataset {
         &self.title
     }
 
-    /// Names of the classes, sorted (as numbers where all are); empty where pictures lie in no
+    /// Names of the classes, sorted (as numbers where all are); empty where images lie in no
     /// folders and nothing else names a class.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
 
-    /// Number of files that were met and are no pictures.
+    /// Number of files that were met and are no images.
     pub fn other_files(&self) -> usize {
         self.others.count
     }
 
-    /// Index of picture `i`'s class in [`Dataset::classes`].
+    /// Number of files met that are images in formats that are not read, by format.
+    pub fn unsupported_formats(&self) -> BTreeMap<&'static str, usize> {
+        self.unsupported.counts()
+    }
+
+    /// Index of image `i`'s class in [`Dataset::classes`].
     pub fn label(&self, i: usize) -> Option<usize> {
         let label = self.entries[i].label;
         (label != NO_LABEL).then_some(label as usize)
@@ -140,7 +165,7 @@ impl Dataset {
         for class in &self.classes {
             let found = classes.iter().position(|c| c == class).ok_or_else(|| {
                 Error::data(format!(
-                    "{} holds class {class:?}, which the other pictures lack (they have {}): use \
+                    "{} holds class {class:?}, which the other images lack (they have {}): use \
                      the same classes in both",
                     printable(&self.title),
                     shorten(classes)
@@ -155,30 +180,30 @@ impl Dataset {
         Ok(())
     }
 
-    /// Picture `i`'s path inside its source.
+    /// Image `i`'s path inside its source.
     pub fn name(&self, i: usize) -> String {
         self.names.get(i).to_owned()
     }
 
-    /// What messages call picture `i`: its source and its name, as they are.
+    /// What messages call image `i`: its source and its name, as they are.
     pub fn describe(&self, i: usize) -> String {
         self.stores[self.entries[i].store as usize].describe(self.names.get(i))
     }
 
-    /// Picture `i`, decoded. Errors ([`Kind::Data`](crate::Kind::Data)) name the picture and say
+    /// Image `i`, decoded. Errors ([`Kind::Data`](crate::Kind::Data)) name the image and say
     /// why it cannot be read.
     pub fn load(&self, i: usize) -> Result<Image> {
         self.hold(i).map(|loaded| loaded.into_parts().0)
     }
 
-    /// [`Dataset::load`]; the picture counts among those in memory as long as it is held. Whoever
+    /// [`Dataset::load`]; the image counts among those in memory as long as it is held. Whoever
     /// holds one must not ask for another, which might wait for it.
     pub(super) fn hold(&self, i: usize) -> Result<Loaded> {
         let loaded = self.encoded(i).and_then(|encoded| self.decode(i, &encoded.bytes, 0));
         loaded.map_err(|e| e.context(printable(&self.describe(i))))
     }
 
-    /// Picture `i` from its bytes, with memory for `beside` bytes a pixel of whoever asks. Errors
+    /// Image `i` from its bytes, with memory for `beside` bytes a pixel of whoever asks. Errors
     /// say the reason only.
     pub(super) fn decode(&self, i: usize, bytes: &[u8], beside: u64) -> Result<Loaded> {
         let memory = &self.memory;
@@ -192,13 +217,21 @@ impl Dataset {
             Coding::Cifar => cifar::image(bytes),
             _ => Image::decode_within(bytes, &memory.limits, beside, &mut admit)?,
         };
+        let sixteen_bit = self.format(i, bytes).is_some_and(|format| format.is_sixteen_bit(bytes));
+        if sixteen_bit && !self.said_sixteen_bit.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "{}: images of 16 bits a channel (such as {}) are rounded to 8 bits",
+                printable(&self.title),
+                printable(self.names.get(i))
+            );
+        }
         if let Some(permit) = &mut permit {
             permit.shrink(image.bytes() * (3 + beside) / 3);
         }
         Ok(Loaded { image, permit })
     }
 
-    /// The bytes of picture `i` as they are stored. For packed files they are held against
+    /// The bytes of image `i` as they are stored. For packed files they are held against
     /// their checksum. Errors say the reason only.
     pub fn bytes(&self, i: usize) -> Result<Vec<u8>> {
         self.encoded(i).map(|encoded| encoded.bytes)
@@ -243,7 +276,7 @@ impl Dataset {
         }
     }
 
-    /// Length of picture `i` as it is stored; 0 where it cannot be told.
+    /// Length of image `i` as it is stored; 0 where it cannot be told.
     fn encoded_len(&self, i: usize) -> u64 {
         match &self.stores[self.entries[i].store as usize] {
             Store::Folder(root) => {
@@ -253,10 +286,10 @@ impl Dataset {
         }
     }
 
-    /// BLAKE3, in hexadecimal, of what the data set holds: the number of its pictures, their
+    /// BLAKE3, in hexadecimal, of what the data set holds: the number of its images, their
     /// names in order, and their bytes: all where they have at most 64 MiB together, else those
-    /// of 512 pictures spread evenly. Names are those inside their sources, so a folder that was
-    /// moved has the same. A picture that cannot be read enters as such. Reads on the current
+    /// of 512 images spread evenly. Names are those inside their sources, so a folder that was
+    /// moved has the same. An image that cannot be read enters as such. Reads on the current
     /// thread pool; the result does not depend on the number of threads.
     ///
     /// # Errors
@@ -298,7 +331,7 @@ impl Dataset {
         &self.memory.limits
     }
 
-    /// How picture `i` is stored, from its bytes; `None` where they are no picture.
+    /// How image `i` is stored, from its bytes; `None` where they are no image.
     pub fn format(&self, i: usize, bytes: &[u8]) -> Option<Format> {
         match self.entries[i].coding {
             Coding::Cifar => Some(Format::Cifar),
@@ -307,14 +340,14 @@ impl Dataset {
     }
 }
 
-/// The bytes of a picture as they are stored.
+/// The bytes of an image as they are stored.
 #[derive(Debug)]
 pub(super) struct Encoded {
     pub bytes: Vec<u8>,
     _permit: Permit,
 }
 
-/// A decoded picture and the memory that it counts as.
+/// A decoded image and the memory that it counts as.
 #[derive(Debug)]
 pub(super) struct Loaded {
     image: Image,
@@ -322,7 +355,7 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// The picture, and what must be dropped when it no longer counts; none where it is too small
+    /// The image, and what must be dropped when it no longer counts; none where it is too small
     /// to be counted.
     pub fn into_parts(self) -> (Image, Option<Permit>) {
         (self.image, self.permit)
@@ -338,23 +371,19 @@ impl Deref for Loaded {
 
 impl fmt::Debug for Dataset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Dataset({}: {} pictures, {} classes)",
-            self.title,
-            self.len(),
-            self.classes.len()
-        )
+        write!(f, "Dataset({}: {} images, {} classes)", self.title, self.len(), self.classes.len())
     }
 }
 
-fn nothing_found(title: &str, others: &Others) -> String {
-    let found = match others.count {
-        0 => "found nothing".to_owned(),
-        n => format!("found {n} other files (such as {})", printable(&others.example)),
-    };
-    let title = printable(title);
-    format!("no picture in {title}: expected JPEG, PNG, GIF, WebP, BMP or PNM files, {found}")
+fn nothing_found(title: &str, index: &Index) -> String {
+    let others = &index.others;
+    let others = (others.count > 0)
+        .then(|| format!("{} other files (such as {})", others.count, printable(&others.example)));
+    let unsupported = (!index.unsupported.is_empty())
+        .then(|| format!("{}; {ADVICE}", index.unsupported.describe()));
+    let found: Vec<String> = others.into_iter().chain(unsupported).collect();
+    let found = if found.is_empty() { "nothing".to_owned() } else { found.join(" and ") };
+    format!("no image in {}: expected {FORMATS} files, found {found}", printable(title))
 }
 
 fn shorten(classes: &[String]) -> String {

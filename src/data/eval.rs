@@ -1,4 +1,4 @@
-//! Batches for search, recalibration and evaluation: the centre of every picture, in order.
+//! Batches for search, recalibration and evaluation: the centre of every image, in order.
 
 use std::sync::Arc;
 
@@ -14,29 +14,29 @@ use super::views::Crop;
 use super::{CorruptPolicy, Dataset, Image};
 use crate::error::{Error, Result};
 
-/// Pictures as a net sees them when it is not trained.
+/// Images as a net sees them when it is not trained.
 #[derive(Debug)]
 pub struct EvalBatch {
-    /// Index of every picture; where one could not be read, that of its substitute.
+    /// Index of every image; where one could not be read, that of its substitute.
     pub indices: Vec<usize>,
     /// N×R×R×3, normalised with ImageNet's mean and deviation.
     pub x: Pixels,
 }
 
-/// An iterator over [`EvalBatch`]es, made ahead of time; it ends after the last picture or
+/// An iterator over [`EvalBatch`]es, made ahead of time; it ends after the last image or
 /// after an error.
 pub struct EvalBatches {
     pipeline: Pipeline<EvalBatch>,
     batches: usize,
 }
 
-/// The pictures `indices` of a data set, in that order, in batches of `batch` (the last may be
+/// The images `indices` of a data set, in that order, in batches of `batch` (the last may be
 /// smaller), resized so that the shorter side is `resolution`·256/224 and cut to the centre;
-/// pictures that are `resolution`×`resolution` already stay as they are. Unreadable pictures
+/// images that are `resolution`×`resolution` already stay as they are. Unreadable images
 /// are replaced under the default [`CorruptPolicy`].
 ///
 /// Errors: an index out of range, a batch or resolution of 0, threads that cannot be started;
-/// later, from the iterator, more unreadable pictures than are allowed.
+/// later, from the iterator, more unreadable images than are allowed.
 pub fn eval_batches(
     dataset: Arc<Dataset>,
     indices: &[usize],
@@ -62,7 +62,7 @@ pub fn eval_batches_with(
         )));
     }
     if let Some(out) = indices.iter().find(|&&i| i >= dataset.len()) {
-        return Err(Error::usage(format!("no picture {out}: there are {}", dataset.len())));
+        return Err(Error::usage(format!("no image {out}: there are {}", dataset.len())));
     }
     let elems = resolution * resolution * 3;
     let batches = indices.len().div_ceil(batch);

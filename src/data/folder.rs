@@ -1,4 +1,4 @@
-//! Folders: of pictures, of CIFAR binary files, of tar shards.
+//! Folders: of images, of CIFAR binary files, of tar shards.
 
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -19,7 +19,7 @@ use crate::signals;
 /// Files of a folder, by kind; names are relative to the source, with `/` between folders.
 #[derive(Default)]
 struct Found {
-    pictures: Vec<String>,
+    images: Vec<String>,
     shards: Vec<String>,
     records: Vec<String>,
 }
@@ -32,12 +32,12 @@ pub(super) fn scan(scan: &mut Scan) -> Result<()> {
     let mut found = Found::default();
     let mut above = Vec::new();
     walk(scan, &root.join(&inside), &inside, &mut above, &mut found)?;
-    found.pictures.sort_unstable();
+    found.images.sort_unstable();
     found.records.sort_unstable();
     found.shards.sort_unstable();
     let store = scan.index.add_store(Store::Folder(root.clone()));
     let mut files = 0;
-    for name in &found.pictures {
+    for name in &found.images {
         if scan.wants(name) {
             let entry = Entry { store, label: NO_LABEL, offset: 0, len: 0, coding: Coding::File };
             scan.push(name, entry);
@@ -134,20 +134,20 @@ fn walk(
         let name = item.file_name().into_string().unwrap_or_else(|name| {
             let place = printable(folder);
             tracing::warn!("{place}: {name:?} cannot be read, as it is not UTF-8; rename it");
-            // Under this name there is nothing: it counts as a picture that cannot be read.
+            // Under this name there is nothing: it counts as an image that cannot be read.
             name.to_string_lossy().into_owned()
         });
         let relative = if relative.is_empty() { name } else { format!("{relative}/{name}") };
         let mut kind = item.file_type().map_err(bad)?;
         if kind.is_symlink() {
-            // A link to nothing stays a name; a picture of that name will be unreadable.
+            // A link to nothing stays a name; an image of that name will be unreadable.
             kind = fs::metadata(&path).map_or(kind, |m| m.file_type());
         }
         if kind.is_dir() {
             walk(scan, &path, &relative, above, found)?;
         } else {
             sort_file(scan, &path, relative, found);
-            scan.expect_room(found.pictures.len() + found.shards.len() + found.records.len())?;
+            scan.expect_room(found.images.len() + found.shards.len() + found.records.len())?;
         }
     }
     above.pop();
@@ -164,8 +164,8 @@ fn sort_file(scan: &mut Scan, path: &Path, name: String, found: &mut Found) {
     let base = name.rsplit('/').next().unwrap_or_default();
     if base.starts_with('.') {
         scan.index.others.note(&name);
-    } else if Format::is_picture_name(base) {
-        found.pictures.push(name);
+    } else if Format::is_image_name(base) {
+        found.images.push(name);
     } else if base.ends_with(".tar") || base.ends_with(".tar.zst") {
         found.shards.push(name);
     } else if base.ends_with(".bin") {
@@ -174,8 +174,8 @@ fn sort_file(scan: &mut Scan, path: &Path, name: String, found: &mut Found) {
         let mut head = Vec::with_capacity(16);
         let read = open_regular(path).and_then(|file| file.take(16).read_to_end(&mut head));
         match read {
-            Ok(_) if Format::sniff(&head).is_some() => found.pictures.push(name),
-            Ok(_) => scan.index.others.note(&name),
+            Ok(_) if Format::sniff(&head).is_some() => found.images.push(name),
+            Ok(_) => scan.index.pass_over(&name, &head),
             Err(e) => {
                 tracing::warn!("skipped {}: {e}", printable(path));
                 scan.index.others.note(&name);

@@ -345,7 +345,7 @@ fn files_that_are_shortened_meanwhile_are_errors() {
     kind_of(set.load(11), "has become shorter");
     let failed = std::iter::repeat_with(|| loader.next()).take(20).find_map(Result::err);
     assert_eq!(failed.unwrap().kind(), crate::Kind::Data);
-    // Of many archives most are opened for each picture.
+    // Of many archives most are opened for each image.
     fs::create_dir(tree.path("shards")).unwrap();
     let one = png(5, 5, 1);
     for i in 0..300 {
@@ -415,11 +415,11 @@ fn of_large_sets_a_sample_enters_the_digest() {
 fn names_are_printable_in_messages_and_whole_elsewhere() {
     let tree = Tree::new();
     let name = "a\x1b[2J\nerror: b\u{202e}.png";
-    fs::write(tree.path("set/train").join(name), "no picture").unwrap();
+    fs::write(tree.path("set/train").join(name), "no image").unwrap();
     let set = tree.open("set/train").unwrap();
     assert_eq!(set.name(0), name);
     let e = set.load(0).unwrap_err().to_string();
-    assert!(e.contains(r"a\x1b[2J\nerror: b\u{202e}.png: not a picture"), "{e}");
+    assert!(e.contains(r"a\x1b[2J\nerror: b\u{202e}.png: not an image"), "{e}");
     assert!(!e.contains(['\x1b', '\n', '\u{202e}']), "{e}");
     let survey = survey::survey(&set, |_| ());
     assert!(survey.corrupt[0].file.ends_with(name));

@@ -1,4 +1,4 @@
-//! Decoding: whatever the file, an RGB picture of 8 bits comes out, or an error with a reason.
+//! Decoding: whatever the file, an RGB image of 8 bits comes out, or an error with a reason.
 
 use std::cell::Cell;
 use std::io::Cursor;
@@ -12,7 +12,11 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::limits::{Limits, PIXELS};
+use super::unsupported;
 use crate::error::{Error, Result};
+
+/// The formats that are read, in words.
+pub(super) const FORMATS: &str = "JPEG, PNG, GIF, WebP, BMP or PNM";
 
 /// Longest side that decoders are asked to take: what JPEG's headers can say.
 const MAX_SIDE: usize = 65_535;
@@ -20,7 +24,7 @@ const MAX_SIDE: usize = 65_535;
 /// What an image's metadata (a colour profile, say) may grow to when a decoder unpacks it.
 const METADATA_BYTES: u64 = 16 << 20;
 
-/// A decoded picture.
+/// A decoded image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     /// Pixels of a row.
@@ -31,14 +35,14 @@ pub struct Image {
     pub rgb: Vec<u8>,
 }
 
-/// How a picture is stored.
+/// How an image is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
     /// JPEG.
     Jpeg,
     /// PNG.
     Png,
-    /// GIF, of which the first picture is taken.
+    /// GIF, of which the first image is taken.
     Gif,
     /// WebP.
     WebP,
@@ -51,7 +55,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What the first bytes of a file say; `None` where it is no picture.
+    /// What the first bytes of a file say; `None` where it is no image.
     pub fn sniff(bytes: &[u8]) -> Option<Format> {
         match bytes {
             [0xFF, 0xD8, 0xFF, ..] => Some(Format::Jpeg),
@@ -65,12 +69,22 @@ impl Format {
         }
     }
 
-    /// Whether a file's name ends like a picture's.
-    pub fn is_picture_name(name: &str) -> bool {
+    /// Whether a file's name ends like an image's.
+    pub fn is_image_name(name: &str) -> bool {
         const ENDINGS: [&str; 11] =
             ["jpg", "jpeg", "jpe", "jfif", "png", "gif", "webp", "bmp", "ppm", "pgm", "pnm"];
         let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
         ENDINGS.iter().any(|e| ending.eq_ignore_ascii_case(e))
+    }
+
+    /// Whether a file of this format says that it holds more than 8 bits a channel. They are
+    /// rounded: a value v of 16 bits becomes round(255·v/65535).
+    pub fn is_sixteen_bit(self, bytes: &[u8]) -> bool {
+        match self {
+            Format::Png => bytes.get(24) == Some(&16),
+            Format::Pnm => pnm_largest(bytes).is_some_and(|largest| largest > 255),
+            Format::Jpeg | Format::Gif | Format::WebP | Format::Bmp | Format::Cifar => false,
+        }
     }
 
     /// Its usual name, in lower case.
@@ -84,6 +98,19 @@ impl Format {
             Format::Pnm => "pnm",
             Format::Cifar => "cifar",
         }
+    }
+}
+
+/// The largest value that a PNM file says its samples have; none where the header is damaged.
+fn pnm_largest(bytes: &[u8]) -> Option<u32> {
+    const HEADER_BYTES: usize = 4096;
+    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(HEADER_BYTES)]);
+    let lines = head.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let mut words = lines.flat_map(str::split_whitespace);
+    match words.next()? {
+        "P1" | "P4" => Some(1),
+        "P7" => words.skip_while(|word| *word != "MAXVAL").nth(1)?.parse().ok(),
+        _ => words.nth(2)?.parse().ok(),
     }
 }
 
@@ -104,17 +131,17 @@ pub fn decodes() -> bool {
 
 impl Image {
     /// Decodes a file's bytes, whatever the format says: grey, CMYK, 16-bit and palette
-    /// pictures become RGB of 8 bits, alpha is dropped (as PIL's `convert("RGB")` does), and
+    /// images become RGB of 8 bits, alpha is dropped (as PIL's `convert("RGB")` does), and
     /// the rotation that EXIF asks for is carried out.
     ///
-    /// Errors ([`Kind::Data`](crate::Kind::Data)): not a picture, damaged or cut short, or
+    /// Errors ([`Kind::Data`](crate::Kind::Data)): not an image, damaged or cut short, or
     /// larger than the default [`Limits`] allow.
     pub fn decode(bytes: &[u8]) -> Result<Image> {
         Self::decode_within(bytes, &Limits::default(), 0, &mut |_| Ok(()))
     }
 
     /// [`Image::decode`] under limits. `admit` is told how many bytes of memory it takes, at most,
-    /// before it takes them, and after it the picture with `beside` bytes a pixel of whoever asks;
+    /// before it takes them, and after it the image with `beside` bytes a pixel of whoever asks;
     /// what it was told last counts.
     pub fn decode_within(
         bytes: &[u8],
@@ -127,11 +154,12 @@ impl Image {
             Some(Format::Jpeg) => decode_jpeg(bytes, limits, admit),
             Some(format) => decode_other(bytes, format, limits, admit),
             None if bytes.is_empty() => Err(Error::data("the file is empty")),
-            None => Err(Error::data(
-                "not a picture: expected JPEG, PNG, GIF, WebP, BMP or PNM, found other bytes",
-            )),
+            None => Err(Error::data(match unsupported::by_bytes(bytes) {
+                Some(format) => format!("it is {format}, a format that is not read"),
+                None => format!("not an image: expected {FORMATS}, found other bytes"),
+            })),
         };
-        // The decoders are others' work on anybody's bytes: a slip of theirs is one picture
+        // The decoders are others' work on anybody's bytes: a slip of theirs is one image
         // that cannot be read, not the end of the run.
         DECODES.set(true);
         let decoded = catch_unwind(AssertUnwindSafe(attempt));
@@ -258,11 +286,12 @@ fn decode_other(bytes: &[u8], format: Format, limits: &Limits, admit: &mut Take)
         allowed.max_alloc = Some(held);
         decoder.set_limits(allowed).map_err(|e| bad(&e))?;
     }
-    // A damaged EXIF block says nothing about the picture itself.
+    // A damaged EXIF block says nothing about the image itself.
     let orientation = match &webp {
         Some(webp) => webp.exif.and_then(Orientation::from_exif_chunk),
         None => decoder.orientation().ok(),
     };
+    // Of 16 bits a channel this takes the nearest of 8.
     let rgb = DynamicImage::from_decoder(decoder).map_err(|e| bad(&e))?.into_rgb8();
     let image = Image { width: width as usize, height: height as usize, rgb: rgb.into_raw() };
     oriented(image, orientation.unwrap_or(Orientation::NoTransforms))
@@ -344,7 +373,7 @@ struct WebP<'a> {
 }
 
 impl<'a> WebP<'a> {
-    /// Errors: a frame that is larger than the limit or than the picture that it is part of.
+    /// Errors: a frame that is larger than the limit or than the image that it is part of.
     fn of(bytes: &'a [u8], limits: &Limits) -> Result<Self> {
         let mut found = Self { exif: None, layered: false, tables: 0, encoded: bytes.len() as u64 };
         let canvas = match bytes.get(12..) {
@@ -375,7 +404,7 @@ impl<'a> WebP<'a> {
                         if width * height > most_pixels {
                             return Err(Error::data(format!(
                                 "damaged WebP: a frame claims to be {width}x{height}, larger than \
-                                 the picture or than {PIXELS} allows"
+                                 the image or than {PIXELS} allows"
                             )));
                         }
                     }
@@ -397,7 +426,7 @@ impl<'a> WebP<'a> {
         Ok(())
     }
 
-    /// What its decoder holds beside the picture.
+    /// What its decoder holds beside the image.
     fn beside(&self, width: u64, height: u64) -> u64 {
         // Frames are stored in blocks of 16×16, their codes in partitions: one that claims to be
         // longer than the file, up to 2^24 bytes, is found out when it is read.

@@ -1,15 +1,16 @@
-//! The list of a data set's pictures while it is being put together, and the rule that turns
+//! The list of a data set's images while it is being put together, and the rule that turns
 //! folders into classes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use super::ranges::{Ranges, Unpacked};
+use super::unsupported::{self, Unsupported};
 
-/// Label of a picture that has no class.
+/// Label of an image that has no class.
 pub(super) const NO_LABEL: u32 = u32::MAX;
 
-/// Where the bytes of pictures lie.
+/// Where the bytes of images lie.
 #[derive(Debug)]
 pub(super) enum Store {
     /// Files below a folder, by their names.
@@ -19,7 +20,7 @@ pub(super) enum Store {
 }
 
 impl Store {
-    /// What messages call picture `name` of this store.
+    /// What messages call image `name` of this store.
     pub fn describe(&self, name: &str) -> String {
         match self {
             Store::Folder(root) => root.join(name).display().to_string(),
@@ -28,12 +29,12 @@ impl Store {
     }
 }
 
-/// How the bytes of a picture are to be read.
+/// How the bytes of an image are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// An encoded picture.
+    /// An encoded image.
     File,
-    /// An encoded picture after [`CHECKSUM_BYTES`](super::dataset::CHECKSUM_BYTES) of its hash.
+    /// An encoded image after [`CHECKSUM_BYTES`](super::dataset::CHECKSUM_BYTES) of its hash.
     Hashed,
     /// Three planes of 32×32 bytes.
     Cifar,
@@ -71,7 +72,7 @@ impl Refusal {
     }
 }
 
-/// One picture.
+/// One image.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub store: u32,
@@ -102,7 +103,7 @@ impl Names {
     }
 }
 
-/// What a picture's class is taken from.
+/// What an image's class is taken from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Group {
     /// The folders it lies in, below what `#name` asked for, joined by `/`.
@@ -113,7 +114,7 @@ pub(super) enum Group {
     None,
 }
 
-/// Pictures found so far.
+/// Images found so far.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub stores: Vec<Store>,
@@ -122,8 +123,10 @@ pub(super) struct Index {
     pub names: Names,
     groups: Vec<Group>,
     known: HashMap<Group, u32>,
-    /// Files that are no pictures.
+    /// Files that are no images.
     pub others: Others,
+    /// Files that are images in formats that are not read.
+    pub unsupported: Unsupported,
     /// Files that end in `.bin` and are none of CIFAR's.
     pub bins: Others,
     /// What compressed archives are unpacked to.
@@ -132,7 +135,7 @@ pub(super) struct Index {
     pub kept_open: usize,
 }
 
-/// Files met that are no pictures: how many, and one of them.
+/// Files met that are no images: how many, and one of them.
 #[derive(Debug, Default)]
 pub(super) struct Others {
     pub count: usize,
@@ -163,12 +166,20 @@ impl Index {
         (self.stores.len() - 1) as u32
     }
 
+    /// Counts a file that is not read, from its name and its first bytes.
+    pub fn pass_over(&mut self, name: &str, head: &[u8]) {
+        match unsupported::format(name, head) {
+            Some(format) => self.unsupported.note(format, name),
+            None => self.others.note(name),
+        }
+    }
+
     /// Closes a file of which nothing is wanted.
     pub fn give_back(&mut self, ranges: &Ranges) {
         self.kept_open -= usize::from(ranges.is_kept_open());
     }
 
-    /// Adds a picture; `entry.label` is set from `group`.
+    /// Adds an image; `entry.label` is set from `group`.
     pub fn push(&mut self, name: &str, group: Group, mut entry: Entry) {
         entry.label = match self.known.get(&group) {
             Some(&g) => g,
@@ -206,7 +217,7 @@ impl Index {
     }
 }
 
-/// The class of every group. For folders it is the first one below those that all pictures
+/// The class of every group. For folders it is the first one below those that all images
 /// share, and below `train`, `val` and `test` where nothing else lies beside them: so
 /// `x/train/cat/1.jpg` and `x/test/cat/2.jpg` are both a `cat`.
 fn classes_of(groups: &[Group]) -> Vec<Option<String>> {

@@ -57,7 +57,7 @@ impl Likeness {
             .map(|&least| [0, 1].map(|_| geometry(least, 0.0)))
             .chain([[geometry(1.0, 0.0), geometry(1.0, 1.0)]])
             .collect();
-        // One picture at a time in each thread: all of them decoded may be more than memory holds.
+        // One image at a time in each thread: all of them decoded may be more than memory holds.
         let rows = |(i, &index): (usize, &usize)| {
             signals::go_on()?;
             let (_, image) = reader.load(index)?;

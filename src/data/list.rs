@@ -9,7 +9,7 @@ use super::source::Scan;
 use crate::error::{Error, Result};
 use crate::outside::{printable, read_at_most};
 
-/// Adds the pictures that the scan's file lists, in its order.
+/// Adds the images that the scan's file lists, in its order.
 pub(super) fn scan(scan: &mut Scan) -> Result<()> {
     let path = scan.path.clone();
     let bytes = read_at_most(&path, scan.limits().file_bytes, FILE_BYTES);
@@ -45,7 +45,7 @@ pub(super) fn scan(scan: &mut Scan) -> Result<()> {
     Ok(())
 }
 
-/// A line's path and label: what follows a tab, or a number after a space and a picture's name.
+/// A line's path and label: what follows a tab, or a number after a space and an image's name.
 fn split_label(line: &str) -> (&str, Option<&str>) {
     if let Some((name, label)) = line.rsplit_once('\t') {
         return (name, Some(label.trim()));
@@ -54,7 +54,7 @@ fn split_label(line: &str) -> (&str, Option<&str>) {
         Some((name, label))
             if label.bytes().all(|b| b.is_ascii_digit())
                 && !label.is_empty()
-                && Format::is_picture_name(name) =>
+                && Format::is_image_name(name) =>
         {
             (name, Some(label))
         }

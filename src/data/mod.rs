@@ -1,9 +1,9 @@
-//! Pictures: where they lie ([`Dataset`]), how they are decoded ([`Image`]), what is done to
+//! Images: where they lie ([`Dataset`]), how they are decoded ([`Image`]), what is done to
 //! them ([`Views`], [`ViewParams`]) and how they reach the nets ([`TrainLoader`],
 //! [`eval_batches`]).
 //!
 //! Everything a net sees is a function of the data set, the settings and the seed: threads
-//! only decide when a picture is made, never what it looks like.
+//! only decide when an image is made, never what it looks like.
 
 mod archive;
 pub mod augment;
@@ -27,6 +27,7 @@ mod resample;
 mod source;
 pub mod survey;
 pub mod synthetic;
+mod unsupported;
 mod views;
 
 pub use self::augment::{Pictures, Scratch, ViewFormat, checks as augment_checks, render};

@@ -1,11 +1,11 @@
-//! Packed files: one file with the pictures' encoded bytes, their labels and names, of which
+//! Packed files: one file with the images' encoded bytes, their labels and names, of which
 //! ranges are read. Made by `engine data pack`.
 //!
 //! ```text
 //! magic (8 bytes)
-//! for every picture: first 16 bytes of its BLAKE3, its bytes
+//! for every image: first 16 bytes of its BLAKE3, its bytes
 //! index: count u64, classes u64, then (length u32, UTF-8) for every class,
-//!        then for every picture offset u64, length u32, label u32 (all ones: none),
+//!        then for every image offset u64, length u32, label u32 (all ones: none),
 //!        end of its name u64; then the names, one after the other
 //! length of the index u64, BLAKE3 of the index (32 bytes), magic (8 bytes)
 //! ```
@@ -41,21 +41,22 @@ const FOOTER_BYTES: usize = 8 + 32 + 8;
 /// What [`write()`] did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Packed {
-    /// Pictures in the file.
-    pub pictures: usize,
-    /// Pictures left out because they cannot be read; each was named in a warning.
+    /// Images in the file.
+    #[serde(rename = "pictures")]
+    pub images: usize,
+    /// Images left out because they cannot be read; each was named in a warning.
     pub corrupt: usize,
-    /// Pictures made smaller.
+    /// Images made smaller.
     pub resized: usize,
     /// Length of the file.
     pub bytes: u64,
 }
 
-/// Packs a data set into the file `out`, which is written aside and renamed. Pictures keep
+/// Packs a data set into the file `out`, which is written aside and renamed. Images keep
 /// their bytes, except those whose longer side exceeds `max_side`: they are made smaller
 /// (triangle filter) and stored as JPEG of quality 95, or PNG where they were lossless.
 ///
-/// Every picture is decoded once; those that cannot be read are named in a warning and left
+/// Every image is decoded once; those that cannot be read are named in a warning and left
 /// out. Errors: more of them than `policy` allows, or a single one under
 /// [`OnCorrupt::Stop`](super::OnCorrupt::Stop); a file that cannot be written.
 pub fn write(
@@ -65,7 +66,7 @@ pub fn write(
     policy: CorruptPolicy,
 ) -> Result<Packed> {
     let mut failure = None;
-    let mut packed = Packed { pictures: 0, corrupt: 0, resized: 0, bytes: 0 };
+    let mut packed = Packed { images: 0, corrupt: 0, resized: 0, bytes: 0 };
     let result = write_atomic(out, |file| {
         let mut writer = Writer::new(file, dataset.classes())?;
         let mut next = 0;
@@ -88,7 +89,7 @@ pub fn write(
                 next += 1;
             }
         }
-        packed.pictures = writer.offsets.len();
+        packed.images = writer.offsets.len();
         packed.bytes = writer.finish()?;
         Ok(())
     });
@@ -101,22 +102,24 @@ pub fn write(
 fn left_out(len: usize, corrupt: usize, e: Error, policy: CorruptPolicy) -> Result<()> {
     let allowed = match policy.on_corrupt {
         super::OnCorrupt::Stop => 0,
-        super::OnCorrupt::Replace => allowed_corrupt(len, policy.max_corrupt),
+        super::OnCorrupt::Replace | super::OnCorrupt::LeaveOut => {
+            allowed_corrupt(len, policy.max_corrupt)
+        }
     };
     if corrupt > allowed || corrupt == len {
         return Err(e.context(format!(
-            "{corrupt} of {len} pictures cannot be read, {allowed} may be; nothing was written; \
+            "{corrupt} of {len} images cannot be read, {allowed} may be; nothing was written; \
              the last reason"
         )));
     }
-    tracing::warn!("left out a picture that cannot be read: {e}");
+    tracing::warn!("left out an image that cannot be read: {e}");
     Ok(())
 }
 
-/// The bytes to store for a picture, and whether it was made smaller.
+/// The bytes to store for an image, and whether it was made smaller.
 type Stored = (Vec<u8>, bool);
 
-/// What to store for the first pictures of a range: of at least one, and of no more than memory
+/// What to store for the first images of a range: of at least one, and of no more than memory
 /// should hold.
 fn pack_some(
     dataset: &Dataset,
@@ -179,7 +182,7 @@ fn encode(image: RgbImage, format: Option<Format>) -> Result<Vec<u8>> {
         _ => PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive)
             .write_image(&image, width, height, colour),
     }
-    .map_err(|e| Error::data(format!("cannot encode a picture of {width}x{height}: {e}")))?;
+    .map_err(|e| Error::data(format!("cannot encode an image of {width}x{height}: {e}")))?;
     Ok(bytes)
 }
 
@@ -238,14 +241,14 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Adds the pictures of a packed file.
+/// Adds the images of a packed file.
 pub(super) fn scan(scan: &mut Scan) -> Result<()> {
     let path = scan.path.clone();
     let ranges = Ranges::open(&path, scan.index)?;
     let store = scan.index.stores.len() as u32;
     read_index(scan, &ranges, store).map_err(|what| {
         Error::data(format!(
-            "{} is not a whole packed file: {what}; copy it again, or pack the pictures again",
+            "{} is not a whole packed file: {what}; copy it again, or pack the images again",
             printable(&path)
         ))
     })?;
@@ -262,13 +265,13 @@ fn read_index(scan: &mut Scan, file: &Ranges, store: u32) -> Result<(), String> 
     let body = footer.strip_suffix(MAGIC).ok_or("its end is missing")?;
     let (len, hash) = body.split_first_chunk::<8>().ok_or(SHORT)?;
     let len = u64::from_le_bytes(*len);
-    let pictures_end = footer_at.checked_sub(len).ok_or(SHORT)?;
+    let images_end = footer_at.checked_sub(len).ok_or(SHORT)?;
     let most = scan.limits().file_bytes;
     if len > most {
         return Err(format!("its index has {len} bytes, more than the {most} of {FILE_BYTES}"));
     }
     let mut index = vec![0; len as usize];
-    read(pictures_end, &mut index)?;
+    read(images_end, &mut index)?;
     if blake3::hash(&index).as_bytes() != hash {
         return Err("its index differs from its checksum".into());
     }
@@ -289,9 +292,9 @@ fn read_index(scan: &mut Scan, file: &Ranges, store: u32) -> Result<(), String> 
         let name_end = row.u64().ok_or(SHORT)? as usize;
         let name = names.get(name_start..name_end).ok_or("a name is out of place")?;
         name_start = name_end;
-        let inside = offset.checked_add(u64::from(len)).is_some_and(|e| e <= pictures_end);
+        let inside = offset.checked_add(u64::from(len)).is_some_and(|e| e <= images_end);
         if offset < (MAGIC.len() + CHECKSUM_BYTES) as u64 || !inside {
-            return Err("a picture is out of place".into());
+            return Err("an image is out of place".into());
         }
         if scan.wants(name) {
             let group = match classes.get(label as usize) {

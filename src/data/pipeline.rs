@@ -24,7 +24,7 @@ impl Stop {
 
 /// Does jobs `first`, `first + 1`, … ahead of time.
 ///
-/// Two feeders take turns, so that the pool's threads begin the next job while the last pictures
+/// Two feeders take turns, so that the pool's threads begin the next job while the last images
 /// of this one are being finished. A feeder holds its result until it is taken: two results at
 /// most lie ready or are in the making, whatever the number of threads.
 pub(super) struct Pipeline<T> {
@@ -92,7 +92,7 @@ impl<T: Send + 'static> Pipeline<T> {
 }
 
 impl<T> Pipeline<T> {
-    /// Stops the threads and waits for them: at most one picture's time.
+    /// Stops the threads and waits for them: at most one image's time.
     fn end(&mut self) {
         self.stop.0.store(true, Ordering::Relaxed);
         self.ready.clear();

@@ -26,11 +26,11 @@ impl Normalise {
 
 /// A batch's pixels, N×R×R×3.
 pub type Pixels = Recycled<f32>;
-/// The bytes of a batch's decoded pictures.
+/// The bytes of a batch's decoded images.
 pub type Bytes = Recycled<u8>;
 
 /// Values of a batch. The memory goes back to its loader when dropped, which fills it again:
-/// batches are large, and fresh pages cost as much as some pictures.
+/// batches are large, and fresh pages cost as much as some images.
 #[derive(Debug)]
 pub struct Recycled<T> {
     values: Vec<T>,

@@ -1,4 +1,4 @@
-//! What happens when a picture cannot be read: it is named, replaced and counted, and the run
+//! What happens when an image cannot be read: it is named, replaced and counted, and the run
 //! stops where that happens too often.
 
 use std::collections::HashSet;
@@ -11,23 +11,27 @@ use super::{Dataset, Limits};
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
 
-/// What to do with a picture that cannot be read (`data.on_corrupt`).
+/// What to do with an image that cannot be read (`data.on_corrupt`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnCorrupt {
-    /// Take another in its place, drawn from the seed and the picture's index.
+    /// Take another in its place, drawn from the seed and the image's index.
     #[default]
     Replace,
     /// Stop the run.
     Stop,
+    /// Do without it: whoever reads drops the rows whose index is that of a substitute. Not a
+    /// setting of a run, whose batches have one size.
+    #[serde(skip)]
+    LeaveOut,
 }
 
-/// How pictures that cannot be read are dealt with.
+/// How images that cannot be read are dealt with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CorruptPolicy {
     /// Replace or stop.
     pub on_corrupt: OnCorrupt,
-    /// Share of the data set that may be unreadable (`data.max_corrupt`); ten pictures always
+    /// Share of the data set that may be unreadable (`data.max_corrupt`); ten images always
     /// may.
     pub max_corrupt: f64,
     /// Seed that substitutes are drawn from.
@@ -40,7 +44,7 @@ impl Default for CorruptPolicy {
     }
 }
 
-/// How many pictures of `len` may be unreadable before the run stops.
+/// How many images of `len` may be unreadable before the run stops.
 pub fn allowed_corrupt(len: usize, max_corrupt: f64) -> usize {
     ((len as f64 * max_corrupt) as usize).max(10)
 }
@@ -52,7 +56,7 @@ pub(super) struct Reader {
     corrupt: Mutex<Corrupt>,
 }
 
-/// Unreadable pictures met so far.
+/// Unreadable images met so far.
 #[derive(Default)]
 struct Corrupt {
     all: HashSet<usize>,
@@ -70,12 +74,12 @@ impl Reader {
         self.dataset.limits()
     }
 
-    /// A line for each picture that was replaced since the last call.
+    /// A line for each image that was replaced since the last call.
     pub fn replaced(&self) -> Vec<String> {
         std::mem::take(&mut self.corrupt().said)
     }
 
-    /// Picture `index`, or its substitute: the first readable one of the draws that belong to
+    /// Image `index`, or its substitute: the first readable one of the draws that belong to
     /// (seed, index). Returns the index of what was read. See [`Dataset::hold`].
     pub fn load(&self, index: usize) -> Result<(usize, Loaded)> {
         let mut rng = None;
@@ -86,7 +90,7 @@ impl Reader {
                 (corrupt.all.contains(&candidate), corrupt.all.len())
             };
             if count == self.dataset.len() {
-                return Err(Error::data(format!("none of the {count} pictures can be read")));
+                return Err(Error::data(format!("none of the {count} images can be read")));
             }
             if !known {
                 match self.dataset.hold(candidate) {
@@ -109,24 +113,28 @@ impl Reader {
         let (count, len) = (corrupt.all.len(), self.dataset.len());
         if self.policy.on_corrupt == OnCorrupt::Stop {
             return Err(error.context(
-                "a picture cannot be read and data.on_corrupt is \"stop\" (\"replace\" goes on \
+                "an image cannot be read and data.on_corrupt is \"stop\" (\"replace\" goes on \
                  with another in its place)",
             ));
         }
         if count == len {
             return Err(error.context(format!(
-                "none of the {len} pictures can be read: run `engine data check`; the last reason"
+                "none of the {len} images can be read: run `engine data check`; the last reason"
             )));
         }
         let allowed = allowed_corrupt(len, self.policy.max_corrupt);
         if count > allowed {
             return Err(error.context(format!(
-                "{count} of {len} pictures cannot be read, more than the {allowed} that \
+                "{count} of {len} images cannot be read, more than the {allowed} that \
                  data.max_corrupt={} allows: run `engine data check` for the list; the last reason",
                 self.policy.max_corrupt
             )));
         }
-        let line = format!("replaced a picture that cannot be read: {error} ({count} so far)");
+        let done = match self.policy.on_corrupt {
+            OnCorrupt::LeaveOut => "left out",
+            OnCorrupt::Replace | OnCorrupt::Stop => "replaced",
+        };
+        let line = format!("{done} an image that cannot be read: {error} ({count} so far)");
         tracing::warn!("{line}");
         corrupt.said.push(line);
         Ok(())

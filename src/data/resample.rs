@@ -81,7 +81,7 @@ impl Axis {
 pub(super) struct ResizeScratch {
     across: Axis,
     down: Axis,
-    /// One row of the picture.
+    /// One row of the image.
     line: Vec<f32>,
     /// A row that was resized, before it is rounded.
     sums: Vec<[f32; 4]>,
@@ -91,10 +91,10 @@ pub(super) struct ResizeScratch {
     done: Vec<[u8; 4]>,
 }
 
-/// Where in the resized picture the part that is kept begins.
+/// Where in the resized image the part that is kept begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
-    /// Size of the whole resized picture.
+    /// Size of the whole resized image.
     pub width: usize,
     pub height: usize,
     /// Left and upper edge of what is kept.
@@ -102,7 +102,7 @@ pub(super) struct Window {
     pub y: usize,
 }
 
-/// Cuts `crop` out of a picture, resizes it to the size of `window`, and keeps the `side`×`side`
+/// Cuts `crop` out of an image, resizes it to the size of `window`, and keeps the `side`×`side`
 /// pixels there. `planes` becomes red, green, blue: `3·side²` bytes.
 pub(super) fn resize(
     image: &Image,
@@ -144,7 +144,7 @@ pub(super) fn resize(
 }
 
 vectorised! {
-    /// One row of a picture, horizontally.
+    /// One row of an image, horizontally.
     fn across_row(row: &[u8], line: &mut [f32], axis: &Axis, out: &mut [[f32; 4]]) {
         let Axis { first, weights, taps, .. } = axis;
         for (l, &v) in line.iter_mut().zip(row) {

@@ -1,4 +1,4 @@
-//! Recognises what a path holds, by its content, and adds its pictures to an index.
+//! Recognises what a path holds, by its content, and adds its images to an index.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,18 +9,18 @@ use super::image::Format;
 use super::index::{Coding, Entry, Group, Index, NO_LABEL, Refusal, Store};
 use super::limits::{IMAGES, Limits, Memory};
 use super::ranges::Ranges;
-use super::{archive, cifar, folder, list, pack};
+use super::{archive, cifar, folder, list, pack, unsupported};
 use crate::error::{Error, Result};
 use crate::outside::{open_regular, printable};
 
-/// Adds the pictures of `PATH` or `PATH#folder`.
+/// Adds the images of `PATH` or `PATH#folder`.
 pub(super) fn scan(source: &str, index: &mut Index, memory: &Memory) -> Result<()> {
     let (path, wanted) = split_fragment(source);
     let folders = BTreeSet::new();
     let mut scan = Scan { index, memory, path: path.clone(), wanted, folders, added: 0 };
     let kind = fs::metadata(&path).map_err(|e| {
         Error::data(format!(
-            "cannot read {}: {e}; expected a folder of pictures, a tar or tar.zst archive, CIFAR \
+            "cannot read {}: {e}; expected a folder of images, a tar or tar.zst archive, CIFAR \
              binary files, a text list of paths, or a file made by `engine data pack`",
             printable(&path)
         ))
@@ -44,7 +44,7 @@ fn split_fragment(source: &str) -> (PathBuf, Option<String>) {
     (PathBuf::from(source), None)
 }
 
-/// One source while its pictures are being added.
+/// One source while its images are being added.
 pub(super) struct Scan<'a> {
     pub index: &'a mut Index,
     memory: &'a Memory,
@@ -75,7 +75,7 @@ impl Scan<'_> {
         self.added += added;
     }
 
-    /// What was met so far: first folders, number of pictures added.
+    /// What was met so far: first folders, number of images added.
     pub fn into_met(self) -> (BTreeSet<String>, usize) {
         (self.folders, self.added)
     }
@@ -104,14 +104,14 @@ impl Scan<'_> {
         below(name, wanted).is_some()
     }
 
-    /// Adds a picture that [`Scan::wants`]; its class comes from the folders it lies in.
+    /// Adds an image that [`Scan::wants`]; its class comes from the folders it lies in.
     pub fn push(&mut self, name: &str, entry: Entry) {
         let inside = self.wanted.as_ref().and_then(|w| below(name, w)).unwrap_or(name);
         let folders = inside.rsplit_once('/').map_or("", |(folders, _)| folders);
         self.push_as(name, Group::Folders(folders.to_owned()), entry);
     }
 
-    /// Adds a picture whose class the source itself names.
+    /// Adds an image whose class the source itself names.
     pub fn push_as(&mut self, name: &str, group: Group, entry: Entry) {
         self.index.push(name, group, entry);
         self.added += 1;
@@ -123,7 +123,7 @@ impl Scan<'_> {
         let store = self.index.stores.len() as u32;
         for m in &found {
             let (len, coding) = match &m.content {
-                Content::Picture { len } => (*len, Coding::File),
+                Content::Image { len } => (*len, Coding::File),
                 Content::Refused(refusal) => (0, Coding::Refused(*refusal)),
                 Content::Records(records) => {
                     self.push_records(records, &m.name, store, m.offset, &[])?;
@@ -164,7 +164,7 @@ impl Scan<'_> {
                     self.folders.iter().map(|folder| printable(folder).to_string()).collect();
                 let there = if there.is_empty() { "no folders".into() } else { there.join(", ") };
                 Err(Error::data(format!(
-                    "{}#{}: no picture in a folder {wanted:?}; there are: {there}",
+                    "{}#{}: no image in a folder {wanted:?}; there are: {there}",
                     printable(&self.path),
                     printable(&wanted)
                 )))
@@ -185,9 +185,9 @@ pub(super) struct Member {
 /// What a member is.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
-    /// An encoded picture.
-    Picture { len: u32 },
-    /// A picture that cannot be read.
+    /// An encoded image.
+    Image { len: u32 },
+    /// An image that cannot be read.
     Refused(Refusal),
     /// CIFAR records.
     Records(cifar::Records),
@@ -227,12 +227,16 @@ fn scan_file(scan: &mut Scan) -> Result<()> {
     if folder::push_cifar_file(scan, &path, &name)? {
         return Ok(());
     }
+    if let Some(format) = unsupported::format(&name, &head) {
+        scan.index.unsupported.note(format, &name);
+        return Ok(());
+    }
     if !head.is_empty() && !head.contains(&0) && is_text(&head) {
         return list::scan(scan);
     }
     Err(Error::data(format!(
         "{} is none of: tar or tar.zst archive, CIFAR binary file, text list of paths, file made \
-         by `engine data pack`, picture; if it is an archive it may be cut short",
+         by `engine data pack`, image; if it is an archive it may be cut short",
         printable(&path)
     )))
 }

@@ -1,4 +1,4 @@
-//! Reads every picture of a data set once, and says what there is: what `engine data check` and
+//! Reads every image of a data set once, and says what there is: what `engine data check` and
 //! `engine data stats` print.
 
 use std::collections::BTreeMap;
@@ -13,29 +13,34 @@ use super::{Dataset, Image};
 pub struct Survey {
     /// Where it was opened from.
     pub source: String,
-    /// Pictures, readable or not.
-    pub pictures: usize,
+    /// Images, readable or not.
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// Those that cannot be read.
     pub corrupt: Vec<Corrupt>,
-    /// Files that are no pictures.
+    /// Files that are no images.
     pub other_files: usize,
-    /// Encoded size of all pictures.
+    /// Files that are images in formats that are not read, by format.
+    pub unsupported_formats: BTreeMap<&'static str, usize>,
+    /// Readable images of 16 bits a channel, which are rounded to 8.
+    pub sixteen_bit: usize,
+    /// Encoded size of all images.
     pub bytes: u64,
-    /// Pictures of every class, in the classes' order; empty where there are none.
+    /// Images of every class, in the classes' order; empty where there are none.
     pub classes: Vec<ClassCount>,
-    /// Pictures without a class.
+    /// Images without a class.
     pub unlabelled: usize,
-    /// Readable pictures of every format.
+    /// Readable images of every format.
     pub formats: BTreeMap<&'static str, usize>,
-    /// Readable pictures by the length of their shorter side, in octaves.
+    /// Readable images by the length of their shorter side, in octaves.
     pub shorter_side: Vec<SideCount>,
-    /// Mean of all pixels on [0, 1], red green blue; each picture weighs the same.
+    /// Mean of all pixels on [0, 1], red green blue; each image weighs the same.
     pub mean: [f64; 3],
     /// Their standard deviation.
     pub std: [f64; 3],
 }
 
-/// A picture that cannot be read.
+/// An image that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Corrupt {
     /// Its number.
@@ -46,16 +51,17 @@ pub struct Corrupt {
     pub reason: String,
 }
 
-/// Pictures of a class.
+/// Images of a class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClassCount {
     /// Its name.
     pub class: String,
     /// How many.
-    pub pictures: usize,
+    #[serde(rename = "pictures")]
+    pub images: usize,
 }
 
-/// Pictures whose shorter side is `from` to `to` pixels long.
+/// Images whose shorter side is `from` to `to` pixels long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SideCount {
     /// Shortest: a power of two.
@@ -63,26 +69,30 @@ pub struct SideCount {
     /// Longest: one less than the next.
     pub to: usize,
     /// How many.
-    pub pictures: usize,
+    #[serde(rename = "pictures")]
+    pub images: usize,
 }
 
-/// What one picture adds.
+/// What one image adds.
 struct Facts {
     bytes: u64,
     format: &'static str,
+    sixteen_bit: bool,
     shorter_side: usize,
     mean: [f64; 3],
     mean_square: [f64; 3],
 }
 
-/// Reads every picture, in parallel on the current thread pool. `progress` is told how many
+/// Reads every image, in parallel on the current thread pool. `progress` is told how many
 /// more are done. The result does not depend on the number of threads.
 pub fn survey(dataset: &Dataset, mut progress: impl FnMut(usize)) -> Survey {
     let mut survey = Survey {
         source: dataset.title().to_owned(),
-        pictures: dataset.len(),
+        images: dataset.len(),
         corrupt: Vec::new(),
         other_files: dataset.other_files(),
+        unsupported_formats: dataset.unsupported_formats(),
+        sixteen_bit: 0,
         bytes: 0,
         classes: Vec::new(),
         unlabelled: 0,
@@ -100,6 +110,7 @@ pub fn survey(dataset: &Dataset, mut progress: impl FnMut(usize)) -> Survey {
             match facts {
                 Ok(f) => {
                     survey.bytes += f.bytes;
+                    survey.sixteen_bit += usize::from(f.sixteen_bit);
                     *survey.formats.entry(f.format).or_default() += 1;
                     *octaves.entry(f.shorter_side.ilog2()).or_default() += 1;
                     add(&mut survey.mean, &f.mean);
@@ -120,7 +131,7 @@ pub fn survey(dataset: &Dataset, mut progress: impl FnMut(usize)) -> Survey {
     });
     survey.shorter_side = octaves
         .into_iter()
-        .map(|(o, pictures): (u32, usize)| SideCount { from: 1 << o, to: (2 << o) - 1, pictures })
+        .map(|(o, images): (u32, usize)| SideCount { from: 1 << o, to: (2 << o) - 1, images })
         .collect();
     count_classes(dataset, &mut survey);
     survey
@@ -141,17 +152,19 @@ fn count_classes(dataset: &Dataset, survey: &mut Survey) {
     }
     let named = dataset.classes().iter().zip(counts);
     survey.classes =
-        named.map(|(class, pictures)| ClassCount { class: class.clone(), pictures }).collect();
+        named.map(|(class, images)| ClassCount { class: class.clone(), images }).collect();
 }
 
 fn facts(dataset: &Dataset, i: usize) -> Result<Facts, String> {
     let encoded = dataset.encoded(i).map_err(|e| e.to_string())?;
     let bytes = &encoded.bytes;
     let image = dataset.decode(i, bytes, 0).map_err(|e| e.to_string())?;
-    let format = dataset.format(i, bytes).map_or("unknown", |f| f.name());
+    let format = dataset.format(i, bytes);
+    let sixteen_bit = format.is_some_and(|f| f.is_sixteen_bit(bytes));
+    let format = format.map_or("unknown", |f| f.name());
     let (mean, mean_square) = moments(&image);
     let shorter_side = image.width.min(image.height);
-    Ok(Facts { bytes: bytes.len() as u64, format, shorter_side, mean, mean_square })
+    Ok(Facts { bytes: bytes.len() as u64, format, sixteen_bit, shorter_side, mean, mean_square })
 }
 
 /// Mean and mean square of each channel on [0, 1]; whole numbers until the end.

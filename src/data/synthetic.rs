@@ -1,6 +1,6 @@
 //! Images drawn by the program itself, to try everything without any data: domains of eight
 //! classes each. What tells classes apart is form; colours, contrast and the share of the
-//! picture that each colour covers are drawn the same way for every class. Colours differ
+//! image that each colour covers are drawn the same way for every class. Colours differ
 //! little within a domain, so that a net finds little else to go by than form.
 
 use std::f32::consts::{PI, TAU};
@@ -13,12 +13,12 @@ use crate::error::{Error, Result};
 use crate::files::create_dir;
 use crate::rng::{Philox, Purpose};
 
-/// What kind of pictures.
+/// What kind of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Domain {
     /// One shape on a plain ground; the class is the shape.
     Shapes,
-    /// Two colours woven over the whole picture in uneven light; the class is the pattern.
+    /// Two colours woven over the whole image in uneven light; the class is the pattern.
     Textures,
     /// A hand, always in the middle of a plain ground; the class is which fingers are stretched.
     /// All images look alike, which is hard to learn from without labels.
@@ -52,9 +52,9 @@ impl Domain {
     }
 }
 
-/// Draws `counts` = [training, test] pictures of `side`×`side` pixels into
+/// Draws `counts` = [training, test] images of `side`×`side` pixels into
 /// `dir/train/<class>/NNNN.png` and `dir/test/<class>/NNNN.png`, the classes in turn. Every
-/// picture is a function of domain, split, number, size and seed. Errors: a folder or file
+/// image is a function of domain, split, number, size and seed. Errors: a folder or file
 /// that cannot be written.
 pub fn write(dir: &Path, domain: Domain, counts: [usize; 2], side: usize, seed: u64) -> Result<()> {
     let classes = domain.classes();
@@ -72,7 +72,7 @@ pub fn write(dir: &Path, domain: Domain, counts: [usize; 2], side: usize, seed: 
     Ok(())
 }
 
-/// Picture `i` of a split (0: training, 1: test); its class is `i` modulo 8.
+/// Image `i` of a split (0: training, 1: test); its class is `i` modulo 8.
 fn draw(domain: Domain, split: usize, i: usize, side: usize, seed: u64) -> RgbImage {
     let stream = (domain as u16) << 1 | split as u16;
     let mut rng = Philox::new(seed, Purpose::Synthetic, i as u64, stream);
@@ -98,7 +98,7 @@ fn draw(domain: Domain, split: usize, i: usize, side: usize, seed: u64) -> RgbIm
     })
 }
 
-/// Colours of a picture, which know nothing of its class.
+/// Colours of an image, which know nothing of its class.
 struct Paint {
     colours: [[f32; 3]; 2],
     /// Direction and strength of the light.
@@ -330,7 +330,7 @@ mod tests {
         (0..n).map(|i| draw(domain, split, i, SIDE, 3)).collect()
     }
 
-    /// Share of test pictures whose nearest training picture is of their class.
+    /// Share of test images whose nearest training image is of their class.
     fn nearest_neighbour(domain: Domain, features: impl Fn(&RgbImage) -> Vec<f32>) -> f64 {
         let train: Vec<_> = set(domain, 0, 640).iter().map(&features).collect();
         let test: Vec<_> = set(domain, 1, 320).iter().map(&features).collect();

@@ -1,4 +1,4 @@
-//! The whole path from files to batches, on pictures made here.
+//! The whole path from files to batches, on images made here.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::*;
 use crate::Kind;
 
-/// A picture whose pixels say which it is.
+/// An image whose pixels say which it is.
 pub(super) fn png(width: u32, height: u32, seed: u32) -> Vec<u8> {
     let image = ::image::RgbImage::from_fn(width, height, |x, y| {
         ::image::Rgb([(x * 7 + seed * 40) as u8, (y * 5 + seed) as u8, (x + y + seed * 9) as u8])
@@ -23,7 +23,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// `train/{cat,dog}` with 6 pictures each, `test/{cat,dog}` with 2 each.
+    /// `train/{cat,dog}` with 6 images each, `test/{cat,dog}` with 2 each.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (split, n) in [("train", 6), ("test", 2)] {
@@ -36,7 +36,7 @@ impl Tree {
                 }
             }
         }
-        fs::write(dir.path().join("set/README.txt"), "not a picture").unwrap();
+        fs::write(dir.path().join("set/README.txt"), "not an image").unwrap();
         Self { dir }
     }
     pub fn path(&self, name: &str) -> PathBuf {
@@ -106,7 +106,7 @@ pub(super) fn kind_of<T: std::fmt::Debug>(result: crate::Result<T>, words: &str)
 }
 
 #[test]
-fn every_container_holds_the_same_pictures() {
+fn every_container_holds_the_same_images() {
     let tree = Tree::new();
     let folder = tree.open("set#train").unwrap();
     assert_eq!((folder.len(), folder.classes()), (12, &["cat".to_owned(), "dog".to_owned()][..]));
@@ -124,7 +124,7 @@ fn every_container_holds_the_same_pictures() {
 
     let pack = tree.path("set.pack");
     let packed = pack::write(&whole, &pack, None, CorruptPolicy::default()).unwrap();
-    assert_eq!((packed.pictures, packed.corrupt, packed.resized), (16, 0, 0));
+    assert_eq!((packed.images, packed.corrupt, packed.resized), (16, 0, 0));
     assert_eq!(packed.bytes, fs::metadata(&pack).unwrap().len());
     same(&whole, &tree.open("set.pack").unwrap(), "");
     same(&folder, &tree.open("set.pack#train").unwrap(), "");
@@ -189,7 +189,7 @@ fn cifar_binary_files_are_recognised() {
 fn sources_that_cannot_be_used_say_why() {
     let tree = Tree::new();
     fs::create_dir(tree.path("empty")).unwrap();
-    kind_of(tree.open("empty"), "no picture in");
+    kind_of(tree.open("empty"), "no image in");
     kind_of(tree.open("nowhere"), "cannot read");
     kind_of(tree.open("set#trian"), "test, train");
     fs::write(tree.path("x.txt"), "set/train/cat/77.png\n").unwrap();
@@ -287,7 +287,7 @@ fn spoil(path: &Path) {
 }
 
 #[test]
-fn unreadable_pictures_are_replaced_and_counted() {
+fn unreadable_images_are_replaced_and_counted() {
     let tree = Tree::new();
     for i in 0..4 {
         spoil(&tree.path(&format!("set/train/cat/{i}.png")));
@@ -321,7 +321,7 @@ fn unreadable_pictures_are_replaced_and_counted() {
 }
 
 #[test]
-fn too_many_unreadable_pictures_stop_the_run() {
+fn too_many_unreadable_images_stop_the_run() {
     let tree = Tree::new();
     for class in ["cat", "dog"] {
         for i in 0..6 {
@@ -350,7 +350,7 @@ fn eval_takes_the_centre_in_order() {
     assert_eq!(indices, [vec![3, 1], vec![1, 7], vec![0]]);
     assert_eq!(all[0].x[16 * 16 * 3..], all[1].x[..16 * 16 * 3]);
     assert_eq!(all[2].x.len(), 16 * 16 * 3);
-    // A picture of the right size stays as it is.
+    // An image of the right size stays as it is.
     fs::create_dir(tree.path("exact")).unwrap();
     fs::write(tree.path("exact/a.png"), png(16, 16, 3)).unwrap();
     let exact = Arc::new(tree.open("exact").unwrap());
@@ -447,7 +447,108 @@ fn grey_alpha_and_sixteen_bits_become_rgb() {
 }
 
 #[test]
-fn pictures_that_claim_to_be_huge_are_refused() {
+fn every_value_of_sixteen_bits_becomes_the_nearest_of_eight() {
+    use ::image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
+    let value = |x: u32, y: u32| (256 * y + x) as u16;
+    let images: [DynamicImage; 4] = [
+        ImageBuffer::from_fn(256, 256, |x, y| Luma([value(x, y)])).into(),
+        ImageBuffer::from_fn(256, 256, |x, y| LumaA([value(x, y), 9])).into(),
+        ImageBuffer::from_fn(256, 256, |x, y| Rgb([value(x, y); 3])).into(),
+        ImageBuffer::from_fn(256, 256, |x, y| Rgba([value(x, y), value(x, y), value(x, y), 9]))
+            .into(),
+    ];
+    let nearest = |v: usize| (v as f64 * 255.0 / 65535.0).round() as u8;
+    for (image, format) in
+        images.iter().flat_map(|i| [(i, ImageFormat::Png), (i, ImageFormat::Pnm)])
+    {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        if image.write_to(&mut bytes, format).is_err() {
+            continue;
+        }
+        let bytes = bytes.into_inner();
+        assert!(Format::sniff(&bytes).unwrap().is_sixteen_bit(&bytes));
+        let decoded = Image::decode(&bytes).unwrap();
+        let wrong = (0..65536).find(|&v| decoded.rgb[3 * v..3 * v + 3] != [nearest(v); 3]);
+        assert_eq!(wrong, None, "{:?} {format:?}", image.color());
+    }
+    // Samples of 12 bits, and of fewer than 8.
+    let pgm = |header: &str, samples: &[u8]| [header.as_bytes(), samples].concat();
+    for (bytes, deep, expected) in [
+        (pgm("P5\n# 9 9 9\n2 1\n4095\n", &[0x0F, 0xFF, 0x08, 0x00]), true, [255, 128]),
+        (pgm("P5 2 1 15\n", &[15, 5]), false, [255, 85]),
+        (pgm("P2\n2 1\n65535\n", b"65535 128\n"), true, [255, 0]),
+        (
+            pgm(
+                "P7\nWIDTH 2\nHEIGHT 1\nDEPTH 1\nMAXVAL 65535\nTUPLTYPE GRAYSCALE\nENDHDR\n",
+                &[0xFF, 0xFF, 0, 129],
+            ),
+            true,
+            [255, 1],
+        ),
+    ] {
+        assert_eq!(Format::sniff(&bytes).unwrap().is_sixteen_bit(&bytes), deep);
+        let rgb = Image::decode(&bytes).unwrap().rgb;
+        assert_eq!([rgb[0], rgb[3]], expected);
+    }
+}
+
+#[test]
+fn images_of_sixteen_bits_are_counted() {
+    let tree = Tree::new();
+    let deep = ::image::ImageBuffer::from_pixel(3, 2, ::image::Luma([999u16]));
+    deep.save(tree.path("set/train/cat/deep.png")).unwrap();
+    let found = survey::survey(&tree.open("set").unwrap(), |_| ());
+    assert_eq!((found.images, found.sixteen_bit), (17, 1));
+}
+
+#[test]
+fn formats_that_are_not_read_are_named() {
+    let tree = Tree::new();
+    let files: [(&str, &[u8]); 5] = [
+        ("train/cat/a.tif", b"II*\0\x08\0\0\0"),
+        ("train/cat/b.TIFF", b"MM\0*\0\0\0\x08"),
+        ("train/dog/c.avif", b"\0\0\0\x20ftypavif"),
+        ("train/dog/nameless", b"\0\0\0\x18ftypheic"),
+        ("train/dog/d.jxl", b"\xFF\x0A"),
+    ];
+    for (name, bytes) in files {
+        fs::write(tree.path("set").join(name), bytes).unwrap();
+        fs::create_dir_all(tree.path("only").join(name).parent().unwrap()).unwrap();
+        fs::write(tree.path("only").join(name), bytes).unwrap();
+    }
+    let expected = [("AVIF", 1), ("HEIC", 1), ("JPEG XL", 1), ("TIFF", 2)];
+    tree.tar("set.tar");
+    let packed = zstd::encode_all(fs::File::open(tree.path("set.tar")).unwrap(), 1).unwrap();
+    fs::write(tree.path("set.tar.zst"), packed).unwrap();
+    for source in ["set", "set.tar", "set.tar.zst"] {
+        let set = tree.open(source).unwrap();
+        assert_eq!((set.len(), set.other_files()), (16, 1), "{source}");
+        assert_eq!(set.unsupported_formats().into_iter().collect::<Vec<_>>(), expected, "{source}");
+    }
+    for source in ["only", "only/train/cat/a.tif"] {
+        let e = tree.open(source).unwrap_err();
+        let said = e.to_string();
+        assert_eq!(e.kind(), Kind::Data);
+        assert!(said.contains("TIFF") && said.contains("convert them"), "{said}");
+    }
+    let said = tree.open("only").unwrap_err().to_string();
+    assert!(said.contains("5 images in formats that are not read: AVIF 1 (such as "), "{said}");
+    // Under a name that promises another format, and in a list, it is an image that cannot be read.
+    fs::copy(tree.path("only/train/cat/a.tif"), tree.path("set/train/cat/a.jpg")).unwrap();
+    fs::write(tree.path("set/list.txt"), "train/cat/0.png\ntrain/cat/a.tif\n").unwrap();
+    for (source, name) in [("set", "a.jpg"), ("set/list.txt", "a.tif")] {
+        let found = survey::survey(&tree.open(source).unwrap(), |_| ());
+        assert_eq!(found.corrupt.len(), 1, "{source}");
+        let corrupt = &found.corrupt[0];
+        assert!(
+            corrupt.file.ends_with(name) && corrupt.reason.contains("it is TIFF"),
+            "{corrupt:?}"
+        );
+    }
+}
+
+#[test]
+fn images_that_claim_to_be_huge_are_refused() {
     let mut bomb = png(20, 10, 1);
     bomb[16..20].copy_from_slice(&60_000u32.to_be_bytes());
     bomb[20..24].copy_from_slice(&60_000u32.to_be_bytes());

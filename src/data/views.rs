@@ -1,5 +1,5 @@
 //! Augmentation settings, and the draw of one view's parameters. The draw is a pure function
-//! of (seed, position in the run, view, size of the picture), apart from what
+//! of (seed, position in the run, view, size of the image), apart from what
 //! [`render`](super::render) then does to the pixels: a kernel can do that instead.
 
 use serde::{Deserialize, Serialize};
@@ -9,11 +9,11 @@ use super::resample::Filter;
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
 
-/// How one of a picture's two views is made, in this order: random resized crop, colour jitter,
-/// grey, blur, solarisation, flip, normalisation. Semantics are torchvision's on PIL pictures.
+/// How one of an image's two views is made, in this order: random resized crop, colour jitter,
+/// grey, blur, solarisation, flip, normalisation. Semantics are torchvision's on PIL images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Views {
-    /// Share of the picture's area that a crop takes, least and most.
+    /// Share of the image's area that a crop takes, least and most.
     pub crop_scale: [f32; 2],
     /// Width over height of a crop, least and most; drawn uniformly in its logarithm.
     pub crop_ratio: [f32; 2],
@@ -48,7 +48,7 @@ pub struct Views {
 }
 
 impl Views {
-    /// MoCo v2's view (Chen et al., 2020), which both views of a picture follow.
+    /// MoCo v2's view (Chen et al., 2020), which both views of an image follow.
     pub fn moco_v2() -> Self {
         Self {
             crop_scale: [0.2, 1.0],
@@ -129,8 +129,8 @@ impl Views {
         Normalise::new(self.mean, self.std)
     }
 
-    /// The parameters of view `view` (0 or 1) of the picture at `position` of the run, counted
-    /// from the first picture of the first step, for a picture of `width`×`height`.
+    /// The parameters of view `view` (0 or 1) of the image at `position` of the run, counted
+    /// from the first image of the first step, for an image of `width`×`height`.
     pub fn draw(
         &self,
         seed: u64,
@@ -211,7 +211,7 @@ fn expect(fine: bool, name: &str, wanted: &str, found: impl std::fmt::Display) -
     Err(Error::usage(format!("views.{name}: expected {wanted}, found {found}")))
 }
 
-/// Part of a picture, in its pixels.
+/// Part of an image, in its pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crop {
     /// Left edge.
@@ -227,17 +227,17 @@ pub struct Crop {
 /// One step of colour jitter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Adjust {
-    /// Blend with black: the factor of the picture.
+    /// Blend with black: the factor of the image.
     Brightness(f32),
-    /// Blend with the mean of its grey values: the factor of the picture.
+    /// Blend with the mean of its grey values: the factor of the image.
     Contrast(f32),
-    /// Blend with its own grey: the factor of the picture.
+    /// Blend with its own grey: the factor of the image.
     Saturation(f32),
     /// Turn of the hue, as a share of the circle, −0.5 to 0.5.
     Hue(f32),
 }
 
-/// Everything random about one view of one picture.
+/// Everything random about one view of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ViewParams {
     /// What is cut out and resized.

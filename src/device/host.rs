@@ -68,6 +68,13 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Name of the processor, as the system tells it; none where it does not.
+pub fn cpu_model() -> Option<String> {
+    let text = System::here().read("proc/cpuinfo")?;
+    let (_, name) = text.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':'))?;
+    Some(name.trim().to_owned())
+}
+
 /// How many threads are started where so many are wanted: 0 means one a core, and more than four
 /// a core are not. No environment variable has a say.
 pub fn threads(wanted: usize) -> usize {

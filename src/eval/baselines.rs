@@ -1,11 +1,13 @@
 //! What an accuracy has to be held against: the same net untrained, pixels and colours without a
 //! net, and guessing.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::evaluate::{EvalResult, standard_error};
 use super::features::Labelled;
-use super::judge::{Sets, Verdict, standard_error};
-use super::plain::{self, BINS, MOST_SIDE, Plain};
+use super::raw_features::{self, BINS, MOST_SIDE, RawFeatures};
+use super::record::Setup;
 use crate::error::Result;
 
 /// Training images that pixels and histograms are taken of, at most: 0.6 GB of pixels.
@@ -16,39 +18,40 @@ pub const MOST_TEST: usize = 10_000;
 const ERRORS: f64 = 2.0;
 
 /// What pixels and colour histograms are worth.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plains {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RawBaselines {
     /// Of centred pixels.
-    pub pixels: Verdict,
+    pub pixels: EvalResult,
     /// Of centred √ of colour histograms.
-    pub histogram: Verdict,
+    pub histogram: EvalResult,
     /// Images that were learnt from.
     pub train_images: usize,
     /// Images that were tested on.
     pub test_images: usize,
 }
 
-impl Plains {
+impl RawBaselines {
     /// Centres both kinds of features by their mean over the training images and has `verdict`
-    /// judge them.
-    pub(super) fn judge(
-        mut train: Plain,
-        mut test: Plain,
-        verdict: impl Fn(&Labelled, &Labelled) -> Result<Verdict>,
+    /// evaluate them.
+    pub(super) fn evaluate(
+        mut train: RawFeatures,
+        mut test: RawFeatures,
+        verdict: impl Fn(Labelled, Labelled) -> Result<EvalResult>,
     ) -> Result<Self> {
-        plain::centre(&mut train.pixels, &mut test.pixels);
-        plain::centre(&mut train.histogram, &mut test.histogram);
+        raw_features::centre(&mut train.pixels, &mut test.pixels);
+        raw_features::centre(&mut train.histogram, &mut test.histogram);
+        let (train_images, test_images) = (train.pixels.len(), test.pixels.len());
         Ok(Self {
-            pixels: verdict(&train.pixels, &test.pixels)?,
-            histogram: verdict(&train.histogram, &test.histogram)?,
-            train_images: train.pixels.len(),
-            test_images: test.pixels.len(),
+            pixels: verdict(train.pixels, test.pixels)?,
+            histogram: verdict(train.histogram, test.histogram)?,
+            train_images,
+            test_images,
         })
     }
 
     /// `pixels` and `histogram` with their accuracies, errors and numbers of images.
     pub fn to_json(&self) -> Map<String, Value> {
-        let one = |verdict: &Verdict, (what, value): (&str, usize)| {
+        let one = |verdict: &EvalResult, (what, value): (&str, usize)| {
             let mut all = verdict.to_json(self.test_images);
             all.insert(what.into(), json!(value));
             all.insert("train_images".into(), json!(self.train_images));
@@ -66,9 +69,9 @@ impl Plains {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baselines {
     /// The same net before training, or why it is not there.
-    pub untrained: Result<Verdict, String>,
+    pub untrained: Result<EvalResult, String>,
     /// Pixels and colours.
-    pub plains: Plains,
+    pub raw: RawBaselines,
     /// Accuracy of always naming the most frequent class of the test images.
     pub largest_class: f64,
     /// Accuracy of drawing answers evenly from the classes.
@@ -78,16 +81,16 @@ pub struct Baselines {
 }
 
 impl Baselines {
-    /// For a test on `sets`.
-    pub fn new(untrained: Result<Verdict, String>, plains: Plains, sets: &Sets) -> Self {
-        let (largest_class, uniform) = (sets.chance(), sets.uniform_chance());
-        Self { untrained, plains, largest_class, uniform, tests: sets.test.len() }
+    /// For nets evaluated in `setup`.
+    pub fn new(untrained: Result<EvalResult, String>, raw: RawBaselines, setup: &Setup) -> Self {
+        let (largest_class, uniform) = (setup.chance, setup.chance_uniform);
+        Self { untrained, raw, largest_class, uniform, tests: setup.test.images }
     }
 
     /// `untrained` (with `absent`, the reason, where it is not there), `pixels`, `histogram` and
     /// `guessing`.
     pub fn to_json(&self) -> Map<String, Value> {
-        let mut all = self.plains.to_json();
+        let mut all = self.raw.to_json();
         let untrained = match &self.untrained {
             Ok(verdict) => Value::Object(verdict.to_json(self.tests)),
             Err(reason) => json!({ "absent": reason }),
@@ -99,7 +102,7 @@ impl Baselines {
     }
 
     /// A sentence for each baseline that `net` should be above and is not.
-    pub fn remarks(&self, net: &Verdict) -> Vec<String> {
+    pub fn remarks(&self, net: &EvalResult) -> Vec<String> {
         let net = (net.accuracy(), self.tests);
         let mut all = Vec::new();
         if let Ok(untrained) = &self.untrained {
@@ -113,7 +116,7 @@ impl Baselines {
                 ));
             }
         }
-        let pixels = (self.plains.pixels.accuracy(), self.plains.test_images);
+        let pixels = (self.raw.pixels.accuracy(), self.raw.test_images);
         if is_above(pixels, net) {
             all.push(format!(
                 "The net is below raw pixels by more than {ERRORS} standard errors: {} against {}. \
@@ -140,10 +143,10 @@ mod tests {
     use super::*;
 
     fn baselines(untrained: f64, pixels: f64) -> Baselines {
-        let verdict = |a: f64| Verdict::Knn(vec![a, a - 0.1]);
+        let verdict = |a: f64| EvalResult::Knn(vec![a, a - 0.1]);
         Baselines {
             untrained: Ok(verdict(untrained)),
-            plains: Plains {
+            raw: RawBaselines {
                 pixels: verdict(pixels),
                 histogram: verdict(0.2),
                 train_images: 300,
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn what_training_did_not_reach_is_said() {
-        let net = Verdict::Knn(vec![0.5, 0.4]);
+        let net = EvalResult::Knn(vec![0.5, 0.4]);
         let said = |untrained, pixels| baselines(untrained, pixels).remarks(&net);
         assert_eq!(said(0.4, 0.5), [""; 0]);
         // 2·√(0.025² + 0.0249²) = 0.0706.

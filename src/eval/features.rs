@@ -1,6 +1,6 @@
 //! Features of frozen subnets, for many images.
 
-use super::pictures::{Batch, Pictures};
+use super::images::{Batch, Images};
 use super::progress::Progress;
 use crate::data::Dataset;
 use crate::device::Cx;
@@ -37,15 +37,10 @@ impl Labelled {
 /// # Errors
 /// [`crate::Kind::Data`] where an image has no class, [`crate::Kind::Diverged`] where
 /// features are not finite.
-pub fn extract(
-    cx: &Cx,
-    subnet: &Subnet,
-    pictures: &Pictures,
-    feature: Feature,
-) -> Result<Labelled> {
-    let mut progress = Progress::new("images", pictures.len(), 0);
+pub fn extract(cx: &Cx, subnet: &Subnet, images: &Images, feature: Feature) -> Result<Labelled> {
+    let mut progress = Progress::new("images", images.len(), 0);
     let each = |batch: &Batch, _: &[usize]| progress.advance(batch.shown.len(), String::new);
-    Ok(pass(cx, &[subnet], pictures, feature, each)?.swap_remove(0))
+    Ok(pass(cx, &[subnet], images, feature, each)?.swap_remove(0))
 }
 
 /// As [`extract`] for several nets, in one pass over the images; `each` sees every batch and the
@@ -53,19 +48,24 @@ pub fn extract(
 pub fn pass(
     cx: &Cx,
     subnets: &[&Subnet],
-    pictures: &Pictures,
+    images: &Images,
     feature: Feature,
     mut each: impl FnMut(&Batch, &[usize]),
 ) -> Result<Vec<Labelled>> {
     let mut found = vec![Labelled::default(); subnets.len()];
-    for batch in pictures.batches(cx, pictures.len())? {
+    for batch in images.batches(cx, images.len())? {
         signals::go_on()?;
         let batch = batch?;
-        let label = |&i: &usize| label(pictures.dataset(), i);
+        let label = |&i: &usize| label(images.dataset(), i);
         let labels = batch.shown.iter().map(label).collect::<Result<Vec<_>>>()?;
         for (subnet, found) in subnets.iter().zip(&mut found) {
             let out = subnet.features(cx, batch.x.clone(), &[feature])?.take(feature).into_value();
-            found.values.extend(cx.download(&out)?);
+            let values = cx.download(&out)?;
+            if found.is_empty() {
+                // All at once: growing by halves would take as much again.
+                found.values.reserve_exact(values.len() / labels.len() * images.len());
+            }
+            found.values.extend(values);
             found.labels.extend(&labels);
         }
         each(&batch, &labels);
@@ -82,7 +82,7 @@ pub fn pass(
 fn label(dataset: &Dataset, i: usize) -> Result<usize> {
     dataset.label(i).ok_or_else(|| {
         Error::data(format!(
-            "{} has no class: expected a folder for each class, such as train/<class>/<picture>",
+            "{} has no class: expected a folder for each class, such as train/<class>/<image>",
             dataset.name(i)
         ))
     })

@@ -1,5 +1,7 @@
 //! Linear probe: softmax regression on frozen features. The learning rate is chosen on a part
-//! of the training pictures; the test pictures are looked at once, at the end.
+//! of the training images; the test images are looked at once, at the end.
+
+use serde::{Deserialize, Serialize};
 
 use super::features::Labelled;
 use crate::device::Cx;
@@ -15,63 +17,65 @@ use crate::tensor::{DType, Shape, Tensor};
 /// Learning rates that are tried. Features are standardised, so they need no other scale.
 pub const LEARNING_RATES: [f64; 5] = [1.0, 0.3, 0.1, 0.03, 0.01];
 const BATCH: usize = 256;
+/// Rows that are classified at a time.
+const MOST_ROWS: usize = 4096;
 const SGD: Sgd = Sgd { momentum: 0.9, weight_decay: 0.0, decay_exempt: true };
 
 /// What a probe found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
-    /// The learning rate that did best on the held-out tenth of the training pictures.
+    /// The learning rate that did best on the held-out tenth of the training images.
     pub lr: f64,
     /// Accuracy on that tenth with each of [`LEARNING_RATES`].
     pub held_out: Vec<f64>,
-    /// Accuracy on the test pictures, trained at `lr` on all training pictures.
+    /// Accuracy on the test images, trained at `lr` on all training images.
     pub test: f64,
-    /// Accuracy on the training pictures of the same classifier.
+    /// Accuracy on the training images of the same classifier.
     pub train: f64,
 }
 
 /// Trains and tests a linear classifier; SGD with momentum 0.9, batches of 256, cosine
-/// schedule over `epochs`, no weight decay.
+/// schedule over `epochs`, no weight decay. Takes the features, which it standardises in place: of a
+/// large set they fill much of the memory.
 ///
 /// # Errors
-/// [`crate::Kind::Data`] for fewer than ten training pictures or no test picture.
+/// [`crate::Kind::Data`] for fewer than ten training images or no test image.
 pub fn probe(
     cx: &Cx,
-    train: &Labelled,
-    test: &Labelled,
+    mut train: Labelled,
+    mut test: Labelled,
     classes: usize,
     epochs: usize,
     seed: u64,
 ) -> Result<Probe> {
     if train.len() < 10 || test.is_empty() {
         return Err(Error::data(format!(
-            "a linear probe needs at least 10 training pictures and 1 test picture, found {} and {}",
+            "a linear probe needs at least 10 training images and 1 test image, found {} and {}",
             train.len(),
             test.len()
         )));
     }
-    let (mut train, mut test) = (train.clone(), test.clone());
     standardise(&mut train, &mut test);
     let order = Philox::new(seed, Purpose::Probe, 0, 0).sample(train.len(), train.len());
     let (held_out, rest) = order.split_at(train.len() / 10);
-    let (held_out, rest) = (subset(&train, held_out), subset(&train, rest));
+    let [all, tests] = [train.len(), test.len()].map(|n| (0..n).collect::<Vec<_>>());
     let mut tried = Vec::new();
     for lr in LEARNING_RATES {
-        let fitted = fit(cx, &rest, classes, epochs, lr, seed)?;
-        tried.push(accuracy(cx, &fitted, &held_out, classes)?);
+        let fitted = fit(cx, &train, rest, classes, epochs, lr, seed)?;
+        tried.push(accuracy(cx, &fitted, &train, held_out, classes)?);
     }
     // The first of equals: the larger rate.
     let best = (0..tried.len()).rev().max_by(|&a, &b| tried[a].total_cmp(&tried[b])).unwrap_or(0);
-    let fitted = fit(cx, &train, classes, epochs, LEARNING_RATES[best], seed)?;
+    let fitted = fit(cx, &train, &all, classes, epochs, LEARNING_RATES[best], seed)?;
     Ok(Probe {
         lr: LEARNING_RATES[best],
         held_out: tried,
-        test: accuracy(cx, &fitted, &test, classes)?,
-        train: accuracy(cx, &fitted, &train, classes)?,
+        test: accuracy(cx, &fitted, &test, &tests, classes)?,
+        train: accuracy(cx, &fitted, &train, &all, classes)?,
     })
 }
 
-/// Shifts and scales every feature to mean 0 and variance 1 over the training pictures.
+/// Shifts and scales every feature to mean 0 and variance 1 over the training images.
 fn standardise(train: &mut Labelled, test: &mut Labelled) {
     let (dim, n) = (train.dim, train.len() as f64);
     let mut sums = vec![(0.0f64, 0.0f64); dim];
@@ -104,10 +108,11 @@ fn subset(all: &Labelled, rows: &[usize]) -> Labelled {
     }
 }
 
-/// Weight [classes, dim] and bias after training.
+/// Weight [classes, dim] and bias after training on the rows `chosen` of `data`.
 fn fit(
     cx: &Cx,
     data: &Labelled,
+    chosen: &[usize],
     classes: usize,
     epochs: usize,
     lr: f64,
@@ -123,15 +128,16 @@ fn fit(
     let zeros = |s: &ParamSpec| cx.zeros(s.shape, DType::F32);
     let mut velocity: Vec<Tensor> = specs.iter().map(zeros).collect::<Result<_>>()?;
     // What does not fill a batch is left out; the order is another one every epoch.
-    let size = BATCH.min(data.len());
-    let steps_per_epoch = data.len() / size;
+    let size = BATCH.min(chosen.len());
+    let steps_per_epoch = chosen.len() / size;
     let steps = (epochs * steps_per_epoch) as u64;
     let mut step = 0;
     for epoch in 0..epochs {
         let mut rng = Philox::new(seed, Purpose::Probe, epoch as u64 + 1, 0);
-        let order = rng.sample(data.len(), data.len());
-        for rows in order.chunks_exact(size) {
-            gradients(cx, &params, &subset(data, rows), classes, &mut grads)?;
+        let order = rng.sample(chosen.len(), chosen.len());
+        for batch in order.chunks_exact(size) {
+            let rows: Vec<usize> = batch.iter().map(|&i| chosen[i]).collect();
+            gradients(cx, &params, &subset(data, &rows), classes, &mut grads)?;
             let lr = cosine_lr(lr, step, steps, 0);
             SGD.step(cx, &mut params, &mut grads, &mut velocity, lr)?;
             step += 1;
@@ -162,19 +168,30 @@ fn upload(cx: &Cx, data: &Labelled) -> Result<Tensor> {
     cx.upload(Shape::matrix(data.len(), data.dim), DType::F32, &data.values)
 }
 
-/// Share of rows whose largest logit is their class's.
-fn accuracy(cx: &Cx, params: &Params, data: &Labelled, classes: usize) -> Result<f64> {
-    let mut tape = Tape::inference(cx);
-    let x = tape.constant(upload(cx, data)?);
-    let [w, b] = [0, 1].map(|i| tape.param(params.values()[i].clone(), i));
-    let logits = tape.apply(Linear { out: classes }, &[&x, &w, &b])?;
-    let logits = cx.download(logits.value())?;
-    let right = |(row, &label): (&[f32], &usize)| {
-        // The first of equals.
-        (0..classes).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])) == Some(label)
-    };
-    let hits = logits.chunks_exact(classes).zip(&data.labels).filter(|x| right(*x)).count();
-    Ok(hits as f64 / data.len().max(1) as f64)
+/// Share of the rows `chosen` of `data` whose largest logit is their class's.
+fn accuracy(
+    cx: &Cx,
+    params: &Params,
+    data: &Labelled,
+    chosen: &[usize],
+    classes: usize,
+) -> Result<f64> {
+    let mut hits = 0;
+    // A part at a time, so that no copy of all features is made.
+    for rows in chosen.chunks(MOST_ROWS) {
+        let part = subset(data, rows);
+        let mut tape = Tape::inference(cx);
+        let x = tape.constant(upload(cx, &part)?);
+        let [w, b] = [0, 1].map(|i| tape.param(params.values()[i].clone(), i));
+        let logits = tape.apply(Linear { out: classes }, &[&x, &w, &b])?;
+        let logits = cx.download(logits.value())?;
+        let right = |(row, &label): (&[f32], &usize)| {
+            // The first of equals.
+            (0..classes).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])) == Some(label)
+        };
+        hits += logits.chunks_exact(classes).zip(&part.labels).filter(|x| right(*x)).count();
+    }
+    Ok(hits as f64 / chosen.len().max(1) as f64)
 }
 
 #[cfg(test)]
@@ -200,9 +217,9 @@ mod tests {
     #[test]
     fn separable_classes_are_learnt() {
         let cx = Cx::for_tests();
-        let found = probe(&cx, &separable(600, 0), &separable(300, 1), 3, 20, 1).unwrap();
+        let found = probe(&cx, separable(600, 0), separable(300, 1), 3, 20, 1).unwrap();
         assert!(found.test > 0.97, "{found:?}");
-        assert_eq!(found, probe(&cx, &separable(600, 0), &separable(300, 1), 3, 20, 1).unwrap());
+        assert_eq!(found, probe(&cx, separable(600, 0), separable(300, 1), 3, 20, 1).unwrap());
     }
 
     #[test]
@@ -211,7 +228,7 @@ mod tests {
         let mut train = separable(600, 0);
         let mut rng = Philox::new(9, Purpose::Check, 7, 0);
         train.labels.iter_mut().for_each(|l| *l = rng.below(3));
-        let found = probe(&cx, &train, &separable(600, 1), 3, 5, 1).unwrap();
+        let found = probe(&cx, train, separable(600, 1), 3, 5, 1).unwrap();
         assert!((0.0..0.75).contains(&found.test), "{found:?}");
         let mean = found.held_out.iter().sum::<f64>() / found.held_out.len() as f64;
         assert!((0.15..0.5).contains(&mean), "{found:?}");
@@ -220,7 +237,7 @@ mod tests {
     #[test]
     fn too_little_is_refused() {
         let cx = Cx::for_tests();
-        let err = probe(&cx, &separable(9, 0), &separable(9, 1), 3, 1, 1).unwrap_err();
+        let err = probe(&cx, separable(9, 0), separable(9, 1), 3, 1, 1).unwrap_err();
         assert_eq!(err.kind(), crate::Kind::Data);
     }
 }

@@ -1,23 +1,26 @@
-//! Frozen subnets on pictures: features for use elsewhere ([`mod@embed`]), and what they are worth
-//! without fine-tuning ([`judge`]: [`knn`], [`linear`]), beside what no training reaches
+//! Frozen subnets on images: features for use elsewhere ([`mod@embed`]), and what they are worth
+//! without fine-tuning ([`evaluate`]: [`knn`], [`linear`]), beside what no training reaches
 //! ([`baselines`]).
 
+pub mod baseline_cache;
 pub mod baselines;
 pub mod embed;
+pub mod evaluate;
 pub mod features;
-pub mod judge;
+pub mod images;
 pub mod knn;
 pub mod linear;
-pub mod pictures;
-pub mod plain;
 pub mod progress;
+pub mod raw_features;
+pub mod record;
 pub mod store;
 
-pub use baselines::{Baselines, Plains};
+pub use baseline_cache::BaselineCache;
+pub use baselines::{Baselines, RawBaselines};
 pub use embed::embed;
+pub use evaluate::{EvalResult, Protocol, Splits};
 pub use features::{Labelled, extract};
-pub use judge::{Protocol, Sets, Verdict};
-pub use pictures::Pictures;
+pub use images::Images;
 
 use crate::error::{Error, Kind};
 use crate::space::Arch;

@@ -1,4 +1,4 @@
-//! Progress of work on pictures or candidates: a bar on a terminal, a line now and then
+//! Progress of work on images or candidates: a bar on a terminal, a line now and then
 //! elsewhere.
 
 use std::time::{Duration, Instant};

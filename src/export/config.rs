@@ -1,4 +1,4 @@
-//! `config.json` of an export: what the net is, how pictures are prepared for it, and the
+//! `config.json` of an export: what the net is, how images are prepared for it, and the
 //! arguments that let timm's ResNet build it.
 
 use std::collections::BTreeMap;
@@ -16,13 +16,14 @@ pub const WEIGHTS: &str = crate::files::EXPORTED_WEIGHTS;
 const FORMAT: &str = "engine-export-1";
 
 /// `config.json`. Its keys `architecture`, `model_args` and `pretrained_cfg` are what timm
-/// looks for.
+/// looks for; the first and the last are there only where timm's own ResNet is this net.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Version of the folder's format.
     pub format: String,
     /// timm's name of the family.
-    pub architecture: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
     /// ID of the subnet.
     pub arch: Arch,
     /// The stem.
@@ -59,7 +60,8 @@ pub struct Config {
     /// Arguments of `timm.models.resnet.ResNet`.
     pub model_args: ModelArgs,
     /// What timm wants to know about the weights.
-    pub pretrained_cfg: PretrainedCfg,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained_cfg: Option<PretrainedCfg>,
     /// BLAKE3 of the files, by name.
     pub hashes: BTreeMap<String, String>,
 }
@@ -99,14 +101,16 @@ pub struct Origin {
     pub method: String,
     /// Training steps.
     pub step: u64,
-    /// Pictures that the batch norm statistics are from.
+    /// Images that the batch norm statistics are from.
     pub bn_images: usize,
-    /// Where these pictures are from.
+    /// Where these images are from.
     pub bn_data: Vec<String>,
 }
 
-/// Arguments of timm's ResNet. Its plain stem has 64 channels whatever `stem_width` says;
-/// `load_timm` in `model.py` gives it the true stem.
+/// Arguments of timm's ResNet. That has one plain stem: 7×7 pixels, stride 2, 64 channels whatever
+/// `stem_width` says, and a max-pool. Where this net's is another, its arguments stand here too:
+/// timm, which does not know them, then ends with their names in place of building another net.
+/// `load_timm` in `model.py` leaves them out and puts the true stem in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelArgs {
     /// Blocks of each stage.
@@ -117,6 +121,15 @@ pub struct ModelArgs {
     pub stem_width: usize,
     /// No classifier.
     pub num_classes: usize,
+    /// Kernel size of the stem's convolution, where timm's ResNet is not this net; so the next two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem_kernel: Option<usize>,
+    /// Stride of the stem's convolution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem_stride: Option<usize>,
+    /// Whether a max-pool follows the stem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem_maxpool: Option<bool>,
 }
 
 /// timm's description of weights.
@@ -130,7 +143,7 @@ pub struct PretrainedCfg {
     pub std: [f32; 3],
     /// Resampling.
     pub interpolation: String,
-    /// Side of the centre crop over that of the resized picture.
+    /// Side of the centre crop over that of the resized image.
     pub crop_pct: f32,
     /// First convolution.
     pub first_conv: String,
@@ -145,9 +158,11 @@ impl Config {
         let (arch, cost) = (space.max(), space.cost(&space.max()));
         let stem = &space.stem;
         let side = space.resolution;
+        let is_timms = is_timms(space);
+        let other = |x: usize| (!is_timms).then_some(x);
         Self {
             format: FORMAT.into(),
-            architecture: "resnet50".into(),
+            architecture: is_timms.then(|| "resnet50".into()),
             arch,
             stem: Stem {
                 width: arch.stem,
@@ -174,8 +189,11 @@ impl Config {
                 channels: arch.widths,
                 stem_width: arch.stem,
                 num_classes: 0,
+                stem_kernel: other(stem.kernel),
+                stem_stride: other(stem.stride),
+                stem_maxpool: (!is_timms).then_some(stem.maxpool),
             },
-            pretrained_cfg: PretrainedCfg {
+            pretrained_cfg: is_timms.then(|| PretrainedCfg {
                 input_size: [3, side, side],
                 mean: data::IMAGENET_MEAN,
                 std: data::IMAGENET_STD,
@@ -183,9 +201,14 @@ impl Config {
                 crop_pct: 0.875,
                 first_conv: "conv1".into(),
                 classifier: "fc".into(),
-            },
+            }),
             hashes: BTreeMap::new(),
         }
+    }
+
+    /// Whether `timm.create_model` builds this net from the folder.
+    pub fn is_timms(&self) -> bool {
+        self.architecture.is_some()
     }
 
     /// The net that this describes, without values.
@@ -240,5 +263,78 @@ impl Config {
     }
 }
 
+/// Whether timm's ResNet can be the net of a space of one point. Its stem and strides are fixed, and
+/// it has no projection in the first block of a stage that changes neither size nor channels.
+fn is_timms(space: &Space) -> bool {
+    let (stem, arch) = (&space.stem, space.max());
+    let strides: [usize; STAGES] = std::array::from_fn(|i| space.stages[i].stride);
+    (arch.stem, stem.kernel, stem.stride, stem.maxpool) == (64, 7, 2, true)
+        && strides == [1, 2, 2, 2]
+        && EXPANSION * arch.widths[0] != arch.stem
+}
+
 /// Larger numbers than this in a description are taken for damage.
 const MOST: usize = 99_999;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::export::subnet::single;
+
+    fn config(preset: &str, arch: &str) -> Value {
+        let arch: Arch = arch.parse().unwrap();
+        let net = Supernet::new(&single(&Space::preset(preset).unwrap(), &arch), None);
+        let origin = Origin {
+            preset: preset.into(),
+            method: "moco".into(),
+            step: 1,
+            bn_images: 8,
+            bn_data: Vec::new(),
+        };
+        let config = Config::of(&net, origin);
+        let written = json!(config);
+        let read: Config = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(read, config);
+        written
+    }
+
+    #[test]
+    fn only_what_timm_builds_looks_like_its_folder() {
+        let keys = |config: &Value| -> Vec<String> {
+            config["model_args"].as_object().unwrap().keys().cloned().collect()
+        };
+        let r50 = config("data", "s64-w64.128.256.512-d3.4.6.3");
+        assert_eq!(r50["architecture"], "resnet50");
+        assert_eq!(r50["pretrained_cfg"]["first_conv"], "conv1");
+        // These are arguments of timm's ResNet, all of them.
+        assert_eq!(keys(&r50), ["layers", "channels", "stem_width", "num_classes"]);
+        let others = [
+            ("data", "s32-w48.96.192.384-d2.2.5.2"),
+            ("cifar", "s32-w32.64.128.256-d3.4.6.3"),
+            ("tiny", "s8-w8.16.32.64-d1.1.2.1"),
+        ];
+        for (preset, arch) in others {
+            let config = config(preset, arch);
+            for key in ["architecture", "pretrained_cfg"] {
+                assert!(config.get(key).is_none(), "{preset}: {key}");
+            }
+            // timm's ResNet has no such argument, and says so.
+            assert!(keys(&config).contains(&"stem_kernel".to_owned()), "{config}");
+        }
+    }
+
+    #[test]
+    fn exports_of_earlier_versions_are_read() {
+        let mut old = config("tiny", "s8-w8.16.32.64-d1.1.2.1");
+        old["architecture"] = json!("resnet50");
+        old["model_args"] = json!({
+            "layers": [1, 1, 2, 1], "channels": [8, 16, 32, 64], "stem_width": 8, "num_classes": 0,
+        });
+        old["pretrained_cfg"] =
+            config("data", "s64-w64.128.256.512-d3.4.6.3")["pretrained_cfg"].clone();
+        let read: Config = serde_json::from_value(old).unwrap();
+        read.net("config.json").unwrap();
+    }
+}

@@ -34,7 +34,7 @@ struct Block {
     shortcut: Option<Conv>,
 }
 
-/// One picture's feature map, H×W×C.
+/// One image's feature map, H×W×C.
 struct Map {
     values: Vec<f64>,
     height: usize,
@@ -233,9 +233,9 @@ impl Net {
         Ok(Self { stem, maxpool: config.stem.maxpool, stages, head })
     }
 
-    /// C2, C3, C4, C5 (each H×W×C) and, with a head, z of one picture, H×W×3.
-    pub fn features(&self, picture: &[f32], height: usize, width: usize) -> Vec<Vec<f64>> {
-        let values = picture.iter().map(|&x| f64::from(x)).collect();
+    /// C2, C3, C4, C5 (each H×W×C) and, with a head, z of one image, H×W×3.
+    pub fn features(&self, image: &[f32], height: usize, width: usize) -> Vec<Vec<f64>> {
+        let values = image.iter().map(|&x| f64::from(x)).collect();
         let mut x = self.stem.apply(&Map { values, height, width, channels: 3 }).relu();
         if self.maxpool {
             x = x.max_pool();

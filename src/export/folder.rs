@@ -77,7 +77,7 @@ fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, Named)> {
         sealed::read_json_or_older(&config_path).map_err(|e| e.and("export the subnet again"))?;
     let net = config.net(&config_path.display().to_string())?;
     let path = dir.join(WEIGHTS);
-    let (expected, found) = (config.hashes.get(WEIGHTS), hash(&path)?);
+    let (expected, found) = (config.hashes.get(WEIGHTS), files::hash(&path)?);
     if expected != Some(&found) {
         return Err(Error::data(format!(
             "{} is damaged or was changed: its BLAKE3 is {found}, {CONFIG} says {}; export the \
@@ -93,11 +93,6 @@ fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, Named)> {
     Ok((Model { arch: config.arch, net, params, stats, config }, named))
 }
 
-fn hash(path: &Path) -> Result<String> {
-    let bytes = files::read_large(path)?;
-    Ok(blake3::hash(&bytes).to_hex().to_string())
-}
-
 /// An export's folder as [`crate::files::owned`] sees it.
 pub static EXPORT: Kind = Kind {
     name: "export",
@@ -106,7 +101,7 @@ pub static EXPORT: Kind = Kind {
     is_older: |_| false,
 };
 
-/// Writes a subnet into the folder `out`, reads it back, and compares the two on `pictures`
+/// Writes a subnet into the folder `out`, reads it back, and compares the two on `images`
 /// (batches [n, H, W, 3]). The folder appears only once all of that has gone well.
 ///
 /// # Errors
@@ -115,26 +110,26 @@ pub static EXPORT: Kind = Kind {
 pub fn write(
     cx: &Cx,
     subject: &Subject,
-    pictures: &[Tensor],
+    images: &[Tensor],
     out: &Path,
     tolerance: f64,
     overwrite: bool,
 ) -> Result<(Config, Parity)> {
-    write_into(cx, subject, pictures, Staged::begin(out, &EXPORT, overwrite)?, tolerance)
+    write_into(cx, subject, images, Staged::begin(out, &EXPORT, overwrite)?, tolerance)
 }
 
 /// [`write()`], where the folder is this process's already.
 pub(super) fn write_into(
     cx: &Cx,
     subject: &Subject,
-    pictures: &[Tensor],
+    images: &[Tensor],
     staged: Staged,
     tolerance: f64,
 ) -> Result<(Config, Parity)> {
     let fill = |dir: &Path| -> Result<(Config, Parity)> {
         write_net(cx, subject, dir)?;
         let (model, named) = load_with_tensors(cx, dir)?;
-        let parity = parity::compare(cx, subject, &model, &named, pictures, tolerance)?;
+        let parity = parity::compare(cx, subject, &model, &named, images, tolerance)?;
         parity.require()?;
         files::write_json(&dir.join(PARITY), &parity)?;
         files::write_text(&dir.join("model.py"), MODEL_PY)?;
@@ -166,19 +161,16 @@ fn write_net(cx: &Cx, subject: &Subject, dir: &Path) -> Result<()> {
     ];
     let path = dir.join(WEIGHTS);
     files::write_safetensors(&path, &tensors, &metadata)?;
-    config.hashes.insert(WEIGHTS.into(), hash(&path)?);
+    config.hashes.insert(WEIGHTS.into(), files::hash(&path)?);
     sealed::write_json(&dir.join(CONFIG), &config)
 }
 
 /// What the README adds where timm can build the net by itself.
 const LOCAL_DIR: &str = "
 Its stem is timm's own, so `timm.create_model(\"local-dir:.\", pretrained=True)` does the same.";
-
-/// Whether the stem is the one that timm's plain ResNet has.
-fn timms_stem(config: &Config) -> bool {
-    let s = &config.stem;
-    (s.width, s.kernel, s.stride, s.maxpool) == (64, 7, 2, true) && config.strides == [1, 2, 2, 2]
-}
+/// What it adds where timm cannot.
+const OWN_STEM: &str = "
+`timm.create_model` cannot build it: its stem or its first blocks are not those of timm's ResNet.";
 
 fn readme(config: &Config, parity: &Parity) -> String {
     let list = |x: &[f32; 3]| x.map(|x| x.to_string()).join(", ");
@@ -195,7 +187,7 @@ fn readme(config: &Config, parity: &Parity) -> String {
         ("{features}", config.num_features.to_string()),
         ("{images}", parity.reloaded.images.to_string()),
         ("{max_rel}", format!("{:.1e}", parity.max_rel)),
-        ("{timm}", if timms_stem(config) { LOCAL_DIR } else { "" }.to_owned()),
+        ("{timm}", if config.is_timms() { LOCAL_DIR } else { OWN_STEM }.to_owned()),
         ("{z}", if config.head.is_some() { " and `z`" } else { "" }.to_owned()),
     ];
     fields.iter().fold(README.to_owned(), |text, (key, value)| text.replace(key, value))

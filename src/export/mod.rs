@@ -18,16 +18,16 @@ pub use parity::Parity;
 
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::eval::pictures::{self, Pictures};
+use crate::eval::images::{self, Images};
 use crate::files::staged::Staged;
 use crate::nn;
 use crate::space::Arch;
 use crate::tensor::{DType, Tensor};
 use crate::train::checkpoint::Checkpoint;
 
-/// Pictures that batch norms are recalibrated on where nothing else is said.
+/// Images that batch norms are recalibrated on where nothing else is said.
 pub const BN_IMAGES: usize = 2048;
-/// Most pictures on which the export is compared with the supernet.
+/// Most images on which the export is compared with the supernet.
 const PARITY_IMAGES: usize = 16;
 
 /// What to export from where.
@@ -36,7 +36,7 @@ pub struct Options {
     pub ckpt: PathBuf,
     /// The subnet.
     pub arch: Arch,
-    /// Pictures that its batch norm statistics are computed from.
+    /// Images that its batch norm statistics are computed from.
     pub bn_data: Vec<String>,
     /// How many of them.
     pub bn_images: usize,
@@ -46,9 +46,9 @@ pub struct Options {
     pub overwrite: bool,
     /// Largest relative difference that passes, see [`parity`].
     pub tolerance: f64,
-    /// Seed of the choice of pictures; the run's where `None`.
+    /// Seed of the choice of images; the run's where `None`.
     pub seed: Option<u64>,
-    /// Threads that decode pictures.
+    /// Threads that decode images.
     pub workers: usize,
 }
 
@@ -58,7 +58,7 @@ pub struct Options {
 ///
 /// # Errors
 /// [`crate::Kind::Usage`] for an architecture outside the space or a folder in the way,
-/// [`crate::Kind::Data`] for pictures or checkpoints that cannot be read, and
+/// [`crate::Kind::Data`] for images or checkpoints that cannot be read, and
 /// [`crate::Kind::Parity`], leaving no folder, where the export is not the same net.
 pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
     let cx = &cx.computing_in(DType::F32);
@@ -68,9 +68,9 @@ pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
     net.space().check(&options.arch)?;
     let params = checkpoint.student(cx, net.specs())?;
     let state = &checkpoint.state;
-    let pictures = choose(options, state.seed, net.space().resolution)?;
-    tracing::info!("batch norm statistics of {} from {} pictures", options.arch, pictures.len());
-    let batches = pictures.tensors(cx, pictures.len())?;
+    let images = choose(options, state.seed, net.space().resolution)?;
+    tracing::info!("batch norm statistics of {} from {} images", options.arch, images.len());
+    let batches = images.tensors(cx, images.len())?;
     let stats = nn::recalibrate(cx, &net, &params, &options.arch, batches)?;
     let subject = Subject {
         net: &net,
@@ -81,25 +81,25 @@ pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
             preset: state.preset.clone(),
             method: state.method.clone(),
             step: state.step,
-            bn_images: pictures.len(),
+            bn_images: images.len(),
             bn_data: options.bn_data.clone(),
         },
     };
-    let probe = pictures.tensors(cx, PARITY_IMAGES)?.collect::<Result<Vec<Tensor>>>()?;
+    let probe = images.tensors(cx, PARITY_IMAGES)?.collect::<Result<Vec<Tensor>>>()?;
     folder::write_into(cx, &subject, &probe, staged, options.tolerance)
 }
 
-/// The pictures for the batch norms: a seeded draw.
-fn choose(options: &Options, run_seed: u64, resolution: usize) -> Result<Pictures> {
+/// The images for the batch norms: a seeded draw.
+fn choose(options: &Options, run_seed: u64, resolution: usize) -> Result<Images> {
     let dataset = crate::data::Dataset::open(&options.bn_data)?;
     if dataset.len() < 2 {
         return Err(Error::data(format!(
-            "{} holds {} pictures, expected at least 2 for the batch norm statistics",
+            "{} holds {} images, expected at least 2 for the batch norm statistics",
             options.bn_data.join(" "),
             dataset.len()
         )));
     }
     let seed = options.seed.unwrap_or(run_seed);
-    let indices = pictures::draw(dataset.len(), Some(options.bn_images), seed);
-    Ok(Pictures::new(std::sync::Arc::new(dataset), indices, resolution, options.workers))
+    let indices = images::draw(dataset.len(), Some(options.bn_images), seed);
+    Ok(Images::new(std::sync::Arc::new(dataset), indices, resolution, options.workers))
 }

@@ -91,7 +91,8 @@ def load_timm(folder="."):
 
     config, weights = read(folder)
     stem, outputs = config["stem"], config["expansion"] * config["widths"][0]
-    net = ResNet(Block, **config["model_args"])
+    known = ("layers", "channels", "num_classes")
+    net = ResNet(Block, **{name: config["model_args"][name] for name in known})
     net.conv1, net.bn1 = conv_bn(3, stem["width"], stem["kernel"], stem["stride"])
     if not stem["maxpool"]:
         net.maxpool = nn.Identity()

@@ -1,5 +1,5 @@
-//! The proof that an export is the same net: features of real pictures, computed by the subnet
-//! inside the supernet, by the net that was read back from the files, and, on a few pictures,
+//! The proof that an export is the same net: features of real images, computed by the subnet
+//! inside the supernet, by the net that was read back from the files, and, on a few images,
 //! by a plain second implementation with batch norms folded into the convolutions, in f64.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use crate::tensor::Tensor;
 /// explains.
 pub const TOLERANCE: f64 = 1e-4;
 /// Multiply-accumulates that the folded comparison may take, which is slow: at least one
-/// picture is compared.
+/// image is compared.
 const FOLDED_MACS: u64 = 10_000_000_000;
 
 /// `parity.json`.
@@ -40,16 +40,16 @@ pub struct Parity {
     pub folded: Comparison,
 }
 
-/// Differences on a number of pictures.
+/// Differences on a number of images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Pictures that were compared.
+    /// Images that were compared.
     pub images: usize,
     /// Difference of each feature, by name: `c2` … `c5`, `z`.
     pub features: BTreeMap<String, Difference>,
 }
 
-/// Largest difference of one feature over all pictures.
+/// Largest difference of one feature over all images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// max |a − b|.
@@ -99,10 +99,10 @@ fn wanted(model: &Model) -> Vec<Feature> {
 }
 
 /// Compares an export that was read back (`model`; `named`: the tensors of its file) with the
-/// subnet that it is of, on pictures [n, H, W, 3].
+/// subnet that it is of, on images [n, H, W, 3].
 ///
 /// # Errors
-/// [`Kind::Data`] where there is no picture, [`Kind::Diverged`] where the net holds values that
+/// [`Kind::Data`] where there is no image, [`Kind::Diverged`] where the net holds values that
 /// are not finite. A difference beyond the tolerance is no
 /// error here: see [`Parity::require`].
 pub fn compare(
@@ -110,7 +110,7 @@ pub fn compare(
     subject: &Subject,
     model: &Model,
     named: &Named,
-    pictures: &[Tensor],
+    images: &[Tensor],
     tolerance: f64,
 ) -> Result<Parity> {
     expect_finite(named, &subject.origin)?;
@@ -122,17 +122,17 @@ pub fn compare(
     let mut most = (FOLDED_MACS / model.config.macs.max(1)).clamp(1, 4) as usize;
     let mut reloaded: Vec<Worst> = wanted.iter().map(|_| Worst::default()).collect();
     let mut folded: Vec<Worst> = wanted.iter().map(|_| Worst::default()).collect();
-    let (mut images, mut folded_images) = (0, 0);
-    for x in pictures {
+    let (mut compared, mut folded_images) = (0, 0);
+    for x in images {
         let a = values(cx, &wanted, inside.features(cx, x.clone(), &wanted)?)?;
         let b = values(cx, &wanted, outside.features(cx, x.clone(), &wanted)?)?;
         let n = x.shape().n();
-        images += n;
+        compared += n;
         reloaded.iter_mut().zip(a.iter().zip(&b)).for_each(|(w, (a, b))| w.add(a, b));
         let [_, h, w, c] = x.shape().0;
         let x = cx.download(x)?;
-        for (i, picture) in x.chunks_exact(h * w * c).take(most).enumerate() {
-            let c = plain.features(picture, h, w);
+        for (i, image) in x.chunks_exact(h * w * c).take(most).enumerate() {
+            let c = plain.features(image, h, w);
             for ((worst, a), c) in folded.iter_mut().zip(&a).zip(&c) {
                 let len = a.len() / n;
                 worst.add(&a[i * len..(i + 1) * len], c);
@@ -141,8 +141,8 @@ pub fn compare(
         }
         most = most.saturating_sub(n);
     }
-    if images == 0 {
-        return Err(Error::data("no pictures to compare the export on: expected at least 1"));
+    if compared == 0 {
+        return Err(Error::data("no images to compare the export on: expected at least 1"));
     }
     let finish = |images: usize, worst: &[Worst]| Comparison {
         images,
@@ -152,7 +152,7 @@ pub fn compare(
             .map(|(f, w)| (f.name().to_owned(), w.finish()))
             .collect(),
     };
-    Ok(Parity::new(tolerance, finish(images, &reloaded), finish(folded_images, &folded)))
+    Ok(Parity::new(tolerance, finish(compared, &reloaded), finish(folded_images, &folded)))
 }
 
 /// Exit 4 where the net itself is no net: values that are not finite, of which nothing can be shown

@@ -7,23 +7,17 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::numbers;
 use super::run::{files_with, json};
-use super::words;
 use crate::error::{Error, Result};
-use crate::eval::judge::NEIGHBOURS;
+use crate::eval::evaluate::NEIGHBOURS;
+use crate::eval::record::Split;
 use crate::files;
 use crate::search::agreement::{Correlation, Within, Worth};
 use crate::search::{Agreement, BudgetResult, Candidate, agreement};
 use crate::space::Arch;
 
 const FILE: &str = "agreement.json";
-
-/// What the images of one side of an evaluation were.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Set {
-    data: Vec<String>,
-    images: u64,
-}
 
 /// How nets were evaluated; only alike evaluations are compared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,8 +27,8 @@ struct Protocol {
     step: u64,
     #[serde(default = "student")]
     weights: String,
-    train: Set,
-    test: Set,
+    train: Split,
+    test: Split,
 }
 
 fn student() -> String {
@@ -102,7 +96,7 @@ pub(super) fn update(
     let held: Vec<Held> = known
         .into_iter()
         .filter_map(|(protocol, accuracy)| {
-            let found = agreement(candidates, budgets, &accuracy, protocol.test.images)?;
+            let found = agreement(candidates, budgets, &accuracy, protocol.test.images as u64)?;
             Some(Held { conclusion: found.conclusion(), agreement: found, protocol })
         })
         .collect();
@@ -120,11 +114,18 @@ pub(super) fn update(
 struct Row {
     budget: String,
     evaluated: String,
-    winner: String,
-    mean: String,
-    best: String,
-    largest: String,
+    winner: Cell,
+    mean: Cell,
+    best: Cell,
+    largest: Cell,
     verdict: &'static str,
+}
+
+/// An accuracy, and the net that has it.
+#[derive(Serialize)]
+struct Cell {
+    share: String,
+    net: Option<String>,
 }
 
 /// As the page shows it.
@@ -146,7 +147,7 @@ impl Held {
         Card {
             title: format!(
                 "What labels say: {protocol} on {features}, {} test images of {}",
-                words::count(test.images),
+                numbers::count(test.images as u64),
                 test.data.join(" ")
             ),
             nets: found.nets,
@@ -162,18 +163,16 @@ impl Held {
 }
 
 fn row(within: &Within) -> Row {
-    let net = |w: &Worth| match &w.arch {
-        Some(arch) => format!("{} {arch}", w.words()),
-        None => w.words(),
-    };
+    let net = |w: &Worth| Cell { share: w.words(), net: w.arch.map(|arch| arch.to_string()) };
+    let none = || Cell { share: "not evaluated".into(), net: None };
     Row {
         budget: within.budget.clone(),
         evaluated: format!(
             "{} of {}",
-            words::count(within.evaluated as u64),
-            words::count(within.candidates as u64)
+            numbers::count(within.evaluated as u64),
+            numbers::count(within.candidates as u64)
         ),
-        winner: within.winner.as_ref().map_or("not evaluated".into(), net),
+        winner: within.winner.as_ref().map_or_else(none, net),
         mean: net(&within.mean),
         best: net(&within.best),
         largest: net(&within.largest),

@@ -1,7 +1,7 @@
 //! Axes: from values to pixels, and ticks at round numbers whose labels do not touch.
 
 use super::svg::text_width;
-use crate::report::words;
+use crate::report::numbers;
 
 /// Font size of tick labels, in pixels.
 pub(super) const TICK_FONT: f64 = 11.0;
@@ -75,7 +75,7 @@ impl Axis {
     /// Leaves out ticks between whole numbers, for axes that count.
     pub(super) fn keep_whole_ticks(&mut self) {
         self.ticks.retain(|t| (t.0 - t.0.round()).abs() < 1e-6);
-        self.ticks.iter_mut().for_each(|t| t.1 = words::fixed(t.0, 0));
+        self.ticks.iter_mut().for_each(|t| t.1 = numbers::fixed(t.0, 0));
     }
 
     /// Pixels of the lowest and of the highest value.
@@ -119,7 +119,7 @@ fn linear_ticks(lo: f64, hi: f64, wanted: usize) -> Vec<(f64, String)> {
     let small = lo.abs().max(hi.abs()) < 1e-4;
     let label = |v: f64| match small && v != 0.0 {
         true => format!("{v:.0e}"),
-        false => words::fixed(v, decimals),
+        false => numbers::fixed(v, decimals),
     };
     (first..=last).map(|i| i as f64 * step).map(|v| (v, label(v))).collect()
 }
@@ -132,7 +132,7 @@ fn log_ticks(lo: f64, hi: f64, wanted: usize) -> Vec<(f64, String)> {
             .filter(|e| e % every == 0)
             .flat_map(|e| factors.iter().map(move |f| f * 10f64.powi(e)))
             .filter(|v| (lo * 0.9999..=hi * 1.0001).contains(v))
-            .map(|v| (v, words::short(v)))
+            .map(|v| (v, numbers::short(v)))
             .collect()
     };
     let thirds = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0];

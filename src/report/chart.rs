@@ -1,9 +1,10 @@
 //! Line charts over the steps of a run.
 
 use super::axis::{Along, Axis, TICK_FONT, extent};
+use super::labels::{Labels, Reference};
+use super::numbers;
 use super::series::{Bin, smooth};
-use super::svg::{Anchor, Svg, polyline, text_width};
-use super::words;
+use super::svg::{Anchor, Layouts, Size, Svg, polyline, text_width};
 
 /// Strips that show values when pointed at.
 const MAX_STRIPS: usize = 90;
@@ -24,14 +25,14 @@ pub(super) struct Line {
 pub(super) struct LineChart<'a> {
     /// What a screen reader says.
     pub(super) label: &'a str,
-    /// Natural size in pixels.
-    pub(super) size: (f64, f64),
+    /// How large it is.
+    pub(super) size: Size,
     /// What lies along the x axis.
     pub(super) x_label: &'a str,
     /// The lines.
     pub(super) lines: Vec<Line>,
     /// Dashed horizontal lines to compare with.
-    pub(super) references: Vec<(f64, String)>,
+    pub(super) references: Vec<Reference>,
     /// Whether the y axis starts at 0.
     pub(super) from_zero: bool,
 }
@@ -47,17 +48,19 @@ struct Frame {
 }
 
 impl LineChart<'_> {
-    /// The chart as an SVG element, or `None` where there is no finite value to draw.
-    pub(super) fn draw(&self) -> Option<String> {
-        let frame = self.frame()?;
-        let mut svg = Svg::new(self.size.0, self.size.1, self.label);
+    /// The chart, or `None` where there is no finite value to draw.
+    pub(super) fn draw(&self) -> Option<Layouts> {
+        self.size.layouts(|size| self.draw_at(size))
+    }
+
+    fn draw_at(&self, size: (f64, f64)) -> Option<String> {
+        let frame = self.frame(size)?;
+        let mut svg = Svg::new(size, self.label);
         draw_grid(&mut svg, &frame.x, &frame.y, self.x_label);
         for line in &self.lines {
             draw_line(&mut svg, &frame, line);
         }
-        for (value, label) in &self.references {
-            draw_reference(&mut svg, (&frame.x, &frame.y), *value, label);
-        }
+        Labels::new(&frame.x, &frame.y, Vec::new()).draw_references(&mut svg, &self.references);
         if self.lines.len() > 1 {
             self.draw_names(&mut svg, &frame);
         }
@@ -65,7 +68,7 @@ impl LineChart<'_> {
         Some(svg.finish())
     }
 
-    fn frame(&self) -> Option<Frame> {
+    fn frame(&self, size: (f64, f64)) -> Option<Frame> {
         let bins = || self.lines.iter().flat_map(|l| &l.bins);
         let (x_lo, x_hi) = extent(bins().map(|b| b.x))?;
         let means = extent(bins().map(|b| b.mean))?;
@@ -79,11 +82,11 @@ impl LineChart<'_> {
         if self.from_zero {
             lo = lo.min(0.0);
         }
-        let (top, bottom) = (10.0, self.size.1 - 36.0);
+        let (top, bottom) = (10.0, size.1 - 36.0);
         let y = Axis::rounded((lo, hi), (bottom, top), Along::Y);
         let names = self.lines.iter().map(|l| text_width(&l.name, 12.0)).fold(0.0, f64::max);
         let left = y.label_width() + 12.0;
-        let right = self.size.0 - if self.lines.len() > 1 { names + 16.0 } else { 14.0 };
+        let right = size.0 - if self.lines.len() > 1 { names + 16.0 } else { 14.0 };
         let mut x = Axis::new((x_lo, x_hi), false, (left, right), Along::X);
         x.keep_whole_ticks();
         Some(Frame { x, y, left, right, top, bottom })
@@ -124,7 +127,7 @@ impl LineChart<'_> {
             for line in &self.lines {
                 let Some(b) = nearest(line) else { continue };
                 if text.is_empty() {
-                    text = format!("{} {}", self.x_label, words::count(b.x.max(0.0) as u64));
+                    text = format!("{} {}", self.x_label, numbers::count(b.x.max(0.0) as u64));
                 }
                 text += &format!("\n{} {}", line.name, describe(&b));
             }
@@ -135,10 +138,10 @@ impl LineChart<'_> {
 }
 
 fn describe(b: &Bin) -> String {
-    let mean = words::short(b.mean);
+    let mean = numbers::short(b.mean);
     match b.min == b.max || !b.mean.is_finite() {
         true => mean,
-        false => format!("{mean} ({} to {})", words::short(b.min), words::short(b.max)),
+        false => format!("{mean} ({} to {})", numbers::short(b.min), numbers::short(b.max)),
     }
 }
 
@@ -162,14 +165,6 @@ pub(super) fn draw_grid(svg: &mut Svg, x: &Axis, y: &Axis, x_label: &str) {
         svg.text("tick", (at, bottom + 16.0), anchor, label);
     }
     svg.text("tick", ((left + right) / 2.0, bottom + 31.0), Anchor::Middle, x_label);
-}
-
-/// A dashed line across the chart with its name.
-pub(super) fn draw_reference(svg: &mut Svg, (x, y): (&Axis, &Axis), value: f64, label: &str) {
-    let ((left, right), (_, top), at) = (x.span(), y.span(), y.at(value));
-    svg.line("ref", (left, at), (right, at));
-    let baseline = if at - top < 16.0 { at + 13.0 } else { at - 5.0 };
-    svg.text("note halo", (right - 2.0, baseline), Anchor::End, label);
 }
 
 fn draw_line(svg: &mut Svg, frame: &Frame, line: &Line) {
@@ -216,13 +211,13 @@ mod tests {
             |name: &str, class| Line { name: name.into(), class, bins: bins(points, MAX_BINS) };
         let chart = LineChart {
             label: "loss",
-            size: (600.0, 240.0),
+            size: Size::HALF,
             x_label: "step",
             lines: vec![line("large", "c1"), line("small", "c2")],
             references: vec![(8.3, "chance".into())],
             from_zero: true,
         };
-        chart.draw()
+        chart.draw_at((600.0, 240.0))
     }
 
     #[test]

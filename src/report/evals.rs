@@ -7,18 +7,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::numbers;
 use super::run::{files_with, folder_name, json};
 use super::scatter::{Point, Scatter};
+use super::svg::Size;
 use super::training::Panel;
-use super::words;
 use crate::error::{Error, Result};
-
-/// Pictures of one side of an evaluation.
-#[derive(Debug, Deserialize)]
-struct Set {
-    data: Vec<String>,
-    images: u64,
-}
+use crate::eval::record::Split;
 
 /// One evaluated net, as `eval/*.json` describes it.
 #[derive(Debug, Deserialize)]
@@ -29,8 +24,8 @@ struct Evaluation {
     weights: String,
     protocol: String,
     features: String,
-    train: Set,
-    test: Set,
+    train: Split,
+    test: Split,
     chance: f64,
     accuracy: BTreeMap<String, f64>,
     /// Evaluations of earlier versions lack it, and the next two.
@@ -81,7 +76,7 @@ struct Ranking {
 /// One result: a row of the table.
 #[derive(Serialize)]
 struct Row {
-    pictures: String,
+    images: String,
     protocol: String,
     arch: String,
     macs: String,
@@ -115,9 +110,12 @@ pub(super) fn section(run: &Path) -> Result<Section> {
             false => evaluations.push(serde_json::from_value::<Evaluation>(value).map_err(wrong)?),
         }
     }
+    // A net's rows stand together, from its first step to its last.
     evaluations.sort_by(|a, b| {
-        let key = |e: &Evaluation| (pictures(e), e.protocol.clone(), e.step);
-        key(a).cmp(&key(b)).then(a.macs.total_cmp(&b.macs))
+        let question = |e: &Evaluation| (images(e), e.protocol.clone(), e.features.clone());
+        let net = |e: &Evaluation| (e.arch.clone(), e.step, e.weights.clone());
+        let by_size = a.macs.total_cmp(&b.macs);
+        question(a).cmp(&question(b)).then(by_size).then_with(|| net(a).cmp(&net(b)))
     });
     let panels =
         accuracy_panel(&evaluations).into_iter().chain(rankings.iter().filter_map(ranking));
@@ -125,7 +123,7 @@ pub(super) fn section(run: &Path) -> Result<Section> {
     // An untrained net that stands beside its trained self needs no row.
     let shown = |e: &&Evaluation| e.step > 0 || !evaluations.iter().any(|other| trains(e, other));
     let remark = |e: &Evaluation| {
-        let name = format!("{} on {} ({})", e.arch, pictures(e), e.protocol);
+        let name = format!("{} on {} ({})", e.arch, images(e), e.protocol);
         e.remarks.iter().map(move |r| format!("{name}: {r}")).collect::<Vec<_>>()
     };
     Ok(Section {
@@ -151,9 +149,9 @@ fn untrained(e: &Evaluation, key: &str, all: &[Evaluation]) -> Option<f64> {
     own.or_else(|| all.iter().find(|b| trains(b, e))?.accuracy.get(key).copied())
 }
 
-/// What the test pictures are called: the last part of their path that says more than that
+/// What the test images are called: the last part of their path that says more than that
 /// they are for testing.
-fn pictures(e: &Evaluation) -> String {
+fn images(e: &Evaluation) -> String {
     let name = |path: &String| {
         let mut parts = path.rsplit(['/', '#']).filter(|p| !["", "test", "val"].contains(p));
         parts.next().unwrap_or(path).to_owned()
@@ -165,8 +163,8 @@ fn pictures(e: &Evaluation) -> String {
 fn weights(e: &Evaluation) -> String {
     match (e.step, e.weights.as_str()) {
         (0, _) => "untrained".into(),
-        (step, "student") => format!("step {}", words::count(step)),
-        (step, other) => format!("{other}, step {}", words::count(step)),
+        (step, "student") => format!("step {}", numbers::count(step)),
+        (step, other) => format!("{other}, step {}", numbers::count(step)),
     }
 }
 
@@ -180,36 +178,40 @@ fn protocol(e: &Evaluation, key: &str) -> String {
 }
 
 fn rows<'a>(e: &'a Evaluation, all: &'a [Evaluation]) -> impl Iterator<Item = Row> + 'a {
-    let percent = |share: Option<f64>| share.map_or_else(|| "–".into(), words::percent);
+    let percent = |share: Option<f64>| share.map_or_else(|| "–".into(), numbers::percent);
     let error = |key: &String| e.stderr.get(key).map(|s| format!(" ±{:.1}", s * 100.0));
     e.accuracy.iter().map(move |(key, share)| Row {
-        pictures: pictures(e),
+        images: images(e),
         protocol: protocol(e, key),
         arch: e.arch.clone(),
-        macs: format!("{}MACs", words::scaled(e.macs)),
-        accuracy: words::percent(*share) + &error(key).unwrap_or_default(),
+        macs: format!("{}MACs", numbers::scaled(e.macs)),
+        accuracy: numbers::percent(*share) + &error(key).unwrap_or_default(),
         untrained: percent(untrained(e, key, all)),
         pixels: percent(e.baselines.pixels.accuracy.get(key).copied()),
         histogram: percent(e.baselines.histogram.accuracy.get(key).copied()),
-        chance: words::percent(e.chance),
+        chance: numbers::percent(e.chance),
         weights: weights(e),
-        counts: format!("{} / {}", words::count(e.train.images), words::count(e.test.images)),
+        counts: format!(
+            "{} to learn, {} to test",
+            numbers::count(e.train.images as u64),
+            numbers::count(e.test.images as u64)
+        ),
     })
 }
 
-/// Accuracy against compute, where there are several nets: a colour for each set of pictures,
+/// Accuracy against compute, where there are several nets: a colour for each set of images,
 /// untrained nets grey.
 fn accuracy_panel(all: &[Evaluation]) -> Option<Panel> {
     const CLASSES: [&str; 4] = ["c1", "c2", "c3", "c4"];
-    let mut sets: Vec<String> = all.iter().map(pictures).collect();
+    let mut sets: Vec<String> = all.iter().map(images).collect();
     sets.dedup();
-    let (unit, prefix) = words::scale_of(all.iter().map(|e| e.macs).fold(0.0, f64::max));
+    let (unit, prefix) = numbers::scale_of(all.iter().map(|e| e.macs).fold(0.0, f64::max));
     let class = |e: &Evaluation| {
-        let set = pictures(e);
+        let set = images(e);
         sets.iter().position(|s| *s == set).map(|i| CLASSES[i % CLASSES.len()])
     };
     let point = |e: &Evaluation, key: &str, share: f64, step: u64| -> Option<Point> {
-        let set = pictures(e);
+        let set = images(e);
         let name = if step == 0 { "untrained".into() } else { weights(e) };
         let method = protocol(e, key);
         let error = e.stderr.get(key).map(|s| 2.0 * s).filter(|_| step > 0);
@@ -217,7 +219,7 @@ fn accuracy_panel(all: &[Evaluation]) -> Option<Panel> {
             x: e.macs / unit,
             y: share * 100.0,
             ci95: error.map(|s| ((share - s) * 100.0, (share + s) * 100.0)),
-            title: format!("{}\n{set}, {name}\n{method}: {}", e.arch, words::percent(share)),
+            title: format!("{}\n{set}, {name}\n{method}: {}", e.arch, numbers::percent(share)),
             class: if step == 0 { "c0" } else { class(e)? },
             mark: Some(match (step, sets.len()) {
                 (0, _) => name,
@@ -238,8 +240,8 @@ fn accuracy_panel(all: &[Evaluation]) -> Option<Panel> {
     }
     let svg = Scatter {
         label: "accuracy against compute",
-        size: (1000.0, 320.0),
-        x_label: &format!("compute of a picture ({prefix}MACs)"),
+        size: Size::WIDE,
+        x_label: &format!("compute of an image ({prefix}MACs)"),
         points: &points,
         bands: &[],
         frontier: false,
@@ -259,11 +261,11 @@ fn references(all: &[Evaluation], sets: &[String]) -> Vec<(f64, String)> {
     let mut lines: Vec<(f64, String)> = Vec::new();
     for set in sets {
         // Evaluations of one set may differ in what they learnt from; the first stands for all.
-        let of_set = || all.iter().filter(|e| pictures(e) == *set);
+        let of_set = || all.iter().filter(|e| images(e) == *set);
         let name = if sets.len() > 1 { format!(" ({set})") } else { String::new() };
         type Of = fn(&Baselines) -> &Baseline;
         let kinds: [(&str, Of); 2] =
-            [("raw pixels", |b| &b.pixels), ("colour histogram", |b| &b.histogram)];
+            [("raw pixels", |b| &b.pixels), ("histogram", |b| &b.histogram)];
         for (kind, of) in kinds {
             let share = of_set().find_map(|e| of(&e.baselines).accuracy.values().next().copied());
             lines.extend(share.map(|share| (share * 100.0, format!("{kind}{name}"))));
@@ -283,9 +285,9 @@ fn ranking(r: &Ranking) -> Option<Panel> {
         title: format!(
             "{}\n{}MACs\nscore {}, {}",
             s.arch,
-            words::scaled(s.macs),
-            words::short(s.score),
-            words::percent(s.accuracy)
+            numbers::scaled(s.macs),
+            numbers::short(s.score),
+            numbers::percent(s.accuracy)
         ),
         class: "c1",
         mark: None,
@@ -296,7 +298,7 @@ fn ranking(r: &Ranking) -> Option<Panel> {
     let search = Path::new(&r.candidates).parent().map(folder_name).unwrap_or_default();
     let svg = Scatter {
         label: "accuracy against score",
-        size: (1000.0, 320.0),
+        size: Size::WIDE,
         x_label: &format!("score of the search {search}, without labels"),
         points: &points,
         bands: &[],
@@ -306,7 +308,7 @@ fn ranking(r: &Ranking) -> Option<Panel> {
     .draw()?;
     let number = |key: &str| {
         let value = r.correlation.get(key).copied().flatten();
-        value.map_or("undefined".into(), |v| words::fixed(v, 2))
+        value.map_or("undefined".into(), |v| numbers::fixed(v, 2))
     };
     Some(Panel {
         title: format!("Does the score rank nets? Spearman’s ρ = {}", number("spearman")),

@@ -1,4 +1,4 @@
-//! Pictures of the run with the two views that the nets saw of each.
+//! Images of the run with the two views that the nets saw of each.
 
 use std::fs;
 use std::path::Path;
@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::run::files_with;
 use crate::error::{Error, Result};
 
-/// Most pictures on the page.
+/// Most images on the page.
 const MOST: usize = 8;
 /// Larger files are left out: the page should stay light.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// A picture and its views as `data:` addresses.
+/// An image and its views as `data:` addresses.
 #[derive(Serialize)]
 pub(super) struct Example {
     source: String,

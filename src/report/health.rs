@@ -2,10 +2,11 @@
 //! that it comes from.
 
 use super::chart::{Line, LineChart};
+use super::numbers;
 use super::run::{Run, Step};
 use super::series::{MAX_BINS, bins, ends};
-use super::training::{HALF, Panel, series};
-use super::words;
+use super::svg::Size;
+use super::training::{Panel, series};
 use crate::train::health::{
     COLLAPSED_SPREAD, Health, MEMORY_STEPS, RANK_STEPS, expected_rank, rank_share,
 };
@@ -22,8 +23,9 @@ pub(super) struct Found {
 impl Found {
     /// Spread and rank.
     pub(super) fn in_short(&self) -> String {
-        let rank = self.rank.map_or(String::new(), |rank| format!(", rank {}", words::short(rank)));
-        format!("spread {}{rank}", words::short(self.spread))
+        let rank =
+            self.rank.map_or(String::new(), |rank| format!(", rank {}", numbers::short(rank)));
+        format!("spread {}{rank}", numbers::short(self.spread))
     }
 }
 
@@ -61,13 +63,13 @@ pub(super) fn verdict(run: &Run) -> Option<String> {
     let found = found(run)?;
     let spread = format!(
         "the embeddings have a spread of {} (1: images lie apart, 0: one point)",
-        words::short(found.spread)
+        numbers::short(found.spread)
     );
     let rank = found.rank.zip(found.expected_rank).map_or(String::new(), |(rank, expected)| {
         format!(
             " and a rank of {} (as many random directions: {})",
-            words::short(rank),
-            words::short(expected)
+            numbers::short(rank),
+            numbers::short(expected)
         )
     });
     if run.steps_done() < MEMORY_STEPS {
@@ -102,7 +104,7 @@ fn both(
     let lines = [line("student", "c1", student), line("teacher", "c2", teacher)];
     let chart = LineChart {
         label: title,
-        size: HALF,
+        size: Size::HALF,
         x_label: "step",
         lines: lines.into_iter().flatten().collect(),
         references,
@@ -129,7 +131,7 @@ pub(super) fn rank(run: &Run) -> Option<Panel> {
     let note = "How many directions embeddings use: the participation ratio of their covariance over \
                 a batch. Few directions tell few kinds of images apart.";
     let references = expected(run)
-        .map(|rank| (rank, format!("random directions: {}", words::short(rank))))
+        .map(|rank| (rank, format!("random directions: {}", numbers::short(rank))))
         .into_iter()
         .collect();
     let values: [Number; 2] = [&|s| s.rank, &|s| s.teacher_rank];

@@ -1,17 +1,19 @@
 //! The page that tells a run's story: one HTML file without scripts or outside resources,
-//! with curves, example pictures, searches, evaluations and settings.
+//! with curves, example images, searches, evaluations and settings.
 
 mod agreement;
 mod axis;
 mod chart;
 mod evals;
 mod examples;
-#[cfg(test)]
-mod fake;
 mod health;
+mod labels;
 mod nets;
+mod numbers;
 mod probes;
 mod run;
+#[cfg(test)]
+mod sample_run;
 mod scatter;
 mod searches;
 mod series;
@@ -19,7 +21,6 @@ mod svg;
 #[cfg(test)]
 mod tests;
 mod training;
-mod words;
 
 use std::path::{Path, PathBuf};
 
@@ -41,10 +42,11 @@ const FILE: &str = "report.html";
 pub fn run(dir: &Path) -> Result<PathBuf> {
     let run = Run::open(dir)?;
     let space = run.space();
-    let searches = run::folders(&dir.join("search"))?
+    let mut searches = run::folders(&dir.join("search"))?
         .iter()
         .map(|d| searches::section(d, space.as_ref()))
         .collect::<Result<Vec<_>>>()?;
+    searches.sort_by_key(|search| !search.finished);
     let mut panels = training::panels(&run);
     if let Some(panel) = probes::panel(&run)? {
         panels.insert(panels.len().min(1), panel);

@@ -48,7 +48,7 @@ pub(super) fn draw(arch: &Arch, space: &Space) -> String {
         let h = height(channels);
         svg.rect(class, (x, MIDDLE - h / 2.0), (pitch * 0.74, h), 1.5, None);
     };
-    let mut svg = Svg::new(width, HEIGHT, &format!("blocks of {arch}"));
+    let mut svg = Svg::new((width, HEIGHT), &format!("blocks of {arch}"));
 
     let centre = GAP / 2.0 + stem_room / 2.0;
     bar(&mut svg, "ghost", centre - pitch * 0.37, max.stem);

@@ -1,32 +1,15 @@
 //! The curve of a run's probes: nearest neighbours of labelled images while it trained.
 
-use serde::Deserialize;
-
 use super::chart::{Line as Curve, LineChart};
-use super::run::{Run, json_lines};
+use super::numbers;
+use super::run::Run;
 use super::series::{MAX_BINS, bins};
+use super::svg::Size;
 use super::training::Panel;
-use super::words;
 use crate::error::Result;
+use crate::files::json_lines;
 use crate::space::Arch;
-
-/// A line of `probe.jsonl`.
-#[derive(Debug, Deserialize)]
-struct Probe {
-    step: f64,
-    data: String,
-    images: u64,
-    k: u64,
-    chance: f64,
-    pixels: f64,
-    nets: Vec<Net>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Net {
-    arch: Arch,
-    knn: Option<f64>,
-}
+use crate::train::probe::{Line as Probe, Net};
 
 /// Accuracy by step, or `None` where the run was not probed.
 pub(super) fn panel(run: &Run) -> Result<Option<Panel>> {
@@ -51,7 +34,7 @@ fn draw(run: &Run, all: &[Probe]) -> Option<Panel> {
         net.knn.map(|share| share * 100.0)
     };
     let curve = |(net, class): (&Net, &'static str)| {
-        let point = |p: &Probe| (p.step, knn(p, &net.arch).unwrap_or(f64::NAN));
+        let point = |p: &Probe| (p.step as f64, knn(p, &net.arch).unwrap_or(f64::NAN));
         let points: Vec<(f64, f64)> = all.iter().map(point).collect();
         Curve { name: name(&net.arch), class, bins: bins(&points, MAX_BINS) }
     };
@@ -59,14 +42,14 @@ fn draw(run: &Run, all: &[Probe]) -> Option<Panel> {
         (last.pixels * 100.0, "raw pixels".to_owned()),
         (last.chance * 100.0, "guessing".to_owned()),
     ];
-    let first = all.first().filter(|p| p.step == 0.0);
+    let first = all.first().filter(|p| p.step == 0);
     if let Some((net, share)) = last.nets.first().and_then(|n| Some((n, knn(first?, &n.arch)?))) {
         references.push((share, format!("{} untrained", name(&net.arch))));
     }
     let title = "Nearest neighbours during training";
     let svg = LineChart {
         label: title,
-        size: (1000.0, 320.0),
+        size: Size::WIDE,
         x_label: "step",
         lines: last.nets.iter().zip(["c1", "c2", "c3"]).map(curve).collect(),
         references,
@@ -80,7 +63,7 @@ fn draw(run: &Run, all: &[Probe]) -> Option<Panel> {
          not, the nets have not learnt what these classes need, whatever the loss says.",
         last.k,
         last.data,
-        words::count(last.images)
+        numbers::count(last.images as u64)
     );
     Some(Panel { title: title.into(), note, svg, wide: true })
 }

@@ -3,15 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::space::Space;
 use crate::train::Health;
 use crate::train::extend::Extension;
@@ -82,7 +81,7 @@ impl Run {
         let config = toml::from_str(&config_text).map_err(|e| {
             Error::data(format!("{} is not TOML: {}", config_path.display(), e.message()))
         })?;
-        let (mut steps, bad_lines) = json_lines::<Step>(&metrics_path)?;
+        let (mut steps, bad_lines) = files::json_lines::<Step>(&metrics_path)?;
         steps.retain(|s| s.step.is_some());
         steps.sort_by(|a, b| a.step.unwrap_or(0.0).total_cmp(&b.step.unwrap_or(0.0)));
         Ok(Self {
@@ -172,32 +171,6 @@ pub(super) fn json(path: &Path) -> Result<Value> {
         .map_err(|e| Error::data(format!("{} is not JSON: {e}", path.display())))
 }
 
-/// The lines of a file that hold a `T`, and how many others there are; the last line does not
-/// count, since it may be half written. No file is no lines.
-pub(super) fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, usize)> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-        Err(e) => return Err(Error::read(path, e)),
-    };
-    let (mut good, mut bad, mut last_is_bad) = (Vec::new(), 0, false);
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line.map_err(|e| Error::read(path, e))?;
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        bad += usize::from(last_is_bad);
-        match serde_json::from_slice(&line) {
-            Ok(value) => {
-                good.push(value);
-                last_is_bad = false;
-            }
-            Err(_) => last_is_bad = true,
-        }
-    }
-    Ok((good, bad))
-}
-
 /// Folders inside `dir`, by name; none where `dir` does not exist.
 pub(super) fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
     entries(dir, |p| p.is_dir())
@@ -228,21 +201,6 @@ fn entries(dir: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_torn_last_line_is_no_fault_but_others_are_counted() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("m.jsonl");
-        let read = |text: &str| {
-            fs::write(&path, text).unwrap();
-            let (steps, bad) = json_lines::<Step>(&path).unwrap();
-            (steps.len(), bad)
-        };
-        assert_eq!(read("{\"step\":1}\n{\"step\":2,\"lo"), (1, 0));
-        assert_eq!(read("{\"step\":1,\"lr\":null}\nrubbish\n\n{\"step\":2}\n"), (2, 1));
-        assert_eq!(read(""), (0, 0));
-        assert_eq!(json_lines::<Step>(&dir.path().join("none")).unwrap().0.len(), 0);
-    }
 
     #[test]
     fn another_folder_is_refused() {

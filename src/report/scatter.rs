@@ -1,14 +1,10 @@
 //! Scatter charts: what a net scores against what it costs.
 
 use super::axis::{Along, Axis, extent};
-use super::chart::{draw_grid, draw_reference};
-use super::svg::{Anchor, Svg, text_width};
+use super::chart::draw_grid;
+use super::labels::{Area, Labels, Reference};
+use super::svg::{Layouts, Size, Svg};
 
-const LABEL_FONT: f64 = 12.0;
-/// How much wider bold letters are.
-const BOLD: f64 = 1.14;
-/// How far letters reach below their baseline, in pixels.
-const BELOW: f64 = 3.0;
 /// Past so many points the whiskers would only be a grey mass.
 const MAX_WHISKERS: usize = 400;
 /// Past so many points a page becomes heavy; those drawn are taken evenly.
@@ -44,8 +40,8 @@ pub(super) struct Band {
 pub(super) struct Scatter<'a> {
     /// What a screen reader says.
     pub(super) label: &'a str,
-    /// Natural size in pixels.
-    pub(super) size: (f64, f64),
+    /// How large it is.
+    pub(super) size: Size,
     /// What lies along the x axis.
     pub(super) x_label: &'a str,
     /// The nets.
@@ -55,15 +51,19 @@ pub(super) struct Scatter<'a> {
     /// Whether to join the points that no cheaper one beats.
     pub(super) frontier: bool,
     /// Dashed lines to compare with.
-    pub(super) references: &'a [(f64, String)],
+    pub(super) references: &'a [Reference],
 }
 
 impl Scatter<'_> {
-    /// The chart as an SVG element, or `None` where there is nothing to draw.
-    pub(super) fn draw(&self) -> Option<String> {
+    /// The chart, or `None` where there is nothing to draw.
+    pub(super) fn draw(&self) -> Option<Layouts> {
+        self.size.layouts(|size| self.draw_at(size))
+    }
+
+    fn draw_at(&self, size: (f64, f64)) -> Option<String> {
         let shown = self.shown();
-        let (x, y) = self.axes(&shown)?;
-        let mut svg = Svg::new(self.size.0, self.size.1, self.label);
+        let (x, y) = self.axes(&shown, size)?;
+        let mut svg = Svg::new(size, self.label);
         let (bottom, top) = y.span();
         for (i, band) in self.bands.iter().enumerate() {
             let class = if i % 2 == 0 { "budget" } else { "strip" };
@@ -74,11 +74,14 @@ impl Scatter<'_> {
         if self.frontier {
             draw_frontier(&mut svg, &shown, &x, &y);
         }
-        for (value, label) in self.references {
-            draw_reference(&mut svg, (&x, &y), *value, label);
-        }
         let (marked, plain): (Vec<&Point>, Vec<&Point>) =
             shown.iter().partition(|p| p.mark.is_some());
+        let dot = |p: &&Point, r: f64| -> Area {
+            let (cx, cy) = (x.at(p.x), y.at(p.y));
+            (cx - r, cy - r, cx + r, cy + r)
+        };
+        let mut labels = Labels::new(&x, &y, marked.iter().map(|p| dot(p, 6.0)).collect());
+        labels.draw_references(&mut svg, self.references);
         let r = if plain.len() > 400 { 2.2 } else { 3.2 };
         for p in &plain {
             if plain.len() <= MAX_WHISKERS {
@@ -92,7 +95,12 @@ impl Scatter<'_> {
             let class = format!("dot ring {}", p.class);
             svg.circle(&class, (x.at(p.x), y.at(p.y)), 5.5, Some(&p.title));
         }
-        draw_labels(&mut svg, &marked, &plain, &x, &y);
+        let others: Vec<Area> = plain.iter().map(|p| dot(p, 3.0)).collect();
+        for p in &marked {
+            if let Some(text) = p.mark.as_deref().filter(|text| !text.is_empty()) {
+                labels.draw_beside(&mut svg, (x.at(p.x), y.at(p.y)), text, &others);
+            }
+        }
         Some(svg.finish())
     }
 
@@ -105,7 +113,7 @@ impl Scatter<'_> {
         chosen.map(|(_, p)| p).filter(finite).collect()
     }
 
-    fn axes(&self, shown: &[&Point]) -> Option<(Axis, Axis)> {
+    fn axes(&self, shown: &[&Point], size: (f64, f64)) -> Option<(Axis, Axis)> {
         let (lo, hi) = extent(shown.iter().map(|p| p.x))?;
         let log = lo > 0.0 && hi / lo > 6.0;
         let pad = if log { (lo * 0.07, hi * 0.07) } else { ((hi - lo) * 0.04, (hi - lo) * 0.04) };
@@ -117,10 +125,10 @@ impl Scatter<'_> {
         });
         let references = self.references.iter().map(|r| r.0);
         let (y_lo, y_hi) = extent(heights.chain(references))?;
-        let (top, bottom) = (14.0, self.size.1 - 36.0);
+        let (top, bottom) = (14.0, size.1 - 36.0);
         let y = Axis::rounded((y_lo, y_hi), (bottom, top), Along::Y);
         let left = y.label_width() + 12.0;
-        let right = self.size.0 - 14.0;
+        let right = size.0 - 14.0;
         let x = Axis::new((lo - pad.0, hi + pad.1), log, (left, right), Along::X);
         Some((x, y))
     }
@@ -153,65 +161,10 @@ fn draw_frontier(svg: &mut Svg, shown: &[&Point], x: &Axis, y: &Axis) {
     }
 }
 
-/// A rectangle that a label or a dot takes: left, top, right, bottom.
-type Area = (f64, f64, f64, f64);
-
-fn touch(a: Area, b: Area) -> bool {
-    a.0 < b.2 && b.0 < a.2 && a.1 < b.3 && b.1 < a.3
-}
-
-/// Places of a label relative to its point, the best first.
-fn places(w: f64) -> [(f64, f64); 12] {
-    let centred = -w / 2.0;
-    [
-        (centred, -11.0),
-        (10.0, 4.0),
-        (-w - 10.0, 4.0),
-        (7.0, -9.0),
-        (-w - 7.0, -9.0),
-        (centred, 22.0),
-        (7.0, 18.0),
-        (-w - 7.0, 18.0),
-        (centred, -27.0),
-        (-w, -27.0),
-        (0.0, -27.0),
-        (centred, 38.0),
-    ]
-}
-
-/// Labels beside their points, where they touch no label and no marked point, and few others;
-/// a label without such a place is left out (its point still says it when pointed at).
-fn draw_labels(svg: &mut Svg, marked: &[&Point], plain: &[&Point], x: &Axis, y: &Axis) {
-    let dot = |p: &&Point, r: f64| -> Area {
-        let (cx, cy) = (x.at(p.x), y.at(p.y));
-        (cx - r, cy - r, cx + r, cy + r)
-    };
-    let others: Vec<Area> = plain.iter().map(|p| dot(p, 3.0)).collect();
-    let mut taken: Vec<Area> = marked.iter().map(|p| dot(p, 6.0)).collect();
-    let ((left, right), (bottom, top)) = (x.span(), y.span());
-    for p in marked {
-        let Some(text) = p.mark.as_deref().filter(|t| !t.is_empty()) else { continue };
-        let (cx, cy, w) = (x.at(p.x), y.at(p.y), text_width(text, LABEL_FONT) * BOLD);
-        let area = |(dx, dy): (f64, f64)| -> Area {
-            let (l, baseline) = (cx + dx, cy + dy);
-            (l, baseline - LABEL_FONT, l + w, baseline + BELOW)
-        };
-        let free = |a: &Area| {
-            let inside = a.0 >= left && a.2 <= right + 14.0 && a.1 >= top - 14.0 && a.3 <= bottom;
-            inside && !taken.iter().any(|t| touch(*t, *a))
-        };
-        let covered = |a: &Area| others.iter().filter(|o| touch(**o, *a)).count();
-        let best = places(w).into_iter().map(area).filter(free).min_by_key(covered);
-        if let Some(a) = best {
-            svg.text("name halo", (a.0, a.3 - BELOW), Anchor::Start, text);
-            taken.push(a);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::labels::{areas, expect_apart};
 
     fn point(x: f64, y: f64, mark: Option<&str>) -> Point {
         let ci95 = Some((y - 0.1, y + 0.1));
@@ -224,14 +177,14 @@ mod tests {
         let (label, x_label) = ("score", "GMACs");
         Scatter {
             label,
-            size: (600.0, 300.0),
+            size: Size::WIDE,
             x_label,
             points,
             bands: &bands,
             frontier: true,
             references: &[],
         }
-        .draw()
+        .draw_at((600.0, 300.0))
     }
 
     #[test]
@@ -243,27 +196,41 @@ mod tests {
         assert!(svg.matches("<circle").count() <= MAX_POINTS && svg.len() < 600_000);
     }
 
-    /// Where the labels of a drawing are.
-    fn label_areas(svg: &str, text: &str) -> Vec<Area> {
-        let number = |s: &str| s.split('"').next().unwrap().parse::<f64>().unwrap();
-        let w = text_width(text, LABEL_FONT);
-        let label = |part: &str| {
-            let (x, y) = part.split_once("\" y=\"").unwrap();
-            (number(x), number(y))
-        };
-        let all = svg.split("<text class=\"name halo\" x=\"").skip(1).map(label);
-        all.map(|(x, y)| (x, y - LABEL_FONT, x + w, y)).collect()
-    }
-
     #[test]
     fn labels_in_a_heap_do_not_touch() {
         let text = "s32-w48.96.192.512";
         let heap: Vec<Point> =
             (0..60).map(|i| point(2.0 + f64::from(i) * 0.1, 0.5, Some(text))).collect();
-        let areas = label_areas(&draw(&heap).unwrap(), text);
-        assert!((3..60).contains(&areas.len()), "{} labels", areas.len());
-        for (i, a) in areas.iter().enumerate() {
-            assert!(areas[..i].iter().all(|b| !touch(*a, *b)));
+        let svg = draw(&heap).unwrap();
+        assert!((3..60).contains(&areas(&svg).len()), "{} labels", areas(&svg).len());
+        expect_apart(&svg);
+    }
+
+    #[test]
+    fn names_of_lines_touch_neither_each_other_nor_labels() {
+        let text = "kNN, k = 20";
+        let points: Vec<Point> =
+            (0..12).map(|i| point(f64::from(i), 0.4 + 0.002 * f64::from(i), Some(text))).collect();
+        let names = ["raw pixels", "colour histogram", "guessing", "the same as guessing"];
+        let values = [0.41, 0.412, 0.405, 0.405];
+        let references: Vec<Reference> = values.into_iter().zip(names.map(str::to_owned)).collect();
+        for size in [Size::WIDE, Size::HALF] {
+            let chart = Scatter {
+                label: "accuracy",
+                size,
+                x_label: "MACs",
+                points: &points,
+                bands: &[],
+                frontier: false,
+                references: &references,
+            };
+            for (width, height) in size.all() {
+                let svg = chart.draw_at((width, height)).unwrap();
+                for name in ["raw pixels", "colour histogram", "guessing, the same as guessing"] {
+                    assert!(svg.contains(&format!(">{name}<")), "no {name} at {width}");
+                }
+                expect_apart(&svg);
+            }
         }
     }
 }

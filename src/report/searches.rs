@@ -8,11 +8,13 @@ use serde_json::Value;
 
 use super::agreement;
 use super::nets;
-use super::run::{folder_name, json, json_lines};
+use super::numbers;
+use super::run::{folder_name, json};
 use super::scatter::{Band, MAX_POINTS, Point, Scatter};
+use super::svg::Size;
 use super::training::Panel;
-use super::words;
 use crate::error::{Error, Result};
+use crate::files::json_lines;
 use crate::search::{self, BudgetResult, Candidate, Teacher};
 use crate::space::budget::si;
 use crate::space::{Arch, Budget, Metric, Space};
@@ -40,6 +42,8 @@ struct Winner {
 /// A search as the page shows it.
 #[derive(Serialize)]
 pub(super) struct Section {
+    /// Whether it has winners; where not, what it shows is no result yet.
+    pub(super) finished: bool,
     tag: String,
     id: String,
     facts: Vec<String>,
@@ -65,13 +69,18 @@ pub(super) fn section(dir: &Path, space: Option<&Space>) -> Result<Section> {
     let winners = search::winners::read(dir)?;
     let budgets = winners.as_deref().unwrap_or_default();
     let teacher = Teacher::read(dir)?;
-    let held = agreement::update(dir, &candidates, budgets)?;
+    // What an unfinished search has found so far is not held against labels.
+    let held = match winners.is_some() {
+        true => agreement::update(dir, &candidates, budgets)?,
+        false => Vec::new(),
+    };
     let tag = folder_name(dir);
     Ok(Section {
+        finished: winners.is_some(),
         id: format!("search-{}", tag.replace(|c: char| !c.is_ascii_alphanumeric(), "-")),
         facts: facts(&candidates, teacher.as_ref()),
         notes: notes(&candidates, teacher.as_ref(), winners.is_some(), bad_lines),
-        panels: panels(&candidates, budgets),
+        panels: panels(&candidates, winners.as_deref()),
         winners: shown_winners(budgets, space),
         agreement: held.iter().map(agreement::Held::card).collect(),
         settings: flat(&settings),
@@ -83,16 +92,16 @@ fn facts(candidates: &[Candidate], teacher: Option<&Teacher>) -> Vec<String> {
     let Some(c) = candidates.first() else { return Vec::new() };
     let bn = match c.bn_images {
         0 => "batch norms use the batch".to_owned(),
-        n => format!("batch norms from {} pictures", words::count(n as u64)),
+        n => format!("batch norms from {} images", numbers::count(n as u64)),
     };
     let mut facts = vec![
-        format!("{} nets", words::count(candidates.len() as u64)),
-        format!("scored on {} pictures", words::count(c.images as u64)),
+        format!("{} nets", numbers::count(candidates.len() as u64)),
+        format!("scored on {} images", numbers::count(c.images as u64)),
         bn,
-        format!("teacher of step {}", words::count(c.teacher_step)),
+        format!("teacher of step {}", numbers::count(c.teacher_step)),
     ];
     facts.extend(teacher.map(|t| {
-        let (spread, rank) = (words::fixed(t.spread, 2), words::fixed(t.rank, 1));
+        let (spread, rank) = (numbers::fixed(t.spread, 2), numbers::fixed(t.rank, 1));
         format!("teacher {}: spread {spread}, rank {rank}", t.state())
     }));
     facts
@@ -107,8 +116,8 @@ fn notes(
     let mut notes: Vec<String> = teacher.and_then(Teacher::warning).into_iter().collect();
     if !finished {
         notes.push(
-            "This search has not finished: there are no winners yet. The same command with \
-             --resume goes on."
+            "This search is not finished: other candidates may still do better, and there are no \
+             winners yet. The same command with --resume goes on."
                 .into(),
         );
     }
@@ -118,8 +127,8 @@ fn notes(
     if candidates.len() > MAX_POINTS {
         notes.push(format!(
             "The chart shows {} of the {} nets, taken evenly, and all winners.",
-            words::count(candidates.len().div_ceil(candidates.len().div_ceil(MAX_POINTS)) as u64),
-            words::count(candidates.len() as u64)
+            numbers::count(candidates.len().div_ceil(candidates.len().div_ceil(MAX_POINTS)) as u64),
+            numbers::count(candidates.len() as u64)
         ));
     }
     notes
@@ -131,14 +140,21 @@ fn ranks(budgets: &[BudgetResult]) -> BTreeMap<Arch, usize> {
     all.map(|w| (w.candidate.arch, w.rank)).collect()
 }
 
-fn panels(candidates: &[Candidate], budgets: &[BudgetResult]) -> Vec<Panel> {
+fn panels(candidates: &[Candidate], winners: Option<&[BudgetResult]>) -> Vec<Panel> {
+    let lines = match winners {
+        Some(_) => {
+            " The line joins nets that no cheaper one beats; rings are the winners of their budgets."
+        }
+        None => "",
+    };
     let score = chart(
         "Score against compute",
-        "Each dot is a net; the bar is the interval that holds its score with 95 % confidence \
-         (over pictures). Higher is more like the teacher. The line joins nets that no cheaper \
-         one beats; rings are the winners of their budgets.",
+        &format!(
+            "Each dot is a net; the bar is the interval that holds its score with 95 % confidence \
+             (over images). Higher is more like the teacher.{lines}"
+        ),
         candidates,
-        budgets,
+        winners,
         &|c| Some((c.score, Some((c.ci95[0], c.ci95[1])))),
         true,
     );
@@ -151,7 +167,7 @@ fn panels(candidates: &[Candidate], budgets: &[BudgetResult]) -> Vec<Panel> {
             &format!("Level {name}"),
             &format!("The part of the score that comes from {}.", level_words(name)),
             candidates,
-            budgets,
+            winners,
             &|c| Some((*c.levels.get(name)?, None)),
             false,
         )
@@ -175,13 +191,14 @@ fn chart(
     title: &str,
     note: &str,
     candidates: &[Candidate],
-    budgets: &[BudgetResult],
+    winners: Option<&[BudgetResult]>,
     score: &dyn Fn(&Candidate) -> Option<Score>,
     wide: bool,
 ) -> Option<Panel> {
+    let budgets = winners.unwrap_or_default();
     let ranks = ranks(budgets);
     let largest = candidates.iter().map(|c| c.macs as f64).fold(0.0, f64::max);
-    let (unit, prefix) = words::scale_of(largest);
+    let (unit, prefix) = numbers::scale_of(largest);
     let point = |c: &Candidate| -> Option<Point> {
         let (y, ci95) = score(c)?;
         let id = c.arch.to_string();
@@ -192,7 +209,7 @@ fn chart(
             x: c.macs as f64 / unit,
             y,
             ci95,
-            title: format!("{id}\n{cost}\nscore {}{place}", words::short(y)),
+            title: format!("{id}\n{cost}\nscore {}{place}", numbers::short(y)),
             class: if rank.is_some() { "c2" } else { "c1" },
             mark: match rank {
                 Some(1) if wide => Some(id),
@@ -211,11 +228,11 @@ fn chart(
     let bands: Vec<Band> = budgets.iter().filter(macs).filter_map(band).collect();
     let svg = Scatter {
         label: title,
-        size: if wide { (1000.0, 380.0) } else { (490.0, 240.0) },
-        x_label: &format!("compute of a picture ({prefix}MACs)"),
+        size: if wide { Size::TALL } else { Size::HALF },
+        x_label: &format!("compute of an image ({prefix}MACs)"),
         points: &points,
         bands: &bands,
-        frontier: true,
+        frontier: winners.is_some(),
         references: &[],
     }
     .draw()?;
@@ -225,22 +242,22 @@ fn chart(
 fn shown_winners(budgets: &[BudgetResult], space: Option<&Space>) -> Vec<Winner> {
     let one = |b: &BudgetResult, w: &search::Winner| {
         let c = &w.candidate;
-        let [lo, hi] = c.ci95.map(|v| words::fixed(v, 4));
+        let [lo, hi] = c.ci95.map(|v| numbers::fixed(v, 4));
         let space = space.filter(|space| w.rank == 1 && space.contains(&c.arch));
         Winner {
             budget: format!("{} {}", b.group.budget, b.group.metric),
             looked_at: format!(
                 "{} of {}",
-                words::count(b.candidates as u64),
-                words::count(b.group.population as u64)
+                numbers::count(b.candidates as u64),
+                numbers::count(b.group.population as u64)
             ),
             rank: w.rank,
             arch: c.arch.to_string(),
             macs: format!("{}MACs", si(c.macs)),
             params: si(c.params),
-            score: words::fixed(c.score, 4),
+            score: numbers::fixed(c.score, 4),
             ci95: format!("{lo} to {hi}"),
-            best: w.p_best.map_or("unknown".to_owned(), words::percent),
+            best: w.p_best.map_or("unknown".to_owned(), numbers::percent),
             tied: w.tied,
             svg: space.map(|space| nets::draw(&c.arch, space)),
             wide: space.is_some_and(nets::is_wide),

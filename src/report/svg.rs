@@ -3,12 +3,61 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
+
 /// Which end of a text its position names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Anchor {
     Start,
     Middle,
     End,
+}
+
+/// How large a chart is: in a page of full width, and in that of a phone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Size {
+    wide: (f64, f64),
+    narrow: (f64, f64),
+}
+
+impl Size {
+    /// The whole width of the page.
+    pub(super) const WIDE: Self = Self::new((1000.0, 320.0), 260.0);
+    /// The whole width, for many dots.
+    pub(super) const TALL: Self = Self::new((1000.0, 380.0), 320.0);
+    /// Half of the page's width.
+    pub(super) const HALF: Self = Self::new((490.0, 230.0), 220.0);
+
+    const fn new(wide: (f64, f64), narrow_height: f64) -> Self {
+        Self { wide, narrow: (NARROW, narrow_height) }
+    }
+
+    /// Whether a chart takes the whole width of the page.
+    pub(super) fn is_wide(self) -> bool {
+        self != Self::HALF
+    }
+
+    /// Both sizes, in pixels.
+    #[cfg(test)]
+    pub(super) fn all(self) -> [(f64, f64); 2] {
+        [self.wide, self.narrow]
+    }
+
+    /// A chart drawn at both sizes; none where there is nothing to draw.
+    pub(super) fn layouts(self, draw: impl Fn((f64, f64)) -> Option<String>) -> Option<Layouts> {
+        Some(Layouts { wide: draw(self.wide)?, narrow: draw(self.narrow)? })
+    }
+}
+
+/// Width of charts on a phone, in pixels: about that of a card on a screen of 400.
+const NARROW: f64 = 340.0;
+
+/// A chart drawn twice, so that its letters have their size on every screen; the style sheet shows
+/// one of them.
+#[derive(Serialize)]
+pub(super) struct Layouts {
+    pub(super) wide: String,
+    pub(super) narrow: String,
 }
 
 /// A drawing being made; lengths are in pixels at its natural size.
@@ -18,13 +67,13 @@ pub(super) struct Svg {
 
 impl Svg {
     /// An empty drawing; `label` is what a screen reader says.
-    pub(super) fn new(width: f64, height: f64, label: &str) -> Self {
+    pub(super) fn new((width, height): (f64, f64), label: &str) -> Self {
         let (w, h) = (num(width), num(height));
         let label = escape(label);
         // A little more than the natural size, so that letters stay near their size.
-        let most = num(width * 1.08);
+        let most = num(width * if width > NARROW { 1.08 } else { 1.4 });
         let body = format!(
-            "<svg viewBox=\"0 0 {w} {h}\" style=\"max-width:{most}px\" role=\"img\" \
+            "<svg viewBox=\"0 0 {w} {h}\" style=\"--width:{w}px;max-width:{most}px\" role=\"img\" \
              aria-label=\"{label}\">"
         );
         Self { body }
@@ -149,7 +198,7 @@ mod tests {
 
     #[test]
     fn text_cannot_break_out() {
-        let mut svg = Svg::new(10.0, 10.0, "a \"b\"");
+        let mut svg = Svg::new((10.0, 10.0), "a \"b\"");
         svg.text("t", (0.0, 0.0), Anchor::End, "<script>&");
         let out = svg.finish();
         assert!(out.contains("&lt;script&gt;&amp;") && out.contains("a &quot;b&quot;"), "{out}");

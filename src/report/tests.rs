@@ -3,7 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use super::fake;
+use super::{labels, sample_run};
+use crate::nn::Feature;
+use crate::search::read_candidates;
+use crate::space::Space;
+use crate::train::Health;
 
 /// The page of a made-up run.
 fn page(dir: &Path) -> String {
@@ -18,7 +22,7 @@ fn count(page: &str, what: &str) -> usize {
 #[test]
 fn a_full_run_has_every_part_and_needs_no_network() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 300, 60);
+    sample_run::write(dir.path(), "tiny", 300, 60);
     let page = page(dir.path());
     // Ten curves; two searches with a chart each, one with four levels; drawings of winners.
     assert!(count(&page, "<svg") >= 8 + 2 + 4 + 2, "{} drawings", count(&page, "<svg"));
@@ -28,17 +32,18 @@ fn a_full_run_has_every_part_and_needs_no_network() {
         "0.15: collapsed below",
         "Rank of the embeddings",
         "ln(1 + 4,096) = 8.32",
-        "Search: cls-pictures",
+        "Search: cls-images",
         "Level c3",
         "[moco]",
-        "ρ = 0.93",
+        "Does the score rank nets? Spearman’s ρ = 0.9",
         "untrained",
         "Nearest neighbours during training",
         "raw pixels (shapes)",
-        "colour histogram (textures)",
-        "60.0 % ±2.0",
+        "histogram (textures)",
+        "60.0 % ±2.2",
         "41.3 %",
-        "The net is below raw pixels.",
+        "The net is below raw pixels by more than 2 standard errors: 20.0 % against 41.3 %.",
+        "env.json: program and machine",
     ] {
         assert!(page.contains(part), "no {part:?}");
     }
@@ -56,11 +61,13 @@ fn a_full_run_has_every_part_and_needs_no_network() {
 #[test]
 fn older_runs_are_judged_by_their_deviation() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 0, 0);
+    sample_run::write(dir.path(), "tiny", 0, 0);
     let line = |step| {
         let losses = "{\"a\":2.0}";
         format!("{{\"step\":{step},\"losses\":{losses},\"feature_std\":0.01}}\n")
     };
+    let config = "preset = \"tiny\"\nmethod = \"moco\"\n[train]\nbatch = 128\n[moco]\nqueue = 4096\ndim = 128\n";
+    fs::write(dir.path().join("config.toml"), config).unwrap();
     fs::write(dir.path().join("metrics.jsonl"), (0..40).map(line).collect::<String>()).unwrap();
     let page = page(dir.path());
     let verdict = page.find("Training is collapsed: the embeddings have a spread of 0.113");
@@ -83,7 +90,7 @@ fn a_run_without_anything_says_what_to_do() {
 #[test]
 fn one_step_and_one_candidate_are_enough() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 1, 1);
+    sample_run::write(dir.path(), "tiny", 1, 1);
     let page = page(dir.path());
     assert!(count(&page, "<svg") > 5);
     assert!(page.contains("too early to tell"));
@@ -102,21 +109,76 @@ fn names_from_outside_cannot_break_the_page() {
 #[test]
 fn a_search_has_a_page_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
-    let space = crate::space::Space::preset("tiny").unwrap();
-    fake::search(dir.path(), &space, 40, &["c4", "c5"]);
+    let space = Space::preset("tiny").unwrap();
+    sample_run::search(dir.path(), &space, 40, &[Feature::C4, Feature::C5]);
     let page = fs::read_to_string(super::search(dir.path()).unwrap()).unwrap();
     assert!(
         page.contains("Winners") && page.contains("Level c5") && page.contains("class=\"block")
     );
     fs::remove_file(dir.path().join("winners.json")).unwrap();
     let page = fs::read_to_string(super::search(dir.path()).unwrap()).unwrap();
-    assert!(page.contains("has not finished"));
+    assert!(page.contains("This search is not finished") && page.contains(">not finished</span>"));
+}
+
+#[test]
+fn an_unfinished_search_stands_last_and_is_marked() {
+    let dir = tempfile::tempdir().unwrap();
+    sample_run::write(dir.path(), "tiny", 3, 20);
+    // By name it would be the first.
+    fs::remove_file(dir.path().join("search/cls-images/winners.json")).unwrap();
+    let page = page(dir.path());
+    let place = |what: &str| page.find(what).unwrap_or_else(|| panic!("no {what:?}"));
+    let [finished, unfinished] = ["Search: det-fpn-images", "Search: cls-images"].map(place);
+    assert!(finished < unfinished && unfinished < place(">not finished</span>"));
+    assert_eq!(count(&page, ">not finished</span>"), 1);
+}
+
+#[test]
+fn rows_of_one_net_stand_together() {
+    let dir = tempfile::tempdir().unwrap();
+    sample_run::write(dir.path(), "tiny", 3, 0);
+    let space = Space::preset("tiny").unwrap();
+    let archs = [space.max(), space.nth(space.count() / 2), space.min()];
+    // Untrained nets that learnt from fewer images are no baselines of the trained ones.
+    for (arch, (step, images)) in archs.iter().flat_map(|a| [(0, 100), (300, 2000)].map(|s| (a, s)))
+    {
+        sample_run::evaluation(
+            &dir.path().join("eval"),
+            (&space, *arch, step),
+            "shapes",
+            images,
+            0.5,
+        );
+    }
+    let page = page(dir.path());
+    let rows = page.split("<h2 id=\"evaluations\">").nth(1).unwrap();
+    let nets: Vec<&str> = rows
+        .split("<tr><td>")
+        .skip(1)
+        .map(|row| row.split("class=\"mono\">").nth(1).unwrap().split('<').next().unwrap())
+        .collect();
+    let expected: Vec<String> = archs.iter().rev().flat_map(|a| vec![a.to_string(); 4]).collect();
+    assert_eq!(nets, expected);
+}
+
+#[test]
+fn charts_are_drawn_for_narrow_screens_too() {
+    let dir = tempfile::tempdir().unwrap();
+    sample_run::write(dir.path(), "tiny", 300, 60);
+    let page = page(dir.path());
+    let charts = count(&page, "class=\"for-wide\"");
+    assert!(charts > 12 && count(&page, "class=\"for-narrow\"") == charts);
+    // Letters keep their size: on a screen of 400 a card is as wide as these charts.
+    assert!(count(&page, "viewBox=\"0 0 340 ") == charts);
+    for svg in page.split("<svg").skip(1) {
+        labels::expect_apart(svg.split("</svg>").next().unwrap());
+    }
 }
 
 #[test]
 fn damage_is_exit_3() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 3, 3);
+    sample_run::write(dir.path(), "tiny", 3, 3);
     fs::write(dir.path().join("status.json"), "{").unwrap();
     assert_eq!(super::run(dir.path()).unwrap_err().kind(), crate::Kind::Data);
     assert_eq!(super::search(&dir.path().join("examples")).unwrap_err().kind(), crate::Kind::Data);
@@ -124,37 +186,32 @@ fn damage_is_exit_3() {
 
 /// Evaluations of a search's first nets, as `engine eval knn` leaves them.
 fn evaluate(run: &Path, search: &str, nets: usize, step: u64) {
-    let candidates = run.join("search").join(search).join("candidates.jsonl");
-    let text = fs::read_to_string(candidates).unwrap();
-    for (i, line) in text.lines().take(nets).enumerate() {
-        let net: serde_json::Value = serde_json::from_str(line).unwrap();
-        let worth = 0.2 + 0.5 * net["score"].as_f64().unwrap();
-        let evaluation = serde_json::json!({
-            "arch": net["arch"], "macs": net["macs"], "step": step, "weights": "student",
-            "protocol": "knn", "features": "pool", "chance": 0.125,
-            "train": {"data": ["p/hands/train"], "images": 900},
-            "test": {"data": ["p/hands/test"], "images": 400},
-            "accuracy": {"k20": worth, "k200": 0.1},
-        });
-        let file = run.join("eval").join(format!("knn-hands-{i}-{step}.json"));
-        fs::write(file, evaluation.to_string()).unwrap();
+    let space = Space::preset("tiny").unwrap();
+    let candidates = read_candidates(&run.join("search").join(search).join("candidates.jsonl"));
+    for net in candidates.unwrap().iter().take(nets) {
+        let worth = 0.2 + 0.5 * net.score;
+        sample_run::evaluation(&run.join("eval"), (&space, net.arch, step), "hands", 900, worth);
     }
 }
 
 #[test]
 fn labels_are_held_against_searches() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 3, 60);
-    let (run, search) = (dir.path(), dir.path().join("search/cls-pictures"));
+    sample_run::write(dir.path(), "tiny", 3, 60);
+    let (run, search) = (dir.path(), dir.path().join("search/cls-images"));
     let agreement = search.join("agreement.json");
     assert!(!page(run).contains("What labels say") && !agreement.exists());
 
     // Of another step: they say nothing of this search.
-    evaluate(run, "cls-pictures", 30, 200);
+    evaluate(run, "cls-images", 30, 200);
     assert!(!page(run).contains("What labels say"));
-    evaluate(run, "cls-pictures", 30, 300);
+    evaluate(run, "cls-images", 30, 300);
     let page = page(run);
-    for part in ["What labels say: knn on pool", "p&#x2f;hands&#x2f;test", "score given MACs"] {
+    for part in [
+        "What labels say: knn on pool",
+        "500 test images of p&#x2f;hands&#x2f;test",
+        "score given MACs",
+    ] {
         assert!(page.contains(part), "{part}");
     }
     let held: serde_json::Value =
@@ -162,7 +219,7 @@ fn labels_are_held_against_searches() {
     let held = &held[0];
     assert_eq!(
         (&held["nets"], &held["test_images"], &held["step"]),
-        (&30.into(), &400.into(), &300.into())
+        (&30.into(), &500.into(), &300.into())
     );
     // Accuracies are made of scores.
     assert!((held["score"]["rho"].as_f64().unwrap() - 1.0).abs() < 1e-12);
@@ -184,16 +241,15 @@ fn labels_are_held_against_searches() {
 #[test]
 fn a_poor_teacher_is_said_on_both_pages() {
     let dir = tempfile::tempdir().unwrap();
-    fake::write(dir.path(), "tiny", 3, 20);
-    let search = dir.path().join("search/cls-pictures");
-    let teacher = serde_json::json!({
-        "spread": 0.31, "rank": 4.2, "expected_rank": 100.0, "images": 500, "health": "narrow",
-        "untrained": false,
-    });
-    for (untrained, state) in [(false, "narrow"), (true, "untrained")] {
-        let mut teacher = teacher.clone();
-        teacher["untrained"] = untrained.into();
-        fs::write(search.join("teacher.json"), teacher.to_string()).unwrap();
+    sample_run::write(dir.path(), "tiny", 3, 20);
+    let search = dir.path().join("search/cls-images");
+    let states = [
+        (Health::Narrow, false, "narrow"),
+        (Health::Narrow, true, "untrained"),
+        (Health::Collapsing, false, "collapsing"),
+    ];
+    for (health, untrained, state) in states {
+        sample_run::teacher(health, untrained).write(&search).unwrap();
         let own = fs::read_to_string(super::search(&search).unwrap()).unwrap();
         for page in [page(dir.path()), own] {
             assert!(page.contains(&format!("The teacher is {state}")));

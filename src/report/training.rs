@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::chart::{Line, LineChart};
 use super::health;
+use super::numbers;
 use super::run::{Run, Step};
 use super::series::{MAX_BINS, bins, ends};
-use super::words;
+use super::svg::{Layouts, Size};
 use crate::progress::human_duration;
 use crate::space::{Arch, Space};
 
@@ -17,7 +18,7 @@ use crate::space::{Arch, Space};
 pub(super) struct Panel {
     pub(super) title: String,
     pub(super) note: String,
-    pub(super) svg: String,
+    pub(super) svg: Layouts,
     /// Whether it takes the page's whole width.
     pub(super) wide: bool,
 }
@@ -30,8 +31,6 @@ pub(super) struct Figure {
     pub(super) note: String,
 }
 
-const WIDE: (f64, f64) = (1000.0, 320.0);
-pub(super) const HALF: (f64, f64) = (490.0, 230.0);
 /// Bins of the lines of nets by size: few, since each step shows only two random nets.
 const SIZE_BINS: usize = 100;
 
@@ -56,29 +55,29 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
     let Some(last) = run.steps.last() else { return all };
     let step = run.steps_done();
     let of =
-        run.status["steps"].as_u64().map_or(String::new(), |n| format!("of {}", words::count(n)));
-    add("steps", words::count(step), of);
+        run.status["steps"].as_u64().map_or(String::new(), |n| format!("of {}", numbers::count(n)));
+    add("steps", numbers::count(step), of);
     if let Some(found) = health::found(run) {
         add("health", found.health.to_string(), found.in_short());
     }
     if let Some((_, loss)) = ends(&series(run, Step::loss)) {
         let note = even_loss(run)
-            .map_or(String::new(), |even| format!("equal embeddings: {}", words::short(even)));
-        add("loss", words::short(loss), note);
+            .map_or(String::new(), |even| format!("equal embeddings: {}", numbers::short(even)));
+        add("loss", numbers::short(loss), note);
     }
     if let Some((_, rate)) = ends(&series(run, |s| s.images_per_s)) {
-        let per_day = format!("{} a day", words::scaled(rate * 86_400.0));
-        add("pictures a second", words::short(rate), per_day);
+        let per_day = format!("{} a day", numbers::scaled(rate * 86_400.0));
+        add("images a second", numbers::short(rate), per_day);
     }
     if let Some(seconds) = last.time_s {
         let seen = run
             .number("train.batch")
-            .map_or(String::new(), |b| format!("{} pictures seen", words::scaled(b * step as f64)));
+            .map_or(String::new(), |b| format!("{} images seen", numbers::scaled(b * step as f64)));
         add("time in training", human_duration(seconds), seen);
     }
     let peak = run.steps.iter().filter_map(|s| s.device_mem_bytes).fold(0.0, f64::max);
     if peak > 0.0 {
-        add("memory at most", format!("{}B", words::scaled(peak)), "of tensors".into());
+        add("memory at most", format!("{}B", numbers::scaled(peak)), "of tensors".into());
     }
     all
 }
@@ -105,14 +104,14 @@ fn single(
     (title, note): (&str, String),
     value: impl Fn(&Step) -> Option<f64>,
     references: Vec<(f64, String)>,
-    size: (f64, f64),
+    size: Size,
 ) -> Option<Panel> {
     let bins = bins(&series(run, value), MAX_BINS);
     let lines = vec![Line { name: title.to_lowercase(), class: "c1", bins }];
     let chart =
         LineChart { label: title, size, x_label: "step", lines, references, from_zero: true };
     let svg = chart.draw()?;
-    Some(Panel { title: title.into(), note, svg, wide: size == WIDE })
+    Some(Panel { title: title.into(), note, svg, wide: size.is_wide() })
 }
 
 fn loss(run: &Run) -> Option<Panel> {
@@ -122,12 +121,12 @@ fn loss(run: &Run) -> Option<Panel> {
             note += "The dashed line is the loss of a net that gives all images one embedding. A loss \
                      below it is no proof of learning, nor one above it of the contrary: see spread \
                      and rank.";
-            let k = words::count(k as u64);
-            vec![(even, format!("ln(1 + {k}) = {}", words::fixed(even, 2)))]
+            let k = numbers::count(k as u64);
+            vec![(even, format!("ln(1 + {k}) = {}", numbers::fixed(even, 2)))]
         }
         _ => Vec::new(),
     };
-    single(run, ("Loss", note), Step::loss, references, WIDE)
+    single(run, ("Loss", note), Step::loss, references, Size::WIDE)
 }
 
 fn learning_rate(run: &Run) -> Option<Panel> {
@@ -136,46 +135,46 @@ fn learning_rate(run: &Run) -> Option<Panel> {
         note += &format!(
             " At step {} the run was extended from {} to {} steps: the curve jumps to that of the \
              longer run.",
-            words::count(e.step),
-            words::count(e.from),
-            words::count(e.to)
+            numbers::count(e.step),
+            numbers::count(e.from),
+            numbers::count(e.to)
         );
     }
-    single(run, ("Learning rate", note), |s| s.lr, Vec::new(), HALF)
+    single(run, ("Learning rate", note), |s| s.lr, Vec::new(), Size::HALF)
 }
 
 fn grad_norm(run: &Run) -> Option<Panel> {
     let note = "Should stay within one order of magnitude; rising spikes announce divergence \
                 (lower train.lr)."
         .to_owned();
-    single(run, ("Gradient norm", note), |s| s.grad_norm, Vec::new(), HALF)
+    single(run, ("Gradient norm", note), |s| s.grad_norm, Vec::new(), Size::HALF)
 }
 
 fn throughput(run: &Run) -> Option<Panel> {
-    let note = "Pictures a second. Dips are checkpoints or a busy machine.".to_owned();
-    single(run, ("Throughput", note), |s| s.images_per_s, Vec::new(), HALF)
+    let note = "Images a second. Dips are checkpoints or a busy machine.".to_owned();
+    single(run, ("Throughput", note), |s| s.images_per_s, Vec::new(), Size::HALF)
 }
 
 fn waiting(run: &Run) -> Option<Panel> {
     let waits = series(run, |s| s.data_wait_ms);
     let rates = series(run, |s| s.images_per_s);
-    let mut note = "Milliseconds of a step in which the net had to wait for pictures.".to_owned();
+    let mut note = "Milliseconds of a step in which the net had to wait for images.".to_owned();
     let batch = run.number("train.batch");
     if let (Some((_, wait)), Some((_, rate)), Some(batch)) = (ends(&waits), ends(&rates), batch) {
         let share = (wait * rate / (batch * 1000.0)).clamp(0.0, 1.0);
-        note += &format!(" Lately {} of the time", words::percent(share));
+        note += &format!(" Lately {} of the time", numbers::percent(share));
         note += if share > 0.05 { ": more data.workers would help." } else { ": nothing to gain." };
     }
-    single(run, ("Waiting for pictures", note), |s| s.data_wait_ms, Vec::new(), HALF)
+    single(run, ("Waiting for images", note), |s| s.data_wait_ms, Vec::new(), Size::HALF)
 }
 
 fn memory(run: &Run) -> Option<Panel> {
     let most = run.steps.iter().filter_map(|s| s.device_mem_bytes).fold(0.0, f64::max);
-    let (unit, prefix) = words::scale_of(most);
+    let (unit, prefix) = numbers::scale_of(most);
     let note =
         format!("{prefix}B in tensors. Flat after the first steps: a step allocates nothing.");
     let value = |s: &Step| Some(s.device_mem_bytes? / unit);
-    single(run, ("Memory", note), value, Vec::new(), HALF)
+    single(run, ("Memory", note), value, Vec::new(), Size::HALF)
 }
 
 /// Nets of similar cost.
@@ -197,10 +196,10 @@ fn by_size(run: &Run, space: &Space) -> Option<Panel> {
     let macs = |a: &Arch| space.cost(a).macs as f64;
     let range = (macs(&space.min()), macs(&max));
     let edge = |i: i32| range.0 * (range.1 / range.0).powf(f64::from(i) / 3.0);
-    let (unit, prefix) = words::scale_of(range.1);
+    let (unit, prefix) = numbers::scale_of(range.1);
     let name = |i: i32| {
         let [a, b] =
-            [edge(i), edge(i + 1)].map(|v| words::short((v / unit * 100.0).round() / 100.0));
+            [edge(i), edge(i + 1)].map(|v| numbers::short((v / unit * 100.0).round() / 100.0));
         format!("{a}–{b} {prefix}")
     };
     let group = |name: String, class| SizeGroup { name, class, points: Vec::new() };
@@ -230,9 +229,9 @@ fn by_size(run: &Run, space: &Space) -> Option<Panel> {
     let references = Vec::new();
     let label = "Loss by size of net";
     let chart =
-        LineChart { label, size: WIDE, x_label: "step", lines, references, from_zero: false };
+        LineChart { label, size: Size::WIDE, x_label: "step", lines, references, from_zero: false };
     let svg = chart.draw()?;
-    let note = "The same loss, by the compute of the net (multiply-accumulates a picture). Lines \
+    let note = "The same loss, by the compute of the net (multiply-accumulates an image). Lines \
                 should fall together; one that stays behind is a size that training neglects \
                 (try sampling.policy = \"sandwich\")."
         .into();

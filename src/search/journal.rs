@@ -168,11 +168,7 @@ pub fn read_candidates(path: &Path) -> Result<Vec<Candidate>> {
             ))
         })
     };
-    whole_lines(&text).enumerate().map(candidate).collect()
-}
-
-fn whole_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"))
+    files::whole_lines(&text).enumerate().map(candidate).collect()
 }
 
 /// What a folder's search has found, and how many bytes of `candidates.jsonl` say so: the lines
@@ -187,7 +183,7 @@ fn read(dir: &Path, images: usize) -> Result<(Vec<Scored>, u64)> {
     let mut records = bytes.chunks_exact(record_bytes(images));
     let mut end = 0;
     let mut done = Vec::new();
-    for (i, line) in whole_lines(&text).enumerate() {
+    for (i, line) in files::whole_lines(&text).enumerate() {
         let sealed = records.next().and_then(|record| {
             let (scores, seal) = record.split_at(images * 8);
             (seal == digest(line, scores)).then_some(scores)

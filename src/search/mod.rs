@@ -8,6 +8,7 @@ pub mod correlation;
 pub mod journal;
 pub mod latency;
 pub mod plan;
+mod ranking;
 mod request;
 pub mod score;
 pub mod teacher;
@@ -21,6 +22,7 @@ pub use agreement::{Agreement, agreement};
 pub use correlation::{kendall, spearman};
 pub use journal::{Candidate, Scored, read_candidates};
 pub use plan::{Group, Selection};
+pub use ranking::Ranking;
 pub use request::{Bn, Request, Settings, Task};
 pub use teacher::Teacher;
 pub use winners::{BudgetResult, Winner};
@@ -28,7 +30,7 @@ pub use winners::{BudgetResult, Winner};
 use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
-use crate::eval::pictures::{self, Pictures};
+use crate::eval::images::{self, Images};
 use crate::eval::progress::Progress;
 use crate::files::owned::{Existing, MARK, Owned};
 use crate::nn::{Feature, Params, Subnet, Supernet};
@@ -56,7 +58,7 @@ pub struct Winners {
     pub bn: Bn,
     /// Seed.
     pub seed: u64,
-    /// Pictures that were compared.
+    /// Images that were compared.
     pub images: usize,
     /// Whether the teacher could rank anything.
     pub teacher: Teacher,
@@ -160,10 +162,10 @@ fn take_pictures(
     dataset: Arc<Dataset>,
     request: &Request,
     settings: &Settings,
-) -> Result<Pictures> {
+) -> Result<Images> {
     let count = settings.images.max(settings.bn_images);
-    let indices = pictures::draw(dataset.len(), Some(count), settings.seed);
-    Pictures::new(dataset, indices, resolution, request.workers).cached(&request.out)
+    let indices = images::draw(dataset.len(), Some(count), settings.seed);
+    Images::new(dataset, indices, resolution, request.workers).cached(&request.out)
 }
 
 /// What candidates are scored with.
@@ -171,7 +173,7 @@ struct Work<'a> {
     cx: &'a Cx,
     net: Supernet,
     student: Params,
-    pictures: Pictures,
+    pictures: Images,
     settings: &'a Settings,
 }
 

@@ -86,26 +86,26 @@ pub struct Request {
 /// What decides a search's result: a search goes on only with the same.
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
-    pub(super) preset: String,
-    pub(super) step: u64,
+    pub(crate) preset: String,
+    pub(crate) step: u64,
     /// BLAKE3 of the weights.
-    pub(super) student: String,
-    pub(super) teacher: String,
-    pub(super) data: Vec<String>,
+    pub(crate) student: String,
+    pub(crate) teacher: String,
+    pub(crate) data: Vec<String>,
     /// Pictures in the data.
-    pub(super) pictures: usize,
+    pub(crate) pictures: usize,
     /// Digest of the data.
-    pub(super) digest: String,
-    pub(super) task: Option<Task>,
-    pub(super) features: Vec<Feature>,
-    pub(super) tau: f64,
-    pub(super) bn: Bn,
-    pub(super) bn_images: usize,
-    pub(super) images: usize,
-    pub(super) seed: u64,
+    pub(crate) digest: String,
+    pub(crate) task: Option<Task>,
+    pub(crate) features: Vec<Feature>,
+    pub(crate) tau: f64,
+    pub(crate) bn: Bn,
+    pub(crate) bn_images: usize,
+    pub(crate) images: usize,
+    pub(crate) seed: u64,
     /// The groups, and a digest of their candidates.
-    pub(super) groups: Vec<String>,
-    pub(super) candidates: String,
+    pub(crate) groups: Vec<String>,
+    pub(crate) candidates: String,
 }
 
 impl Settings {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::eval::pictures::{self, Pictures};
+use crate::eval::images::{self, Images};
 use crate::eval::progress::Progress;
 use crate::eval::store::{MEMORY_LIMIT_BYTES, Store};
 use crate::nn::{Feature, Subnet};
@@ -86,7 +86,7 @@ struct Level {
 
 /// What the students are compared with: the teacher's features of the pictures.
 pub struct Target<'a> {
-    pictures: &'a Pictures,
+    pictures: &'a Images,
     images: usize,
     tau: f64,
     features: Vec<Feature>,
@@ -99,7 +99,7 @@ impl<'a> Target<'a> {
     pub fn new(
         cx: &Cx,
         teacher: &Subnet,
-        pictures: &'a Pictures,
+        pictures: &'a Images,
         criterion: Criterion,
         dir: &Path,
     ) -> Result<Self> {
@@ -107,7 +107,7 @@ impl<'a> Target<'a> {
         let mut levels: Vec<Level> = Vec::new();
         let mut progress = Progress::new("pictures seen by the teacher", images, 0);
         for batch in pictures.batches(cx, images)? {
-            let pictures::Batch { span, x, .. } = batch?;
+            let images::Batch { span, x, .. } = batch?;
             let mut out = teacher.features(cx, x, features)?;
             for (i, &feature) in features.iter().enumerate() {
                 let value = out.take(feature).into_value();

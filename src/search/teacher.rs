@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
-use crate::eval::Pictures;
+use crate::eval::Images;
 use crate::files::sealed;
 use crate::nn::{Feature, Subnet};
 use crate::train::Health;
@@ -50,7 +50,7 @@ impl Teacher {
     pub(super) fn judge(
         cx: &Cx,
         teacher: &Subnet,
-        pictures: &Pictures,
+        pictures: &Images,
         images: usize,
         trained: bool,
     ) -> Result<Self> {
@@ -76,7 +76,7 @@ impl Teacher {
     }
 
     /// Writes `teacher.json`.
-    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         sealed::write_json(&dir.join(FILE), self)
     }
 

@@ -202,7 +202,7 @@ impl Checkpoint {
     pub fn verified(&self, stem: &str) -> Result<PathBuf> {
         let path = self.path(stem);
         let expected = self.state.hashes.get(stem);
-        let found = hash(&path)?;
+        let found = files::hash(&path)?;
         if expected != Some(&found) {
             return Err(Error::data(format!(
                 "{} is damaged: its hash is {found}, {STATE} says {}; use another checkpoint",
@@ -212,14 +212,6 @@ impl Checkpoint {
         }
         Ok(path)
     }
-}
-
-/// The BLAKE3 of a file.
-pub(super) fn hash(path: &Path) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    let mut file = fs::File::open(path).map_err(|e| Error::read(path, e))?;
-    std::io::copy(&mut file, &mut hasher).map_err(|e| Error::read(path, e))?;
-    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// Complete checkpoints below `root`, oldest first.
@@ -265,7 +257,7 @@ pub fn write(root: &Path, mut state: State, contents: &Contents, keep: usize) ->
         for (stem, tensors) in contents {
             let path = aside.join(format!("{stem}.safetensors"));
             files::write_safetensors(&path, tensors, &metadata)?;
-            state.hashes.insert((*stem).to_owned(), hash(&path)?);
+            state.hashes.insert((*stem).to_owned(), files::hash(&path)?);
         }
         sealed::write_json(&aside.join(STATE), &state)?;
         files::write_text(&aside.join(DONE), "")?;

@@ -1,8 +1,8 @@
 //! A run's folder: what it was started with, where it stands, and what it measured.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,15 +12,12 @@ use serde_json::{Map, Value, json};
 use super::health::Health;
 use super::iteration::Report;
 use crate::config::Precision;
-use crate::device::Cx;
+use crate::device::{Cx, host};
 use crate::error::{Error, Result};
 use crate::files::owned::{Kind, Owned};
-use crate::files::{self, disk};
-use crate::outside::{harmless, open_regular};
+use crate::files::{self, disk, for_each_line};
+use crate::outside::harmless;
 use crate::space::Arch;
-
-/// Bytes of a line at most; what is longer is no line of ours.
-const LONGEST_LINE: u64 = 1 << 20;
 
 /// What a run says.
 const LOG: &str = "train.log";
@@ -108,6 +105,7 @@ pub const RUN_FILES: &[&str] = &[
     "checkpoints/.step-*.part/*",
     "examples/*.png",
     "eval/*.json",
+    "eval/baselines/*.json",
     "search/*/.engine",
     "search/*/search.json",
     "search/*/teacher.json",
@@ -276,23 +274,6 @@ fn keep_steps_before(path: &Path, first: u64, each: bool) -> Result<Vec<String>>
     Ok(said)
 }
 
-/// Reads a file line by line, with their ends; none where there is no file.
-fn for_each_line(
-    path: &Path,
-    mut line: impl FnMut(&[u8]) -> std::io::Result<()>,
-) -> std::io::Result<()> {
-    let mut reader = match open_regular(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        file => BufReader::new(file?),
-    };
-    let mut bytes = Vec::new();
-    while reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes)? > 0 {
-        line(&bytes)?;
-        bytes.clear();
-    }
-    Ok(())
-}
-
 /// The `step` of a whole line; none where it is damaged.
 fn step_of(line: &[u8]) -> Option<u64> {
     let line = line.strip_suffix(b"\n")?;
@@ -301,14 +282,12 @@ fn step_of(line: &[u8]) -> Option<u64> {
 
 /// What the run ran on.
 pub fn environment(cx: &Cx) -> Value {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':'));
     let mut env = BTreeMap::new();
     env.insert("engine", json!(env!("CARGO_PKG_VERSION")));
     env.insert("os", json!(std::env::consts::OS));
     env.insert("machine", json!(std::env::consts::ARCH));
-    env.insert("cpu", json!(cpu.map(|(_, name)| name.trim())));
-    env.insert("cores", json!(crate::device::host::cores()));
+    env.insert("cpu", json!(host::cpu_model()));
+    env.insert("cores", json!(host::cores()));
     env.insert("compute_threads", json!(cx.threads()));
     env.insert("device", json!(cx.name()));
     env.insert("precision", json!(Precision::of(cx.operands())));
@@ -317,6 +296,8 @@ pub fn environment(cx: &Cx) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn cut(text: &str, first: u64) -> (String, Vec<String>) {

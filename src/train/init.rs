@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{self, Checkpoint};
+use super::checkpoint::Checkpoint;
 use super::iteration::Iteration;
 use crate::device::Cx;
 use crate::error::{Error, Result};
@@ -59,7 +59,7 @@ impl Init {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = find(path)?;
         let (named, unread) = files::read_weights(&file)?;
-        Ok(Self { origin: Origin { blake3: checkpoint::hash(&file)?, path: file }, named, unread })
+        Ok(Self { origin: Origin { blake3: files::hash(&file)?, path: file }, named, unread })
     }
 
     /// Puts the weights into a fresh student, of which the teacher becomes a copy. Gives what the

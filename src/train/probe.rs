@@ -20,11 +20,11 @@ use crate::config::{CkptEvery, ProbeEvery};
 use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
+use crate::eval::evaluate::standard_error;
 use crate::eval::features::{Labelled, pass};
-use crate::eval::judge::standard_error;
-use crate::eval::pictures::halves_by_class;
-use crate::eval::plain::{self, Plain};
-use crate::eval::{Pictures, knn};
+use crate::eval::images::halves_by_class;
+use crate::eval::raw_features::{self, RawFeatures};
+use crate::eval::{Images, knn};
 use crate::files;
 use crate::nn::{Feature, Subnet};
 use crate::space::{Arch, Space};
@@ -63,36 +63,36 @@ pub(super) struct Moment {
 
 /// A line of `probe.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Line {
+pub(crate) struct Line {
     /// Steps done.
-    step: u64,
-    epoch: f64,
+    pub step: u64,
+    pub epoch: f64,
     /// Where the images are from.
-    data: String,
+    pub data: String,
     /// Neighbours and queries together.
-    images: usize,
-    k: usize,
+    pub images: usize,
+    pub k: usize,
     /// Accuracy of always naming the queries' most frequent class.
-    chance: f64,
+    pub chance: f64,
     /// Accuracy of raw pixels.
-    pixels: f64,
-    nets: Vec<Net>,
+    pub pixels: f64,
+    pub nets: Vec<Net>,
 }
 
 /// What a net knew; nothing where its features are not finite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Net {
-    arch: Arch,
-    knn: Option<f64>,
-    stderr: Option<f64>,
+pub(crate) struct Net {
+    pub arch: Arch,
+    pub knn: Option<f64>,
+    pub stderr: Option<f64>,
 }
 
 /// The images, and what was found on them so far.
 pub(super) struct Probe {
     path: PathBuf,
     title: String,
-    neighbours: Pictures,
-    queries: Pictures,
+    neighbours: Images,
+    queries: Images,
     classes: usize,
     archs: Vec<(&'static str, Arch)>,
     every: ProbeEvery,
@@ -146,10 +146,10 @@ impl Probe {
             )));
         }
         let batch = (config.train.batch / config.train.accum).max(LEAST_BATCH);
-        let pictures = |indices: Vec<usize>| -> Result<Pictures> {
+        let pictures = |indices: Vec<usize>| -> Result<Images> {
             let bytes = indices.len() * space.resolution.pow(2) * 3 * size_of::<f32>();
             let (side, workers) = (space.resolution, config.data.workers);
-            let images = Pictures::new(dataset.clone(), indices, side, workers);
+            let images = Images::new(dataset.clone(), indices, side, workers);
             let images = images.in_batches_of(batch);
             match bytes > CACHE_BYTES {
                 true => Ok(images),
@@ -242,35 +242,36 @@ impl Probe {
 
     /// Accuracy of pixels, and of naming the queries' most frequent class.
     fn without_net(&self, cx: &Cx) -> Result<(f64, f64)> {
-        let plain = |images: &Pictures| -> Result<Plain> {
-            let mut plain = Plain::new(images.resolution(), images.len());
+        let plain = |images: &Images| -> Result<RawFeatures> {
+            let mut plain = RawFeatures::new(images.resolution(), images.len());
             pass(cx, &[], images, Feature::Pool, |batch, labels| plain.add(batch, labels))?;
             Ok(plain)
         };
         let (mut train, mut test) = (plain(&self.neighbours)?.pixels, plain(&self.queries)?.pixels);
-        plain::centre(&mut train, &mut test);
+        raw_features::centre(&mut train, &mut test);
         let mut counts = vec![0usize; self.classes];
         test.labels.iter().for_each(|&label| counts[label] += 1);
         let most = counts.into_iter().max().unwrap_or(0);
-        Ok((self.accuracy(cx, &train, &test)?, most as f64 / test.len().max(1) as f64))
+        let chance = most as f64 / test.len().max(1) as f64;
+        Ok((self.accuracy(cx, train, test)?, chance))
     }
 
     /// Accuracy of the student's net `arch`; none where its features are not finite.
     fn knn(&self, cx: &Cx, it: &Iteration, arch: Arch) -> Result<Option<f64>> {
         let bn = self.neighbours.tensors(cx, BN_IMAGES)?;
         let subnet = Subnet::recalibrated(cx, &it.net, &it.student, arch, bn)?;
-        let features = |images: &Pictures| -> Result<Labelled> {
+        let features = |images: &Images| -> Result<Labelled> {
             Ok(pass(cx, &[&subnet], images, Feature::Pool, |_, _| ())?.swap_remove(0))
         };
         match features(&self.neighbours).and_then(|keys| Ok((keys, features(&self.queries)?))) {
-            Ok((keys, queries)) => self.accuracy(cx, &keys, &queries).map(Some),
+            Ok((keys, queries)) => self.accuracy(cx, keys, queries).map(Some),
             // Training itself notices, and names the tensor.
             Err(e) if e.kind() == Kind::Diverged => Ok(None),
             Err(e) => Err(e),
         }
     }
 
-    fn accuracy(&self, cx: &Cx, train: &Labelled, test: &Labelled) -> Result<f64> {
+    fn accuracy(&self, cx: &Cx, train: Labelled, test: Labelled) -> Result<f64> {
         Ok(knn::accuracy(cx, train, test, &[NEIGHBOURS], self.classes)?[0])
     }
 
@@ -306,13 +307,7 @@ impl Earlier {
     /// Of a file, which may not be there; lines on other images than `title`'s so many are no
     /// comparison.
     fn read(path: &Path, title: &str, images: usize) -> Result<Self> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(e) => return Err(Error::read(path, e)),
-        };
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-        let all: Vec<Line> = lines.collect();
+        let (all, _) = files::json_lines::<Line>(path)?;
         let step = all.last().map(|line| line.step);
         let mut same = all.into_iter().filter(|line| line.data == title && line.images == images);
         let first = same.next();
@@ -322,7 +317,7 @@ impl Earlier {
 }
 
 /// Adds a line in one write: a killed run leaves whole lines.
-fn append(path: &Path, line: &Line) -> Result<()> {
+pub(crate) fn append(path: &Path, line: &Line) -> Result<()> {
     let text = format!("{}\n", json!(line));
     let mut file = OpenOptions::new()
         .create(true)

@@ -19,7 +19,7 @@ use crate::config::{self, Config, Resolved};
 use crate::data::Dataset;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
-use crate::eval::{Protocol, judge};
+use crate::eval::{Protocol, evaluate};
 use crate::files::owned::{Existing, Kind as FolderKind, Owned};
 use crate::search::{self, Bn, Request, Selection, Task};
 use crate::signals::Signals;
@@ -367,9 +367,9 @@ impl Job<'_> {
         let (cx, globals) = (self.cx, self.globals);
         let subject = Subject::open(cx, &args.model)?;
         let sets = args.sets(globals, &subject, cx.threads())?.cached(self.out)?;
-        let mut plains = None;
+        let mut raw = None;
         for &arch in archs {
-            let found = eval::evaluate(cx, &args, globals, &subject, &sets, arch, &mut plains)?;
+            let found = eval::evaluate(cx, &args, globals, &subject, &sets, arch, &mut raw)?;
             found.keep(&subject)?;
             let untrained = found.baselines.as_ref().and_then(|b| b.untrained.as_ref().ok());
             let steps = [untrained.map(|v| (0, v)), Some((subject.step, &found.verdict))];
@@ -378,8 +378,8 @@ impl Job<'_> {
                 arch,
                 step,
                 accuracy: verdict.accuracy(),
-                stderr: judge::standard_error(verdict.accuracy(), sets.test.len()),
-                pixels: plains.as_ref().map(|p| p.pixels.accuracy()),
+                stderr: evaluate::standard_error(verdict.accuracy(), sets.test.len()),
+                pixels: raw.as_ref().map(|p| p.pixels.accuracy()),
                 chance: sets.chance(),
             }));
         }

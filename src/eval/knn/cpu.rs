@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use super::{Neighbour, Pair, nearer};
 use crate::ops::gemm::{MatMut, MatRef, gemm};
 
-/// Test pictures whose similarities are computed at a time.
+/// Test images whose similarities are computed at a time.
 pub(super) const TEST_TILE: usize = 256;
-/// Training pictures whose similarities are computed at a time.
+/// Training images whose similarities are computed at a time.
 pub(super) const TRAIN_TILE: usize = 4096;
 
 /// The nearest keys of each query, sorted.
@@ -33,7 +33,7 @@ pub(super) fn nearest(pair: &Pair) -> Vec<Vec<Neighbour>> {
 }
 
 /// Keeps the `most` nearest of `best` (sorted) and a row of similarities to the training
-/// pictures from `first` on.
+/// images from `first` on.
 fn merge(best: &mut Vec<Neighbour>, row: &[f32], first: usize, most: usize) {
     let bar = if best.len() == most { best.last().copied() } else { None };
     let all = row.iter().enumerate().map(|(j, &s)| (s, (first + j) as u32));

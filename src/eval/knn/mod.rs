@@ -15,20 +15,21 @@ use crate::error::{Error, Result};
 
 /// Temperature of the vote: a neighbour with cosine s weighs exp(s / 0.07).
 const TAU: f64 = 0.07;
-/// A neighbour: similarity and index among the training pictures.
+/// A neighbour: similarity and index among the training images.
 type Neighbour = (f32, u32);
 
-/// Accuracy with each number of neighbours in `ks`: the share of test pictures whose class
-/// gets most of the weight of its k nearest training pictures by cosine similarity. Equal
+/// Accuracy with each number of neighbours in `ks`: the share of test images whose class
+/// gets most of the weight of its k nearest training images by cosine similarity. Equal
 /// similarities are taken by index, equal votes by class. Where there are fewer than k
-/// training pictures, all vote.
+/// training images, all vote. Takes the features, of which it makes rows of unit length in place:
+/// of a large set they fill much of the memory.
 ///
 /// # Errors
 /// Those of the device; training and test features of different lengths.
 pub fn accuracy(
     cx: &Cx,
-    train: &Labelled,
-    test: &Labelled,
+    train: Labelled,
+    test: Labelled,
     ks: &[usize],
     classes: usize,
 ) -> Result<Vec<f64>> {
@@ -39,25 +40,28 @@ pub fn accuracy(
         )));
     }
     let most = ks.iter().copied().max().unwrap_or(0).min(train.len());
+    let tests = test.len();
+    let (keys, queries) = (train.labels.clone(), test.labels.clone());
     let near = nearest(cx, train, test, most)?;
-    let hits = near.par_iter().zip(&test.labels).map(|(near, label)| {
-        let vote = |&k: &usize| classify(&near[..k.min(near.len())], &train.labels, classes);
+    let hits = near.par_iter().zip(&queries).map(|(near, label)| {
+        let vote = |&k: &usize| classify(&near[..k.min(near.len())], &keys, classes);
         ks.iter().map(|k| usize::from(vote(k) == *label)).collect::<Vec<_>>()
     });
     let mut right = vec![0usize; ks.len()];
     for hits in hits.collect::<Vec<_>>() {
         right.iter_mut().zip(hits).for_each(|(r, hit)| *r += hit);
     }
-    Ok(right.iter().map(|&r| r as f64 / test.len().max(1) as f64).collect())
+    Ok(right.iter().map(|&r| r as f64 / tests.max(1) as f64).collect())
 }
 
-/// The `most` (at most those there are) nearest training pictures of each test picture,
+/// The `most` (at most those there are) nearest training images of each test image,
 /// sorted: equal similarities by index.
-fn nearest(cx: &Cx, train: &Labelled, test: &Labelled, most: usize) -> Result<Vec<Vec<Neighbour>>> {
-    let pair = Pair { queries: &unit_rows(test), keys: &unit_rows(train), dim: train.dim, most };
+fn nearest(cx: &Cx, train: Labelled, test: Labelled, most: usize) -> Result<Vec<Vec<Neighbour>>> {
+    let (dim, tests) = (train.dim, test.len());
+    let pair = Pair { queries: &unit_rows(test), keys: &unit_rows(train), dim, most };
     match cx.target("knn") {
-        _ if most == 0 || test.is_empty() => Ok(vec![Vec::new(); test.len()]),
-        Target::Nothing => Ok(vec![Vec::new(); test.len()]),
+        _ if most == 0 || tests == 0 => Ok(vec![Vec::new(); tests]),
+        Target::Nothing => Ok(vec![Vec::new(); tests]),
         Target::Native => Ok(cpu::nearest(&pair)),
         Target::Kernels(queue) => kernels::nearest(cx, &queue, &pair),
     }
@@ -74,8 +78,8 @@ struct Pair<'a> {
 }
 
 /// The feature rows at length 1.
-fn unit_rows(x: &Labelled) -> Vec<f32> {
-    let mut rows = x.values.clone();
+fn unit_rows(x: Labelled) -> Vec<f32> {
+    let mut rows = x.values;
     rows.par_chunks_mut(x.dim.max(1)).for_each(|row| {
         let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-12);
         row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
@@ -105,7 +109,7 @@ mod tests {
     use crate::rng::{Philox, Purpose};
 
     fn accuracy(train: &Labelled, test: &Labelled, ks: &[usize], classes: usize) -> Vec<f64> {
-        super::accuracy(&Cx::for_tests(), train, test, ks, classes).unwrap()
+        super::accuracy(&Cx::for_tests(), train.clone(), test.clone(), ks, classes).unwrap()
     }
 
     fn random(n: usize, dim: usize, classes: usize, stream: u64) -> Labelled {
@@ -156,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn few_pictures_all_vote() {
+    fn few_images_all_vote() {
         let train = random(7, 4, 3, 3);
         let all = accuracy(&train, &train, &[7, 200], 3);
         assert_eq!(all[0], all[1]);

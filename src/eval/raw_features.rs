@@ -3,7 +3,7 @@
 //! features.
 
 use super::features::Labelled;
-use super::pictures::Batch;
+use super::images::Batch;
 use crate::data::{IMAGENET_MEAN, IMAGENET_STD};
 
 /// Pixels are taken at the nets' resolution, at most so many a side.
@@ -12,7 +12,7 @@ pub const MOST_SIDE: usize = 32;
 pub const BINS: usize = 4;
 
 /// Pixels and histograms of some images.
-pub struct Plain {
+pub struct RawFeatures {
     /// R×R×3 values on [0, 1] an image, R = min(resolution, [`MOST_SIDE`]).
     pub pixels: Labelled,
     /// √ of the share of an image's pixels in each of the [`BINS`]³ boxes of RGB: two images'
@@ -22,7 +22,7 @@ pub struct Plain {
     most: usize,
 }
 
-impl Plain {
+impl RawFeatures {
     /// Nothing yet; of images at `resolution`, of which the first `most` are taken.
     pub fn new(resolution: usize, most: usize) -> Self {
         let side = resolution.min(MOST_SIDE);
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn pixels_are_colours_again_and_shrink_by_means() {
-        let mut plain = Plain::new(32, 9);
+        let mut plain = RawFeatures::new(32, 9);
         plain.add(&batch(32, &[|y, x| [y as u8, x as u8, 255]]), &[4]);
         assert_eq!((plain.pixels.dim, plain.pixels.labels.clone()), (3072, vec![4]));
         let at = &plain.pixels.values[(5 * 32 + 7) * 3..][..3];
@@ -128,7 +128,7 @@ mod tests {
             assert!((found * 255.0 - byte).abs() < 1e-3, "{found} {byte}");
         }
         // 64 a side: means of 2×2 pixels; 48: boxes of one or two pixels a side.
-        let mut plain = Plain::new(64, 9);
+        let mut plain = RawFeatures::new(64, 9);
         plain.add(&batch(64, &[|y, x| [2 * y as u8, x as u8, 0]]), &[0]);
         let at = &plain.pixels.values[(3 * 32 + 10) * 3..][..2];
         assert!((at[0] * 255.0 - 13.0).abs() < 1e-3 && (at[1] * 255.0 - 20.5).abs() < 1e-3);
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn histograms_are_roots_of_shares() {
-        let mut plain = Plain::new(32, 2);
+        let mut plain = RawFeatures::new(32, 2);
         let half: fn(usize, usize) -> [u8; 3] =
             |y, _| if y < 16 { [0, 0, 0] } else { [255, 128, 64] };
         // The third image is past the most that is wanted.

@@ -1,14 +1,15 @@
-//! What a frozen subnet is worth on labelled pictures.
+//! What a frozen subnet is worth on labelled images.
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::baselines::{MOST_TEST, MOST_TRAIN, Plains};
+use super::baselines::{MOST_TEST, MOST_TRAIN, RawBaselines};
 use super::features::{Labelled, pass};
-use super::pictures::{self, Pictures};
-use super::plain::Plain;
+use super::images::{self, Images};
 use super::progress::Progress;
+use super::raw_features::RawFeatures;
 use super::{knn, linear};
 use crate::data::Dataset;
 use crate::device::Cx;
@@ -19,16 +20,16 @@ use crate::nn::{Feature, Subnet};
 pub const NEIGHBOURS: [usize; 2] = [20, 200];
 
 crate::choice! {
-    /// How features are judged.
+    /// How features are evaluated.
     pub enum Protocol("protocol") {
-        /// Weighted vote of the nearest training pictures.
+        /// Weighted vote of the nearest training images.
         Knn = "knn",
         /// A linear classifier trained on the frozen features.
         Linear = "linear",
     }
 }
 
-/// How to judge.
+/// How to evaluate.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// The protocol.
@@ -37,26 +38,26 @@ pub struct Options {
     pub feature: Feature,
     /// Epochs of the linear classifier.
     pub epochs: usize,
-    /// Seed of the linear classifier's order and held-out pictures.
+    /// Seed of the linear classifier's order and held-out images.
     pub seed: u64,
 }
 
-/// Labelled pictures to learn from and to test on, and those that batch norms are
+/// Labelled images to learn from and to test on, and those that batch norms are
 /// recalibrated on.
-pub struct Sets {
+pub struct Splits {
     /// To learn from.
-    pub train: Pictures,
+    pub train: Images,
     /// To test on.
-    pub test: Pictures,
+    pub test: Images,
     /// For batch norms, drawn from the training data.
-    pub bn: Pictures,
+    pub bn: Images,
     /// Number of classes.
     pub classes: usize,
 }
 
-impl Sets {
-    /// From a training and a test set with the same classes: `images` training pictures (all
-    /// where `None`) and all test pictures, `bn_images` for batch norms, drawn from a seed.
+impl Splits {
+    /// From a training and a test set with the same classes: `images` training images (all
+    /// where `None`) and all test images, `bn_images` for batch norms, drawn from a seed.
     ///
     /// # Errors
     /// [`crate::Kind::Data`] where the training set has fewer than two classes or the test
@@ -74,22 +75,22 @@ impl Sets {
         if classes < 2 {
             return Err(Error::data(format!(
                 "{} names {classes} class(es), expected at least 2: a folder for each class, such \
-                 as train/<class>/<picture>",
+                 as train/<class>/<image>",
                 train.title()
             )));
         }
         test.relabel(train.classes())?;
         let (train, test) = (Arc::new(train), Arc::new(test));
         let take = |set: &Arc<Dataset>, count: Option<usize>| {
-            let mut indices = pictures::draw(set.len(), count, seed);
+            let mut indices = images::draw(set.len(), count, seed);
             indices.sort_unstable();
-            Pictures::new(set.clone(), indices, resolution, workers)
+            Images::new(set.clone(), indices, resolution, workers)
         };
         let bn = take(&train, Some(bn_images));
         Ok(Self { train: take(&train, images), test: take(&test, None), bn, classes })
     }
 
-    /// Accuracy of always naming the most frequent class of the test pictures.
+    /// Accuracy of always naming the most frequent class of the test images.
     pub fn chance(&self) -> f64 {
         let mut counts = vec![0usize; self.classes];
         let labels = self.test.indices().iter().filter_map(|&i| self.test.dataset().label(i));
@@ -102,7 +103,7 @@ impl Sets {
         1.0 / self.classes.max(1) as f64
     }
 
-    /// Prepares the pictures once, for many subnets; `dir` is for what memory does not hold.
+    /// Prepares the images once, for many subnets; `dir` is for what memory does not hold.
     pub fn cached(self, dir: &std::path::Path) -> Result<Self> {
         let Self { train, test, bn, classes } = self;
         Ok(Self {
@@ -119,32 +120,32 @@ pub fn standard_error(p: f64, n: usize) -> f64 {
     (p * (1.0 - p) / n.max(1) as f64).max(0.0).sqrt()
 }
 
-/// Accuracy on the test pictures.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
+/// Accuracy on the test images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum EvalResult {
     /// With each of [`NEIGHBOURS`].
     Knn(Vec<f64>),
     /// Of a linear classifier.
     Linear(linear::Probe),
 }
 
-impl Verdict {
+impl EvalResult {
     /// One number: with the first of [`NEIGHBOURS`], or of the linear classifier.
     pub fn accuracy(&self) -> f64 {
         match self {
-            Verdict::Knn(accuracies) => accuracies[0],
-            Verdict::Linear(probe) => probe.test,
+            EvalResult::Knn(accuracies) => accuracies[0],
+            EvalResult::Linear(probe) => probe.test,
         }
     }
 
     /// All accuracies, by name: `k20`, `k200` or `linear`.
     pub fn accuracies(&self) -> Vec<(String, f64)> {
         match self {
-            Verdict::Knn(accuracies) => {
+            EvalResult::Knn(accuracies) => {
                 let named = NEIGHBOURS.iter().zip(accuracies);
                 named.map(|(k, a)| (format!("k{k}"), *a)).collect()
             }
-            Verdict::Linear(probe) => vec![("linear".into(), probe.test)],
+            EvalResult::Linear(probe) => vec![("linear".into(), probe.test)],
         }
     }
 
@@ -157,7 +158,7 @@ impl Verdict {
         };
         add("accuracy", &|a| a);
         add("stderr", &|a| standard_error(a, tests));
-        if let Verdict::Linear(probe) = self {
+        if let EvalResult::Linear(probe) = self {
             let tried = linear::LEARNING_RATES.iter().zip(&probe.held_out);
             let tried: Vec<Value> =
                 tried.map(|(lr, a)| json!({"lr": lr, "held_out_accuracy": a})).collect();
@@ -170,30 +171,30 @@ impl Verdict {
 }
 
 /// Judges a subnet.
-pub fn judge(cx: &Cx, subnet: &Subnet, sets: &Sets, options: &Options) -> Result<Verdict> {
-    Ok(judge_all(cx, &[subnet], sets, options, false)?.nets.swap_remove(0))
+pub fn evaluate(cx: &Cx, subnet: &Subnet, sets: &Splits, options: &Options) -> Result<EvalResult> {
+    Ok(evaluate_all(cx, &[subnet], sets, options, false)?.nets.swap_remove(0))
 }
 
 /// What several nets are worth, and what is there without one.
-pub struct Judged {
+pub struct Evaluations {
     /// Of each net.
-    pub nets: Vec<Verdict>,
+    pub nets: Vec<EvalResult>,
     /// Of pixels and colours, where they were asked for.
-    pub plains: Option<Plains>,
+    pub raw: Option<RawBaselines>,
 }
 
 /// Judges subnets, and pixels and colour histograms where `plain`, in one pass over the images.
-pub fn judge_all(
+pub fn evaluate_all(
     cx: &Cx,
     subnets: &[&Subnet],
-    sets: &Sets,
+    sets: &Splits,
     options: &Options,
     plain: bool,
-) -> Result<Judged> {
-    let features = |pictures: &Pictures, most: usize| -> Result<_> {
-        let mut plain = plain.then(|| Plain::new(pictures.resolution(), most));
-        let mut progress = Progress::new("images", pictures.len(), 0);
-        let nets = pass(cx, subnets, pictures, options.feature, |batch, labels| {
+) -> Result<Evaluations> {
+    let features = |images: &Images, most: usize| -> Result<_> {
+        let mut plain = plain.then(|| RawFeatures::new(images.resolution(), most));
+        let mut progress = Progress::new("images", images.len(), 0);
+        let nets = pass(cx, subnets, images, options.feature, |batch, labels| {
             plain.iter_mut().for_each(|plain| plain.add(batch, labels));
             progress.advance(labels.len(), String::new);
         })?;
@@ -201,13 +202,12 @@ pub fn judge_all(
     };
     let (train, plain_train) = features(&sets.train, MOST_TRAIN)?;
     let (test, plain_test) = features(&sets.test, MOST_TEST)?;
-    let verdict =
-        |train: &Labelled, test: &Labelled| options.verdict(cx, train, test, sets.classes);
-    let pairs = train.iter().zip(&test);
-    Ok(Judged {
+    let verdict = |train: Labelled, test: Labelled| options.verdict(cx, train, test, sets.classes);
+    let pairs = train.into_iter().zip(test);
+    Ok(Evaluations {
         nets: pairs.map(|(train, test)| verdict(train, test)).collect::<Result<_>>()?,
-        plains: match plain_train.zip(plain_test) {
-            Some((train, test)) => Some(Plains::judge(train, test, verdict)?),
+        raw: match plain_train.zip(plain_test) {
+            Some((train, test)) => Some(RawBaselines::evaluate(train, test, verdict)?),
             None => None,
         },
     })
@@ -218,17 +218,17 @@ impl Options {
     fn verdict(
         &self,
         cx: &Cx,
-        train: &Labelled,
-        test: &Labelled,
+        train: Labelled,
+        test: Labelled,
         classes: usize,
-    ) -> Result<Verdict> {
+    ) -> Result<EvalResult> {
         match self.protocol {
             Protocol::Knn => {
-                Ok(Verdict::Knn(knn::accuracy(cx, train, test, &NEIGHBOURS, classes)?))
+                Ok(EvalResult::Knn(knn::accuracy(cx, train, test, &NEIGHBOURS, classes)?))
             }
             Protocol::Linear => {
                 let (epochs, seed) = (self.epochs, self.seed);
-                Ok(Verdict::Linear(linear::probe(cx, train, test, classes, epochs, seed)?))
+                Ok(EvalResult::Linear(linear::probe(cx, train, test, classes, epochs, seed)?))
             }
         }
     }

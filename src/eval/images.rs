@@ -1,4 +1,4 @@
-//! Pictures of a data set as frozen nets see them: resized, centre-cropped, normalised, in
+//! Images of a data set as frozen nets see them: resized, centre-cropped, normalised, in
 //! batches that depend on nothing but their number.
 
 use std::ops::Range;
@@ -6,17 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::store::{MEMORY_LIMIT_BYTES, Store};
-use crate::data::{Dataset, EvalBatches, eval_batches};
+use crate::data::{CorruptPolicy, Dataset, EvalBatches, OnCorrupt, eval_batches_with};
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
 use crate::signals;
 use crate::tensor::{Shape, Tensor};
 
-/// Prepared pictures that take more than this are not kept.
+/// Prepared images that take more than this are not kept.
 const CACHE_LIMIT_BYTES: usize = 32 << 30;
 
-/// Splits `n` pictures into as few batches of at most `most` as possible, of nearly equal
+/// Splits `n` images into as few batches of at most `most` as possible, of nearly equal
 /// sizes, so that no batch is left with too few for its statistics.
 pub fn spans(n: usize, most: usize) -> Vec<Range<usize>> {
     let batches = n.div_ceil(most);
@@ -25,13 +25,13 @@ pub fn spans(n: usize, most: usize) -> Vec<Range<usize>> {
     (0..batches).map(|i| starts(i)..starts(i + 1)).collect()
 }
 
-/// Pictures in a batch at a resolution, chosen so that the largest net's activations stay
+/// Images in a batch at a resolution, chosen so that the largest net's activations stay
 /// below a few hundred megabytes.
 pub fn batch_size(resolution: usize) -> usize {
     if resolution > 64 { 32 } else { 256 }
 }
 
-/// `count` of `n` pictures (all where `None` or more), drawn from a seed, in random order.
+/// `count` of `n` images (all where `None` or more), drawn from a seed, in random order.
 pub fn draw(n: usize, count: Option<usize>, seed: u64) -> Vec<usize> {
     Philox::new(seed, Purpose::Subset, 0, 0).sample(n, count.unwrap_or(n))
 }
@@ -60,45 +60,53 @@ pub fn halves_by_class(dataset: &Dataset, count: usize, seed: u64) -> [Vec<usize
     halves
 }
 
-/// Some pictures of a data set, in a fixed order.
-pub struct Pictures {
+/// Some images of a data set, in a fixed order.
+pub struct Images {
     dataset: Arc<Dataset>,
     indices: Vec<usize>,
     resolution: usize,
     workers: usize,
     /// Images of a batch at most.
     batch: usize,
+    policy: CorruptPolicy,
     cache: Option<Cache>,
 }
 
-/// Prepared pictures, and which ones they are.
+/// Prepared images, and which ones they are.
 struct Cache {
     values: Store,
     shown: Vec<usize>,
 }
 
-/// A batch of pictures.
+/// A batch of images.
 pub struct Batch {
     /// Their positions in the order.
     pub span: Range<usize>,
     /// Their indices in the data set; where one could not be read, that of its substitute.
     pub shown: Vec<usize>,
-    /// The pictures [n, H, W, 3].
+    /// The images [n, H, W, 3].
     pub x: Tensor,
     /// The same values on the host.
     pub values: Vec<f32>,
 }
 
-impl Pictures {
-    /// The pictures with these indices, prepared at `resolution` by `workers` threads.
+impl Images {
+    /// The images with these indices, prepared at `resolution` by `workers` threads.
     pub fn new(
         dataset: Arc<Dataset>,
         indices: Vec<usize>,
         resolution: usize,
         workers: usize,
     ) -> Self {
-        let batch = batch_size(resolution);
-        Self { dataset, indices, resolution, workers, batch, cache: None }
+        let (batch, policy) = (batch_size(resolution), CorruptPolicy::default());
+        Self { dataset, indices, resolution, workers, batch, policy, cache: None }
+    }
+
+    /// Without substitutes for images that cannot be read: batches have fewer images than their
+    /// spans, and those with none are passed over.
+    pub fn readable_only(mut self) -> Self {
+        self.policy.on_corrupt = OnCorrupt::LeaveOut;
+        self
     }
 
     /// In batches of at most `batch` images (at least 1) where that is less than usual.
@@ -106,7 +114,7 @@ impl Pictures {
         Self { batch: batch.clamp(1, self.batch), ..self }
     }
 
-    /// Number of pictures.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.indices.len()
     }
@@ -135,14 +143,14 @@ impl Pictures {
         self.resolution * self.resolution * 3
     }
 
-    /// The first `count` pictures, read and prepared now, by spans.
+    /// The first `count` images, read and prepared now, by spans.
     fn decode(&self, count: usize) -> Result<Decoded> {
         let indices = &self.indices[..count.min(self.len())];
         let spans = spans(indices.len(), self.batch);
         let batch = spans.first().map_or(1, Range::len);
-        let dataset = self.dataset.clone();
+        let (dataset, side, workers) = (self.dataset.clone(), self.resolution, self.workers);
         Ok(Decoded {
-            source: eval_batches(dataset, indices, self.resolution, batch, self.workers)?,
+            source: eval_batches_with(dataset, indices, side, batch, workers, self.policy)?,
             spans: spans.into_iter(),
             elems: self.elems(),
             values: Vec::new(),
@@ -150,13 +158,13 @@ impl Pictures {
         })
     }
 
-    /// Prepares all pictures once and keeps them, in memory or in a nameless file in `dir`:
+    /// Prepares all images once and keeps them, in memory or in a nameless file in `dir`:
     /// worth it where they are read again and again. Too many for that are decoded each time.
     pub fn cached(mut self, dir: &Path) -> Result<Self> {
         let bytes = self.len() * self.elems() * size_of::<f32>();
         if bytes > CACHE_LIMIT_BYTES {
             tracing::info!(
-                "{} pictures are decoded anew for every net: prepared they would take {} GiB",
+                "{} images are decoded anew for every net: prepared they would take {} GiB",
                 self.len(),
                 bytes >> 30
             );
@@ -174,30 +182,40 @@ impl Pictures {
         Ok(self)
     }
 
-    /// Batches of the first `count` pictures.
+    /// Batches of the first `count` images.
     pub fn batches<'a>(
         &'a self,
         cx: &'a Cx,
         count: usize,
     ) -> Result<Box<dyn Iterator<Item = Result<Batch>> + 'a>> {
         let (side, elems) = (self.resolution, self.elems());
-        let upload = move |part: Part| -> Result<Batch> {
-            let shape = Shape::nhwc(part.span.len(), side, side, 3);
-            let x = cx.upload(shape, cx.dtype(), &part.values)?;
-            Ok(Batch { span: part.span, shown: part.shown, x, values: part.values })
+        let upload = move |part: Result<Part>| -> Option<Result<Batch>> {
+            let batch = part.and_then(|mut part| {
+                if self.policy.on_corrupt == OnCorrupt::LeaveOut {
+                    part.drop_substitutes(&self.indices[part.span.clone()]);
+                }
+                let Part { span, shown, values } = part;
+                if shown.is_empty() {
+                    return Ok(None);
+                }
+                let x = cx.upload(Shape::nhwc(shown.len(), side, side, 3), cx.dtype(), &values)?;
+                Ok(Some(Batch { span, shown, x, values }))
+            });
+            batch.transpose()
         };
         let Some(cache) = &self.cache else {
-            return Ok(Box::new(self.decode(count)?.map(move |part| upload(part?))));
+            return Ok(Box::new(self.decode(count)?.filter_map(upload)));
         };
         let spans = spans(count.min(self.len()), self.batch).into_iter();
-        Ok(Box::new(spans.map(move |span| {
+        let read = move |span: Range<usize>| -> Result<Part> {
             let values = cache.values.read(span.start * elems..span.end * elems)?;
             let shown = cache.shown[span.clone()].to_vec();
-            upload(Part { span, shown, values })
-        })))
+            Ok(Part { span, shown, values })
+        };
+        Ok(Box::new(spans.map(read).filter_map(upload)))
     }
 
-    /// Batches as [`Pictures::batches`] gives them, the pictures alone.
+    /// Batches as [`Images::batches`] gives them, the images alone.
     pub fn tensors<'a>(
         &'a self,
         cx: &'a Cx,
@@ -214,6 +232,19 @@ struct Part {
     values: Vec<f32>,
 }
 
+impl Part {
+    /// Keeps only the images that are those of `wanted`, row by row.
+    fn drop_substitutes(&mut self, wanted: &[usize]) {
+        let elems = self.values.len() / self.shown.len().max(1);
+        for row in (0..self.shown.len()).rev() {
+            if wanted[row] != self.shown[row] {
+                self.shown.remove(row);
+                self.values.drain(row * elems..(row + 1) * elems);
+            }
+        }
+    }
+}
+
 /// Cuts what the loader gives, batches of the largest span's size, into spans.
 struct Decoded {
     source: EvalBatches,
@@ -228,7 +259,7 @@ impl Decoded {
     fn part(&mut self, span: Range<usize>) -> Result<Part> {
         while self.shown.len() < span.len() {
             let batch = self.source.next().unwrap_or_else(|| {
-                Err(Error::data("pictures ended early: they changed while they were read"))
+                Err(Error::data("images ended early: they changed while they were read"))
             })?;
             self.shown.extend(batch.indices);
             if self.values.is_empty() {

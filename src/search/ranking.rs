@@ -1,0 +1,83 @@
+//! Whether scores rank nets as labels do: what `eval/correlation-*.json` says of some of a
+//! search's candidates that were evaluated.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::{Agreement, Candidate, agreement, kendall, read_candidates, spearman, winners};
+use crate::error::Result;
+use crate::eval::evaluate::standard_error;
+use crate::eval::record::Setup;
+use crate::eval::{Baselines, RawBaselines};
+
+/// Candidates of a search with their accuracies.
+pub struct Ranking<'a> {
+    /// The `candidates.jsonl` that they are from.
+    pub file: &'a Path,
+    /// Those that were evaluated.
+    pub candidates: &'a [Candidate],
+    /// The accuracy of each.
+    pub accuracies: &'a [f64],
+    /// How they were evaluated.
+    pub setup: Setup,
+    /// What pixels and colours are worth, where that was asked for.
+    pub raw: Option<RawBaselines>,
+    /// Training step of the weights.
+    pub step: u64,
+    /// `student` or `teacher`.
+    pub weights: &'a str,
+}
+
+impl Ranking<'_> {
+    /// Rank correlations of accuracy with score (`spearman`, `kendall`) and with compute alone
+    /// (`spearman_macs`); null where one side is constant.
+    pub fn correlation(&self) -> Value {
+        let scores: Vec<f64> = self.candidates.iter().map(|c| c.score).collect();
+        let macs: Vec<f64> = self.candidates.iter().map(|c| c.macs as f64).collect();
+        json!({
+            "spearman": spearman(&scores, self.accuracies),
+            "kendall": kendall(&scores, self.accuracies),
+            "spearman_macs": spearman(&macs, self.accuracies),
+        })
+    }
+
+    /// The whole search held against these accuracies; none where there are too few.
+    ///
+    /// # Errors
+    /// Those of reading the search's files.
+    pub fn agreement(&self) -> Result<Option<Agreement>> {
+        let archs = self.candidates.iter().map(|c| c.arch);
+        let accuracy = archs.zip(self.accuracies.iter().copied()).collect();
+        let budgets = winners::read(self.file.parent().unwrap_or(Path::new(".")))?;
+        let all = read_candidates(self.file)?;
+        let tests = self.setup.test.images as u64;
+        Ok(agreement(&all, &budgets.unwrap_or_default(), &accuracy, tests))
+    }
+
+    /// As it is written.
+    ///
+    /// # Errors
+    /// Those of [`Ranking::agreement`].
+    pub fn to_json(&self) -> Result<Map<String, Value>> {
+        let subnet = |(c, a): (&Candidate, &f64)| {
+            let stderr = standard_error(*a, self.setup.test.images);
+            let (arch, macs, score) = (c.arch, c.macs, c.score);
+            json!({"arch": arch, "macs": macs, "score": score, "accuracy": a, "stderr": stderr})
+        };
+        let subnets: Vec<Value> = self.candidates.iter().zip(self.accuracies).map(subnet).collect();
+        let mut all = self.setup.to_json();
+        if let Some(raw) = &self.raw {
+            let absent = "not computed for each of many nets: evaluate one with --arch ID".into();
+            let baselines = Baselines::new(Err(absent), raw.clone(), &self.setup);
+            all.insert("baselines".into(), Value::Object(baselines.to_json()));
+        }
+        all.insert("candidates".into(), json!(self.file.display().to_string()));
+        all.insert("step".into(), json!(self.step));
+        all.insert("correlation".into(), self.correlation());
+        all.insert("subnets".into(), json!(subnets));
+        all.insert("weights".into(), json!(self.weights));
+        all.insert("agreement".into(), json!(self.agreement()?));
+        Ok(all)
+    }
+}
