@@ -119,7 +119,7 @@ pub(super) fn fill_bias<T: Real>(cout: usize, b: &[T], y: &mut [T]) {
 }
 
 /// Adds the sum over the pixels of `gy` to the first `cout` of `gb`: parts of fixed size in f64,
-/// added in order.
+/// added in order. (A linear layer sums its few rows in their own type.)
 pub(super) fn bias_grad<T: Real>(cout: usize, gy: &[T], gb: &mut [T]) {
     if cout == 0 {
         return;

@@ -16,7 +16,7 @@ use crate::tensor::{Meta, Shape, Tensor};
 ///
 /// A label that is no class is an error on the CPU ([`Kind::Data`](crate::Kind::Data)). On a
 /// device the host does not wait for the labels; there the loss and the gradient of the row
-/// become NaN, which whoever reads the loss must look for.
+/// become NaN: callers check that the loss is finite.
 #[derive(Clone, Copy, Debug)]
 pub struct CrossEntropy;
 
