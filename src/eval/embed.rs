@@ -61,7 +61,7 @@ const MOVED_BYTES: usize = 1 << 20;
 /// What a file of embeddings holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Embedded {
-    /// Names of its tensors and their dimensions: [N, C, H, W] or [N, D], and [N] for labels.
+    /// Names of its tensors and their dimensions: [N, C, H, W] or [N, D], and `[N]` for labels.
     pub tensors: Vec<(String, Vec<usize>)>,
     /// Names of the images that have no row, since they cannot be read.
     pub unreadable: Vec<String>,
@@ -69,7 +69,7 @@ pub struct Embedded {
 
 /// Computes `outputs` of all images that can be read and writes them to `out`: f32 tensors whose
 /// row i is the image that entry i of the metadata's `files` (a JSON list) names. Where the data
-/// set has classes, `labels` [N] (I64) are the images' indices in the metadata's `classes` (a JSON
+/// set has classes, `labels` `[N]` (I64) are the images' indices in the metadata's `classes` (a JSON
 /// list), or -1. Images that cannot be read are listed in `unreadable` (a JSON list of names).
 /// `metadata` is added.
 ///
