@@ -116,7 +116,7 @@ pub struct Report {
     /// How embeddings lie, where the objective has some.
     pub embeddings: Option<Embeddings>,
     /// The ends of its parts, by name; the first one is the beginning.
-    pub(super) marks: Vec<(&'static str, Mark)>,
+    pub marks: Vec<(&'static str, Mark)>,
 }
 
 /// How the embeddings of a batch lie.
@@ -138,7 +138,8 @@ impl Report {
         self.marks.windows(2).map(part).collect()
     }
 
-    pub(super) fn mark(&mut self, cx: &Cx, name: &'static str) -> Result<()> {
+    /// Ends the part `name` here; the first call is where the step begins.
+    pub fn mark(&mut self, cx: &Cx, name: &'static str) -> Result<()> {
         self.marks.push((name, cx.mark()?));
         Ok(())
     }
