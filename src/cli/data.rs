@@ -1,4 +1,4 @@
-//! `engine data`: pictures themselves.
+//! `engine data`: images themselves.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use rayon::ThreadPoolBuilder;
 use serde_json::{Value, json};
 
-use super::output::{prepare_file, table};
+use super::output::{facts, prepare_file, table};
 use super::{Globals, print, print_json};
 use crate::data::survey::{Survey, survey};
 use crate::data::{CorruptPolicy, Dataset, OnCorrupt, pack};
@@ -26,24 +26,24 @@ pub struct DataArgs {
 /// Verbs of `engine data`.
 #[derive(Subcommand, Clone, Debug)]
 pub enum DataVerb {
-    /// Read every picture; list those that cannot be read, and exit 3 if there are any
+    /// Read every image; list those that cannot be read, and exit 3 if there are any
     Check {
-        /// Pictures: a folder, a list, archives, CIFAR files or a packed file
+        /// Images: a folder, a list, archives, CIFAR files or a packed file
         #[arg(value_name = "PATH", required = true)]
         paths: Vec<String>,
     },
-    /// Put pictures into one file that opens at once
+    /// Put images into one file that opens at once
     Pack {
-        /// Pictures
+        /// Images
         #[arg(value_name = "PATH", required = true)]
         paths: Vec<String>,
         /// The file
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
-        /// Make pictures smaller whose longer side exceeds this
+        /// Make images smaller whose longer side exceeds this
         #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(1..))]
         max_side: Option<u16>,
-        /// Stop at the first picture that cannot be read, rather than leave a few out
+        /// Stop at the first image that cannot be read, rather than leave a few out
         #[arg(long)]
         strict: bool,
         /// Replace the file
@@ -52,13 +52,13 @@ pub enum DataVerb {
     },
     /// Sizes, classes, formats, mean and deviation
     Stats {
-        /// Pictures
+        /// Images
         #[arg(value_name = "PATH", required = true)]
         paths: Vec<String>,
     },
 }
 
-/// Runs a verb on pictures.
+/// Runs a verb on images.
 pub fn run(args: &DataArgs, globals: &Globals) -> Result<()> {
     let pool = ThreadPoolBuilder::new()
         .num_threads(host::threads(globals.device.threads.into()))
@@ -102,7 +102,7 @@ pub fn check(paths: &[String], json: bool) -> Result<()> {
     match survey.corrupt.len() {
         0 => Ok(()),
         n => Err(Error::data(format!(
-            "{n} of {} pictures cannot be read: mend or remove them, or let training replace them \
+            "{n} of {} images cannot be read: repair or remove them, or let training replace them \
              (data.on_corrupt, data.max_corrupt)",
             survey.pictures
         ))),
@@ -117,7 +117,7 @@ pub fn stats(paths: &[String], json: bool) -> Result<()> {
     }
     if survey.corrupt.len() == survey.pictures {
         return Err(Error::data(format!(
-            "none of the {} pictures can be read: `engine data check` says why",
+            "none of the {} images can be read: `engine data check` says why",
             survey.pictures
         )));
     }
@@ -125,14 +125,12 @@ pub fn stats(paths: &[String], json: bool) -> Result<()> {
         return print_json(&survey);
     }
     let three = |v: [f64; 3]| v.map(|x| format!("{x:.4}")).join(" ");
-    let channels =
-        [["mean (r g b)".to_owned(), three(survey.mean)], ["std".to_owned(), three(survey.std)]];
-    let classes = survey.classes.iter();
-    let classes = classes.map(|c| [printable(&c.class).to_string(), c.pictures.to_string()]);
-    let rows = |rows: Vec<[String; 2]>| table(&rows.into_iter().map(Vec::from).collect::<Vec<_>>());
-    let mut text = summary(&survey) + &rows(channels.to_vec());
+    let channels = [("mean (r g b)", three(survey.mean)), ("std", three(survey.std))];
+    let mut text = summary(&survey) + &facts(&channels);
     if !survey.classes.is_empty() {
-        text += &format!("\npictures per class\n{}", rows(classes.collect()));
+        let classes = survey.classes.iter();
+        let rows = classes.map(|c| vec![printable(&c.class).to_string(), c.pictures.to_string()]);
+        text += &format!("\nimages per class\n{}", table(&rows.collect::<Vec<_>>()));
     }
     print(&text)
 }
@@ -153,7 +151,7 @@ pub fn write_pack(
         return print_json(&value);
     }
     print(&format!(
-        "{}: {} pictures, {:.1} MB ({} made smaller, {} left out as unreadable)",
+        "{}: {} images, {:.1} MB ({} made smaller, {} left out as unreadable)",
         printable(out),
         packed.pictures,
         packed.bytes as f64 / 1e6,
@@ -164,7 +162,7 @@ pub fn write_pack(
 
 fn read_all(paths: &[String]) -> Result<Survey> {
     let dataset = Dataset::open(paths)?;
-    let mut progress = Progress::new("pictures", dataset.len(), 0);
+    let mut progress = Progress::new("images", dataset.len(), 0);
     Ok(survey(&dataset, |more| progress.advance(more, String::new)))
 }
 
@@ -180,12 +178,12 @@ fn summary(survey: &Survey) -> String {
         classes => {
             let counts = || classes.iter().map(|c| c.pictures);
             let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
-            format!("{}, of {least} to {most} pictures", classes.len())
+            format!("{}, of {least} to {most} images", classes.len())
         }
     };
     let rows = [
         ("source", printable(&survey.source).to_string()),
-        ("pictures", survey.pictures.to_string()),
+        ("images", survey.pictures.to_string()),
         ("unreadable", survey.corrupt.len().to_string()),
         ("other files", survey.other_files.to_string()),
         ("size", format!("{:.1} MB", survey.bytes as f64 / 1e6)),
@@ -194,5 +192,5 @@ fn summary(survey: &Survey) -> String {
         ("classes", classes),
         ("unlabelled", survey.unlabelled.to_string()),
     ];
-    rows.map(|(name, value)| format!("{name:<12}  {value}\n")).concat()
+    facts(&rows)
 }

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::output::table;
+use super::output::{fitting_table, table};
 use super::search::{at_least_one, at_least_two, domain};
 use super::source::{Count, ModelArgs};
 use super::subject::Subject;
@@ -23,32 +23,52 @@ use crate::space::{Arch, Metric};
 
 /// Arguments of `engine eval`.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = EXAMPLES)]
+pub struct EvalVerbArgs {
+    /// How to measure.
+    #[command(subcommand)]
+    pub verb: EvalVerb,
+}
+
+/// Verbs of `engine eval`.
+#[derive(Subcommand, Clone, Debug)]
+pub enum EvalVerb {
+    /// By the votes of the nearest training images, weighted by their similarity
+    #[command(after_help = KNN_EXAMPLES)]
+    Knn(EvalArgs),
+    /// By a linear classifier, trained on the frozen features
+    #[command(after_help = LINEAR_EXAMPLES)]
+    Linear {
+        /// What both ways have in common.
+        #[command(flatten)]
+        args: EvalArgs,
+        /// Epochs of the linear classifier
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+        epochs: usize,
+    },
+}
+
+/// What is measured, and on which images.
+#[derive(Args, Clone, Debug)]
 pub struct EvalArgs {
-    /// Nearest neighbours, or a linear classifier on frozen features
-    #[arg(value_name = "knn|linear")]
-    pub protocol: Protocol,
     /// The subnet.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Labelled pictures to learn from: class folders, inside an archive or not
+    /// Labelled images to learn from: class folders, inside an archive or not
     #[arg(long, value_name = "TRAIN", num_args = 1.., required = true)]
     pub data: Vec<String>,
-    /// Labelled pictures to test on
+    /// Labelled images to test on
     #[arg(long, value_name = "TEST", num_args = 1.., required = true)]
     pub test_data: Vec<String>,
     /// Which features: pool (C5 averaged over positions) or z
-    #[arg(long, value_parser = ["pool", "z"], default_value = "pool")]
+    #[arg(long, value_name = "FEATURE", value_parser = ["pool", "z"], hide_possible_values = true)]
+    #[arg(default_value = "pool")]
     pub features: String,
-    /// Training pictures that batch norms' statistics are computed from
+    /// Training images that batch norms' statistics are computed from
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least_two)]
     pub bn_images: usize,
-    /// Training pictures to use
+    /// Training images to use
     #[arg(long, value_name = "N|all", default_value = "all")]
     pub images: Count,
-    /// Epochs of the linear classifier
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
-    pub epochs: usize,
     /// Only the net: no untrained net, pixels or colour histograms beside its accuracy
     #[arg(long)]
     pub no_baselines: bool,
@@ -60,37 +80,52 @@ pub struct EvalArgs {
     pub limit: Option<usize>,
 }
 
-const EXAMPLES: &str = "\
+const KNN_EXAMPLES: &str = "\
 Examples:
-  engine eval knn --ckpt runs/a --arch ID --data train/ --test-data test/
-  engine eval linear --model exported/ --data cifar10.tar.zst#train --test-data cifar10.tar.zst#test
-Beside the accuracy and its standard error \u{221a}(p(1-p)/n) stand baselines: the same net untrained
-(checkpoint step-00000000 of its run), raw pixels (at most 32x32, centred) and colour histograms
-(4x4x4 boxes of RGB), judged as the net's features are, and guessing. docs/evaluation.md explains them.";
+  engine eval knn --ckpt runs/a --arch winner --data train/ --test-data test/
+  engine eval knn --model exported/ --data cifar10.tar.zst#train \\
+    --test-data cifar10.tar.zst#test
+Beside the accuracy and its standard error stand baselines: the same net untrained, raw pixels,
+colour histograms and guessing. docs/evaluation.md explains them.";
+
+const LINEAR_EXAMPLES: &str = "\
+Examples:
+  engine eval linear --ckpt runs/a --arch winner --data train/ --test-data test/
+  engine eval linear --model exported/ --data cifar10.tar.zst#train \\
+    --test-data cifar10.tar.zst#test
+Beside the accuracy and its standard error stand baselines: the same net untrained, raw pixels,
+colour histograms and guessing. docs/evaluation.md explains them.";
+
+/// What is measured, and how.
+pub struct Evaluation<'a> {
+    /// What, and on which images.
+    pub args: &'a EvalArgs,
+    /// How.
+    pub protocol: Protocol,
+    /// Epochs of a linear classifier.
+    pub epochs: usize,
+}
 
 /// Evaluates.
-pub fn run(args: &EvalArgs, globals: &Globals) -> Result<()> {
+pub fn run(args: &EvalVerbArgs, globals: &Globals) -> Result<()> {
+    let how = match &args.verb {
+        EvalVerb::Knn(args) => Evaluation { args, protocol: Protocol::Knn, epochs: 0 },
+        EvalVerb::Linear { args, epochs } => {
+            Evaluation { args, protocol: Protocol::Linear, epochs: *epochs }
+        }
+    };
     let cx = open_device(&globals.device)?;
     cx.install(|| {
-        let subject = Subject::open(&cx, &args.model)?;
-        match &args.archs_from {
-            None => one(&cx, args, globals, &subject),
-            Some(file) => many(&cx, args, globals, &subject, file),
+        let subject = Subject::open(&cx, &how.args.model)?;
+        match &how.args.archs_from {
+            None => one(&cx, &how, globals, &subject),
+            Some(file) => many(&cx, &how, globals, &subject, file),
         }
     })
 }
 
 impl EvalArgs {
-    fn options(&self, globals: &Globals, subject: &Subject) -> Result<judge::Options> {
-        Ok(judge::Options {
-            protocol: self.protocol,
-            feature: self.features.parse()?,
-            epochs: self.epochs,
-            seed: globals.seed.unwrap_or(subject.seed),
-        })
-    }
-
-    /// The pictures to learn from and to test on.
+    /// The images to learn from and to test on.
     pub fn sets(&self, globals: &Globals, subject: &Subject, workers: usize) -> Result<Sets> {
         Sets::new(
             Dataset::open(&self.data)?,
@@ -102,14 +137,26 @@ impl EvalArgs {
             workers,
         )
     }
+}
+
+impl Evaluation<'_> {
+    fn options(&self, globals: &Globals, subject: &Subject) -> Result<judge::Options> {
+        Ok(judge::Options {
+            protocol: self.protocol,
+            feature: self.args.features.parse()?,
+            epochs: self.epochs,
+            seed: globals.seed.unwrap_or(subject.seed),
+        })
+    }
 
     /// What an evaluation was made with.
     fn describe(&self, sets: &Sets) -> Map<String, Value> {
+        let EvalArgs { data, test_data, features, .. } = self.args;
         let value = json!({
             "protocol": self.protocol,
-            "features": self.features,
-            "train": {"data": self.data, "images": sets.train.len()},
-            "test": {"data": self.test_data, "images": sets.test.len()},
+            "features": features,
+            "train": {"data": data, "images": sets.train.len()},
+            "test": {"data": test_data, "images": sets.test.len()},
             "classes": sets.classes,
             "chance": sets.chance(),
             "chance_uniform": sets.uniform_chance(),
@@ -118,7 +165,7 @@ impl EvalArgs {
     }
 }
 
-/// `knn-<pictures>-<arch>-step-00000100.json`, with `-teacher` for the teacher's weights.
+/// `knn-<images>-<arch>-step-00000100.json`, with `-teacher` for the teacher's weights.
 fn file_name(what: &str, subject: &Subject) -> String {
     let teacher = if subject.weights == "teacher" { "-teacher" } else { "" };
     format!("{what}-step-{:08}{teacher}.json", subject.step)
@@ -157,15 +204,15 @@ impl Evaluated {
 /// the first call, for the next ones.
 pub fn evaluate(
     cx: &Cx,
-    args: &EvalArgs,
+    how: &Evaluation,
     globals: &Globals,
     subject: &Subject,
     sets: &Sets,
     arch: Arch,
     plains: &mut Option<Plains>,
 ) -> Result<Evaluated> {
-    let options = args.options(globals, subject)?;
-    let wanted = !args.no_baselines;
+    let options = how.options(globals, subject)?;
+    let wanted = !how.args.no_baselines;
     let params = wanted.then(|| subject.untrained(cx)).transpose()?;
     let before = match &params {
         Some(Ok(params)) => Some(subject.subnet_of(cx, params, arch, &sets.bn)?),
@@ -181,32 +228,32 @@ pub fn evaluate(
         Baselines::new(untrained, plains, sets)
     });
     let mut result = subject.describe(arch);
-    result.extend(args.describe(sets));
+    result.extend(how.describe(sets));
     result.insert("bn_images".into(), json!(subject.bn_images(&sets.bn)));
     result.extend(verdict.to_json(sets.test.len()));
     if let Some(baselines) = &baselines {
         result.insert("baselines".into(), Value::Object(baselines.to_json()));
         result.insert("remarks".into(), json!(baselines.remarks(&verdict)));
     }
-    let what = format!("{}-{}-{arch}", args.protocol, domain(&args.test_data));
+    let what = format!("{}-{}-{arch}", how.protocol, domain(&how.args.test_data));
     Ok(Evaluated { verdict, baselines, result, name: file_name(&what, subject) })
 }
 
 /// One subnet.
-fn one(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject) -> Result<()> {
+fn one(cx: &Cx, how: &Evaluation, globals: &Globals, subject: &Subject) -> Result<()> {
     let arch = subject.named()?;
-    let sets = args.sets(globals, subject, cx.threads())?;
-    let found = evaluate(cx, args, globals, subject, &sets, arch, &mut None)?;
+    let sets = how.args.sets(globals, subject, cx.threads())?;
+    let found = evaluate(cx, how, globals, subject, &sets, arch, &mut None)?;
     if globals.json {
         print_json(&found.result)?;
         return found.keep(subject).map_err(printed);
     }
-    let name = format!("{arch}, {} of step {}", subject.weights, subject.step);
-    let mut text = accuracy_table(&name, &found, &sets);
+    let mut text = format!("{arch}, {} of step {}\n\n", subject.weights, subject.step);
+    text += &accuracy_table(&found, &sets);
     text += &format!(
-        "{} on {}: {} training images, {} test images; ± is the standard error\n",
-        args.protocol,
-        args.features,
+        "\n{} on {}: {} training images, {} test images; ± is the standard error\n",
+        how.protocol,
+        how.args.features,
         sets.train.len(),
         sets.test.len()
     );
@@ -237,7 +284,7 @@ fn percent(share: f64) -> String {
 }
 
 /// The net's accuracies, and its baselines' in rows below.
-fn accuracy_table(name: &str, found: &Evaluated, sets: &Sets) -> String {
+fn accuracy_table(found: &Evaluated, sets: &Sets) -> String {
     let row = |name: &str, verdict: &Verdict, tests: usize| {
         let cell = |(_, a): (String, f64)| {
             format!("{} ±{:.2}", percent(a), 100.0 * judge::standard_error(a, tests))
@@ -252,7 +299,7 @@ fn accuracy_table(name: &str, found: &Evaluated, sets: &Sets) -> String {
             None => "accuracy".into(),
         });
     let mut rows = vec![std::iter::once("net".to_owned()).chain(names).collect::<Vec<_>>()];
-    rows.push(row(name, &found.verdict, tests));
+    rows.push(row("this net", &found.verdict, tests));
     if let Some(baselines) = &found.baselines {
         let plains = &baselines.plains;
         rows.extend(baselines.untrained.iter().map(|v| row("the same, untrained", v, tests)));
@@ -261,14 +308,20 @@ fn accuracy_table(name: &str, found: &Evaluated, sets: &Sets) -> String {
     }
     rows.push(vec!["guessing the largest class".into(), percent(sets.chance())]);
     if sets.chance() != sets.uniform_chance() {
-        let name = format!("guessing evenly among {} classes", sets.classes);
-        rows.push(vec![name, percent(sets.uniform_chance())]);
+        rows.push(vec!["guessing at random".into(), percent(sets.uniform_chance())]);
     }
     table(&rows)
 }
 
 /// Many subnets of a search: do its scores rank them as their accuracies do?
-fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &Path) -> Result<()> {
+fn many(
+    cx: &Cx,
+    how: &Evaluation,
+    globals: &Globals,
+    subject: &Subject,
+    file: &Path,
+) -> Result<()> {
+    let args = how.args;
     let candidates = spread(search::read_candidates(file)?, args.limit);
     if candidates.len() < 2 {
         return Err(Error::data(format!(
@@ -277,7 +330,7 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
             candidates.len()
         )));
     }
-    let options = args.options(globals, subject)?;
+    let options = how.options(globals, subject)?;
     let spill = std::env::temp_dir();
     let sets = args.sets(globals, subject, cx.threads())?.cached(&spill)?;
     let mut accuracies = Vec::new();
@@ -309,7 +362,7 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
             json!({"arch": arch, "macs": macs, "score": score, "accuracy": a, "stderr": stderr})
         })
         .collect();
-    let mut result = args.describe(&sets);
+    let mut result = how.describe(&sets);
     if let Some(plains) = &plains {
         let absent = "not computed for each of many nets: evaluate one with --arch ID".into();
         let baselines = Baselines::new(Err(absent), plains.clone(), &sets);
@@ -323,7 +376,7 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
     let agreement = held_against(file, &candidates, &accuracies, sets.test.len())?;
     result.insert("agreement".into(), json!(agreement));
     let tag = file.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
-    let name = format!("correlation-{}-{}", args.protocol, tag.unwrap_or_default());
+    let name = format!("correlation-{}-{}", how.protocol, tag.unwrap_or_default());
     if globals.json {
         print_json(&result)?;
     } else {
@@ -378,7 +431,7 @@ fn text(
     };
     format!(
         "{}\nRank correlation of score and accuracy over {} subnets: Kendall {}\n{held}",
-        table(&rows),
+        fitting_table(&rows, &["macs"]),
         candidates.len(),
         show("kendall"),
     )

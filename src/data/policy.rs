@@ -4,22 +4,22 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
 
 use super::dataset::Loaded;
 use super::{Dataset, Limits};
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
 
-/// What to do with a picture that cannot be read (`data.on_corrupt`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnCorrupt {
-    /// Take another in its place, drawn from the seed and the picture's index.
-    #[default]
-    Replace,
-    /// Stop the run.
-    Stop,
+crate::choice! {
+    /// What to do with an image that cannot be read (`data.on_corrupt`).
+    #[derive(Default)]
+    pub enum OnCorrupt("treatment of unreadable images") {
+        /// Take another in its place, drawn from the seed and the image's index.
+        #[default]
+        Replace = "replace",
+        /// Stop the run.
+        Stop = "stop",
+    }
 }
 
 /// How pictures that cannot be read are dealt with.

@@ -190,7 +190,7 @@ fn readme(config: &Config, parity: &Parity) -> String {
         ("{resolution}", config.resolution.to_string()),
         ("{mean}", list(&config.mean)),
         ("{std}", list(&config.std)),
-        ("{gmacs}", format!("{:.3}", config.macs as f64 / 1e9)),
+        ("{macs}", macs(config.macs)),
         ("{mparams}", format!("{:.3}", config.params as f64 / 1e6)),
         ("{features}", config.num_features.to_string()),
         ("{images}", parity.reloaded.images.to_string()),

@@ -79,6 +79,13 @@ impl Metric {
     }
 }
 
+/// Compute in words, one way everywhere: `4.09 GMACs`, `7.12 MMACs`.
+pub fn macs(value: u64) -> String {
+    let number = si(value);
+    let gap = if number.contains(' ') { "" } else { " " };
+    format!("{number}{gap}MACs")
+}
+
 /// A number in three digits with K, M or G.
 pub fn si(value: u64) -> String {
     let v = value as f64;

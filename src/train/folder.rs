@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -172,10 +173,14 @@ impl Folder {
         self.note(line)
     }
 
-    /// Says something in `train.log` only.
+    /// Says something in `train.log` only, where each line begins with the time, in UTC.
     pub fn note(&mut self, line: &str) -> Result<()> {
         let path = self.root().join(LOG);
-        writeln!(self.log, "{}", harmless(line))
+        let now = humantime::format_rfc3339_seconds(SystemTime::now());
+        let stamped = |line: &str| format!("{now} {line}\n");
+        let text: String = harmless(line).to_string().lines().map(stamped).collect();
+        self.log
+            .write_all(text.as_bytes())
             .map_err(|e| Error::write(&path, files::disk_hint(&e)))
     }
 

@@ -24,7 +24,7 @@ use crate::data::{Dataset, Likeness};
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::files::owned::Owned;
-use crate::progress::{Progress, human_bytes, human_duration};
+use crate::progress::{Progress, human_bytes, human_duration, human_rate};
 use crate::signals::Signals;
 use crate::space::{Sampler, Space};
 
@@ -103,8 +103,10 @@ pub struct Outcome {
     pub step: u64,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Loss of the last step; none before the first.
+    /// Loss of the last step, summed over its students; none before the first.
     pub loss: Option<f64>,
+    /// Students of a step.
+    pub students: usize,
     /// How training stands; none before the first step.
     pub standing: Option<Standing>,
 }
@@ -279,7 +281,8 @@ impl<'a> Run<'a> {
             // A run that had nothing left to do was judged when it ended.
             guard::at_end(self.options.config(), &self.state)?;
         }
-        Ok(Outcome { stopped, step, steps, loss, standing: self.state.health.standing() })
+        let (students, standing) = (self.sampler.draw(0).len(), self.state.health.standing());
+        Ok(Outcome { stopped, step, steps, loss, students, standing })
     }
 
     fn step(&mut self) -> Result<()> {
@@ -345,25 +348,24 @@ impl<'a> Run<'a> {
         let done = self.state.step;
         let eta = self.progress.eta_s(done).map_or("?".into(), human_duration);
         let standing =
-            format!("spread {:.3} rank {:.1} {}", r.student.spread, r.student.rank, f.health);
-        let message =
-            format!("{standing}  loss {:.3}  {:.0} img/s  ETA {eta}", r.loss, f.images_per_s);
-        self.progress.set(done, message);
+            format!("spread {:.3} rank {:.1}", r.student.spread, r.student.rank);
+        let (loss, rate) = (r.loss / r.losses.len().max(1) as f64, human_rate(f.images_per_s));
+        // The bar cuts off what does not fit.
+        self.progress.set(done, format!("ETA {eta}  {}  loss {loss:.3}  {rate}  {standing}", f.health));
         if !done.is_multiple_of(self.options.config().log.every as u64) && done != self.end {
             return Ok(());
         }
         let Parts { teacher_ms, student_ms, optimizer_ms, .. } = r.parts(self.cx)?;
         let line = format!(
-            "step {done}/{} epoch {:.2} {standing} | loss {:.4} (equal embeddings {:.2}) lr {:.4} \
-             grad {:.2} | {:.0} img/s: data {:.0} + teacher {teacher_ms:.0} + students {:.0} + optimizer \
+            "step {done}/{} epoch {:.2} {standing} {} | loss {loss:.4} (equal embeddings {:.2}) lr {:.4} \
+             grad {:.2} | {rate}: data {:.0} + teacher {teacher_ms:.0} + students {:.0} + optimizer \
              {optimizer_ms:.0} ms | ETA {eta}",
             self.state.steps,
             f.epoch,
-            r.loss,
-            self.iteration.method.chance_loss() * r.losses.len() as f64,
+            f.health,
+            self.iteration.method.chance_loss(),
             f.lr,
             r.grad_norm,
-            f.images_per_s,
             f.data_wait_ms,
             student_ms.iter().sum::<f64>(),
         );
