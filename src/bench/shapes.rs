@@ -44,7 +44,8 @@ pub fn archs(space: &Space, names: &[String]) -> Result<Vec<Arch>> {
         if name == "random" {
             return Ok(space.uniform(&mut Philox::new(0, Purpose::Sampler, 0, 0)));
         }
-        let no_run = || Err(Error::usage("no run is benched: expected max, min, r50, random or an ID"));
+        let no_run =
+            || Err(Error::usage("no run is benched: expected max, min, r50, random or an ID"));
         let named = name.parse::<Named>().and_then(|named| named.within(space, no_run));
         named.map_err(|e| e.context("--archs"))
     };

@@ -7,9 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::{PROSE, columns, fill, print_file};
 use super::{Globals, print, print_json};
-use crate::config::{
-    Method, Resolved, Setting, explain, flag, markdown, read_file, resolve, word,
-};
+use crate::config::{Method, Resolved, Setting, explain, flag, markdown, read_file, resolve, word};
 use crate::error::Result;
 
 /// Arguments that make up a run's settings.

@@ -72,7 +72,7 @@ impl Found {
             available: host::available(),
             cuda: cuda::installed(),
             device,
-            writable: tempfile_in(&folder),
+            writable: writable(&folder),
             folder,
         })
     }
@@ -276,8 +276,8 @@ fn nvidia_driver() -> Option<String> {
 }
 
 /// Whether a file can be made in a folder.
-fn tempfile_in(dir: &Path) -> Result<()> {
-    let path = dir.join(format!(".engine-doctor-{}", std::process::id()));
-    let made = fs::write(&path, b"x").and_then(|()| fs::remove_file(&path));
-    made.map_err(|e| Error::device(format!("cannot write in {}: {e}", dir.display())))
+fn writable(dir: &Path) -> Result<()> {
+    tempfile::tempfile_in(dir)
+        .map(drop)
+        .map_err(|e| Error::device(format!("cannot write in {}: {e}", dir.display())))
 }

@@ -90,7 +90,7 @@ colour histograms and guessing. docs/evaluation.md explains them.";
 
 const LINEAR_EXAMPLES: &str = "\
 Examples:
-  engine eval linear --ckpt runs/a --arch winner --data train/ --test-data test/
+  engine eval linear --ckpt runs/a --arch max --data train/ --test-data test/
   engine eval linear --model exported/ --data cifar10.tar.zst#train \\
     --test-data cifar10.tar.zst#test
 Beside the accuracy and its standard error stand baselines: the same net untrained, raw pixels,

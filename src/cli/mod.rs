@@ -74,7 +74,7 @@ pub struct Globals {
     /// Seed of every random draw [default: the setting `seed`, which is 0 unless set]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Option<u64>,
-    /// Bit-identical results: they are so on every device, with or without this flag
+    /// Bit-identical results: kernels sum in a fixed order, so they are with or without this flag
     #[arg(long, global = true, hide = true)]
     pub deterministic: bool,
     /// Only warnings and errors on stderr, and no progress bar
@@ -86,14 +86,13 @@ pub struct Globals {
 }
 
 /// Verbs for which not every global option does something, with those that do.
-const USED: [(&str, &[&str]); 9] = [
+const USED: [(&str, &[&str]); 8] = [
     ("bench", &[]),
     ("config", &["precision", "seed", "json"]),
     ("data", &["threads", "quiet", "json"]),
     ("doctor", &["device", "precision", "threads", "json"]),
     ("export", &["device", "threads", "seed", "quiet", "json"]),
     ("inspect", &["json"]),
-    ("quickstart", &["device", "precision", "threads", "seed", "quiet", "json"]),
     ("report", &["quiet", "json"]),
     ("space", &["quiet", "json"]),
 ];
@@ -103,10 +102,15 @@ pub fn command(version: &'static str) -> Command {
     let command = Cli::command().version(version);
     let globals: Vec<Arg> =
         command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
-    USED.iter().fold(command, |command, (verb, used)| {
-        let unused = globals.iter().filter(|arg| !used.contains(&arg.get_id().as_str()));
-        let hidden: Vec<Arg> = unused.map(|arg| arg.clone().hide(true)).collect();
-        command.mut_subcommand(verb, |verb| verb.args(hidden))
+    let verbs: Vec<String> =
+        command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    // A changed verb goes to the end of the list, so all of them are, in order.
+    verbs.iter().fold(command, |command, name| {
+        let used = USED.iter().find(|(verb, _)| verb == name).map(|(_, used)| *used);
+        let unused = |arg: &&Arg| used.is_some_and(|used| !used.contains(&arg.get_id().as_str()));
+        let hidden: Vec<Arg> =
+            globals.iter().filter(unused).map(|arg| arg.clone().hide(true)).collect();
+        command.mut_subcommand(name, |verb| verb.args(hidden))
     })
 }
 

@@ -69,7 +69,8 @@ pub fn not_parsed(e: &clap::Error) -> u8 {
 /// What the program is, its verbs in a line each, and how to begin.
 fn summary(command: &mut Command, begin: &str) -> String {
     command.build();
-    let text = |text: Option<&clap::builder::StyledStr>| text.map_or(String::new(), |t| t.to_string());
+    let text =
+        |text: Option<&clap::builder::StyledStr>| text.map_or(String::new(), |t| t.to_string());
     let verbs: Vec<(String, String)> = command
         .get_subcommands()
         .filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")

@@ -85,8 +85,10 @@ pub struct SearchArgs {
 const EXAMPLES: &str = "\
 Examples:
   engine search --ckpt runs/a --data target/ --task cls --budget 3G..4G
-  engine search --ckpt runs/a --data target/ --task det-fpn --groups 1G..8G:1G --samples 100
-  engine search --ckpt runs/a --data target/ --task cls --metric latency --budget 2ms..5ms
+  engine search --ckpt runs/a --data target/ --task det-fpn \\
+    --groups 1G..8G:1G --samples 100
+  engine search --ckpt runs/a --data target/ --task cls \\
+    --metric latency --budget 2ms..5ms
 Higher scores are better.";
 
 /// Parses a number of images that statistics can be taken of.

@@ -24,7 +24,10 @@ const LEAST_QUEUE: usize = 64;
 /// The keys that follow the images, and what they become.
 pub(super) const FOLLOWING: [(&str, &str); 6] = [
     ("train.lr", "the preset's in proportion to train.batch"),
-    ("train.epochs", "as many as show the images 200,000 times in all (cifar: 10 million), at least 10"),
+    (
+        "train.epochs",
+        "as many as show the images 200,000 times in all (cifar: 10 million), at least 10",
+    ),
     ("train.warmup_epochs", "5 % of train.epochs"),
     ("moco.queue", "at most half of the images, as a power of two, at least 64"),
     ("views.crop_min", "the smallest share with which crops find their own image again"),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::adapt::FOLLOWING;
 use super::keys::{Allowed, Config, KEYS, Key, SECTIONS};
-use super::resolve::{Resolved, plain};
+use super::resolve::Resolved;
 use crate::error::Result;
 use crate::space::presets;
 
@@ -17,7 +17,7 @@ pub struct Explained {
     /// Its name.
     pub key: &'static str,
     /// Its value.
-    pub value: String,
+    pub value: Value,
     /// Where the value comes from.
     pub origin: String,
     /// What it is.
@@ -43,7 +43,7 @@ pub struct Explained {
 pub fn explain(resolved: &Resolved) -> Result<Vec<Explained>> {
     let presets: Vec<(&str, _)> = presets::NAMES
         .iter()
-        .map(|name| Ok((*name, Config::for_preset(name)?.flat())))
+        .map(|name| Ok((*name, Config::for_preset(name)?.entries())))
         .collect::<Result<_>>()?;
     let values = resolved.config.entries();
     let one = |(key, (_, value)): (&'static Key, &(String, toml::Value))| {
@@ -53,16 +53,18 @@ pub fn explain(resolved: &Resolved) -> Result<Vec<Explained>> {
             }
             _ => Map::new(),
         };
-        let default = |flat: &std::collections::BTreeMap<String, String>| json!(flat.get(key.name));
+        let default = |entries: &[(String, toml::Value)]| {
+            entries.iter().find(|(name, _)| name == key.name).map_or(Value::Null, |(_, v)| json!(v))
+        };
         Explained {
             key: key.name,
-            value: plain(value),
+            value: json!(value),
             origin: resolved.origin(key.name).map_or(String::new(), ToString::to_string),
             about: key.about.trim(),
             unit: key.unit,
             allowed: allowed(key, value),
             words,
-            defaults: presets.iter().map(|(p, flat)| ((*p).to_owned(), default(flat))).collect(),
+            defaults: presets.iter().map(|(p, all)| ((*p).to_owned(), default(all))).collect(),
             follows: FOLLOWING.iter().find(|(name, _)| *name == key.name).map(|(_, how)| *how),
             source: key.source,
         }
@@ -81,10 +83,15 @@ fn allowed(key: &Key, value: &toml::Value) -> String {
     }
 }
 
+/// A value without quotes.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 impl Explained {
     /// Its default in words: one value, or one for each preset.
     fn default_words(&self, code: &str) -> String {
-        let value = |v: &Value| format!("{code}{}{code}", v.as_str().unwrap_or_default());
+        let value = |v: &Value| format!("{code}{}{code}", plain(v));
         let mut all = self.defaults.values();
         let first = all.next().map(value).unwrap_or_default();
         match all.all(|v| value(v) == first) || self.key == "preset" {
@@ -108,7 +115,7 @@ impl Explained {
     /// Its paragraph on a terminal: name, value and origin; below, indented, what it is.
     pub fn text(&self, wrap: impl Fn(&str) -> String) -> String {
         let unit = if self.unit.is_empty() { String::new() } else { format!(" {}", self.unit) };
-        let mut out = format!("{} = {}{unit}   ({})\n", self.key, self.value, self.origin);
+        let mut out = format!("{} = {}{unit}   ({})\n", self.key, plain(&self.value), self.origin);
         let mut line = |text: &str| out += &(wrap(text) + "\n");
         line(&self.meaning());
         line(&format!("Allowed: {}.", self.allowed));
@@ -154,7 +161,8 @@ pub fn markdown() -> Result<String> {
             );
             section = Some(head);
         }
-        let follows = key.follows.map_or(String::new(), |how| format!("; follows the images: {how}"));
+        let follows =
+            key.follows.map_or(String::new(), |how| format!("; follows the images: {how}"));
         let _ = writeln!(
             out,
             "| `{name}` | {} | {} | {} | {}{follows} | {} |",

@@ -56,10 +56,12 @@ impl Allowed {
 
     /// The allowed values in words, as they follow “expected”.
     pub fn words(self) -> String {
+        // Whole numbers to the last digit: i64::MAX is one of them.
+        let show = |x: f64| if x.fract() == 0.0 { (x as i64).to_string() } else { x.to_string() };
         match self {
-            Within(lo, hi) => format!("{lo} to {hi}"),
-            PositiveUpTo(hi) => format!("more than 0, at most {hi}"),
-            HalfOpen(lo, hi) => format!("at least {lo} and less than {hi}"),
+            Within(lo, hi) => format!("{} to {}", show(lo), show(hi)),
+            PositiveUpTo(hi) => format!("more than 0, at most {}", show(hi)),
+            HalfOpen(lo, hi) => format!("at least {} and less than {}", show(lo), show(hi)),
             Words(names, _) => names.join(" or "),
             Switch => "true or false".into(),
             Interval { auto } => {

@@ -187,7 +187,7 @@ pub fn flat(table: &Table) -> BTreeMap<String, String> {
 }
 
 /// A value without quotes.
-pub(super) fn plain(value: &Value) -> String {
+fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

@@ -152,7 +152,8 @@ mod tests {
         }
         assert_eq!(parse_duration("11h50m").unwrap().as_secs(), 42_600);
         assert_eq!(format_duration(Duration::from_secs(42_600)), "11h50m");
-        for text in ["", "30", "m", "-3m", "0s", "0", "999ms", "99999999999999999999d", "5é", "1001d"]
+        for text in
+            ["", "30", "m", "-3m", "0s", "0", "999ms", "99999999999999999999d", "5é", "1001d"]
         {
             assert!(parse_duration(text).is_err(), "{text}");
         }

@@ -133,6 +133,11 @@ pub(super) fn with_scratch<T>(use_it: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with_borrow_mut(use_it)
 }
 
+/// Steps of an epoch over so many images, at least 1.
+pub fn steps_per_epoch(images: usize, batch: usize) -> usize {
+    (images / batch).max(1)
+}
+
 impl TrainLoader {
     /// Starts its threads. Errors: settings out of range, threads that cannot be started.
     pub fn new(dataset: Arc<Dataset>, options: LoaderOptions) -> Result<Self> {
@@ -153,7 +158,7 @@ impl TrainLoader {
                 options.batch
             );
         }
-        let steps_per_epoch = (dataset.len() / options.batch).max(1);
+        let steps_per_epoch = steps_per_epoch(dataset.len(), options.batch);
         let start = options.start_step;
         let workers = options.workers;
         let maker = Maker::new(dataset, options, steps_per_epoch);

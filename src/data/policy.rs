@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-
 use super::dataset::Loaded;
 use super::{Dataset, Limits};
 use crate::error::{Error, Result};

@@ -14,12 +14,19 @@ const ALIGNMENT: u64 = 256;
 pub struct Planner {
     name: String,
     next: AtomicU64,
+    /// Bytes that the device has, where that is known.
+    bytes: Option<usize>,
 }
 
 impl Planner {
     /// Plans for the device of this name.
     pub fn new(name: String) -> Self {
-        Self { name, next: AtomicU64::new(ALIGNMENT) }
+        Self { name, next: AtomicU64::new(ALIGNMENT), bytes: None }
+    }
+
+    /// Plans for a device that has so much memory.
+    pub fn with_memory(self, bytes: usize) -> Self {
+        Self { bytes: Some(bytes), ..self }
     }
 }
 
@@ -69,7 +76,7 @@ impl Driver for Planner {
     }
 
     fn available_bytes(&self) -> Result<Option<usize>> {
-        Ok(None)
+        Ok(self.bytes)
     }
 
     fn plans(&self) -> bool {

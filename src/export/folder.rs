@@ -12,6 +12,7 @@ use crate::files::staged::Staged;
 use crate::files::{self, Named, sealed};
 use crate::nn::{Params, RunningStats, Subnet, Supernet};
 use crate::space::Arch;
+use crate::space::budget::macs;
 use crate::tensor::Tensor;
 
 const CONFIG: &str = "config.json";

@@ -86,10 +86,11 @@ pub fn macs(value: u64) -> String {
     format!("{number}{gap}MACs")
 }
 
-/// A number in three digits with K, M or G.
+/// A number in three digits with K, M, G or T.
 pub fn si(value: u64) -> String {
     let v = value as f64;
     let (scaled, suffix) = match value {
+        1_000_000_000_000.. => (v / 1e12, " T"),
         1_000_000_000.. => (v / 1e9, " G"),
         1_000_000.. => (v / 1e6, " M"),
         1_000.. => (v / 1e3, " K"),

@@ -94,7 +94,10 @@ mod tests {
         assert!(wrong.exit_code() == 2 && wrong.to_string().contains("\"winner\""), "{wrong}");
         let small = Space::preset("cifar").unwrap();
         let outside = Named::R50.within(&small, none).unwrap_err().to_string();
-        assert!(outside.starts_with("r50: s64-w64") && outside.contains("space cifar"), "{outside}");
+        assert!(
+            outside.starts_with("r50: s64-w64") && outside.contains("space cifar"),
+            "{outside}"
+        );
         for (name, named) in NAMES {
             assert_eq!((name.parse::<Named>().unwrap(), named.to_string().as_str()), (named, name));
         }

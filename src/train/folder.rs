@@ -179,9 +179,7 @@ impl Folder {
         let now = humantime::format_rfc3339_seconds(SystemTime::now());
         let stamped = |line: &str| format!("{now} {line}\n");
         let text: String = harmless(line).to_string().lines().map(stamped).collect();
-        self.log
-            .write_all(text.as_bytes())
-            .map_err(|e| Error::write(&path, files::disk_hint(&e)))
+        self.log.write_all(text.as_bytes()).map_err(|e| Error::write(&path, files::disk_hint(&e)))
     }
 
     /// Adds a step's line to `metrics.jsonl`.

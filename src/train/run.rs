@@ -347,11 +347,11 @@ impl<'a> Run<'a> {
     fn show(&mut self, f: &StepFacts, r: &Report) -> Result<()> {
         let done = self.state.step;
         let eta = self.progress.eta_s(done).map_or("?".into(), human_duration);
-        let standing =
-            format!("spread {:.3} rank {:.1}", r.student.spread, r.student.rank);
+        let standing = format!("spread {:.3} rank {:.1}", r.student.spread, r.student.rank);
         let (loss, rate) = (r.loss / r.losses.len().max(1) as f64, human_rate(f.images_per_s));
         // The bar cuts off what does not fit.
-        self.progress.set(done, format!("ETA {eta}  {}  loss {loss:.3}  {rate}  {standing}", f.health));
+        self.progress
+            .set(done, format!("ETA {eta}  {}  loss {loss:.3}  {rate}  {standing}", f.health));
         if !done.is_multiple_of(self.options.config().log.every as u64) && done != self.end {
             return Ok(());
         }

@@ -146,8 +146,7 @@ impl Found {
     }
 
     fn winners_text(&self) -> String {
-        let head =
-            ["images", "task", "budget", "winner", "compute", "score", "95 %", "of", "ties"];
+        let head = ["images", "task", "budget", "winner", "compute", "score", "95 %", "of", "ties"];
         let mut rows = vec![row(head)];
         for w in &self.won {
             rows.push(vec![
