@@ -16,6 +16,7 @@ use engine::eval::judge::{self, judge};
 use engine::eval::{Pictures, Protocol, Sets};
 use engine::files::read_safetensors;
 use engine::nn::{Feature, Subnet};
+use engine::space::Space;
 use engine::train::Checkpoint;
 use serde_json::Value;
 use tiny_run::{collapse, write_changed, write_checkpoint, write_pictures, write_step};
@@ -329,10 +330,11 @@ fn wrong_commands_end_with_the_right_code() {
 #[test]
 fn architectures_have_names() {
     let run = Run::new();
+    let min = Space::preset("tiny").unwrap().min().to_string();
     let (ckpt, data, out) = (run.path("run"), run.path("pictures"), run.path("winner"));
     let knn = ["eval", "knn", "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
     let knn = |arch: &'static str| [&knn[..], &["--no-baselines", "--arch", arch]].concat();
-    assert_eq!(run.json(&knn("min"))["arch"], MIN);
+    assert_eq!(run.json(&knn("min"))["arch"], min);
     let refused = run.engine(&knn("winner"));
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(refused.status.code() == Some(2) && said.contains("engine search"), "{said}");
@@ -342,10 +344,10 @@ fn architectures_have_names() {
 
     let search = ["search", "--ckpt", &ckpt, "--data", &data, "--images", "8", "--bn-images", "8"];
     let one = [&search[..], &["--task", "cls", "--arch", "min"]].concat();
-    assert_eq!(run.json(&one)["budgets"][0]["winners"][0]["arch"], MIN);
+    assert_eq!(run.json(&one)["budgets"][0]["winners"][0]["arch"], min);
     let export = ["export", "--ckpt", &ckpt, "--arch", "winner", "--bn-data", &data];
     let exported = run.json(&[&export[..], &["--bn-images", "8", "--out", &out]].concat());
-    assert_eq!(exported["arch"], MIN);
+    assert_eq!(exported["arch"], min);
     // In an export's own space, it is the largest.
     let embed = ["embed", "--model", &out, "--arch", "max", "--data", &data];
     run.json(&[&embed[..], &["--out", &run.path("z.safetensors")]].concat());
@@ -356,7 +358,7 @@ fn architectures_have_names() {
     run.json(&two);
     let several = run.engine(&knn("winner"));
     let said = String::from_utf8(several.stderr).unwrap();
-    assert!(said.contains("several winners") && said.contains(MIN), "{said}");
+    assert!(said.contains("several winners") && said.contains(&min), "{said}");
     assert_eq!(several.status.code(), Some(2));
 }
 

@@ -23,6 +23,7 @@ use crate::space::{Arch, Metric};
 
 /// Arguments of `engine eval`.
 #[derive(Args, Clone, Debug)]
+#[command(subcommand_value_name = "knn|linear")]
 pub struct EvalVerbArgs {
     /// How to measure.
     #[command(subcommand)]

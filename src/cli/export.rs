@@ -19,6 +19,9 @@ use crate::train::Checkpoint;
 /// Arguments of `engine export`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
+#[command(
+    override_usage = "engine export --ckpt RUN --arch ARCH --bn-data PATH... --out DIR [OPTIONS]"
+)]
 pub struct ExportArgs {
     /// A run's folder (its newest checkpoint) or a checkpoint's
     #[arg(long, value_name = "RUN|CKPT")]

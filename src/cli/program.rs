@@ -61,9 +61,14 @@ pub fn run<P: FromArgMatches>(
 
 /// Prints what clap has to say of a command line, help for one; gives the exit code.
 pub fn not_parsed(e: &clap::Error) -> u8 {
+    if e.use_stderr() {
+        // Clap breaks the lines of its help, but not those of its errors.
+        write_stderr(&e.render().ansi().to_string());
+        return Kind::Usage.exit_code();
+    }
     // It is no error if the reader of the help has gone.
     let _ = e.print();
-    if e.use_stderr() { Kind::Usage.exit_code() } else { 0 }
+    0
 }
 
 /// What the program is, its verbs in a line each, and how to begin.

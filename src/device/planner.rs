@@ -32,7 +32,10 @@ impl Planner {
 
 impl Driver for Planner {
     fn name(&self) -> String {
-        format!("a memory plan for {}", self.name)
+        match self.bytes {
+            Some(_) => self.name.clone(),
+            None => format!("a memory plan for {}", self.name),
+        }
     }
 
     fn alloc(&self, bytes: usize) -> Result<DevicePtr> {

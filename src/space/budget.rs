@@ -42,7 +42,12 @@ impl Metric {
     /// whole tenths (`1.1G`, `500M`).
     fn exact(self, value: u64) -> String {
         let mut units = self.units().iter().rev();
-        match units.find(|(_, unit)| value >= *unit && (value * 10).is_multiple_of(*unit)) {
+        // A unit is divided by ten where it has tenths, as ten times the value may be too much.
+        let whole = |unit: u64| match unit {
+            1 => true,
+            _ => value.is_multiple_of(unit / 10),
+        };
+        match units.find(|(_, unit)| value >= *unit && whole(*unit)) {
             Some((suffix, unit)) => format!("{}{suffix}", value as f64 / *unit as f64),
             None => value.to_string(),
         }
