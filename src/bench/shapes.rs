@@ -255,6 +255,7 @@ fn frozen(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<F
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::space::named::RESNET_50;
 
     /// The passes are those of the net: as many convolutions as ResNet-50 has, all of whose
     /// multiply-adds are those that the space's cost says, and no gradient of the pictures.

@@ -20,7 +20,7 @@ use crate::train::Checkpoint;
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 #[command(
-    override_usage = "engine export --ckpt RUN --arch ARCH --bn-data PATH... --out DIR [OPTIONS]"
+    override_usage = "engine export --ckpt RUN --arch ARCH --bn-data PATH --out DIR [OPTIONS]"
 )]
 pub struct ExportArgs {
     /// A run's folder (its newest checkpoint) or a checkpoint's

@@ -132,17 +132,17 @@ impl Globals {
 /// The verbs.
 #[derive(Subcommand, Debug)]
 pub enum Verb {
-    /// The whole job in a few minutes: train, search, evaluate, export, report
+    /// The whole job in a few minutes, from images to a report
     Quickstart(quickstart::QuickstartArgs),
     /// Train a supernet on images without labels
     Train(Box<train::TrainArgs>),
-    /// Find the subnets that fit images, a task and a budget, without labels
+    /// Find the subnets that fit images, task and budget, without labels
     Search(search::SearchArgs),
     /// Measure a subnet on labelled images
     Eval(eval::EvalVerbArgs),
     /// Write a subnet's features of images to a safetensors file
     Embed(embed::EmbedArgs),
-    /// Cut a subnet out at its true size, with proof that it is the same net
+    /// Cut a subnet out at its true size, with proof of parity
     Export(export::ExportArgs),
     /// Look at search spaces: sizes, counts, costs
     Space(space::SpaceArgs),
@@ -154,9 +154,9 @@ pub enum Verb {
     Inspect(inspect::InspectArgs),
     /// Write a run's report.html
     Report(report::ReportArgs),
-    /// Say what this machine offers and whether all that is needed is there
+    /// Say what this machine offers, and what is missing
     Doctor(doctor::DoctorArgs),
-    /// Check and time the ops, for those who work on engine (`engine bench --help`)
+    /// Check and time the ops, for those who work on engine
     #[command(disable_help_flag = true)]
     Bench {
         /// As the program `bench` takes them

@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::output::{PROSE, columns, facts, wrap};
+use super::output::{PROSE, columns, facts, fill, wrap};
 use crate::device::allocator;
 use crate::error::{Error, Kind, Result};
 use crate::outside::{HarmlessWriter, harmless};
@@ -82,9 +82,10 @@ fn summary(command: &mut Command, begin: &str) -> String {
         .map(|verb| (format!("  {}", verb.get_name()), text(verb.get_about())))
         .collect();
     let name = command.get_name().to_owned();
+    let columns = columns(std::io::stderr()).unwrap_or(PROSE).min(PROSE);
     format!(
-        "{}.\n\nUsage: {name} VERB [OPTIONS]\n\n{}\n{begin}\n",
-        text(command.get_about()),
+        "{}\n\nUsage: {name} VERB [OPTIONS]\n\n{}\n{begin}\n",
+        fill(&format!("{}.", text(command.get_about())), columns, "", ""),
         facts(&verbs),
     )
 }
