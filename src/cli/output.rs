@@ -146,8 +146,11 @@ fn facts_within<N: AsRef<str>>(rows: &[(N, String)], columns: Option<usize>) -> 
     let row = |(name, value): &(N, String)| {
         let first = format!("{:<width$}", name.as_ref());
         match columns {
-            Some(columns) => fill(value, columns.min(PROSE), &first, &" ".repeat(width)),
-            None => first + value,
+            // Of nothing, not even the indent would be left.
+            Some(columns) if !value.is_empty() => {
+                fill(value, columns.min(PROSE), &first, &" ".repeat(width))
+            }
+            _ => first + value,
         }
     };
     rows.iter().map(|pair| row(pair).trim_end().to_owned() + "\n").collect()
