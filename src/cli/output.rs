@@ -54,7 +54,7 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// As [`print`], for text that is a file's: its lines are never broken.
+/// As [`print()`], for text that is a file's: its lines are never broken.
 pub fn print_file(text: &str) -> Result<()> {
     write_out(&harmless(text).to_string())
 }
