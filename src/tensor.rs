@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use num_traits::{Float, NumAssign};
 
-use crate::device::{Buffer, DevicePtr};
+use crate::device::{Buffer, DevicePtr, split_bytes};
 
 /// Type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -223,6 +223,24 @@ impl Tensor {
     pub(crate) fn from_buffer(buffer: Buffer, meta: Meta) -> Self {
         debug_assert!(buffer.capacity_bytes() >= meta.size_bytes());
         Self { buffer: Arc::new(buffer), meta }
+    }
+    /// Cuts a tensor that has no clones into tensors of these shapes, one behind the other in
+    /// memory, each beginning at a multiple of [`PART_ALIGN`](crate::device::PART_ALIGN) bytes. Its
+    /// own shape is given up; [`Tensor::split_elems`] says how large it must be. Panics where it is
+    /// smaller or shared: mistakes of the caller.
+    pub fn split(self, shapes: &[Shape]) -> Vec<Self> {
+        let dtype = self.meta.dtype;
+        let metas: Vec<Meta> = shapes.iter().map(|shape| Meta::new(*shape, dtype)).collect();
+        let sizes: Vec<usize> = metas.iter().map(Meta::size_bytes).collect();
+        let buffer = Arc::into_inner(self.buffer).expect("tensors that are split are not shared");
+        let parts = buffer.split(&sizes).into_iter().zip(metas);
+        parts.map(|(buffer, meta)| Self::from_buffer(buffer, meta)).collect()
+    }
+    /// Elements of a tensor that is to be [split](Tensor::split) into these shapes.
+    pub fn split_elems(shapes: &[Shape], dtype: DType) -> usize {
+        let sizes: Vec<usize> =
+            shapes.iter().map(|shape| Meta::new(*shape, dtype).size_bytes()).collect();
+        split_bytes(&sizes) / dtype.size_bytes()
     }
     /// Shape and type.
     pub fn meta(&self) -> Meta {

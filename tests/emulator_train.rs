@@ -9,8 +9,10 @@ use engine::device::emulator::Emulator;
 use engine::ops::Fill;
 use engine::ops::check::values;
 use engine::space::Space;
+use engine::ssl::Begin;
 use engine::tensor::{DType, Shape};
-use engine::train::{Iteration, Report, Step};
+use engine::train::objective::At;
+use engine::train::{Pretrain, Report, Setup, Step};
 
 /// What two iterations report, and the state after them by name.
 type Trained = (Vec<Report>, Vec<(String, Vec<f32>)>);
@@ -25,33 +27,28 @@ fn train(cx: &Cx, accum: usize, head_norm: bool) -> engine::Result<Trained> {
     (config.moco.tau, config.train.weight_decay) = (0.2, 5e-4);
     let space = Space::preset("tiny")?;
     let archs = [space.max(), space.min()];
-    let mut iteration = Iteration::new(cx, &config, &space)?;
+    let setup = Setup { config: &config, space: &space, classes: 0, begin: Begin::Seeded };
+    let mut pretrain = Pretrain::new(cx, &setup)?;
     let mut reports = Vec::new();
     for step in 0..3 {
         let shape = Shape::nhwc(config.train.batch, space.resolution, space.resolution, 3);
         let view = |seed| cx.upload(shape, cx.dtype(), &values(shape, Fill::Normal, seed));
-        let (student_view, teacher_view) = (view(2 * step)?, view(2 * step + 1)?);
-        let step = Step {
-            step,
-            steps: 10,
-            lr: 0.05,
-            archs: &archs,
-            student_view: &student_view,
-            teacher_view: &teacher_view,
-        };
-        reports.push(iteration.run(cx, &step, None, || {})?);
+        let views = [view(2 * step)?, view(2 * step + 1)?];
+        let at = At { step, steps: 10, lr: 0.05 };
+        let step = Step { at, archs: &archs, views: &views };
+        reports.push(pretrain.iterate(cx, &step, None, &mut || {})?);
     }
     let mut state = Vec::new();
-    for (what, params) in [("student", &iteration.student), ("teacher", &iteration.teacher)] {
+    for (what, params) in [("student", &pretrain.student), ("teacher", &pretrain.teacher)] {
         let named = params.to_torch(cx)?.into_iter();
         state.extend(named.map(|(name, _, values)| (format!("{what} {name}"), values)));
     }
-    for (spec, v) in iteration.net.specs().iter().zip(&iteration.velocity) {
+    for (spec, v) in pretrain.net.specs().iter().zip(pretrain.optimizer.velocity()) {
         state.push((format!("momentum {}", spec.name), cx.download(v)?));
     }
-    let (queue, pointer) = iteration.method.state(cx)?;
-    state.extend(queue.into_iter().map(|(name, _, values)| (name, values)));
-    state.push(("pointer".into(), vec![pointer as f32]));
+    let memory = pretrain.method.state(cx)?;
+    state.extend(memory.tensors.into_iter().map(|(name, _, values)| (name, values)));
+    state.push(("pointer".into(), vec![memory.pointers["queue"] as f32]));
     Ok((reports, state))
 }
 
@@ -79,13 +76,14 @@ fn compare(dtype: DType, accum: usize, head_norm: bool, tolerance: f64) {
     };
     for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
         assert_eq!(found.losses.len(), 2);
-        for (found, expected) in found.losses.iter().zip(&expected.losses) {
+        for ((_, found), (_, expected)) in found.losses.iter().zip(&expected.losses) {
             close(&format!("loss of step {step}"), *found, *expected, tolerance);
         }
         let [a, b] = [found, expected].map(|r| r.grad_norm);
         close(&format!("gradient of step {step}"), a, b, tolerance);
         // A small difference of nearly equal numbers in bf16.
-        let [a, b] = [found, expected].map(|r| r.student.std);
+        let [a, b] =
+            [found, expected].map(|r| r.embeddings.expect("there are embeddings").student.std);
         close(&format!("deviation of step {step}"), a, b, 5.0 * tolerance);
     }
     assert_eq!(found_state.len(), expected_state.len());

@@ -7,7 +7,9 @@ use engine::Kind;
 use engine::device::Cx;
 use engine::export::{self, Origin, Subject, subnet};
 use engine::files;
-use engine::nn::{Feature, Gradients, MlpHead, Norm, Params, RunningStats, Supernet, recalibrate};
+use engine::nn::{
+    Feature, Gradients, Heads, Mlp, Norm, Params, RunningStats, Supernet, recalibrate,
+};
 use engine::rng::{Philox, Purpose};
 use engine::space::{Arch, Space, StageSpace, StemSpace};
 use engine::tape::Tape;
@@ -48,7 +50,7 @@ fn subnets(space: &Space) -> Vec<Arch> {
 
 /// Supernet with weights away from their initial values (no γ is 0).
 fn supernet(cx: &Cx, space: &Space) -> (Supernet, Params) {
-    let net = Supernet::new(space, Some(&MlpHead { hidden: 24, dim: 12, norm: false }));
+    let net = Supernet::new(space, Some(&Heads::projector(Mlp::moco(24, 12, false))));
     let mut params = Params::init(cx, net.specs(), 11).unwrap();
     for (i, t) in params.values_mut().iter_mut().enumerate() {
         let mut rng = Philox::new(12, Purpose::Check, i as u64, 0);
@@ -118,7 +120,7 @@ fn gradients(cx: &Cx, net: &Supernet, params: &Params, x: &Tensor, arch: &Arch) 
     let shape = z.value().shape();
     let mut rng = Philox::new(14, Purpose::Check, 0, 0);
     let weights: Vec<f32> = (0..shape.elems()).map(|_| rng.normal()).collect();
-    tape.backward(z, cx.upload(shape, DType::F32, &weights).unwrap(), &mut grads.0).unwrap();
+    tape.backward(z, cx.upload(shape, DType::F32, &weights).unwrap(), grads.slots()).unwrap();
     grads
 }
 

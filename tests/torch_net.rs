@@ -9,9 +9,11 @@ use engine::device::Cx;
 use engine::files::{self, Named};
 use engine::nn::{Feature, Gradients, Norm, ParamSpec, Params, Supernet, recalibrate};
 use engine::space::{Arch, Space, StageSpace, StemSpace};
+use engine::ssl::Begin;
 use engine::tape::Tape;
 use engine::tensor::{DType, Shape, Tensor, to_nchw};
-use engine::train::iteration::{Iteration, Step};
+use engine::train::objective::{At, Setup};
+use engine::train::{Pretrain, Step};
 
 const MAPS: [Feature; 4] = [Feature::C2, Feature::C3, Feature::C4, Feature::C5];
 
@@ -91,7 +93,7 @@ fn a_net_agrees_with_torchvisions_blocks() {
         let root = out.take(probe);
         drop(out);
         let gradient = nhwc(&cx, &named[&format!("probe.{probe}")]);
-        tape.backward(root, gradient, &mut grads.0).unwrap();
+        tape.backward(root, gradient, grads.slots()).unwrap();
     }
     let all: Vec<&Tensor> = (0..net.specs().len()).map(|i| grads.get(i)).collect();
     close_all(&cx, "grad", net.specs(), &all, &part(&named, "grad"));
@@ -148,40 +150,37 @@ fn iteration_agrees(file: &str, head_norm: bool) {
     let mut config = settings(&meta, &named["queue"].0, hidden);
     config.moco.head_norm = head_norm;
 
-    let mut it = Iteration::new(&cx, &config, &space).unwrap();
+    let setup = Setup { config: &config, space: &space, classes: 0, begin: Begin::Seeded };
+    let mut it = Pretrain::new(&cx, &setup).unwrap();
     let specs = it.net.specs().to_vec();
     let load =
         |prefix: &str| Params::from_torch(&cx, &specs, &part(&named, prefix), prefix).unwrap();
     it.student = load("before");
     it.teacher = load("teacher_before");
-    it.velocity = load("momentum_before").into_values();
-    it.method.restore(&cx, &named, meta["pointer"].parse().unwrap()).unwrap();
+    let momentum = load("momentum_before").into_values();
+    it.optimizer.velocity_mut().clone_from_slice(&momentum);
+    let pointer = meta["pointer"].parse().unwrap();
+    it.method.restore(&cx, &named, &[("queue".to_owned(), pointer)].into()).unwrap();
 
-    let (student_view, teacher_view) =
-        (nhwc(&cx, &named["x_student"]), nhwc(&cx, &named["x_teacher"]));
-    let step = Step {
-        step: meta["step"].parse().unwrap(),
-        steps: 10,
-        lr: meta["lr"].parse().unwrap(),
-        archs: &archs,
-        student_view: &student_view,
-        teacher_view: &teacher_view,
-    };
-    let report = it.run(&cx, &step, None, || {}).unwrap();
+    let views = [nhwc(&cx, &named["x_student"]), nhwc(&cx, &named["x_teacher"])];
+    let [step, lr] = ["step", "lr"].map(|key| meta[key].parse::<f64>().unwrap());
+    let at = At { step: step as u64, steps: 10, lr };
+    let step = Step { at, archs: &archs, views: &views };
+    let report = it.iterate(&cx, &step, None, &mut || {}).unwrap();
 
-    for (k, loss) in report.losses.iter().enumerate() {
+    for (k, (_, loss)) in report.losses.iter().enumerate() {
         close(&format!("loss {k}"), &[*loss as f32], &named[&format!("loss.{k}")].1, 1e-5);
     }
-    let (queue, pointer) = it.method.state(&cx).unwrap();
-    close("queue", &queue[0].2, &named["queue_after"].1, 1e-5);
-    let (n, rows) = (student_view.shape().n() as u64, named["queue"].0[0] as u64);
-    assert_eq!(pointer, (meta["pointer"].parse::<u64>().unwrap() + n) % rows);
+    let memory = it.method.state(&cx).unwrap();
+    close("queue", &memory.tensors[0].2, &named["queue_after"].1, 1e-5);
+    let (n, rows) = (views[0].shape().n() as u64, named["queue"].0[0] as u64);
+    assert_eq!(memory.pointers["queue"], (pointer + n) % rows);
     let squares = part(&named, "grad").values().flat_map(|v| &v.1).map(|g| g * g).sum::<f32>();
     close("norm of the gradient", &[report.grad_norm as f32], &[squares.sqrt()], 1e-4);
     for (what, found) in [
         ("after", it.student.values()),
         ("teacher_after", it.teacher.values()),
-        ("momentum", &it.velocity[..]),
+        ("momentum", it.optimizer.velocity()),
     ] {
         let found: Vec<&Tensor> = found.iter().collect();
         close_all(&cx, what, &specs, &found, &part(&named, what));

@@ -44,7 +44,7 @@ fn a_finished_run_goes_on_with_more_epochs() {
     assert!(read("config.toml").contains("epochs = 2"));
     assert!(read("status.json").contains("\"steps\": 12"));
     // Warm-up of three steps, then the old cosine up to the sixth step, then the new one.
-    let lr = |step, steps| engine::optim::cosine_lr(0.01, step, steps, 3);
+    let lr = |step, steps| engine::optim::Schedule::cosine(0.01, 3).at(step, steps);
     let expected: Vec<f64> = (0..12).map(|s| lr(s, if s < 6 { 6 } else { 12 })).collect();
     assert_eq!(numbers(&out, "lr"), expected);
 

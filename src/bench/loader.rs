@@ -15,12 +15,12 @@ use super::{baseline, machine};
 use crate::cli::output::{print, table};
 use crate::cli::{DeviceArgs, open_device};
 use crate::data::{
-    Contents, Dataset, Decoded, Deliver, Image, LoaderOptions, Pictures, Scratch, TrainLoader,
+    Dataset, Decoded, Deliver, Image, Images, LoaderOptions, Pictures, Scratch, TrainLoader,
     ViewFormat, Views, render,
 };
 use crate::device::{Backend, Cx, DeviceChoice};
 use crate::error::{Error, Result};
-use crate::train::Feed;
+use crate::train::Batches;
 
 /// Pictures that are gone through, again and again; of these, those that are kept decoded.
 const MOST_PICTURES: usize = 500;
@@ -228,12 +228,12 @@ impl<'a> Bench<'a> {
     fn device(&self, cx: &Cx) -> Result<Vec<Row>> {
         let Backend::Driver(driver) = cx.backend() else { return Ok(Vec::new()) };
         let (batch, options) = (self.batch, self.options());
-        let delivered = LoaderOptions { deliver: Deliver::Pictures, ..options.clone() };
+        let delivered = LoaderOptions { deliver: Deliver::Decoded, ..options.clone() };
         let mut loader = started(self.dataset.clone(), delivered)?;
         let decode = self.row(("lay_out_per_s", "device: decode, lay out"), batch, |_| {
             loader.next().map(drop)
         })?;
-        let Contents::Pictures(Decoded { rgb, sizes, params }) = loader.next()?.contents else {
+        let Images::Decoded(Decoded { rgb, sizes, params }) = loader.next()?.views else {
             return Err(Error::device("the loader made views, expected pictures"));
         };
         drop(loader);
@@ -252,12 +252,12 @@ impl<'a> Bench<'a> {
         })?;
         drop(pictures);
 
-        let mut feed = Feed::new(cx, self.dataset.clone(), options)?;
-        feed.next(cx)?;
+        let mut batches = Batches::new(cx, self.dataset.clone(), options)?;
+        batches.next(cx)?;
         let together = self.row(("together_per_s", "device: all, as in a run"), batch, |_| {
-            feed.prefetch(cx);
+            batches.prefetch(cx);
             driver.sync()?;
-            feed.next(cx).map(drop)
+            batches.next(cx).map(drop)
         })?;
         Ok([decode, copy, views, together].into_iter().flatten().collect())
     }

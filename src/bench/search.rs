@@ -140,7 +140,7 @@ fn measure(
     space: &Space,
     archs: &[Arch],
 ) -> Result<Vec<Row>> {
-    let net = Supernet::new(space, Some(&ssl::head(config)));
+    let net = Supernet::new(space, Some(&ssl::heads(config)));
     let params = Params::init(cx, net.specs(), config.seed)?.ready(cx)?;
     let dir =
         tempfile::tempdir().map_err(|e| Error::device(format!("no temporary folder: {e}")))?;

@@ -19,7 +19,7 @@ use crate::ops::{self, Op, gather, queue_push, relation};
 use crate::optim;
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Space};
-use crate::ssl;
+use crate::ssl::{self, Begin};
 use crate::tape::{Seen, Tape};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
@@ -208,7 +208,7 @@ fn around(config: &Config, space: &Space, dtype: DType) -> Result<[Work; 4]> {
 }
 
 fn net(config: &Config, space: &Space) -> Supernet {
-    Supernet::new(space, Some(&ssl::head(config)))
+    Supernet::new(space, Some(&ssl::heads(config)))
 }
 
 /// What a student's forward and backward pass runs, in order.
@@ -216,17 +216,22 @@ fn passes(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<V
     let (cx, seen) = (Cx::plan()?.computing_in(dtype), Mutex::new(Vec::new()));
     let net = net(config, space);
     let params = Params::init(&cx, net.specs(), config.seed)?.ready(&cx)?;
-    let method = ssl::build(&cx, config)?;
+    let method = (ssl::recipe(config).build)(&cx, Begin::Blank)?;
     let mut tape = Tape::recording(&cx).watched(&seen);
-    let x = tape.constant(cx.alloc(pictures(config, space, dtype))?);
-    let mut norm = Norm::Batch { group: config.train.bn_group };
-    let out = net.forward(&mut tape, &params, x, arch, &mut norm, method.wanted())?;
-    let target = |f: &Feature| cx.alloc(out.get(*f).value().meta());
-    let target = method.wanted().iter().map(target).collect::<Result<Vec<_>>>()?;
-    let loss = method.loss(&mut tape, &out, &target, 1.0)?;
+    let wanted = method.reads().student;
+    let mut out = Vec::new();
+    for _view in method.passes()[0] {
+        let x = tape.constant(cx.alloc(pictures(config, space, dtype))?);
+        let mut norm = Norm::Batch { group: config.train.bn_group };
+        out.push(net.forward(&mut tape, &params, x, arch, &mut norm, wanted)?);
+    }
+    let like = |f: &Feature| cx.alloc(out[0].get(*f).value().meta());
+    let target = method.reads().teacher.iter().map(like).collect::<Result<Vec<_>>>()?;
+    let targets = method.prepare(&cx, vec![target; method.teacher_views().len()])?;
+    let loss = method.loss(&mut tape, 0, &out, &targets, 1.0)?;
     drop(out);
     let one: Tensor = cx.full(loss.value().shape(), loss.value().dtype(), 1.0)?;
-    tape.backward(loss, one, &mut Gradients::zeros(&cx, net.specs())?.0)?;
+    tape.backward(loss, one, Gradients::zeros(&cx, net.specs())?.slots())?;
     Ok(seen.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 

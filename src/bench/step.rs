@@ -19,9 +19,12 @@ use crate::error::{Error, Result};
 use crate::progress::human_bytes;
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Sampler, Space};
+use crate::ssl::Begin;
 use crate::tensor::{Shape, Tensor};
-use crate::train::iteration::{Iteration, Parts, Step};
-use crate::train::plan::reserve_memory;
+use crate::train::objective::{At, Setup};
+use crate::train::plan::{Planner, Rehearsed, blank_batch};
+use crate::train::pretrain::{MOVING_AVERAGE, OPTIMIZER, STUDENTS, TEACHER};
+use crate::train::{Objective, Pretrain, Step};
 
 /// Seconds after which each pass of the loss has samples enough.
 const LOSS_SECONDS: f64 = 0.5;
@@ -80,9 +83,42 @@ struct Bench<'a> {
     cx: &'a Cx,
     config: &'a Config,
     space: &'a Space,
-    views: [Tensor; 2],
-    iteration: Iteration,
+    views: Vec<Tensor>,
+    pretrain: Pretrain,
     done: u64,
+}
+
+fn setup<'a>(config: &'a Config, space: &'a Space) -> Setup<'a> {
+    Setup { config, space, classes: 0, begin: Begin::Seeded }
+}
+
+/// Milliseconds of the parts of an iteration, of the device's time.
+#[derive(Clone, Debug, Default)]
+struct Parts {
+    /// Moving average and forward pass of the teacher.
+    teacher_ms: f64,
+    /// The moving average alone.
+    ema_ms: f64,
+    /// Forward and backward of each student.
+    student_ms: Vec<f64>,
+    /// Gradient norm, update, and push of the queue.
+    optimizer_ms: f64,
+}
+
+impl Parts {
+    fn of(parts: &[(&str, f64)]) -> Self {
+        let mut found = Self::default();
+        for (name, ms) in parts {
+            match *name {
+                MOVING_AVERAGE => (found.ema_ms, found.teacher_ms) = (*ms, *ms),
+                TEACHER => found.teacher_ms += ms,
+                STUDENTS => found.student_ms.push(*ms),
+                OPTIMIZER => found.optimizer_ms = *ms,
+                _ => {}
+            }
+        }
+        found
+    }
 }
 
 /// One iteration.
@@ -156,15 +192,25 @@ impl<'a> Bench<'a> {
             let x: Vec<f32> = (0..shape.elems()).map(|_| rng.normal()).collect();
             cx.upload(shape, cx.dtype(), &x)
         };
-        let views = [picture(0)?, picture(1)?];
-        let iteration = Iteration::new(cx, config, space)?;
-        Ok(Self { cx, config, space, views, iteration, done: 0 })
+        let views = vec![picture(0)?, picture(1)?];
+        let pretrain = Pretrain::new(cx, &setup(config, space))?;
+        Ok(Self { cx, config, space, views, pretrain, done: 0 })
     }
 
     /// Takes memory as a run does, then iterates.
     fn run(&mut self, archs: &[Arch], args: &StepArgs) -> Result<Run> {
         let cx = self.cx;
-        let planned_bytes = reserve_memory(cx, self.config, self.space, &hull(archs), 0)?;
+        let (space, largest) = (self.space, hull(archs));
+        let rehearse = |cx: &Cx, config: &Config| {
+            let mut pretrain = Pretrain::new(cx, &setup(config, space))?;
+            let views = blank_batch(cx, &pretrain, config.train.batch)?.views;
+            let at = At { step: 0, steps: 1, lr: 0.0 };
+            let step = Step { at, archs: &[largest], views: &views };
+            pretrain.iterate(cx, &step, None, &mut || {})?;
+            Ok(Rehearsed { state_elems: pretrain.state_elems(), side: space.resolution })
+        };
+        let planner = Planner { cx, config: self.config, rehearse: &rehearse };
+        let planned_bytes = planner.reserve(0)?;
         for _ in 0..args.warmup {
             self.iterate(archs)?;
         }
@@ -178,12 +224,12 @@ impl<'a> Bench<'a> {
 
     fn iterate(&mut self, archs: &[Arch]) -> Result<Timed> {
         let (began, before) = (Instant::now(), device::launches());
-        let [student_view, teacher_view] = &self.views;
-        let (step, lr) = (self.done, self.config.train.lr);
-        let step = Step { step, steps: 1_000_000, lr, archs, student_view, teacher_view };
+        let at = At { step: self.done, steps: 1_000_000, lr: self.config.train.lr };
         self.done += 1;
+        let step = Step { at, archs, views: &self.views };
         // With its parts' times the iteration's end is waited for.
-        let parts = self.iteration.run(self.cx, &step, None, || {})?.parts(self.cx)?;
+        let report = self.pretrain.iterate(self.cx, &step, None, &mut || {})?;
+        let parts = Parts::of(&report.parts(self.cx)?);
         let launches = device::launches() - before;
         Ok(Timed { wall_ms: began.elapsed().as_secs_f64() * 1e3, parts, launches })
     }

@@ -261,7 +261,7 @@ fn decoding_waits_for_memory_and_names_what_never_fits() {
     let batches = eval_batches(set.clone(), &[0, 1, 2, 3, 4, 5, 6, 7], 16, 8, 4).unwrap();
     assert!(batches.into_iter().all(|b| b.is_ok()));
     // Batches of images hold more than that, up to a limit of their own.
-    let o = LoaderOptions { deliver: Deliver::Pictures, ..o };
+    let o = LoaderOptions { deliver: Deliver::Decoded, ..o };
     TrainLoader::new(set, o.clone()).unwrap().next().unwrap();
     let limits = Limits { batch_bytes: 2_000_000, ..Limits::default() };
     let set = Arc::new(Dataset::open_within(&paths, limits).unwrap());

@@ -1,5 +1,5 @@
-//! Batches for training: two views of every picture, or what a device makes them of, prepared
-//! ahead of time by a pool of threads.
+//! Batches for training: views of every image, or what a device makes them of, and the labels
+//! where a task learns from them, prepared ahead of time by a pool of threads.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,11 +23,13 @@ use crate::rng::{Philox, Purpose};
 /// What a [`TrainLoader`] needs to know.
 #[derive(Clone, Debug)]
 pub struct LoaderOptions {
-    /// How each of the two views is made.
-    pub views: [Views; 2],
+    /// How each view of an image is made; at least one.
+    pub views: Vec<Views>,
+    /// Whether batches hold the images' classes, which every image must have.
+    pub labels: bool,
     /// Side of a view in pixels.
     pub resolution: usize,
-    /// Pictures of a step.
+    /// Images of a step.
     pub batch: usize,
     /// Threads that decode and augment; 0: one a core.
     pub workers: usize,
@@ -49,7 +51,8 @@ impl LoaderOptions {
     pub fn moco_v2(resolution: usize, batch: usize, workers: usize) -> Self {
         let CorruptPolicy { on_corrupt, max_corrupt, seed } = CorruptPolicy::default();
         Self {
-            views: [Views::moco_v2(), Views::moco_v2()],
+            views: vec![Views::moco_v2(); 2],
+            labels: false,
             resolution,
             batch,
             workers,
@@ -62,49 +65,67 @@ impl LoaderOptions {
     }
 }
 
-/// How far a loader prepares its pictures.
+/// How far a loader prepares its images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Deliver {
-    /// It renders both views.
+    /// It renders the views.
     #[default]
     Views,
-    /// It decodes the pictures and draws what a device is to make of them.
-    Pictures,
+    /// It decodes the images and draws what a device is to make of them.
+    Decoded,
 }
 
-/// What a batch holds.
+/// The images of a batch, as the loader hands them over.
 #[derive(Debug)]
-pub enum Contents {
-    /// View 0 and view 1, N×R×R×3, normalised.
-    Views([Pixels; 2]),
-    /// What both are made of.
-    Pictures(Decoded),
+pub enum Images {
+    /// Each view, N×R×R×3, normalised.
+    Views(Vec<Pixels>),
+    /// What the views are made of.
+    Decoded(Decoded),
 }
 
-/// The decoded pictures of a batch, and the parameters of their views.
+/// The decoded images of a batch, and the parameters of their views.
 #[derive(Debug)]
 pub struct Decoded {
-    /// One picture after the other, 3·width·height bytes each, as [`Image::rgb`] has them.
+    /// One image after the other, 3·width·height bytes each, as [`Image::rgb`] has them.
     pub rgb: Bytes,
-    /// Width and height of every picture.
+    /// Width and height of every image.
     pub sizes: Vec<(usize, usize)>,
-    /// Of view 0 and of view 1, for every picture.
-    pub params: [Vec<ViewParams>; 2],
+    /// Of each view, for every image.
+    pub params: Vec<Vec<ViewParams>>,
 }
 
-/// The pictures of one step.
+/// What a task learns from, for every image of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Targets {
+    /// Its class.
+    Classes(Vec<usize>),
+}
+
+/// The images of one step. `V` is where their views are: with the loader [`Images`], in a step
+/// tensors.
 #[derive(Debug)]
-pub struct Batch {
+pub struct Batch<V> {
     /// Step they belong to.
     pub step: u64,
     /// Epoch they belong to, from 0.
     pub epoch: u64,
-    /// Index of every picture; where one could not be read, that of its substitute.
+    /// Index of every image; where one could not be read, that of its substitute.
     pub indices: Vec<usize>,
-    /// The pictures, as [`LoaderOptions::deliver`] asks for them.
-    pub contents: Contents,
+    /// What is learnt from, where [`LoaderOptions::labels`] asks for it.
+    pub targets: Option<Targets>,
+    /// The views.
+    pub views: V,
     /// How long [`TrainLoader::next`] waited for it.
     pub wait_ms: f64,
+}
+
+impl<V> Batch<V> {
+    /// The same batch with its views somewhere else.
+    pub fn try_map<W>(self, bring: impl FnOnce(V) -> Result<W>) -> Result<Batch<W>> {
+        let Self { step, epoch, indices, targets, views, wait_ms } = self;
+        Ok(Batch { step, epoch, indices, targets, views: bring(views)?, wait_ms })
+    }
 }
 
 /// Delivers batches, step after step, without end.
@@ -119,7 +140,7 @@ pub struct Batch {
 /// [`Limits`](super::Limits) say how much at most.
 /// Dropping the loader stops its threads.
 pub struct TrainLoader {
-    pipeline: Pipeline<Batch>,
+    pipeline: Pipeline<Batch<Images>>,
     reader: Arc<Reader>,
     steps_per_epoch: usize,
 }
@@ -134,7 +155,8 @@ pub(super) fn with_scratch<T>(use_it: impl FnOnce(&mut Scratch) -> T) -> T {
 }
 
 impl TrainLoader {
-    /// Starts its threads. Errors: settings out of range, threads that cannot be started.
+    /// Starts its threads. Errors: settings out of range, labels that are wanted and not there,
+    /// threads that cannot be started.
     pub fn new(dataset: Arc<Dataset>, options: LoaderOptions) -> Result<Self> {
         if options.batch == 0 || options.resolution == 0 {
             return Err(Error::usage(format!(
@@ -142,12 +164,18 @@ impl TrainLoader {
                 options.batch, options.resolution
             )));
         }
+        if options.views.is_empty() {
+            return Err(Error::usage("a loader without views: expected at least 1"));
+        }
         for views in &options.views {
             views.check()?;
         }
+        if options.labels {
+            expect_labels(&dataset)?;
+        }
         if dataset.len() < options.batch {
             tracing::warn!(
-                "{} has {} pictures, fewer than a batch of {}: every batch repeats some",
+                "{} has {} images, fewer than a batch of {}: every batch repeats some",
                 printable(dataset.title()),
                 dataset.len(),
                 options.batch
@@ -165,7 +193,7 @@ impl TrainLoader {
     /// The next step's batch. Errors ([`Kind::Data`](crate::Kind::Data)): more unreadable
     /// pictures than are allowed; after an error there are no more batches.
     #[allow(clippy::should_implement_trait)] // It has no end, so it is no iterator.
-    pub fn next(&mut self) -> Result<Batch> {
+    pub fn next(&mut self) -> Result<Batch<Images>> {
         let began = Instant::now();
         let ended = || Error::data("the loader has stopped after an error");
         let mut batch = self.pipeline.next().unwrap_or_else(|| Err(ended()))?;
@@ -184,11 +212,25 @@ impl TrainLoader {
     }
 }
 
+/// Errors: an image without a class.
+fn expect_labels(dataset: &Dataset) -> Result<()> {
+    match (0..dataset.len()).find(|&i| dataset.label(i).is_none()) {
+        None => Ok(()),
+        Some(i) => Err(Error::data(format!(
+            "{}: expected a class for every image, found none for {}; put images into a folder for \
+             each class",
+            printable(dataset.title()),
+            dataset.describe(i)
+        ))),
+    }
+}
+
 /// Makes batches; shared by the loader's threads.
 struct Maker {
+    dataset: Arc<Dataset>,
     reader: Arc<Reader>,
     options: LoaderOptions,
-    normalise: [Normalise; 2],
+    normalise: Vec<Normalise>,
     steps_per_epoch: usize,
     orders: Orders,
     pixels: Buffers<f32>,
@@ -200,11 +242,12 @@ struct Picture<I = Loaded> {
     /// Index of what was read.
     index: usize,
     image: I,
-    params: [ViewParams; 2],
+    /// Of each view.
+    params: Vec<ViewParams>,
 }
 
 /// The indices of what was read, and what became of it; `None` where nobody waits for it.
-type Made = Result<Option<(Vec<usize>, Contents)>>;
+type Made = Result<Option<(Vec<usize>, Images)>>;
 
 impl Maker {
     fn new(dataset: Arc<Dataset>, options: LoaderOptions, steps_per_epoch: usize) -> Self {
@@ -214,17 +257,18 @@ impl Maker {
             seed: options.seed,
         };
         Self {
-            normalise: [options.views[0].normalise(), options.views[1].normalise()],
+            normalise: options.views.iter().map(Views::normalise).collect(),
             orders: Orders::new(dataset.len(), options.seed),
             pixels: Buffers::default(),
             bytes: Buffers::default(),
-            reader: Arc::new(Reader::new(dataset, policy)),
+            reader: Arc::new(Reader::new(dataset.clone(), policy)),
+            dataset,
             options,
             steps_per_epoch,
         }
     }
 
-    fn make(&self, step: u64, stop: &Stop) -> Option<Result<Batch>> {
+    fn make(&self, step: u64, stop: &Stop) -> Option<Result<Batch<Images>>> {
         let batch = self.options.batch;
         let epoch = step / self.steps_per_epoch as u64;
         let order = self.orders.of(epoch);
@@ -238,49 +282,63 @@ impl Maker {
         };
         let made = match self.options.deliver {
             Deliver::Views => self.views(picture),
-            Deliver::Pictures => self.pictures(picture),
+            Deliver::Decoded => self.decoded(picture),
         };
-        let batch = |(indices, contents)| Batch { step, epoch, indices, contents, wait_ms: 0.0 };
+        let batch = |(indices, views): (Vec<usize>, Images)| {
+            let targets = self.options.labels.then(|| self.classes(&indices));
+            Batch { step, epoch, indices, targets, views, wait_ms: 0.0 }
+        };
         made.transpose().map(|made| made.map(batch))
+    }
+
+    /// The classes of images, all of which have one ([`expect_labels`]).
+    fn classes(&self, indices: &[usize]) -> Targets {
+        Targets::Classes(indices.iter().filter_map(|&i| self.dataset.label(i)).collect())
     }
 
     /// The picture at `position` of the run, and its views.
     fn picture(&self, index: usize, position: u64) -> Result<Picture> {
         let (index, image) = self.reader.load(index)?;
         let LoaderOptions { views, seed, .. } = &self.options;
-        let params =
-            [0, 1].map(|v| views[v].draw(*seed, position, v as u16, image.width, image.height));
+        let draw = |(v, view): (usize, &Views)| {
+            view.draw(*seed, position, v as u16, image.width, image.height)
+        };
+        let params = views.iter().enumerate().map(draw).collect();
         Ok(Picture { index, image, params })
     }
 
-    /// Renders both views of `batch` pictures.
+    /// Renders the views of `batch` images.
     fn views(&self, picture: impl Fn(usize) -> Result<Option<Picture>> + Send + Sync) -> Made {
         let LoaderOptions { batch, resolution, .. } = self.options;
         let elems = resolution * resolution * 3;
-        let mut views = [self.pixels.take(batch * elems), self.pixels.take(batch * elems)];
-        let [view0, view1] = &mut views;
-        let both = |p: Picture, out: [&mut [f32]; 2]| {
+        let mut views: Vec<Pixels> =
+            self.normalise.iter().map(|_| self.pixels.take(batch * elems)).collect();
+        // Of each image, where each of its views goes.
+        let mut places: Vec<Vec<&mut [f32]>> = (0..batch).map(|_| Vec::new()).collect();
+        for view in &mut views {
+            let images = view.chunks_exact_mut(elems);
+            places.iter_mut().zip(images).for_each(|(places, image)| places.push(image));
+        }
+        let render_all = |p: Picture, places: Vec<&mut [f32]>| {
             with_scratch(|scratch| {
-                for (v, out) in out.into_iter().enumerate() {
-                    let normalise = &self.normalise[v];
-                    render(&p.image, &p.params[v], normalise, resolution, scratch, out);
+                for ((params, normalise), out) in p.params.iter().zip(&self.normalise).zip(places) {
+                    render(&p.image, params, normalise, resolution, scratch, out);
                 }
             });
             p.index
         };
-        let indices: Vec<Option<usize>> = view0
-            .par_chunks_exact_mut(elems)
-            .zip_eq(view1.par_chunks_exact_mut(elems))
+        let indices: Vec<Option<usize>> = places
+            .into_par_iter()
             .enumerate()
             .with_max_len(1)
-            .map(|(i, (out0, out1))| Ok(picture(i)?.map(|p| both(p, [out0, out1]))))
+            .map(|(i, places)| Ok(picture(i)?.map(|p| render_all(p, places))))
             .collect::<Result<_>>()?;
         let indices: Option<Vec<usize>> = indices.into_iter().collect();
-        Ok(indices.map(|indices| (indices, Contents::Views(views))))
+        Ok(indices.map(|indices| (indices, Images::Views(views))))
     }
 
-    /// Lays `batch` pictures out in one piece of memory.
-    fn pictures(&self, picture: impl Fn(usize) -> Result<Option<Picture>> + Send + Sync) -> Made {
+    /// Lays `batch` images out in one piece of memory.
+    fn decoded(&self, picture: impl Fn(usize) -> Result<Option<Picture>> + Send + Sync) -> Made {
         let held = AtomicU64::new(0);
         let kept = |i: usize| {
             let Some(Picture { index, image, params }) = picture(i)? else { return Ok(None) };
@@ -305,9 +363,11 @@ impl Maker {
         places.into_par_iter().zip(&all).for_each(|(to, p)| to.copy_from_slice(&p.image.rgb));
         let indices = all.iter().map(|p| p.index).collect();
         let sizes = all.iter().map(|p| (p.image.width, p.image.height)).collect();
-        let (of_view0, of_view1) = all.into_iter().map(|p| p.params.into()).unzip();
-        let params = [of_view0, of_view1];
-        Ok(Some((indices, Contents::Pictures(Decoded { rgb, sizes, params }))))
+        let mut params: Vec<Vec<ViewParams>> = self.normalise.iter().map(|_| Vec::new()).collect();
+        for p in all {
+            params.iter_mut().zip(p.params).for_each(|(of_view, params)| of_view.push(params));
+        }
+        Ok(Some((indices, Images::Decoded(Decoded { rgb, sizes, params }))))
     }
 }
 

@@ -64,7 +64,8 @@ fn same(a: &Dataset, b: &Dataset, strip: &str) {
 
 pub(super) fn options(batch: usize) -> LoaderOptions {
     LoaderOptions {
-        views: [Views::moco_v2(), Views::weak()],
+        views: vec![Views::moco_v2(), Views::weak()],
+        labels: false,
         resolution: 16,
         batch,
         workers: 2,
@@ -77,13 +78,13 @@ pub(super) fn options(batch: usize) -> LoaderOptions {
 }
 
 /// The views of a batch; rendered here where the loader leaves that to others.
-fn views_of(contents: Contents, options: &LoaderOptions) -> [Vec<f32>; 2] {
-    let Decoded { rgb, sizes, params } = match contents {
-        Contents::Views(views) => return views.map(Pixels::into_vec),
-        Contents::Pictures(decoded) => decoded,
+fn views_of(images: Images, options: &LoaderOptions) -> Vec<Vec<f32>> {
+    let Decoded { rgb, sizes, params } = match images {
+        Images::Views(views) => return views.into_iter().map(Pixels::into_vec).collect(),
+        Images::Decoded(decoded) => decoded,
     };
     let side = options.resolution;
-    let mut views = [0, 1].map(|_| vec![0.0; sizes.len() * side * side * 3]);
+    let mut views = vec![vec![0.0; sizes.len() * side * side * 3]; options.views.len()];
     let mut rest = &rgb[..];
     for (i, (width, height)) in sizes.into_iter().enumerate() {
         let (rgb, after) = rest.split_at(3 * width * height);
@@ -242,6 +243,24 @@ fn packed_files_are_held_against_their_checksums() {
 }
 
 #[test]
+fn batches_hold_as_many_views_as_asked_for_and_the_classes() {
+    let tree = Tree::new();
+    let set = Arc::new(tree.open("set#train").unwrap());
+    let views = vec![Views::moco_v2(), Views::weak(), Views::moco_v2()];
+    for deliver in [Deliver::Views, Deliver::Decoded] {
+        let o = LoaderOptions { views: views.clone(), labels: true, deliver, ..options(5) };
+        let batch = TrainLoader::new(set.clone(), o.clone()).unwrap().next().unwrap();
+        let labels = batch.indices.iter().map(|&i| set.label(i).unwrap()).collect();
+        assert_eq!(batch.targets, Some(Targets::Classes(labels)));
+        let three = views_of(batch.views, &o);
+        let two = TrainLoader::new(set.clone(), options(5)).unwrap().next().unwrap();
+        assert_eq!(three.len(), 3);
+        assert_eq!((two.targets, &views_of(two.views, &o)[..]), (None, &three[..2]));
+        assert_ne!(three[0], three[2]);
+    }
+}
+
+#[test]
 fn batches_do_not_depend_on_workers_and_resume_where_asked() {
     let tree = Tree::new();
     let set = Arc::new(tree.open("set#train").unwrap());
@@ -252,7 +271,7 @@ fn batches_do_not_depend_on_workers_and_resume_where_asked() {
         (0..n)
             .map(|_| {
                 let b = loader.next().unwrap();
-                (b.step, b.epoch, b.indices, views_of(b.contents, &o))
+                (b.step, b.epoch, b.indices, views_of(b.views, &o))
             })
             .collect::<Vec<_>>()
     };
@@ -260,8 +279,8 @@ fn batches_do_not_depend_on_workers_and_resume_where_asked() {
     assert_eq!(all, take(Deliver::Views, 3, 0, 7));
     assert_eq!(all[3..], take(Deliver::Views, 2, 3, 4));
     // The views are the same wherever they are rendered.
-    assert_eq!(all, take(Deliver::Pictures, 3, 0, 7));
-    assert_eq!(all[3..], take(Deliver::Pictures, 1, 3, 4));
+    assert_eq!(all, take(Deliver::Decoded, 3, 0, 7));
+    assert_eq!(all[3..], take(Deliver::Decoded, 1, 3, 4));
     assert_eq!((all[3].0, all[3].1), (3, 1));
     assert_ne!(all[0].2, all[2].2);
     let mut epoch = [&all[0].2[..], &all[1].2[..]].concat();
@@ -310,7 +329,7 @@ fn unreadable_images_are_replaced_and_counted() {
     let indices = take(Deliver::Views, 1);
     assert!(indices.iter().flatten().all(|&i| i >= 5));
     assert_eq!(indices, take(Deliver::Views, 2));
-    assert_eq!(indices, take(Deliver::Pictures, 2));
+    assert_eq!(indices, take(Deliver::Decoded, 2));
     let stop = LoaderOptions { on_corrupt: OnCorrupt::Stop, ..options(12) };
     kind_of(TrainLoader::new(set.clone(), stop).unwrap().next(), "on_corrupt");
     let all: Vec<usize> = (0..12).collect();

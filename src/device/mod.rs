@@ -23,7 +23,7 @@ use std::time::Instant;
 pub use ahead::{Arriving, Landing};
 pub use choice::{Chosen, DeviceChoice, choose};
 pub use driver::{DevicePtr, Driver, Geometry, Hardware, Mark, Queue, launches, size};
-pub use pool::{Buffer, Layout, MemoryUse, Place, Pool};
+pub use pool::{Buffer, Layout, MemoryUse, PART_ALIGN, Place, Pool, split_bytes};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use half::bf16;
@@ -250,6 +250,16 @@ impl Cx {
     /// A tensor of zeros.
     pub fn zeros(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
         self.full(shape, dtype, 0.0)
+    }
+
+    /// Sets all values to zero.
+    pub fn clear(&self, t: &mut Tensor) -> Result<()> {
+        match &self.backend {
+            Backend::Cpu => crate::dispatch!(t.dtype(), T => t.host_mut::<T>().fill(T::of(0.0))),
+            Backend::Plan => {}
+            Backend::Driver(driver) => driver.fill(t.device_mut(), 0, t.meta().size_bytes())?,
+        }
+        Ok(())
     }
 
     /// A tensor of one value.

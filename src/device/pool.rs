@@ -64,7 +64,30 @@ enum Memory {
     Host(Vec<Line>),
     Planned,
     Device(DevicePtr),
+    Part(Part),
 }
+
+/// A stretch of another buffer, see [`Buffer::split`].
+struct Part {
+    /// Where it begins.
+    start: Start,
+    /// Keeps the memory; its contents are read and written through its parts alone.
+    _whole: Arc<Buffer>,
+}
+
+#[derive(Clone, Copy)]
+enum Start {
+    Host(*mut Line),
+    Planned,
+    Device(DevicePtr),
+}
+
+// SAFETY: a part is the only way to its stretch of the host's memory, as `Buffer::split` makes
+// stretches that do not overlap and keeps the whole to itself; so it may go to, and be read
+// from, other threads as a `Vec<Line>` may.
+unsafe impl Send for Start {}
+// SAFETY: as above; what writes takes `&mut`.
+unsafe impl Sync for Start {}
 
 #[derive(Default)]
 struct State {
@@ -212,6 +235,18 @@ fn size_class(lines: usize) -> usize {
     lines.next_multiple_of(step)
 }
 
+/// Parts of a buffer begin at multiples of so many bytes: as a device's own memory does.
+pub const PART_ALIGN: usize = 256;
+
+fn part_lines(bytes: usize) -> usize {
+    bytes.next_multiple_of(PART_ALIGN) / LINE_BYTES
+}
+
+/// Bytes of a buffer that is to be [split](Buffer::split) into parts of these sizes.
+pub fn split_bytes(sizes: &[usize]) -> usize {
+    sizes.iter().map(|&bytes| part_lines(bytes) * LINE_BYTES).sum()
+}
+
 fn allocate_host(lines: usize) -> Result<Vec<Line>> {
     let mut mem = Vec::new();
     may_fail(|| mem.try_reserve_exact(lines)).map_err(|_| {
@@ -241,10 +276,45 @@ impl Buffer {
     pub fn capacity_bytes(&self) -> usize {
         self.lines * LINE_BYTES
     }
+    /// Cuts the buffer into parts of at least so many bytes, which begin at multiples of
+    /// [`PART_ALIGN`] and are written one without the other. The memory returns to its pool with
+    /// the last of them. Panics where they do not fit: see [`split_bytes`].
+    pub fn split(mut self, sizes: &[usize]) -> Vec<Buffer> {
+        assert!(split_bytes(sizes) <= self.capacity_bytes(), "parts are larger than the whole");
+        let (first, pool) = (
+            match &mut self.memory {
+                Memory::Host(lines) => Start::Host(lines.as_mut_ptr()),
+                Memory::Planned => Start::Planned,
+                Memory::Device(ptr) => Start::Device(*ptr),
+                Memory::Part(part) => part.start,
+            },
+            self.pool.clone(),
+        );
+        let whole = Arc::new(self);
+        let mut at = 0;
+        let part = |&bytes: &usize| {
+            let lines = part_lines(bytes);
+            let start = match first {
+                // SAFETY: `at` is within the whole, by the assertion above.
+                Start::Host(line) => Start::Host(unsafe { line.add(at) }),
+                Start::Planned => Start::Planned,
+                Start::Device(ptr) => Start::Device(ptr.offset(at * LINE_BYTES)),
+            };
+            at += lines;
+            let memory = Memory::Part(Part { start, _whole: whole.clone() });
+            Buffer { lines, memory, pool: pool.clone() }
+        };
+        sizes.iter().map(part).collect()
+    }
     /// The contents. Panics where they are not in host memory.
     pub fn bytes(&self) -> &[u8] {
         match &self.memory {
             Memory::Host(lines) => bytemuck::cast_slice(lines),
+            Memory::Part(Part { start: Start::Host(line), .. }) => {
+                // SAFETY: a part's lines are within the whole, which it keeps alive, initialised,
+                // and nothing but this part reaches them.
+                bytemuck::cast_slice(unsafe { std::slice::from_raw_parts(*line, self.lines) })
+            }
             _ => panic!("the values of this tensor are not in host memory"),
         }
     }
@@ -252,13 +322,19 @@ impl Buffer {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.memory {
             Memory::Host(lines) => bytemuck::cast_slice_mut(lines),
+            Memory::Part(Part { start: Start::Host(line), .. }) => {
+                // SAFETY: as in `bytes`; `&mut self` keeps others away.
+                bytemuck::cast_slice_mut(unsafe {
+                    std::slice::from_raw_parts_mut(*line, self.lines)
+                })
+            }
             _ => panic!("the values of this tensor are not in host memory"),
         }
     }
     /// The address on the device. Panics where the contents are not on one.
     pub fn device(&self) -> DevicePtr {
         match self.memory {
-            Memory::Device(ptr) => ptr,
+            Memory::Device(ptr) | Memory::Part(Part { start: Start::Device(ptr), .. }) => ptr,
             _ => panic!("the values of this tensor are not on a device"),
         }
     }
@@ -267,6 +343,10 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let memory = std::mem::replace(&mut self.memory, Memory::Planned);
+        if matches!(memory, Memory::Part(_)) {
+            // The whole returns with its last part.
+            return;
+        }
         if let (Memory::Device(ptr), Place::Device(driver)) = (&memory, &self.pool.place) {
             driver.handed_back(*ptr);
         }
@@ -291,6 +371,28 @@ mod tests {
         let m = pool.memory();
         assert_eq!((m.allocations, m.live_bytes), (2, 0));
         assert!(m.peak_bytes >= 6000 && m.peak_bytes < 8000);
+    }
+
+    #[test]
+    fn parts_are_apart_and_return_together() {
+        let pool = Pool::new(Place::Host);
+        let sizes = [1, 300, 0, 256, 7000];
+        let mut whole = pool.take(split_bytes(&sizes)).unwrap();
+        whole.bytes_mut().fill(9);
+        let mut parts = whole.split(&sizes);
+        for (i, part) in parts.iter_mut().enumerate() {
+            assert_eq!(part.capacity_bytes(), sizes[i].next_multiple_of(PART_ALIGN));
+            part.bytes_mut().fill(i as u8);
+        }
+        for (i, part) in parts.iter().enumerate() {
+            assert!(part.bytes().iter().all(|&b| b == i as u8));
+            assert!(part.bytes().is_empty() || part.bytes().as_ptr().addr() % 64 == 0);
+        }
+        let last = parts.pop();
+        drop(parts);
+        assert!(pool.memory().live_bytes > 0);
+        drop(last);
+        assert_eq!((pool.memory().live_bytes, pool.memory().allocations), (0, 1));
     }
 
     #[test]

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::features::Labelled;
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::nn::{Gradients, ParamSpec, Params, Role};
+use crate::nn::{Gradients, Init, ParamSpec, Params, Role};
 use crate::ops::cross_entropy::{self, CrossEntropy};
 use crate::ops::linear::Linear;
-use crate::optim::{Sgd, cosine_lr};
+use crate::optim::{Optimizer, Schedule, Sgd};
 use crate::rng::{Philox, Purpose};
 use crate::tape::Tape;
 use crate::tensor::{DType, Shape, Tensor};
@@ -118,15 +118,15 @@ fn fit(
     lr: f64,
     seed: u64,
 ) -> Result<Params> {
-    let spec = |name: &str, shape, role| ParamSpec { name: name.into(), shape, role };
+    let spec = |name: &str, shape, role, init| ParamSpec { name: name.into(), shape, role, init };
     let specs = [
-        spec("weight", Shape([classes, 1, 1, data.dim]), Role::Linear),
-        spec("bias", Shape::vector(classes), Role::Bias),
+        spec("weight", Shape([classes, 1, 1, data.dim]), Role::Linear, Init::HeFanIn),
+        spec("bias", Shape::vector(classes), Role::Bias, Init::Constant(0.0)),
     ];
     let mut params = Params::init(cx, &specs, seed)?;
     let mut grads = Gradients::zeros(cx, &specs)?;
-    let zeros = |s: &ParamSpec| cx.zeros(s.shape, DType::F32);
-    let mut velocity: Vec<Tensor> = specs.iter().map(zeros).collect::<Result<_>>()?;
+    let mut optimizer = Optimizer::new(cx, SGD, &specs)?;
+    let schedule = Schedule::cosine(lr, 0);
     // What does not fill a batch is left out; the order is another one every epoch.
     let size = BATCH.min(chosen.len());
     let steps_per_epoch = chosen.len() / size;
@@ -138,8 +138,7 @@ fn fit(
         for batch in order.chunks_exact(size) {
             let rows: Vec<usize> = batch.iter().map(|&i| chosen[i]).collect();
             gradients(cx, &params, &subset(data, &rows), classes, &mut grads)?;
-            let lr = cosine_lr(lr, step, steps, 0);
-            SGD.step(cx, &mut params, &mut grads, &mut velocity, lr)?;
+            optimizer.update(cx, &mut params, &mut grads, schedule.at(step, steps))?;
             step += 1;
         }
     }
@@ -161,7 +160,7 @@ fn gradients(
     let logits = tape.apply(Linear { out: classes }, &[&x, &w, &b])?;
     let loss = tape.apply(CrossEntropy, &[&logits, &labels])?;
     let one = cx.full(loss.value().shape(), DType::F32, 1.0)?;
-    tape.backward(loss, one, &mut grads.0)
+    tape.backward(loss, one, grads.slots())
 }
 
 fn upload(cx: &Cx, data: &Labelled) -> Result<Tensor> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data;
 use crate::error::{Error, Result};
-use crate::nn::{MlpHead, Supernet};
+use crate::nn::{Heads, Mlp, Supernet};
 use crate::space::{Arch, EXPANSION, STAGES, Space, StageSpace, StemSpace};
 
 /// Name of the file with the weights.
@@ -92,6 +92,27 @@ pub struct Head {
     pub norm: bool,
 }
 
+impl Head {
+    fn of(mlp: &Mlp) -> Result<Self> {
+        let described = mlp.0.first().map(|first| Self {
+            hidden: first.out,
+            dim: mlp.dim(),
+            norm: mlp.has_batch_norm(),
+        });
+        described.filter(|head| head.mlp() == *mlp).ok_or_else(|| {
+            Error::usage(format!(
+                "expected a projection head of two layers, found {} that this format cannot \
+                 describe: export without the head",
+                mlp.0.len()
+            ))
+        })
+    }
+
+    fn mlp(&self) -> Mlp {
+        Mlp::moco(self.hidden, self.dim, self.norm)
+    }
+}
+
 /// Where an export's weights are from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
@@ -153,14 +174,18 @@ pub struct PretrainedCfg {
 
 impl Config {
     /// The description of a net that consists of one architecture. Hashes are still missing.
-    pub fn of(net: &Supernet, origin: Origin) -> Self {
+    ///
+    /// # Errors
+    /// [`crate::Kind::Usage`] for a head that a description cannot say.
+    pub fn of(net: &Supernet, origin: Origin) -> Result<Self> {
+        let head = net.heads().map(|heads| Head::of(&heads.projector)).transpose()?;
         let space = net.space();
         let (arch, cost) = (space.max(), space.cost(&space.max()));
         let stem = &space.stem;
         let side = space.resolution;
         let is_timms = is_timms(space);
         let other = |x: usize| (!is_timms).then_some(x);
-        Self {
+        Ok(Self {
             format: FORMAT.into(),
             architecture: is_timms.then(|| "resnet50".into()),
             arch,
@@ -175,7 +200,7 @@ impl Config {
             strides: std::array::from_fn(|i| space.stages[i].stride),
             expansion: EXPANSION,
             num_features: EXPANSION * arch.widths[STAGES - 1],
-            head: net.head().map(|h| Head { hidden: h.hidden, dim: h.dim, norm: h.norm }),
+            head,
             input_size: [3, side, side],
             mean: data::IMAGENET_MEAN,
             std: data::IMAGENET_STD,
@@ -203,7 +228,7 @@ impl Config {
                 classifier: "fc".into(),
             }),
             hashes: BTreeMap::new(),
-        }
+        })
     }
 
     /// Whether `timm.create_model` builds this net from the folder.
@@ -239,9 +264,8 @@ impl Config {
                 self.arch, self.expansion, self.stem.kernel, self.strides
             )));
         }
-        let head =
-            self.head.as_ref().map(|h| MlpHead { hidden: h.hidden, dim: h.dim, norm: h.norm });
-        Ok(Supernet::new(&self.space(), head.as_ref()))
+        let heads = self.head.as_ref().map(|head| Heads::projector(head.mlp()));
+        Ok(Supernet::new(&self.space(), heads.as_ref()))
     }
 
     fn space(&self) -> Space {
@@ -293,7 +317,7 @@ mod tests {
             bn_images: 8,
             bn_data: Vec::new(),
         };
-        let config = Config::of(&net, origin);
+        let config = Config::of(&net, origin).unwrap();
         let written = json!(config);
         let read: Config = serde_json::from_value(written.clone()).unwrap();
         assert_eq!(read, config);

@@ -152,7 +152,7 @@ fn write_net(cx: &Cx, subject: &Subject, dir: &Path) -> Result<()> {
     let stats = subnet::extract_stats(subject.net, subject.stats, &small)?;
     let mut tensors = params.to_torch(cx)?;
     tensors.extend(subnet::stats_to_torch(cx, &small, &stats)?);
-    let mut config = Config::of(&small, subject.origin.clone());
+    let mut config = Config::of(&small, subject.origin.clone())?;
     let metadata = [
         ("arch", subject.arch.to_string()),
         ("preset", config.origin.preset.clone()),

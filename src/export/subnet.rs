@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files::Entry;
-use crate::nn::{Params, RunningStats, Supernet};
+use crate::nn::{Heads, Params, RunningStats, Supernet};
 use crate::space::{Arch, Space};
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -30,7 +30,9 @@ pub fn extract(
     arch: &Arch,
 ) -> Result<(Supernet, Params)> {
     net.space().check(arch)?;
-    let small = Supernet::new(&single(net.space(), arch), net.head());
+    // Predictors are of training alone.
+    let heads = net.heads().map(|heads| Heads::projector(heads.projector.clone()));
+    let small = Supernet::new(&single(net.space(), arch), heads.as_ref());
     let all = params.specs().iter().zip(params.values());
     let by_name: HashMap<&str, &Tensor> = all.map(|(s, t)| (s.name.as_str(), t)).collect();
     let mut named = crate::files::Named::new();
@@ -86,7 +88,7 @@ pub(super) fn stats_from_torch(
         // γ has as many elements as the statistics; the head's last norm has none, but those of
         // the embedding.
         let scale = small.specs().iter().find(|s| s.name == format!("{norm}.weight"));
-        let dim = small.head().map_or(0, |head| head.dim);
+        let dim = small.heads().map_or(0, |heads| heads.projector.dim());
         let channels = scale.map_or(dim, |s| s.shape.c());
         match named.get(&name) {
             Some((shape, values)) if *shape == [channels] => {

@@ -8,22 +8,45 @@ use crate::files::Entry;
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
-/// What a parameter is, which decides its initial values and its layout in files.
+/// What a parameter is, which decides its layout in files and whether weight decay is for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Weight of a convolution, O×kh×kw×I here, [O, I, kh, kw] in files.
     Conv,
     /// Scale (γ) of a batch norm.
     NormScale,
-    /// Scale of the last batch norm of a block, which starts at 0 so that the block starts
-    /// as the identity.
-    LastNormScale,
     /// Shift (β) of a batch norm.
     NormShift,
     /// Weight of a linear layer, O×1×1×I here, [O, I] in files.
     Linear,
-    /// Bias of a linear layer.
+    /// Bias of a convolution or a linear layer.
     Bias,
+}
+
+/// Initial values. Fans are those of the full weight O×kh×kw×I.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// He normal of the outputs: deviation √(2 / (O·kh·kw)).
+    HeFanOut,
+    /// He normal of the inputs: deviation √(2 / (kh·kw·I)).
+    HeFanIn,
+    /// Normal with mean 0 and this deviation.
+    Normal(f32),
+    /// The same everywhere.
+    Constant(f32),
+}
+
+impl Init {
+    /// Standard deviation of the values, or `Err` with the one value that all have.
+    fn deviation(self, shape: Shape) -> std::result::Result<f32, f32> {
+        let [o, kh, kw, i] = shape.0;
+        match self {
+            Init::HeFanOut => Ok((2.0 / (o * kh * kw) as f32).sqrt()),
+            Init::HeFanIn => Ok((2.0 / (kh * kw * i) as f32).sqrt()),
+            Init::Normal(deviation) => Ok(deviation),
+            Init::Constant(value) => Err(value),
+        }
+    }
 }
 
 impl Role {
@@ -39,7 +62,7 @@ impl Role {
 }
 
 /// A parameter without its values.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ParamSpec {
     /// torchvision's name: `layer1.0.conv1.weight`.
     pub name: String,
@@ -47,6 +70,8 @@ pub struct ParamSpec {
     pub shape: Shape,
     /// What it is.
     pub role: Role,
+    /// Its values before training.
+    pub init: Init,
 }
 
 impl ParamSpec {
@@ -91,29 +116,20 @@ impl ParamSpec {
 
     /// Sum of the squares of its initial values, as expected over all seeds.
     pub fn initial_energy(&self) -> f64 {
-        let [o, kh, kw, i] = self.shape.0.map(|n| n as f64);
-        // As many values as the shape has, of variance 2 / fan.
-        match self.role {
-            Role::Conv => 2.0 * i,
-            Role::Linear => 2.0 * o * kh * kw,
-            Role::NormScale => i,
-            Role::LastNormScale | Role::NormShift | Role::Bias => 0.0,
-        }
+        let value = self.init.deviation(self.shape).unwrap_or_else(|value| value);
+        self.shape.elems() as f64 * f64::from(value).powi(2)
     }
 
-    /// Initial values: He normal with fan-out for convolutions and fan-in for linear layers
-    /// (fans of the full weight), γ = 1 (0 for the last of a block), β and biases 0.
+    /// Initial values of the parameter with this index.
     fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
-        let [o, kh, kw, i] = self.shape.0;
-        let fan = match self.role {
-            Role::Conv => o * kh * kw,
-            Role::Linear => i,
-            Role::NormScale => return vec![1.0; i],
-            Role::LastNormScale | Role::NormShift | Role::Bias => return vec![0.0; i],
-        };
-        let deviation = (2.0 / fan as f32).sqrt();
-        let mut rng = Philox::new(seed, Purpose::Init, index as u64, 0);
-        (0..self.shape.elems()).map(|_| deviation * rng.normal()).collect()
+        let elems = self.shape.elems();
+        match self.init.deviation(self.shape) {
+            Err(value) => vec![value; elems],
+            Ok(deviation) => {
+                let mut rng = Philox::new(seed, Purpose::Init, index as u64, 0);
+                (0..elems).map(|_| deviation * rng.normal()).collect()
+            }
+        }
     }
 }
 
@@ -191,12 +207,12 @@ impl Params {
         .collect()
     }
 
-    /// A copy in buffers of its own: the teacher at the start.
-    pub fn copy(&self, cx: &Cx) -> Result<Self> {
-        let values = self.values.iter().map(|t| cx.copy(t)).collect::<Result<_>>()?;
+    /// A copy of the first `count` parameters in buffers of their own: the teacher at the start.
+    pub fn copy_first(&self, cx: &Cx, count: usize) -> Result<Self> {
+        let values = self.values[..count].iter().map(|t| cx.copy(t)).collect::<Result<_>>()?;
         let copy = |t: &Option<Tensor>| t.as_ref().map(|t| cx.copy(t)).transpose();
-        let copies = self.copies.iter().map(copy).collect::<Result<_>>()?;
-        Ok(Self { specs: self.specs.clone(), values, copies })
+        let copies = self.copies[..count].iter().map(copy).collect::<Result<_>>()?;
+        Ok(Self { specs: self.specs[..count].to_vec(), values, copies })
     }
 
     /// What the parameters are.
@@ -243,14 +259,23 @@ fn narrow(cx: &Cx, t: &Tensor) -> Result<Tensor> {
     cx.upload(t.shape(), DType::BF16, &cx.download(t)?)
 }
 
-/// Sums of gradients, one per parameter, at maximum size; always there, so ops add in place.
-pub struct Gradients(pub Vec<Option<Tensor>>);
+/// Sums of gradients, one per parameter, at maximum size; always there, so ops add in place. They
+/// lie one behind the other in one piece of memory, in the order of the parameters, each at a
+/// multiple of 256 bytes.
+pub struct Gradients(Vec<Option<Tensor>>);
 
 impl Gradients {
     /// Zeros.
     pub fn zeros(cx: &Cx, specs: &[ParamSpec]) -> Result<Self> {
-        let zero = |s: &ParamSpec| cx.zeros(s.shape, DType::F32).map(Some);
-        Ok(Self(specs.iter().map(zero).collect::<Result<_>>()?))
+        let shapes: Vec<Shape> = specs.iter().map(|spec| spec.shape).collect();
+        let elems = Tensor::split_elems(&shapes, DType::F32);
+        let all = cx.zeros(Shape::vector(elems), DType::F32)?;
+        Ok(Self(all.split(&shapes).into_iter().map(Some).collect()))
+    }
+
+    /// Sets all to zero.
+    pub fn clear(&mut self, cx: &Cx) -> Result<()> {
+        self.0.iter_mut().flatten().try_for_each(|gradient| cx.clear(gradient))
     }
 
     /// The gradient of parameter `i`.
@@ -262,6 +287,21 @@ impl Gradients {
     pub fn get_mut(&mut self, i: usize) -> &mut Tensor {
         self.0[i].as_mut().expect("gradients of parameters are always there")
     }
+
+    /// All of them, in order.
+    pub fn all(&self) -> impl Iterator<Item = &Tensor> {
+        self.0.iter().flatten()
+    }
+
+    /// All of them, to write.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        self.0.iter_mut().flatten()
+    }
+
+    /// Where [`Tape::backward`](crate::tape::Tape::backward) adds to them.
+    pub fn slots(&mut self) -> &mut [Option<Tensor>] {
+        &mut self.0
+    }
 }
 
 #[cfg(test)]
@@ -270,7 +310,12 @@ mod tests {
 
     #[test]
     fn layouts_round_trip() {
-        let spec = ParamSpec { name: "c".into(), shape: Shape([2, 3, 3, 5]), role: Role::Conv };
+        let spec = ParamSpec {
+            name: "c".into(),
+            shape: Shape([2, 3, 3, 5]),
+            role: Role::Conv,
+            init: Init::HeFanOut,
+        };
         let ours: Vec<f32> = (0..90).map(|x| x as f32).collect();
         let torch = spec.to_torch(&ours);
         assert_eq!(spec.torch_shape(), [2, 5, 3, 3]);
@@ -282,9 +327,9 @@ mod tests {
     #[test]
     fn initial_values_have_he_deviation() {
         let cx = Cx::for_tests();
-        let spec = |shape, role| ParamSpec { name: "w".into(), shape, role };
-        let conv = spec(Shape([64, 3, 3, 32]), Role::Conv);
-        let last = spec(Shape::vector(64), Role::LastNormScale);
+        let spec = |shape, role, init| ParamSpec { name: "w".into(), shape, role, init };
+        let conv = spec(Shape([64, 3, 3, 32]), Role::Conv, Init::HeFanOut);
+        let last = spec(Shape::vector(64), Role::NormScale, Init::Constant(0.0));
         let p = Params::init(&cx, &[conv, last], 1).unwrap();
         let w = p.values()[0].to_f64();
         let var = w.iter().map(|x| x * x).sum::<f64>() / w.len() as f64;

@@ -22,9 +22,9 @@ pub fn recalibrate(
     arch: &Arch,
     batches: impl IntoIterator<Item = Result<Tensor>>,
 ) -> Result<RunningStats> {
-    // The head is run only for batch norms of its own.
-    let wanted: &[Feature] =
-        if net.head().is_some_and(|head| head.norm) { &[Feature::Z] } else { &[] };
+    // The projector is run only for batch norms of its own.
+    let has_norms = net.heads().is_some_and(|heads| heads.projector.has_batch_norm());
+    let wanted: &[Feature] = if has_norms { &[Feature::Z] } else { &[] };
     let mut collector = Collector::new();
     for x in batches {
         let mut tape = Tape::inference(cx);

@@ -2,12 +2,14 @@
 //! in the first block of every stage) and what can be read from it.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::head::{HeadLayers, MlpHead};
+use super::builder::{BnPlace, Builder};
+use super::mlp::{Mlp, MlpLayers};
 use super::norm::{self, Norm};
-use super::params::{ParamSpec, Params, Role};
+use super::params::{Init, ParamSpec, Params, Role};
 use crate::error::{Error, Result};
 use crate::ops::avg_pool::GlobalAvgPool;
 use crate::ops::conv2d::Conv2d;
@@ -30,12 +32,14 @@ pub enum Feature {
     C5,
     /// C5 averaged over positions.
     Pool,
-    /// The head's embedding, L2-normalised.
+    /// The projector's embedding, L2-normalised.
     Z,
+    /// The predictor's output for that embedding, L2-normalised: of students in training alone.
+    P,
 }
 
 impl Feature {
-    /// All of them.
+    /// Those that a frozen net has, which users may ask for.
     pub const ALL: [Feature; 6] =
         [Feature::C2, Feature::C3, Feature::C4, Feature::C5, Feature::Pool, Feature::Z];
 
@@ -48,6 +52,7 @@ impl Feature {
             Feature::C5 => "c5",
             Feature::Pool => "pool",
             Feature::Z => "z",
+            Feature::P => "p",
         }
     }
 }
@@ -92,16 +97,50 @@ impl Outputs {
     }
 }
 
+/// The heads behind the backbone in training.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// From pooled features to embeddings.
+    pub projector: Mlp,
+    /// From embeddings, before they are normalised, to predictions; of students alone.
+    pub predictor: Option<Mlp>,
+}
+
+impl Heads {
+    /// A projector alone.
+    pub fn projector(projector: Mlp) -> Self {
+        Self { projector, predictor: None }
+    }
+}
+
+/// Strides and dilations of a backbone's stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trunk {
+    /// Stride of each stage's first block.
+    pub strides: [usize; STAGES],
+    /// Dilation of each stage's 3×3 convolutions. That of its first block has half of it, as the
+    /// stage before would with strides of 1 (torchvision's `replace_stride_with_dilation`).
+    pub dilations: [usize; STAGES],
+}
+
+impl Trunk {
+    /// The 3×3 convolution of block `block` of stage `stage`, for `width` channels.
+    fn spatial(&self, stage: usize, block: usize, width: usize) -> Conv2d {
+        let (stride, dilation) = match block {
+            0 => (self.strides[stage], (self.dilations[stage] / 2).max(1)),
+            _ => (1, self.dilations[stage]),
+        };
+        Conv2d { cout: width, kernel: 3, stride, pad: dilation, dilation }
+    }
+}
+
 /// A convolution and the batch norm behind it.
 struct ConvBn {
     conv_label: Arc<str>,
     bn_label: Arc<str>,
-    /// Index of the convolution's weight; γ and β follow it.
-    first: usize,
-    /// Index among the batch norms.
-    bn: usize,
-    kernel: usize,
-    stride: usize,
+    /// Index of the convolution's weight.
+    weight: usize,
+    bn: BnPlace,
 }
 
 struct Block {
@@ -111,101 +150,87 @@ struct Block {
 
 /// The supernet: layers and names at maximum size. Values are in [`Params`]; a net with one
 /// architecture only (an exported one) is the supernet of a space with one point.
+///
+/// Parameters are in the order backbone, projector, then those that only students have.
 pub struct Supernet {
     space: Space,
     specs: Vec<ParamSpec>,
     norms: Vec<String>,
     stem: ConvBn,
     stages: Vec<Vec<Block>>,
-    head: Option<HeadLayers>,
+    heads: Option<Heads>,
+    projector: Option<MlpLayers>,
+    predictor: Option<MlpLayers>,
+    /// Parameters that the teacher has too: the first so many.
+    shared: usize,
 }
 
-/// Collects parameters and batch norms while layers are laid out.
-struct Layout {
-    specs: Vec<ParamSpec>,
-    norms: Vec<String>,
-}
-
-impl Layout {
-    fn conv_bn(
-        &mut self,
-        conv: String,
-        bn: String,
-        shape: [usize; 4],
-        stride: usize,
-        last: bool,
-    ) -> ConvBn {
-        let [o, k, _, _] = shape;
-        let first = self.specs.len();
-        let scale = if last { Role::LastNormScale } else { Role::NormScale };
-        for (name, shape, role) in [
-            (format!("{conv}.weight"), Shape(shape), Role::Conv),
-            (format!("{bn}.weight"), Shape::vector(o), scale),
-            (format!("{bn}.bias"), Shape::vector(o), Role::NormShift),
-        ] {
-            self.specs.push(ParamSpec { name, shape, role });
-        }
-        self.norms.push(bn.clone());
-        ConvBn {
-            conv_label: Arc::from(conv),
-            bn_label: Arc::from(bn),
-            first,
-            bn: self.norms.len() - 1,
-            kernel: k,
-            stride,
-        }
+impl Builder {
+    fn conv_bn(&mut self, conv: String, bn: String, shape: [usize; 4], gamma: f32) -> ConvBn {
+        let name = format!("{conv}.weight");
+        let weight = self.param(name, Shape(shape), Role::Conv, Init::HeFanOut);
+        let place = self.batch_norm(&bn, shape[0], gamma);
+        ConvBn { conv_label: Arc::from(conv), bn_label: Arc::from(bn), weight, bn: place }
     }
 
-    fn block(
-        &mut self,
-        name: &str,
-        inputs: usize,
-        width: usize,
-        stride: usize,
-        first: bool,
-    ) -> Block {
+    /// The last batch norm's γ begins as 0, so that the block begins as the identity.
+    fn block(&mut self, name: &str, inputs: usize, width: usize, first: bool) -> Block {
         let out = width * EXPANSION;
-        let mut conv = |i: usize, shape, stride| {
-            self.conv_bn(format!("{name}.conv{i}"), format!("{name}.bn{i}"), shape, stride, i == 3)
+        let mut conv = |i: usize, shape, gamma| {
+            self.conv_bn(format!("{name}.conv{i}"), format!("{name}.bn{i}"), shape, gamma)
         };
         let convs = [
-            conv(1, [width, 1, 1, inputs], 1),
-            conv(2, [width, 3, 3, width], stride),
-            conv(3, [out, 1, 1, width], 1),
+            conv(1, [width, 1, 1, inputs], 1.0),
+            conv(2, [width, 3, 3, width], 1.0),
+            conv(3, [out, 1, 1, width], 0.0),
         ];
         let shortcut = first.then(|| {
             let (conv, bn) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
-            self.conv_bn(conv, bn, [out, 1, 1, inputs], stride, false)
+            self.conv_bn(conv, bn, [out, 1, 1, inputs], 1.0)
         });
         Block { convs, shortcut }
     }
 }
 
 impl Supernet {
-    /// The net of a space, with a projection head or without.
-    pub fn new(space: &Space, head: Option<&MlpHead>) -> Self {
+    /// The net of a space, with heads or without.
+    pub fn new(space: &Space, heads: Option<&Heads>) -> Self {
+        Self::extended(space, heads, |_, _| ()).0
+    }
+
+    /// The same with layers of the caller's behind it: `extend` appends their parameters, given the
+    /// channels of C5 at their maximum.
+    pub fn extended<T>(
+        space: &Space,
+        heads: Option<&Heads>,
+        extend: impl FnOnce(&mut Builder, usize) -> T,
+    ) -> (Self, T) {
         let max = space.max();
-        let mut layout = Layout { specs: Vec::new(), norms: Vec::new() };
+        let mut builder = Builder::default();
         let k = space.stem.kernel;
-        let stem_shape = [max.stem, k, k, 3];
-        let stem =
-            layout.conv_bn("conv1".into(), "bn1".into(), stem_shape, space.stem.stride, false);
+        let stem = builder.conv_bn("conv1".into(), "bn1".into(), [max.stem, k, k, 3], 1.0);
         let mut inputs = max.stem;
         let mut stages = Vec::with_capacity(STAGES);
         for s in 0..STAGES {
             let width = max.widths[s];
             let mut blocks = Vec::with_capacity(max.depths[s]);
             for b in 0..max.depths[s] {
-                let stride = if b == 0 { space.stages[s].stride } else { 1 };
-                let name = format!("layer{}.{b}", s + 1);
-                blocks.push(layout.block(&name, inputs, width, stride, b == 0));
+                blocks.push(builder.block(&format!("layer{}.{b}", s + 1), inputs, width, b == 0));
                 inputs = width * EXPANSION;
             }
             stages.push(blocks);
         }
-        let head = head.map(|h| HeadLayers::new(h, inputs, &mut layout.specs, &mut layout.norms));
-        let Layout { specs, norms } = layout;
-        Self { space: space.clone(), specs, norms, stem, stages, head }
+        let projector = heads.map(|heads| builder.mlp("head", inputs, &heads.projector));
+        let shared = builder.params();
+        let predictor = heads.and_then(|heads| {
+            let predictor = heads.predictor.as_ref()?;
+            Some(builder.mlp("predictor", heads.projector.dim(), predictor))
+        });
+        let extension = extend(&mut builder, inputs);
+        let (specs, norms) = builder.finish();
+        let (space, heads) = (space.clone(), heads.cloned());
+        let net = Self { space, specs, norms, stem, stages, heads, projector, predictor, shared };
+        (net, extension)
     }
 
     /// The space whose maximum this is.
@@ -213,9 +238,9 @@ impl Supernet {
         &self.space
     }
 
-    /// The projection head's sizes, where there is one.
-    pub fn head(&self) -> Option<&MlpHead> {
-        self.head.as_ref().map(HeadLayers::spec)
+    /// The heads' sizes, where there are any.
+    pub fn heads(&self) -> Option<&Heads> {
+        self.heads.as_ref()
     }
 
     /// All parameters, in order.
@@ -223,13 +248,22 @@ impl Supernet {
         &self.specs
     }
 
+    /// The parameters that a teacher has too: backbone and projector.
+    pub fn shared(&self) -> &[ParamSpec] {
+        &self.specs[..self.shared]
+    }
+
     /// Names of all batch norms, by index.
     pub fn norms(&self) -> &[String] {
         &self.norms
     }
 
-    /// Runs the subnet `arch` on pictures `x` [N, H, W, 3] of the type that the parameters are
+    /// Runs the subnet `arch` on images `x` [N, H, W, 3] of the type that the parameters are
     /// ready for, and returns what is wanted.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Usage`] for an architecture that is not of the space and for a feature of a
+    /// head that the net has not; those of the ops.
     pub fn forward(
         &self,
         tape: &mut Tape,
@@ -239,60 +273,117 @@ impl Supernet {
         norm: &mut Norm,
         wanted: &[Feature],
     ) -> Result<Outputs> {
-        self.space.check(arch)?;
         let mut out = Outputs::default();
-        let mut h = self.stem.forward(tape, params, &x, arch.stem, norm, None, true)?;
-        drop(x);
-        if self.space.stem.maxpool {
-            h = tape.apply(MaxPool, &[&h])?;
+        let h = self.stem(tape, params, x, arch, norm)?;
+        let h =
+            self.stages(tape, params, h, arch, 0..STAGES, &self.trunk(), norm, |s, level| {
+                if wanted.contains(&Feature::ALL[s]) {
+                    out.found.push((Feature::ALL[s], level.clone()));
+                }
+            })?;
+        let wants = |feature| wanted.contains(&feature);
+        if !(wants(Feature::Pool) || wants(Feature::Z) || wants(Feature::P)) {
+            return Ok(out);
         }
-        for (s, blocks) in self.stages.iter().enumerate() {
-            for block in &blocks[..arch.depths[s]] {
-                h = block.forward(tape, params, h, arch.widths[s], norm)?;
-            }
-            if wanted.contains(&Feature::ALL[s]) {
-                out.found.push((Feature::ALL[s], h.clone()));
-            }
-        }
-        if wanted.contains(&Feature::Pool) || wanted.contains(&Feature::Z) {
-            let pooled = tape.apply(GlobalAvgPool, &[&h])?;
-            drop(h);
-            if wanted.contains(&Feature::Z) {
-                let head = self.head.as_ref().ok_or_else(|| {
-                    Error::usage("this model has no projection head, so it has no feature z")
+        let pooled = tape.apply(GlobalAvgPool, &[&h])?;
+        drop(h);
+        if wants(Feature::Z) || wants(Feature::P) {
+            let projector = self.projector.as_ref().ok_or_else(|| {
+                Error::usage("this model has no projection head, so it has no feature z")
+            })?;
+            let z = projector.forward(tape, params, &pooled, norm)?;
+            if wants(Feature::P) {
+                let predictor = self.predictor.as_ref().ok_or_else(|| {
+                    Error::usage("this model has no predictor, so it has no feature p")
                 })?;
-                let z = head.forward(tape, params, &pooled, norm)?;
+                let p = predictor.forward(tape, params, &z, norm)?;
+                out.found.push((Feature::P, tape.apply(L2Normalise, &[&p])?));
+            }
+            if wants(Feature::Z) {
                 out.found.push((Feature::Z, tape.apply(L2Normalise, &[&z])?));
             }
-            if wanted.contains(&Feature::Pool) {
-                out.found.push((Feature::Pool, pooled));
-            }
+        }
+        if wants(Feature::Pool) {
+            out.found.push((Feature::Pool, pooled));
         }
         Ok(out)
+    }
+
+    /// The space's strides, without dilation.
+    pub fn trunk(&self) -> Trunk {
+        let strides = std::array::from_fn(|s| self.space.stages[s].stride);
+        Trunk { strides, dilations: [1; STAGES] }
+    }
+
+    /// What stage 1 reads: the stem's output, pooled where the space pools.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Usage`] for an architecture that is not of the space; those of the ops.
+    pub fn stem(
+        &self,
+        tape: &mut Tape,
+        params: &Params,
+        x: Var,
+        arch: &Arch,
+        norm: &mut Norm,
+    ) -> Result<Var> {
+        self.space.check(arch)?;
+        let conv = Conv2d::new(arch.stem, self.space.stem.kernel, self.space.stem.stride);
+        let h = self.stem.forward(tape, params, &x, conv, norm, None, true)?;
+        drop(x);
+        if self.space.stem.maxpool { tape.apply(MaxPool, &[&h]) } else { Ok(h) }
+    }
+
+    /// Runs a range of stages, counted from 0, on the output of the stage before them; `each` gets
+    /// the output of every stage.
+    ///
+    /// # Errors
+    /// Those of [`Supernet::stem`].
+    #[allow(clippy::too_many_arguments)]
+    pub fn stages(
+        &self,
+        tape: &mut Tape,
+        params: &Params,
+        x: Var,
+        arch: &Arch,
+        range: Range<usize>,
+        trunk: &Trunk,
+        norm: &mut Norm,
+        mut each: impl FnMut(usize, &Var),
+    ) -> Result<Var> {
+        self.space.check(arch)?;
+        let mut h = x;
+        for s in range {
+            for (b, block) in self.stages[s][..arch.depths[s]].iter().enumerate() {
+                h = block.forward(tape, params, h, trunk.spatial(s, b, arch.widths[s]), norm)?;
+            }
+            each(s, &h);
+        }
+        Ok(h)
     }
 }
 
 impl ConvBn {
-    /// relu?(bn(conv(x)) + residual?), with the first `cout` output channels.
+    /// relu?(bn(conv(x)) + residual?).
     #[allow(clippy::too_many_arguments)]
     fn forward(
         &self,
         tape: &mut Tape,
         params: &Params,
         x: &Var,
-        cout: usize,
+        conv: Conv2d,
         norm: &mut Norm,
         residual: Option<Var>,
         relu: bool,
     ) -> Result<Var> {
         let param = |tape: &Tape, i: usize| tape.param(params.operand(i).clone(), i);
         tape.label(&self.conv_label);
-        let w = param(tape, self.first);
-        let conv = Conv2d::new(cout, self.kernel, self.stride);
+        let w = param(tape, self.weight);
         let y = tape.apply(conv, &[x, &w])?;
         tape.label(&self.bn_label);
-        let (stats, given) = norm.resolve(tape, self.bn, &y)?;
-        let (gamma, beta) = (param(tape, self.first + 1), param(tape, self.first + 2));
+        let (stats, given) = norm.resolve(tape, self.bn.index, &y)?;
+        // γ and β follow the weight.
+        let (gamma, beta) = (param(tape, self.weight + 1), param(tape, self.weight + 2));
         let mut inputs = vec![&y, &gamma, &beta];
         inputs.extend(residual.as_ref());
         if let Some((mean, var)) = &given {
@@ -303,23 +394,27 @@ impl ConvBn {
 }
 
 impl Block {
+    /// The bottleneck with this 3×3 convolution, whose stride the shortcut has too.
     fn forward(
         &self,
         tape: &mut Tape,
         params: &Params,
         x: Var,
-        width: usize,
+        spatial: Conv2d,
         norm: &mut Norm,
     ) -> Result<Var> {
-        let [reduce, spatial, expand] = &self.convs;
-        let out = width * EXPANSION;
-        let h = reduce.forward(tape, params, &x, width, norm, None, true)?;
-        let h = spatial.forward(tape, params, &h, width, norm, None, true)?;
+        let [conv1, conv2, conv3] = &self.convs;
+        let (width, out) = (spatial.cout, spatial.cout * EXPANSION);
+        let h = conv1.forward(tape, params, &x, Conv2d::new(width, 1, 1), norm, None, true)?;
+        let h = conv2.forward(tape, params, &h, spatial, norm, None, true)?;
         let residual = match &self.shortcut {
-            Some(shortcut) => shortcut.forward(tape, params, &x, out, norm, None, false)?,
+            Some(shortcut) => {
+                let conv = Conv2d::new(out, 1, spatial.stride);
+                shortcut.forward(tape, params, &x, conv, norm, None, false)?
+            }
             None => x.clone(),
         };
         drop(x);
-        expand.forward(tape, params, &h, out, norm, Some(residual), true)
+        conv3.forward(tape, params, &h, Conv2d::new(out, 1, 1), norm, Some(residual), true)
     }
 }

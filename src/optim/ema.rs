@@ -9,44 +9,33 @@ use crate::nn::Params;
 use crate::ops::CHUNK;
 use crate::tensor::Real;
 
-/// A teacher that moves towards its student: θt ← m·θt + (1−m)·θs.
-pub struct Teacher<'a> {
-    /// θt.
-    pub params: &'a mut Params,
-    /// m.
-    pub keep: f64,
-}
-
-/// The teacher's moving average: θt ← m·θt + (1−m)·θs; and its copies.
+/// The teacher's moving average: θt ← m·θt + (1−m)·θs, and its copies. The teacher has the first
+/// parameters of the student's.
+///
+/// # Errors
+/// [`Kind::Usage`](crate::Kind::Usage) where its parameters are not those.
 pub fn ema(cx: &Cx, teacher: &mut Params, student: &Params, m: f64) -> Result<()> {
-    let teacher = Teacher { params: teacher, keep: m };
-    teacher.expect_alike(student)?;
+    let shared = teacher.values().len().min(student.values().len());
+    expect_alike(teacher, "the student's value", &student.values()[..shared])?;
     match cx.target("ema") {
         Target::Nothing => Ok(()),
         Target::Native => {
-            teacher.native(student);
+            native(teacher, student, m);
             Ok(())
         }
-        Target::Kernels(queue) => kernels::follow(cx, &queue, teacher, student),
+        Target::Kernels(queue) => kernels::ema(cx, &queue, teacher, student, m),
     }
 }
 
-impl Teacher<'_> {
-    /// Fails unless there is one tensor for each of the student's.
-    pub(super) fn expect_alike(&self, student: &Params) -> Result<()> {
-        expect_alike(student, "the teacher's value", self.params.values())
-    }
-
-    /// Moves it in native code. There are no copies: the CPU has no bf16 tensors.
-    pub(super) fn native(self, student: &Params) {
-        let pairs = self.params.values_mut().par_iter_mut().zip(student.values());
-        pairs.for_each(|(t, s)| {
-            crate::dispatch!(t.dtype(), T => {
-                let (keep, take) = (T::of(self.keep), T::of(1.0 - self.keep));
-                t.host_mut::<T>().par_chunks_mut(CHUNK).zip(s.host::<T>().par_chunks(CHUNK)).for_each(
-                    |(t, s)| t.iter_mut().zip(s).for_each(|(t, s)| *t = keep * *t + take * *s),
-                )
-            });
+/// There are no copies: the CPU has no bf16 tensors.
+fn native(teacher: &mut Params, student: &Params, m: f64) {
+    let pairs = teacher.values_mut().par_iter_mut().zip(student.values());
+    pairs.for_each(|(t, s)| {
+        crate::dispatch!(t.dtype(), T => {
+            let (keep, take) = (T::of(m), T::of(1.0 - m));
+            t.host_mut::<T>().par_chunks_mut(CHUNK).zip(s.host::<T>().par_chunks(CHUNK)).for_each(
+                |(t, s)| t.iter_mut().zip(s).for_each(|(t, s)| *t = keep * *t + take * *s),
+            )
         });
-    }
+    });
 }

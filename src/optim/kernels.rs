@@ -2,7 +2,7 @@
 
 use bytemuck::NoUninit;
 
-use super::{Sgd, Teacher};
+use super::Sgd;
 use crate::device::{Cx, Geometry, Queue, size};
 use crate::error::{Error, Result};
 use crate::nn::{Gradients, Params};
@@ -24,7 +24,8 @@ struct Span {
     elems: u32,
     first_chunk: u32,
     decay: f32,
-    unused: u32,
+    /// Keeps the size a multiple of 8 bytes, as the compilers do.
+    padding: u32,
 }
 
 /// `SgdParams`.
@@ -47,36 +48,36 @@ pub(super) struct Step<'a> {
     pub velocity: &'a mut [Tensor],
 }
 
-/// SGD, and what goes along with it.
-pub(super) fn update(
-    cx: &Cx,
-    queue: &Queue,
-    params: &mut Params,
-    step: Step,
-    teacher: Option<Teacher>,
-) -> Result<()> {
+/// SGD.
+pub(super) fn update(cx: &Cx, queue: &Queue, params: &mut Params, step: Step) -> Result<()> {
     let mut spans = Spans::new(params)?;
     for (span, decay) in spans.all.iter_mut().zip(step.sgd.decays(params)) {
         span.decay = decay as f32;
     }
     let (values, copies) = params.values_and_copies();
     spans.set(F32, values.iter_mut().map(Some), |span| &mut span.weight)?;
-    spans.set(F32, step.grads.0.iter_mut().map(Option::as_mut), |span| &mut span.gradient)?;
+    spans.set(F32, step.grads.all_mut().map(Some), |span| &mut span.gradient)?;
     spans.set(F32, step.velocity.iter_mut().map(Some), |span| &mut span.velocity)?;
     spans.set(BF16, copies.iter_mut().map(Option::as_mut), |span| &mut span.weight_copy)?;
-    let name = if teacher.is_some() { "sgd_update_ema_f32" } else { "sgd_update_f32" };
-    let keep = spans.set_teacher(teacher)?;
-    spans.launch(cx, queue, name, step.sgd.momentum, step.lr, keep)
+    spans.launch(cx, queue, "sgd_update_f32", step.sgd.momentum, step.lr, 1.0)
 }
 
-/// The moving average alone.
-pub(super) fn follow(cx: &Cx, queue: &Queue, teacher: Teacher, student: &Params) -> Result<()> {
-    let mut spans = Spans::new(student)?;
+/// The moving average.
+pub(super) fn ema(
+    cx: &Cx,
+    queue: &Queue,
+    teacher: &mut Params,
+    student: &Params,
+    keep: f64,
+) -> Result<()> {
+    let mut spans = Spans::new(teacher)?;
     for (span, w) in spans.all.iter_mut().zip(student.values()) {
         expect_type(F32, w)?;
         span.weight = w.device().0;
     }
-    let keep = spans.set_teacher(Some(teacher))?;
+    let (values, copies) = teacher.values_and_copies();
+    spans.set(F32, values.iter_mut().map(Some), |span| &mut span.teacher)?;
+    spans.set(BF16, copies.iter_mut().map(Option::as_mut), |span| &mut span.teacher_copy)?;
     spans.launch(cx, queue, "sgd_ema_f32", 0.0, 0.0, keep)
 }
 
@@ -111,15 +112,6 @@ impl Spans {
             *field(span) = t.device_mut().0;
         }
         Ok(())
-    }
-
-    /// Notes where the teacher lies; returns what it keeps of itself (all where there is none).
-    fn set_teacher(&mut self, teacher: Option<Teacher>) -> Result<f64> {
-        let Some(teacher) = teacher else { return Ok(1.0) };
-        let (values, copies) = teacher.params.values_and_copies();
-        self.set(F32, values.iter_mut().map(Some), |span| &mut span.teacher)?;
-        self.set(BF16, copies.iter_mut().map(Option::as_mut), |span| &mut span.teacher_copy)?;
-        Ok(teacher.keep)
     }
 
     /// Does nothing where there is no parameter.

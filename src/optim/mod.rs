@@ -4,13 +4,15 @@
 mod checks;
 mod ema;
 mod kernels;
+mod optimizer;
 mod schedule;
 mod sgd;
 mod work;
 
 pub use checks::checks;
-pub use ema::{Teacher, ema};
-pub use schedule::cosine_lr;
+pub use ema::ema;
+pub use optimizer::Optimizer;
+pub use schedule::{Decay, Schedule};
 pub use sgd::Sgd;
 pub use work::work;
 
@@ -23,7 +25,7 @@ use crate::tensor::Tensor;
 /// Euclidean norm of all gradients together; not finite where one of them is not. Zero while
 /// planning.
 pub fn grad_norm(cx: &Cx, grads: &Gradients) -> Result<f64> {
-    Ok(norm(cx, grads.0.iter().flatten())?.value)
+    Ok(norm(cx, grads.all())?.value)
 }
 
 /// Fails unless there is one tensor for each parameter, of its shape and with elements; `what`

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Teacher, expect_alike, kernels};
+use super::{expect_alike, kernels};
 use crate::device::{Cx, Target};
 use crate::error::Result;
 use crate::nn::{Gradients, Params};
@@ -35,36 +35,14 @@ impl Sgd {
         velocity: &mut [Tensor],
         lr: f64,
     ) -> Result<()> {
-        self.step_and_follow(cx, params, grads, velocity, lr, None)
-    }
-
-    /// The same, and a teacher moves towards the new weights: on a device in one launch.
-    ///
-    /// # Errors
-    /// As [`Sgd::step`].
-    pub fn step_and_follow(
-        &self,
-        cx: &Cx,
-        params: &mut Params,
-        grads: &mut Gradients,
-        velocity: &mut [Tensor],
-        lr: f64,
-        teacher: Option<Teacher>,
-    ) -> Result<()> {
-        expect_alike(params, "a gradient", grads.0.iter().flatten())?;
+        expect_alike(params, "a gradient", grads.all())?;
         expect_alike(params, "a momentum", velocity.iter())?;
-        if let Some(teacher) = &teacher {
-            teacher.expect_alike(params)?;
-        }
         match cx.target("sgd") {
             Target::Nothing => {}
-            Target::Native => {
-                self.native(params, grads, velocity, lr);
-                teacher.into_iter().for_each(|teacher| teacher.native(params));
-            }
+            Target::Native => self.native(params, grads, velocity, lr),
             Target::Kernels(queue) => {
                 let step = kernels::Step { sgd: self, lr, grads, velocity };
-                kernels::update(cx, &queue, params, step, teacher)?;
+                kernels::update(cx, &queue, params, step)?;
             }
         }
         Ok(())
@@ -78,9 +56,9 @@ impl Sgd {
 
     fn native(&self, params: &mut Params, grads: &mut Gradients, velocity: &mut [Tensor], lr: f64) {
         let decays: Vec<f64> = self.decays(params).collect();
-        let grads = grads.0.par_iter_mut().flatten();
+        let grads: Vec<&mut Tensor> = grads.all_mut().collect();
         let all = params.values_mut().par_iter_mut().zip(velocity).zip(decays);
-        all.zip_eq(grads.collect::<Vec<_>>()).for_each(|(((w, v), decay), g)| {
+        all.zip_eq(grads).for_each(|(((w, v), decay), g)| {
             crate::dispatch!(w.dtype(), T => update(
                 w.host_mut::<T>(), g.host_mut::<T>(), v.host_mut::<T>(),
                 T::of(self.momentum), T::of(decay), T::of(lr),
@@ -103,14 +81,17 @@ fn update<T: Real>(w: &mut [T], g: &mut [T], v: &mut [T], momentum: T, decay: T,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{ParamSpec, Role};
+    use crate::nn::{Init, ParamSpec, Role};
     use crate::optim::grad_norm;
     use crate::tensor::{DType, Shape};
 
     #[test]
     fn sgd_is_pytorchs() {
         let cx = Cx::for_tests();
-        let spec = |role| ParamSpec { name: "w".into(), shape: Shape::vector(2), role };
+        let spec = |role| {
+            let (name, init) = ("w".into(), Init::Constant(0.0));
+            ParamSpec { name, shape: Shape::vector(2), role, init }
+        };
         let specs = [spec(Role::Linear), spec(Role::Bias)];
         let mut params = Params::init(&cx, &specs, 0).unwrap();
         let mut grads = Gradients::zeros(&cx, &specs).unwrap();

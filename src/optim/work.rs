@@ -36,12 +36,8 @@ pub fn work(specs: &[ParamSpec]) -> Vec<Work> {
     vec![
         // Weight, momentum and gradient are read and written; the gradient is set to zero.
         one("update", "sgd", 24 * elems + 2 * copied, 6, |cx, s| run(cx, s, Pass::Update)),
-        // The teacher and its copy besides.
-        one("update, ema", "sgd", 32 * elems + 4 * copied, 9, |cx, state| {
-            run(cx, state, Pass::UpdateAndFollow)
-        }),
         // The teacher is read and written, the weight read, the teacher's copy written.
-        one("follow", "ema", 12 * elems + 2 * copied, 3, |cx, s| run(cx, s, Pass::Follow)),
+        one("follow", "ema", 12 * elems + 2 * copied, 3, |cx, s| run(cx, s, Pass::Ema)),
         one("gradients", "norm", 4 * elems, 2, |cx, state| {
             norm(cx, state.gradients())?;
             Ok(Vec::new())

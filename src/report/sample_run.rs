@@ -20,6 +20,8 @@ use crate::search::winners::rank;
 use crate::search::{Bn, Candidate, Group, Ranking, Scored, Settings, Task, Teacher, Winners};
 use crate::space::{Arch, Budget, Metric, Space};
 use crate::train::folder::{Folder, RUN, Status, StepFacts};
+use crate::train::health::Scatter;
+use crate::train::objective::Embeddings;
 use crate::train::{self, Health, Report};
 
 /// Images that a search compared features on.
@@ -111,23 +113,34 @@ fn metrics(folder: &mut Folder, space: &Space, steps: u64) {
             8.6 - 5.2 * fall + 0.18 * small * fall + 0.25 * f64::from(rng.normal())
         };
         let spread = 0.25 + 0.7 * (1.0 - (-6.0 * t).exp());
-        let mut report = Report::default();
-        report.losses = archs.iter().map(&mut loss).collect();
-        report.loss = report.losses.iter().sum();
-        report.grad_norm = match step % 97 {
+        let losses: Vec<(String, f64)> = archs.iter().map(|a| (a.to_string(), loss(a))).collect();
+        let grad_norm = match step % 97 {
             5 => f64::NAN,
             _ => 2.0 + (-9.0 * t).exp() * 6.0 + f64::from(rng.uniform()),
         };
-        report.ema = 0.99;
-        (report.student.std, report.student.spread) = (0.088 * spread, spread);
-        (report.student.rank, report.teacher.rank) = (40.0 * spread, 39.0 * spread);
-        report.teacher.spread = 0.97 * spread;
+        let scatter = |spread| Scatter {
+            std: 0.088 * spread,
+            spread,
+            rank: 40.0 * spread,
+            ..Scatter::default()
+        };
+        let report = Report {
+            loss: losses.iter().map(|(_, loss)| loss).sum(),
+            losses,
+            archs: archs.to_vec(),
+            grad_norm,
+            ema: Some(0.99),
+            embeddings: Some(Embeddings {
+                student: scatter(spread),
+                teacher: scatter(0.97 * spread),
+            }),
+            marks: Vec::new(),
+        };
         let dip = if step % 150 == 0 { 250.0 } else { 0.0 };
         let facts = StepFacts {
             step,
             epoch: t * 10.0,
             time_s: step as f64 * 0.21,
-            archs: &archs,
             lr: 0.06 * 0.5 * (1.0 + (std::f64::consts::PI * t).cos()),
             images_per_s: 610.0 + 14.0 * f64::from(rng.normal()) - dip,
             data_wait_ms: 1.0 + 3.0 * f64::from(rng.uniform()),

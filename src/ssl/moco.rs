@@ -1,51 +1,62 @@
 //! MoCo v2 (Chen et al., 2020): a student's embedding of one view must find the teacher's
 //! embedding of the other among a queue of the teacher's earlier ones, by InfoNCE.
 
-use super::Method;
-use crate::config::{Moco as Settings, QueueFill};
+use std::collections::BTreeMap;
+
+use super::{Begin, Memory, Method, Moment, Outlook, Reads, Recipe, Targets};
+use crate::config::{Config, Moco as Settings, QueueFill};
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::files::{Entry, Named};
-use crate::nn::{Feature, Outputs};
+use crate::files::Named;
+use crate::nn::{Feature, Heads, Mlp, Outputs};
 use crate::ops::info_nce::InfoNCE;
-use crate::ops::queue_push;
+use crate::ops::{gather, queue_push};
 use crate::rng::{Philox, Purpose};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Shape, Tensor};
+
+/// Name of the queue in checkpoints.
+const QUEUE: &str = "queue";
 
 /// MoCo v2's criterion and queue.
 pub struct Moco {
     tau: f64,
     ema: f64,
     fill: QueueFill,
+    symmetric: bool,
     /// Negatives [K, D], rows of unit length, of the embeddings' type.
     queue: Tensor,
     /// Row that is overwritten next.
     pointer: usize,
 }
 
-impl Moco {
-    /// With a queue of random directions.
-    pub fn new(cx: &Cx, settings: &Settings, seed: u64) -> Result<Self> {
-        if cx.is_plan() {
-            return Self::blank(cx, settings);
-        }
-        let (rows, dim) = (settings.queue, settings.dim);
-        let drawn = random_directions(seed, rows, dim);
-        let queue = cx.upload(Shape::matrix(rows, dim), cx.dtype(), &drawn)?;
-        Ok(Self::with(settings, queue))
+/// MoCo v2 as a configuration has it.
+pub fn recipe(config: &Config) -> Recipe {
+    let (settings, seed) = (config.moco.clone(), config.seed);
+    Recipe {
+        views: config.views.pair().into(),
+        heads: Heads::projector(Mlp::moco(settings.hidden, settings.dim, settings.head_norm)),
+        build: Box::new(move |cx, begin| Ok(Box::new(Moco::new(cx, &settings, seed, begin)?))),
     }
+}
 
-    /// With a queue of zeros, for runs whose losses nobody reads: to draw the largest queues takes
-    /// minutes.
-    pub fn blank(cx: &Cx, settings: &Settings) -> Result<Self> {
-        let queue = cx.zeros(Shape::matrix(settings.queue, settings.dim), cx.dtype())?;
+impl Moco {
+    /// With a queue of random directions, or a blank one.
+    pub fn new(cx: &Cx, settings: &Settings, seed: u64, begin: Begin) -> Result<Self> {
+        let shape = Shape::matrix(settings.queue, settings.dim);
+        let queue = match begin {
+            Begin::Seeded if !cx.is_plan() => {
+                let drawn = random_directions(seed, settings.queue, settings.dim);
+                cx.upload(shape, cx.dtype(), &drawn)?
+            }
+            _ => cx.zeros(shape, cx.dtype())?,
+        };
         Ok(Self::with(settings, queue))
     }
 
     fn with(settings: &Settings, queue: Tensor) -> Self {
-        let Settings { tau, ema, queue_fill: fill, .. } = *settings;
-        Self { tau, ema, fill, queue, pointer: 0 }
+        let Settings { tau, ema, queue_fill: fill, symmetric, .. } = *settings;
+        Self { tau, ema, fill, symmetric, queue, pointer: 0 }
     }
 
     /// The negatives [K, D].
@@ -70,20 +81,32 @@ impl Method for Moco {
         "moco"
     }
 
-    fn wanted(&self) -> &'static [Feature] {
-        &[Feature::Z]
+    /// Symmetric: both views one after the other for the students, and in the other order for the
+    /// teacher, [2N, R, R, 3], so that every view is once the student's and once the teacher's.
+    fn arrange(&self, cx: &Cx, views: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        if !self.symmetric {
+            return Ok(views);
+        }
+        let n = views[0].shape().n();
+        let both: Vec<usize> = (0..2 * n).collect();
+        let swapped: Vec<usize> = (n..2 * n).chain(0..n).collect();
+        Ok(vec![gather::rows_of(cx, &views, &both)?, gather::rows_of(cx, &views, &swapped)?])
     }
 
-    fn ema(&self, _step: u64, _steps: u64) -> f64 {
+    fn teacher_views(&self) -> &'static [usize] {
+        &[1]
+    }
+
+    fn passes(&self) -> &'static [&'static [usize]] {
+        &[&[0]]
+    }
+
+    fn reads(&self) -> Reads {
+        Reads { student: &[Feature::Z], teacher: &[Feature::Z] }
+    }
+
+    fn ema(&self, _at: Moment) -> f64 {
         self.ema
-    }
-
-    fn tau(&self) -> f64 {
-        self.tau
-    }
-
-    fn chance_loss(&self) -> f64 {
-        ((1 + self.queue.shape().n()) as f64).ln()
     }
 
     fn rows_to_fill(&self) -> usize {
@@ -96,31 +119,65 @@ impl Method for Moco {
     fn loss(
         &self,
         tape: &mut Tape,
-        student: &Outputs,
-        target: &[Tensor],
+        _pass: usize,
+        student: &[Outputs],
+        targets: &Targets,
         weight: f64,
     ) -> Result<Var> {
-        let (key, queue) = (tape.constant(target[0].clone()), tape.constant(self.queue.clone()));
+        let key = tape.constant(targets[0][0].clone());
+        let queue = tape.constant(self.queue.clone());
         let op = InfoNCE { tau: self.tau, weight };
-        tape.apply(op, &[student.get(Feature::Z), &key, &queue])
+        tape.apply(op, &[student[0].get(Feature::Z), &key, &queue])
     }
 
-    fn finish_step(&mut self, cx: &Cx, target: &[Tensor]) -> Result<()> {
-        self.pointer = queue_push::push(cx, &mut self.queue, self.pointer, &target[0])?;
+    fn finish_step(&mut self, cx: &Cx, targets: &Targets) -> Result<()> {
+        self.pointer = queue_push::push(cx, &mut self.queue, self.pointer, &targets[0][0])?;
         Ok(())
     }
 
-    fn state(&self, cx: &Cx) -> Result<(Vec<Entry>, u64)> {
-        let shape = self.queue.shape();
-        let queue = ("queue".to_owned(), vec![shape.n(), shape.c()], cx.download(&self.queue)?);
-        Ok((vec![queue], self.pointer as u64))
+    fn outlook(&self, images: usize) -> Outlook {
+        let rows = self.queue.shape().n();
+        let even_loss = ((1 + rows) as f64).ln();
+        let mut lines = vec![format!(
+            "whether it learns, spread (1: images lie apart, 0: one point) and rank (directions in \
+             use) of the embeddings tell; the loss does not: ln(1+queue) = {even_loss:.2} a student \
+             is that of equal embeddings, and nets that learn may have more, nets that do not less"
+        )];
+        if rows >= images {
+            lines.push(format!(
+                "warning: the queue ({rows}) is not smaller than the data set ({images}): an image \
+                 meets itself among its negatives; lower moco.queue"
+            ));
+        }
+        Outlook { even_loss, even: "equal embeddings", lines }
     }
 
-    fn restore(&mut self, cx: &Cx, tensors: &Named, pointer: u64) -> Result<()> {
+    fn constants(&self) -> Vec<(&'static str, f64)> {
+        vec![("tau", self.tau)]
+    }
+
+    fn state_elems(&self) -> usize {
+        self.queue.shape().elems()
+    }
+
+    fn state(&self, cx: &Cx) -> Result<Memory> {
         let shape = self.queue.shape();
-        match tensors.get("queue") {
+        let queue = (QUEUE.to_owned(), vec![shape.n(), shape.c()], cx.download(&self.queue)?);
+        let pointers = BTreeMap::from([(QUEUE.to_owned(), self.pointer as u64)]);
+        Ok(Memory { tensors: vec![queue], pointers })
+    }
+
+    fn restore(
+        &mut self,
+        cx: &Cx,
+        tensors: &Named,
+        pointers: &BTreeMap<String, u64>,
+    ) -> Result<()> {
+        let shape = self.queue.shape();
+        match tensors.get(QUEUE) {
             Some((dims, values)) if *dims == [shape.n(), shape.c()] => {
                 self.queue = cx.upload(shape, cx.dtype(), values)?;
+                let pointer = pointers.get(QUEUE).copied().unwrap_or(0);
                 self.pointer = pointer as usize % shape.n();
                 Ok(())
             }
@@ -144,18 +201,18 @@ mod tests {
         let cx = Cx::for_tests();
         let tiny = crate::config::Config::for_preset("tiny").unwrap().moco;
         let settings = Settings { queue: 5, dim: 2, hidden: 4, ..tiny };
-        let mut moco = Moco::new(&cx, &settings, 0).unwrap();
+        let mut moco = Moco::new(&cx, &settings, 0, Begin::Seeded).unwrap();
         for step in 0..2 {
             let keys: Vec<f32> = (0..6).map(|i| (step * 10 + i) as f32).collect();
             let keys = cx.upload(Shape::matrix(3, 2), DType::F32, &keys).unwrap();
-            moco.finish_step(&cx, &[keys]).unwrap();
+            moco.finish_step(&cx, &vec![vec![keys]]).unwrap();
         }
-        let (state, pointer) = moco.state(&cx).unwrap();
-        assert_eq!(pointer, 1);
-        assert_eq!(state[0].2, [14.0, 15.0, 2.0, 3.0, 4.0, 5.0, 10.0, 11.0, 12.0, 13.0]);
-        let named = state.into_iter().map(|(n, s, v)| (n, (s, v))).collect();
-        let mut other = Moco::new(&cx, &settings, 9).unwrap();
-        other.restore(&cx, &named, pointer).unwrap();
-        assert_eq!(other.state(&cx).unwrap().0[0].2, moco.state(&cx).unwrap().0[0].2);
+        let Memory { tensors, pointers } = moco.state(&cx).unwrap();
+        assert_eq!(pointers[QUEUE], 1);
+        assert_eq!(tensors[0].2, [14.0, 15.0, 2.0, 3.0, 4.0, 5.0, 10.0, 11.0, 12.0, 13.0]);
+        let named = tensors.into_iter().map(|(n, s, v)| (n, (s, v))).collect();
+        let mut other = Moco::new(&cx, &settings, 9, Begin::Seeded).unwrap();
+        other.restore(&cx, &named, &pointers).unwrap();
+        assert_eq!(other.state(&cx).unwrap(), moco.state(&cx).unwrap());
     }
 }

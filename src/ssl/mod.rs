@@ -1,67 +1,157 @@
 //! Self-supervised methods: what a student must match in the teacher's output for the same
-//! picture. One file a method, behind [`Method`].
+//! image. One file a method, behind [`Method`]; [`recipe`] has a line for each.
 
 pub mod moco;
+
+use std::collections::BTreeMap;
 
 pub use moco::Moco;
 
 use crate::config::{self, Config};
+use crate::data::Views;
 use crate::device::Cx;
 use crate::error::Result;
 use crate::files::{Entry, Named};
-use crate::nn::{Feature, MlpHead, Outputs};
+use crate::nn::{Feature, Gradients, Heads, Outputs};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
-/// A method's criterion and the state it carries from step to step.
+/// What the teacher made of its views: `[teacher view][feature]`, row i of each tensor being of
+/// image i.
+pub type Targets = Vec<Vec<Tensor>>;
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Index of the step, from 0.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+}
+
+/// The features that a criterion reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Reads {
+    /// From the student.
+    pub student: &'static [Feature],
+    /// From the teacher.
+    pub teacher: &'static [Feature],
+}
+
+/// What a method carries from step to step, as checkpoints keep it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// Named tensors.
+    pub tensors: Vec<Entry>,
+    /// Places in them, such as the row of a queue that is overwritten next.
+    pub pointers: BTreeMap<String, u64>,
+}
+
+/// What the log says of a method's loss.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outlook {
+    /// Loss of a student that tells no images apart.
+    pub even_loss: f64,
+    /// How that comes about, in words: `equal embeddings`.
+    pub even: &'static str,
+    /// What the head of the log says.
+    pub lines: Vec<String>,
+}
+
+/// A method's criterion and the state that it carries from step to step.
+///
+/// A step is: [`arrange`](Method::arrange) the views of the batch; move the teacher by
+/// [`ema`](Method::ema); one teacher pass for each of [`teacher_views`](Method::teacher_views), then
+/// [`prepare`](Method::prepare); for each student and each of [`passes`](Method::passes), forward,
+/// [`loss`](Method::loss), backward; [`before_update`](Method::before_update); the optimizer;
+/// [`finish_step`](Method::finish_step).
 pub trait Method: Send {
     /// Name as in `--method`.
     fn name(&self) -> &'static str;
+    /// The views that teacher and students see, made of those that the loader renders, each
+    /// [N, R, R, 3].
+    fn arrange(&self, _cx: &Cx, views: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        Ok(views)
+    }
+    /// Views that the teacher sees, one pass for each. None: there are no targets.
+    fn teacher_views(&self) -> &'static [usize];
+    /// The passes of a student: the views that are on one tape.
+    fn passes(&self) -> &'static [&'static [usize]];
     /// What the criterion reads from the nets.
-    fn wanted(&self) -> &'static [Feature];
-    /// Momentum m of the teacher's moving average in a step; the teacher is updated before
-    /// its pass.
-    fn ema(&self, step: u64, steps: u64) -> f64;
-    /// Temperature τ of the criterion.
-    fn tau(&self) -> f64;
-    /// Loss of a net whose embeddings are all equal. A loss below it does not show that a net
-    /// learns.
-    fn chance_loss(&self) -> f64;
-    /// Scalar: `weight` × the mean over pictures of the criterion between a student's outputs
-    /// and the teacher's (`target`: the wanted features, in order).
+    fn reads(&self) -> Reads;
+    /// Momentum m of the teacher's moving average θt ← m·θt + (1−m)·θs, which comes before the
+    /// teacher's pass.
+    fn ema(&self, at: Moment) -> f64;
+    /// What students are compared with, made once a step of what the teacher saw.
+    fn prepare(&self, _cx: &Cx, seen: Targets) -> Result<Targets> {
+        Ok(seen)
+    }
+    /// Scalar: `weight` × the mean over images of the criterion between a student's outputs for the
+    /// views of `passes()[pass]` and the targets of the same images.
     fn loss(
         &self,
         tape: &mut Tape,
-        student: &Outputs,
-        target: &[Tensor],
+        pass: usize,
+        student: &[Outputs],
+        targets: &Targets,
         weight: f64,
     ) -> Result<Var>;
+    /// May change the gradients before the optimizer reads them.
+    fn before_update(&mut self, _cx: &Cx, _at: Moment, _grads: &mut Gradients) -> Result<()> {
+        Ok(())
+    }
     /// Rows of the state that teacher outputs of seeded images fill before the first step.
-    fn rows_to_fill(&self) -> usize;
-    /// Takes the step's teacher output into the state (pushes the queue).
-    fn finish_step(&mut self, cx: &Cx, target: &[Tensor]) -> Result<()>;
-    /// The state: named tensors [rows, columns] and the pointer into them.
-    fn state(&self, cx: &Cx) -> Result<(Vec<Entry>, u64)>;
+    fn rows_to_fill(&self) -> usize {
+        0
+    }
+    /// Takes the step's targets into the state (pushes the queue).
+    fn finish_step(&mut self, cx: &Cx, targets: &Targets) -> Result<()>;
+    /// What its loss says and does not, on a data set of so many images.
+    fn outlook(&self, images: usize) -> Outlook;
+    /// Constants of the criterion, for dumps.
+    fn constants(&self) -> Vec<(&'static str, f64)>;
+    /// Numbers of the state.
+    fn state_elems(&self) -> usize;
+    /// The state.
+    fn state(&self, cx: &Cx) -> Result<Memory>;
     /// Restores what [`Method::state`] gave.
-    fn restore(&mut self, cx: &Cx, tensors: &Named, pointer: u64) -> Result<()>;
+    ///
+    /// # Errors
+    /// [`crate::Kind::Data`] where it is of other dimensions.
+    fn restore(&mut self, cx: &Cx, tensors: &Named, pointers: &BTreeMap<String, u64>)
+    -> Result<()>;
 }
 
-/// The projection head that a configuration describes.
-pub fn head(config: &Config) -> MlpHead {
-    let moco = &config.moco;
-    MlpHead { hidden: moco.hidden, dim: moco.dim, norm: moco.head_norm }
+/// What the state of a new method holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// What training begins with.
+    Seeded,
+    /// Zeros, for runs whose losses nobody reads: to draw the largest queues takes minutes.
+    Blank,
 }
 
-/// The method that a configuration names, in its initial state.
-pub fn build(cx: &Cx, config: &Config) -> Result<Box<dyn Method>> {
+/// Makes a criterion with its state.
+pub type Build = dyn Fn(&Cx, Begin) -> Result<Box<dyn Method>>;
+
+/// All that a configuration says of a method.
+pub struct Recipe {
+    /// How the loader makes each view of an image.
+    pub views: Vec<Views>,
+    /// The heads of the net.
+    pub heads: Heads,
+    /// Makes the criterion with its state.
+    pub build: Box<Build>,
+}
+
+/// The method that a configuration names.
+pub fn recipe(config: &Config) -> Recipe {
     match config.method {
-        config::Method::Moco => Ok(Box::new(Moco::new(cx, &config.moco, config.seed)?)),
+        config::Method::Moco => moco::recipe(config),
     }
 }
 
-/// The same with a state of zeros, for timing alone.
-pub fn build_blank(cx: &Cx, config: &Config) -> Result<Box<dyn Method>> {
-    match config.method {
-        config::Method::Moco => Ok(Box::new(Moco::blank(cx, &config.moco)?)),
-    }
+/// The heads that it trains.
+pub fn heads(config: &Config) -> Heads {
+    recipe(config).heads
 }

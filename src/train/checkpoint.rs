@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::extend::Extension;
 use super::health::{Health, Watch};
 use super::init::Origin;
-use super::resume::Changed;
+use super::resume::{Changed, config_of};
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files::{self, Entry, disk, disk_hint, sealed, staged};
-use crate::nn::{MlpHead, ParamSpec, Params, Supernet};
+use crate::nn::{ParamSpec, Params, Supernet};
 use crate::space::Space;
+use crate::ssl;
 
 const DONE: &str = "DONE";
 const STATE: &str = "state.json";
@@ -46,8 +47,11 @@ pub struct State {
     pub data_cursor: u64,
     /// Architectures drawn so far.
     pub sampler_cursor: u64,
-    /// Where the method's queue writes next.
+    /// Where the method's queue writes next; 0 without one.
     pub queue_pointer: u64,
+    /// Other places in the state of what is trained.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pointers: BTreeMap<String, u64>,
     /// Pictures in the data set, for noticing that another one is used.
     pub pictures: u64,
     /// Digest of the data set ([`crate::data::Dataset::digest`]); none in older checkpoints.
@@ -75,7 +79,23 @@ pub struct State {
     pub hashes: BTreeMap<String, String>,
 }
 
+/// The pointer that has a key of its own.
+const QUEUE: &str = "queue";
+
 impl State {
+    /// Places in the state of what is trained.
+    pub fn pointers(&self) -> BTreeMap<String, u64> {
+        let mut all = self.pointers.clone();
+        all.insert(QUEUE.to_owned(), self.queue_pointer);
+        all
+    }
+
+    /// Takes such places up.
+    pub(super) fn set_pointers(&mut self, mut pointers: BTreeMap<String, u64>) {
+        self.queue_pointer = pointers.remove(QUEUE).unwrap_or(0);
+        self.pointers = pointers;
+    }
+
     /// Whether anything was learnt: in this run, or before it in what the run started from.
     pub fn is_trained(&self) -> bool {
         self.step > 0 || self.init.is_some()
@@ -161,17 +181,10 @@ impl Checkpoint {
         Space::preset(&self.state.preset)
     }
 
-    /// The supernet with its head, without values.
+    /// The supernet with its heads, without values.
     pub fn supernet(&self) -> Result<Supernet> {
-        let number = |key: &str| -> Result<usize> {
-            self.state.config.get(key).and_then(|v| v.parse().ok()).ok_or_else(|| {
-                Error::data(format!("{} lacks {key}", self.dir.join(STATE).display()))
-            })
-        };
-        // Heads had no batch norms before the key existed.
-        let norm = self.state.config.get("moco.head_norm").is_some_and(|v| v == "true");
-        let head = MlpHead { hidden: number("moco.hidden")?, dim: number("moco.dim")?, norm };
-        Ok(Supernet::new(&self.space()?, Some(&head)))
+        let config = config_of(self)?;
+        Ok(Supernet::new(&self.space()?, Some(&ssl::heads(&config))))
     }
 
     /// The student's weights.
@@ -185,12 +198,17 @@ impl Checkpoint {
     }
 
     fn params(&self, cx: &Cx, specs: &[ParamSpec], stem: &str) -> Result<Params> {
-        let origin = self.path(stem).display().to_string();
-        Params::from_torch(cx, specs, &self.tensors(stem)?, &origin)?.ready(cx)
+        let (named, origin) = self.named(stem)?;
+        Params::from_torch(cx, specs, &named, &origin)?.ready(cx)
     }
 
     fn path(&self, stem: &str) -> PathBuf {
         self.dir.join(format!("{stem}.safetensors"))
+    }
+
+    /// The tensors of one of its files, after its hash was compared, and the file's name.
+    pub(super) fn named(&self, stem: &str) -> Result<(files::Named, String)> {
+        Ok((self.tensors(stem)?, self.path(stem).display().to_string()))
     }
 
     /// The tensors of one of its files, after its hash was compared.
@@ -362,6 +380,7 @@ pub(super) mod tests {
             data_cursor: 0,
             sampler_cursor: 0,
             queue_pointer: 0,
+            pointers: BTreeMap::new(),
             pictures: 5,
             data: None,
             time_s: 0.0,

@@ -4,16 +4,17 @@
 use std::ops::Range;
 
 use super::checkpoint::Contents;
-use super::iteration::{Iteration, Step};
+use super::pretrain::{Pretrain, Step};
 use crate::config::Config;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
-use crate::nn::{Gradients, ParamSpec};
+use crate::nn::ParamSpec;
 use crate::space::Arch;
+use crate::ssl::Targets;
 use crate::tape::{Tape, all_finite};
 use crate::tensor::Tensor;
 
-impl Iteration {
+impl Pretrain {
     /// Repeats a student's forward pass, looking at every value, and says where the first one
     /// that is not finite appears.
     pub(super) fn name_bad_tensor(
@@ -21,11 +22,12 @@ impl Iteration {
         cx: &Cx,
         s: &Step,
         arch: &Arch,
-        target: &[Tensor],
+        targets: &Targets,
+        pass: usize,
         rows: Range<usize>,
     ) -> Error {
-        match self.bad_place(cx, s, arch, target, rows) {
-            Ok(place) => diverged(s.step, &arch.to_string(), &place),
+        match self.bad_place(cx, s, arch, targets, pass, rows) {
+            Ok(place) => diverged(s.at.step, &arch.to_string(), &place),
             Err(e) => e,
         }
     }
@@ -36,7 +38,8 @@ impl Iteration {
         cx: &Cx,
         s: &Step,
         arch: &Arch,
-        target: &[Tensor],
+        targets: &Targets,
+        pass: usize,
         rows: Range<usize>,
     ) -> Result<String> {
         let first_bad = |tensors: &[Tensor]| -> Result<Option<usize>> {
@@ -47,20 +50,24 @@ impl Iteration {
             }
             Ok(None)
         };
-        if !all_finite(cx, s.student_view)? {
-            return Ok("the pictures (view of the students)".to_owned());
+        for view in self.method.passes()[pass] {
+            if !all_finite(cx, &s.views[*view])? {
+                return Ok(format!("the images (view {view}, of the students)"));
+            }
         }
         if let Some(i) = first_bad(self.student.values())? {
             return Ok(format!("the parameter {}", self.net.specs()[i].name));
         }
-        if first_bad(target)?.is_some() {
-            return Ok(match self.teacher_pass(cx, s, arch, true) {
-                Err(e) => format!("the teacher: {e}"),
-                Ok(_) => "the teacher's output".to_owned(),
-            });
+        for features in targets {
+            if first_bad(features)?.is_some() {
+                return Ok(match self.targets_of(cx, s, arch, true) {
+                    Err(e) => format!("the teacher: {e}"),
+                    Ok(_) => "the teacher's output".to_owned(),
+                });
+            }
         }
         let mut tape = Tape::inference(cx).checking();
-        Ok(match self.student_forward(&mut tape, s, arch, target, rows, 1.0) {
+        Ok(match self.student_forward(&mut tape, s, arch, targets, pass, rows, 1.0) {
             Err(e) => e.to_string(),
             Ok(_) => "the loss".to_owned(),
         })
@@ -71,19 +78,19 @@ impl Iteration {
         &mut self,
         cx: &Cx,
         s: &Step,
-        targets: &[Vec<Tensor>],
+        targets: &[Targets],
     ) -> Result<Error> {
         for (k, arch) in s.archs.iter().enumerate() {
-            self.grads = Gradients::zeros(cx, self.net.specs())?;
-            self.student_pass(cx, s, arch, targets.get(k).unwrap_or(&targets[0]))?;
+            self.grads.clear(cx)?;
+            self.student_passes(cx, s, arch, targets.get(k).unwrap_or(&targets[0]))?;
             for (i, spec) in self.net.specs().iter().enumerate() {
                 if !all_finite(cx, self.grads.get(i))? {
                     let place = format!("the gradient of {}", spec.name);
-                    return Ok(diverged(s.step, &arch.to_string(), &place));
+                    return Ok(diverged(s.at.step, &arch.to_string(), &place));
                 }
             }
         }
-        Ok(diverged(s.step, "the sum over all students", "the norm of the gradient"))
+        Ok(diverged(s.at.step, "the sum over all students", "the norm of the gradient"))
     }
 }
 
@@ -156,7 +163,7 @@ mod tests {
     fn fresh_weights_are_sound_and_those_that_blew_up_are_not() {
         let cx = Cx::for_tests();
         let mut config = Config::for_preset("tiny").unwrap();
-        let net = Supernet::new(&Space::preset("tiny").unwrap(), Some(&ssl::head(&config)));
+        let net = Supernet::new(&Space::preset("tiny").unwrap(), Some(&ssl::heads(&config)));
         let student = Params::init(&cx, net.specs(), 3).unwrap().to_torch(&cx).unwrap();
         let scaled = |by: f32| -> Contents {
             let scale = |v: Vec<f32>| v.into_iter().map(|x| x * by).collect();

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use super::iteration::{Iteration, Step};
+use super::pretrain::{Pretrain, Step};
 use crate::device::Cx;
 use crate::error::Result;
 use crate::files::{self, Entry};
-use crate::nn::{Gradients, ParamSpec, Params};
-use crate::ssl::Method;
+use crate::nn::{Feature, Gradients, ParamSpec, Params};
+use crate::ssl::{Method, Targets};
 use crate::tensor::{Tensor, to_nchw};
 
 /// Collects the tensors of one step, in PyTorch's layouts.
@@ -24,25 +24,33 @@ impl Dump {
         Self::default()
     }
 
-    pub(super) fn before(&mut self, cx: &Cx, it: &Iteration, s: &Step) -> Result<()> {
-        for (name, view) in [("x_student", s.student_view), ("x_teacher", s.teacher_view)] {
-            self.entries.push(nchw(cx, name, view)?);
+    pub(super) fn before(&mut self, cx: &Cx, it: &Pretrain, s: &Step) -> Result<()> {
+        let of_students: Vec<usize> = it.method.passes().concat();
+        for (name, views) in
+            [("x_student", &of_students[..]), ("x_teacher", it.method.teacher_views())]
+        {
+            for (v, view) in views.iter().enumerate() {
+                self.entries.push(nchw(cx, &numbered(name, v, views.len()), &s.views[*view])?);
+            }
         }
         self.params(cx, "before", &it.student)?;
         self.params(cx, "teacher_before", &it.teacher)?;
         let archs: Vec<String> = s.archs.iter().map(ToString::to_string).collect();
-        let sgd = it.sgd();
+        let sgd = it.optimizer.settings();
         self.metadata.extend([
             ("archs", archs.join(",")),
             ("bn_group", it.bn_group().to_string()),
-            ("lr", s.lr.to_string()),
+            ("lr", s.at.lr.to_string()),
             ("momentum", sgd.momentum.to_string()),
             ("weight_decay", sgd.weight_decay.to_string()),
             ("decay_exempt", sgd.decay_exempt.to_string()),
-            ("ema", it.method.ema(s.step, s.steps).to_string()),
-            ("tau", it.method.tau().to_string()),
+            ("ema", it.method.ema(s.moment()).to_string()),
+        ]);
+        let constants = it.method.constants().into_iter();
+        self.metadata.extend(constants.map(|(name, value)| (name, value.to_string())));
+        self.metadata.extend([
             ("preset", it.net.space().name.clone()),
-            ("step", s.step.to_string()),
+            ("step", s.at.step.to_string()),
             ("seed", it.seed().to_string()),
             ("accum", it.accum().to_string()),
         ]);
@@ -52,16 +60,23 @@ impl Dump {
     pub(super) fn teacher(
         &mut self,
         cx: &Cx,
-        target: &[Tensor],
+        targets: &Targets,
         method: &dyn Method,
     ) -> Result<()> {
-        self.matrix(cx, "z_teacher", &target[0])?;
-        self.entries.extend(method.state(cx)?.0);
+        let z = method.reads().teacher.iter().position(|f| *f == Feature::Z);
+        for (v, features) in targets.iter().enumerate() {
+            if let Some(z) = z.and_then(|z| features.get(z)) {
+                self.matrix(cx, &numbered("z_teacher", v, targets.len()), z)?;
+            }
+        }
+        self.entries.extend(method.state(cx)?.tensors);
         Ok(())
     }
 
-    pub(super) fn student(&mut self, cx: &Cx, k: usize, z: &Tensor, loss: f64) -> Result<()> {
-        self.matrix(cx, &format!("z_student.{k}"), z)?;
+    pub(super) fn student(&mut self, cx: &Cx, k: usize, z: &[Tensor], loss: f64) -> Result<()> {
+        for (v, one) in z.iter().enumerate() {
+            self.matrix(cx, &numbered(&format!("z_student.{k}"), v, z.len()), one)?;
+        }
         self.entries.push((format!("loss.{k}"), vec![1], vec![loss as f32]));
         Ok(())
     }
@@ -78,10 +93,10 @@ impl Dump {
         Ok(())
     }
 
-    pub(super) fn after(&mut self, cx: &Cx, it: &Iteration) -> Result<()> {
+    pub(super) fn after(&mut self, cx: &Cx, it: &Pretrain) -> Result<()> {
         self.params(cx, "after", &it.student)?;
         self.params(cx, "teacher_after", &it.teacher)?;
-        for (spec, v) in it.net.specs().iter().zip(&it.velocity) {
+        for (spec, v) in it.net.specs().iter().zip(it.optimizer.velocity()) {
             self.param(cx, "momentum", spec, v)?;
         }
         Ok(())
@@ -109,6 +124,11 @@ impl Dump {
         let path = dir.join(format!("step-{step:08}.safetensors"));
         files::write_safetensors(&path, &self.entries, &self.metadata)
     }
+}
+
+/// The name of view `v` of `count`: with a number only where there are several.
+fn numbered(name: &str, v: usize, count: usize) -> String {
+    if count == 1 { name.to_owned() } else { format!("{name}.{v}") }
 }
 
 /// A tensor [N, H, W, C] as an entry [N, C, H, W].

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::{Checkpoint, State};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::optim::cosine_lr;
+use crate::optim::Schedule;
 
 /// The key that may grow.
 pub(super) const EPOCHS: &str = "train.epochs";
@@ -30,7 +30,7 @@ pub struct Extension {
 /// The learning rate of a step of a run of so many steps.
 pub(super) fn learning_rate(config: &Config, step: u64, steps: u64, steps_per_epoch: u64) -> f64 {
     let warmup = (config.train.warmup_epochs * steps_per_epoch as f64).round() as u64;
-    cosine_lr(config.train.lr, step, steps, warmup)
+    Schedule::cosine(config.train.lr, warmup).at(step, steps)
 }
 
 /// The state that a run goes on from: the checkpoint's, with the length of the run that is wanted
@@ -127,6 +127,6 @@ mod tests {
         let said = notice(&config, &done, &longer, 6).unwrap();
         // Half of the cosine after three steps of warm-up.
         assert!(said.contains("from 0.000000 (old schedule) to 0.040000"), "{said}");
-        assert_eq!(learning_rate(&config, 5, 9, 6), cosine_lr(0.08, 5, 9, 3));
+        assert_eq!(learning_rate(&config, 5, 9, 6), Schedule::cosine(0.08, 3).at(5, 9));
     }
 }

@@ -10,14 +10,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::health::Health;
-use super::iteration::Report;
+use super::objective::{Embeddings, Report};
 use crate::config::Precision;
 use crate::device::{Cx, host};
 use crate::error::{Error, Result};
 use crate::files::owned::{Kind, Owned};
 use crate::files::{self, disk, for_each_line};
 use crate::outside::harmless;
-use crate::space::Arch;
 
 /// What a run says.
 const LOG: &str = "train.log";
@@ -67,15 +66,13 @@ pub struct Status {
 }
 
 /// What a line of `metrics.jsonl` holds beside the iteration's report.
-pub struct StepFacts<'a> {
+pub struct StepFacts {
     /// Index of the step.
     pub step: u64,
     /// Epochs done, with a fraction.
     pub epoch: f64,
     /// Seconds of training, over all resumes.
     pub time_s: f64,
-    /// The students.
-    pub archs: &'a [Arch],
     /// Learning rate.
     pub lr: f64,
     /// Pictures per second of this step.
@@ -179,21 +176,33 @@ impl Folder {
 
     /// Adds a step's line to `metrics.jsonl`.
     pub fn write_metrics(&mut self, f: &StepFacts, r: &Report) -> Result<()> {
-        let mut losses = Map::new();
-        for (arch, loss) in f.archs.iter().zip(&r.losses) {
-            losses.insert(arch.to_string(), json!(loss));
-        }
-        let archs: Vec<String> = f.archs.iter().map(ToString::to_string).collect();
-        let line = json!({
+        let losses: Map<String, Value> =
+            r.losses.iter().map(|(name, loss)| (name.clone(), json!(loss))).collect();
+        let archs: Vec<String> = r.archs.iter().map(ToString::to_string).collect();
+        let mut line = json!({
             "step": f.step, "epoch": f.epoch, "time_s": f.time_s,
-            "loss": r.loss, "losses": losses, "archs": archs,
-            "lr": f.lr, "ema": r.ema, "grad_norm": r.grad_norm,
-            "feature_std": r.student.std, "spread": r.student.spread, "rank": r.student.rank,
-            "teacher_spread": r.teacher.spread, "teacher_rank": r.teacher.rank,
-            "health": f.health,
+            "loss": r.loss, "losses": losses, "archs": archs, "lr": f.lr,
+        });
+        let mut extend = |more: Value| {
+            if let (Value::Object(line), Value::Object(more)) = (&mut line, more) {
+                line.extend(more);
+            }
+        };
+        if let Some(ema) = r.ema {
+            extend(json!({ "ema": ema }));
+        }
+        extend(json!({ "grad_norm": r.grad_norm }));
+        if let Some(Embeddings { student, teacher }) = &r.embeddings {
+            extend(json!({
+                "feature_std": student.std, "spread": student.spread, "rank": student.rank,
+                "teacher_spread": teacher.spread, "teacher_rank": teacher.rank,
+                "health": f.health,
+            }));
+        }
+        extend(json!({
             "images_per_s": f.images_per_s, "data_wait_ms": f.data_wait_ms,
             "device_mem_bytes": f.device_mem_bytes,
-        });
+        }));
         let path = self.root().join(METRICS);
         // One write call a line: a killed run leaves whole lines.
         let line = format!("{line}\n");

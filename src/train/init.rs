@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Checkpoint;
-use super::iteration::Iteration;
+use super::objective::Objective;
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::files::{self, Entry, Named};
@@ -62,14 +62,13 @@ impl Init {
         Ok(Self { origin: Origin { blake3: files::hash(&file)?, path: file }, named, unread })
     }
 
-    /// Puts the weights into a fresh student, of which the teacher becomes a copy. Gives what the
-    /// log is to say.
+    /// Puts the weights into what is freshly initialised. Gives what the log is to say.
     ///
     /// # Errors
     /// [`crate::Kind::Data`] where no tensor fits, or one holds a value that is not finite.
-    pub(super) fn fill(&self, cx: &Cx, it: &mut Iteration) -> Result<Vec<String>> {
+    pub(super) fn fill(&self, cx: &Cx, it: &mut dyn Objective) -> Result<Vec<String>> {
         let mut filled = Filled::default();
-        let mut entries = it.student.to_torch(cx)?;
+        let mut entries = it.params().to_torch(cx)?;
         for entry in &mut entries {
             filled.put(entry, &self.named);
         }
@@ -92,12 +91,11 @@ impl Init {
                 self.origin.path.display()
             )));
         }
-        let specs = it.net.specs().to_vec();
+        let specs = it.net().specs().to_vec();
         let named: Named =
             entries.into_iter().map(|(name, shape, values)| (name, (shape, values))).collect();
         let origin = self.origin.path.display().to_string();
-        it.student = Params::from_torch(cx, &specs, &named, &origin)?.ready(cx)?;
-        it.teacher = it.student.copy(cx)?;
+        it.start_from(cx, Params::from_torch(cx, &specs, &named, &origin)?)?;
         Ok(filled.lines(&self.origin))
     }
 
@@ -228,12 +226,17 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::space::Space;
+    use crate::ssl::Begin;
+    use crate::train::objective::Setup;
+    use crate::train::pretrain::Pretrain;
 
-    fn iteration(cx: &Cx) -> Iteration {
+    fn pretrain(cx: &Cx) -> Pretrain {
         let mut config = Config::for_preset("tiny").unwrap();
         (config.moco.hidden, config.moco.dim, config.moco.queue) = (16, 8, 10);
         config.moco.head_norm = false;
-        Iteration::new(cx, &config, &Space::preset("tiny").unwrap()).unwrap()
+        let space = &Space::preset("tiny").unwrap();
+        let setup = Setup { config: &config, space, classes: 0, begin: Begin::Seeded };
+        Pretrain::new(cx, &setup).unwrap()
     }
 
     fn init(tensors: &[Entry]) -> Init {
@@ -246,7 +249,7 @@ mod tests {
     #[test]
     fn smaller_tensors_fill_the_first_channels() {
         let cx = Cx::for_tests();
-        let mut it = iteration(&cx);
+        let mut it = pretrain(&cx);
         let fresh = it.student.to_torch(&cx).unwrap();
         let tensor = |name: &str, shape: &[usize]| -> Entry {
             let n = shape.iter().product::<usize>();
@@ -294,7 +297,7 @@ mod tests {
     #[test]
     fn nothing_that_fits_is_an_error() {
         let cx = Cx::for_tests();
-        let mut it = iteration(&cx);
+        let mut it = pretrain(&cx);
         let other = [
             ("encoder.stem.weight".to_owned(), vec![2], vec![0.0; 2]),
             ("bn1.bias".to_owned(), vec![512], vec![0.0; 512]),

@@ -1,31 +1,34 @@
-//! Training: [`iteration`] is Algorithm 1; [`mod@run`] repeats it over a data set, in a folder
-//! ([`folder`]) that can be killed and resumed ([`checkpoint`]) at any moment.
+//! Training: an [`objective`] learns step by step; [`mod@run`] drives it over a data set, in a folder
+//! ([`folder`]) that can be killed and resumed ([`checkpoint`]) at any moment. [`pretrain`] is the
+//! objective of Algorithm 1.
 
 mod advice;
+pub mod batches;
 pub mod checkpoint;
 mod diverged;
 pub mod dump;
 pub(crate) mod examples;
 pub mod extend;
-pub mod feed;
 pub mod folder;
 mod guard;
 pub mod health;
 pub mod init;
-pub mod iteration;
+pub mod objective;
 pub mod plan;
+pub mod pretrain;
 pub(crate) mod probe;
 pub mod resume;
 pub mod run;
 mod start;
 
 pub use advice::advice;
+pub use batches::Batches;
 pub use checkpoint::Checkpoint;
-pub use feed::{Fed, Feed};
 pub use folder::{RUN, RUN_FILES};
 pub use health::Health;
-pub use iteration::{Iteration, Report, Step};
+pub use objective::{Make, Objective, Report, Setup};
 pub use plan::{Plan, dry_run};
+pub use pretrain::{Pretrain, Step};
 pub use probe::ProbeOn;
 pub use resume::Resume;
-pub use run::{Options, Outcome, run};
+pub use run::{Options, Outcome, run, run_objective};

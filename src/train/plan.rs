@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::feed::Feed;
+use super::batches::Batches;
 use super::init::Init;
-use super::iteration::{Iteration, Step};
+use super::objective::{At, Make, Objective, Setup, StepBatch};
+use super::pretrain::Pretrain;
 use super::run::Options;
 use super::start::{initial_state, loader_options};
 use crate::config::Config;
-use crate::data::Dataset;
+use crate::data::{Batch, Dataset, Targets};
 use crate::device::host::{self, Available};
 use crate::device::{Cx, Layout};
 use crate::error::{Error, Kind, Result};
 use crate::progress::human_bytes;
-use crate::space::{Arch, Sampler, Space};
+use crate::space::Space;
+use crate::ssl::Begin;
 use crate::tensor::{Meta, Shape};
 
 /// Batches of views that the loader holds: two ready or in the making, one in use.
@@ -83,90 +85,87 @@ impl Room {
     }
 }
 
-/// What a run needs: the buffers that an iteration of its largest student takes beside so many
-/// bytes of decoded pictures, found by running it on a context that only counts; and the host's
-/// memory for a checkpoint and, `with_loader`, for images that are made ahead.
-fn plan_memory(
-    cx: &Cx,
-    config: &Config,
-    space: &Space,
-    largest: &Arch,
-    pictures_bytes: usize,
-    with_loader: bool,
-) -> Result<Needs> {
-    let plan = cx.planning();
-    let _pictures = (pictures_bytes > 0).then(|| plan.landing(pictures_bytes)).transpose()?;
-    let mut iteration = Iteration::new(&plan, config, space)?;
-    iterate(&plan, &mut iteration, 0, &[*largest], config.rows())?;
-    // Student, teacher, velocity and queue are copied before they are written.
-    let queue = config.moco.queue.saturating_mul(config.moco.dim);
-    let checkpoint = 3 * iteration.student.elems() + queue;
-    let view = config.train.batch * space.resolution.pow(2) * 3;
-    let loader = match with_loader && !cx.is_device() {
-        true => LOADED_BATCHES * 2 * view,
-        // For a device images are decoded alone, of sizes that nobody knows yet.
-        false => 0,
-    };
-    let host_bytes = checkpoint.saturating_add(loader).saturating_mul(size_of::<f32>());
-    Ok(Needs { layout: plan.layout(), host_bytes })
+/// Runs the step of a run that takes most memory, on a context that plans. Gives the objective's
+/// numbers in a checkpoint and the images' side.
+pub(super) fn rehearsal(cx: &Cx, setup: &Setup, make: &Make) -> Result<Rehearsed> {
+    let mut objective = make(cx, setup)?;
+    let batch = blank_batch(cx, objective.as_ref(), setup.config.train.batch)?;
+    objective.rehearse(cx, batch)?;
+    Ok(Rehearsed { state_elems: objective.state_elems(), side: objective.net().space().resolution })
 }
 
-/// An iteration on pictures without values.
-fn iterate(cx: &Cx, iteration: &mut Iteration, step: u64, archs: &[Arch], n: usize) -> Result<()> {
-    let side = iteration.net.space().resolution;
-    let view = || cx.alloc(Meta::new(Shape::nhwc(n, side, side, 3), cx.dtype()));
-    let (student_view, teacher_view) = (&view()?, &view()?);
-    let step = Step { step, steps: 1, lr: 0.0, archs, student_view, teacher_view };
-    iteration.run(cx, &step, None, || {}).map(drop)
+/// What a [`rehearsal`] found beside the memory that it took.
+pub struct Rehearsed {
+    /// Numbers that a checkpoint holds.
+    pub state_elems: usize,
+    /// Height and width of an image.
+    pub side: usize,
 }
 
-/// Fails where the plan of a run's memory does not fit, before anything is done. Gives the
-/// planned bytes, of tensors and of the host beside them.
-///
-/// # Errors
-/// [`Kind::Memory`], with the largest batch that fits.
-pub(super) fn check_memory(cx: &Cx, config: &Config, space: &Space) -> Result<usize> {
-    let needs =
-        Planner { cx, config, space, largest: &space.max(), pictures_bytes: 0, with_loader: true };
-    let needs = needs.fit(|_| Ok(()))?;
-    Ok(needs.layout.bytes().saturating_add(needs.host_bytes))
+/// A batch of images without values.
+pub fn blank_batch(cx: &Cx, objective: &dyn Objective, n: usize) -> Result<StepBatch> {
+    let side = objective.net().space().resolution;
+    let view = |_| cx.alloc(Meta::new(Shape::nhwc(n, side, side, 3), cx.dtype()));
+    Ok(Batch {
+        step: 0,
+        epoch: 0,
+        indices: (0..n).collect(),
+        targets: objective.labels().then(|| Targets::Classes(vec![0; n])),
+        views: objective.views().iter().map(view).collect::<Result<_>>()?,
+        wait_ms: 0.0,
+    })
 }
 
-/// Plans the memory of a run and takes what of it is not taken yet. No student may have more of
-/// anything than `largest`; `pictures_bytes` are those of decoded pictures on the device. Gives
-/// the planned bytes of tensors.
-///
-/// # Errors
-/// [`Kind::Memory`], with the largest batch that fits, where they do not.
-pub fn reserve_memory(
-    cx: &Cx,
-    config: &Config,
-    space: &Space,
-    largest: &Arch,
-    pictures_bytes: usize,
-) -> Result<usize> {
-    // The loader has begun: what it holds is not available any more.
-    let planner = Planner { cx, config, space, largest, pictures_bytes, with_loader: false };
-    planner.fit(|layout| cx.reserve(layout)).map(|needs| needs.layout.bytes())
+/// Takes the memory of a run's largest step on a context that plans.
+pub type Rehearse<'a> = dyn Fn(&Cx, &Config) -> Result<Rehearsed> + 'a;
+
+/// Plans the memory of a run, and of smaller ones where it does not fit.
+pub struct Planner<'a> {
+    /// Where it is to run.
+    pub cx: &'a Cx,
+    /// Its settings.
+    pub config: &'a Config,
+    /// Its largest step.
+    pub rehearse: &'a Rehearse<'a>,
 }
 
-/// Plans a run, and smaller ones where it does not fit.
-struct Planner<'a> {
-    cx: &'a Cx,
-    config: &'a Config,
-    space: &'a Space,
-    largest: &'a Arch,
-    pictures_bytes: usize,
+/// What beside the step is planned.
+#[derive(Clone, Copy)]
+struct Beside {
+    /// Bytes of decoded images on the device.
+    decoded_bytes: usize,
+    /// Whether the loader's memory is to be found, as it has not begun.
     with_loader: bool,
 }
 
 impl Planner<'_> {
+    /// Fails where the plan of a run's memory does not fit, before anything is done. Gives the
+    /// planned bytes, of tensors and of the host beside them.
+    ///
+    /// # Errors
+    /// [`Kind::Memory`], with the largest batch that fits.
+    pub fn check(&self) -> Result<usize> {
+        let needs = self.fit(Beside { decoded_bytes: 0, with_loader: true }, |_| Ok(()))?;
+        Ok(needs.layout.bytes().saturating_add(needs.host_bytes))
+    }
+
+    /// Plans the memory of a run and takes what of it is not taken yet; `decoded_bytes` are those of
+    /// decoded images on the device. Gives the planned bytes of tensors.
+    ///
+    /// # Errors
+    /// [`Kind::Memory`], with the largest batch that fits, where they do not.
+    pub fn reserve(&self, decoded_bytes: usize) -> Result<usize> {
+        // The loader has begun: what it holds is not available any more.
+        let beside = Beside { decoded_bytes, with_loader: false };
+        self.fit(beside, |layout| self.cx.reserve(layout)).map(|needs| needs.layout.bytes())
+    }
+
     /// Plans the run and does with the plan what `take` says. Exit 5 with the largest batch that
     /// fits where either fails for want of memory.
-    fn fit(&self, take: impl FnOnce(&Layout) -> Result<()>) -> Result<Needs> {
+    fn fit(&self, beside: Beside, take: impl FnOnce(&Layout) -> Result<()>) -> Result<Needs> {
         let mut room = Room::of(self.cx)?;
         let attempt = || -> Result<Needs> {
-            let needs = self.plan(self.config.train.batch)?;
+            let needs = self.plan(self.config.train.batch, beside)?;
             if let Some(lacking) = room.lacks(&needs) {
                 return Err(Error::memory(format!("out of memory: {lacking}")));
             }
@@ -180,28 +179,42 @@ impl Planner<'_> {
         };
         attempt().map_err(|e| match e.kind() {
             Kind::Memory => {
-                let advice = self.largest_batch(&room);
+                let advice = self.largest_batch(&room, beside);
                 Error::memory(format!("train.batch={}: {e}; {advice}", self.config.train.batch))
             }
             _ => e,
         })
     }
 
-    fn plan(&self, batch: usize) -> Result<Needs> {
+    /// What a run needs with another batch: the buffers that its largest step takes beside decoded
+    /// images, found by running it on a context that only counts; and the host's memory for a
+    /// checkpoint and for images that are made ahead.
+    fn plan(&self, batch: usize, beside: Beside) -> Result<Needs> {
         let share = batch as f64 / self.config.train.batch as f64;
-        let pictures_bytes = (self.pictures_bytes as f64 * share) as usize;
+        let decoded_bytes = (beside.decoded_bytes as f64 * share) as usize;
         let mut config = self.config.clone();
         config.train.batch = batch;
-        plan_memory(self.cx, &config, self.space, self.largest, pictures_bytes, self.with_loader)
+        let plan = self.cx.planning();
+        let _decoded = (decoded_bytes > 0).then(|| plan.landing(decoded_bytes)).transpose()?;
+        let Rehearsed { state_elems, side } = (self.rehearse)(&plan, &config)?;
+        let view = batch * side.pow(2) * 3;
+        let loader = match beside.with_loader && !self.cx.is_device() {
+            true => LOADED_BATCHES * 2 * view,
+            // For a device images are decoded alone, of sizes that nobody knows yet.
+            false => 0,
+        };
+        // A checkpoint is copied before it is written.
+        let host_bytes = state_elems.saturating_add(loader).saturating_mul(size_of::<f32>());
+        Ok(Needs { layout: plan.layout(), host_bytes })
     }
 
     /// Says which batch is the largest that fits.
-    fn largest_batch(&self, room: &Room) -> String {
+    fn largest_batch(&self, room: &Room, beside: Beside) -> String {
         let Config { train, moco, .. } = self.config;
         // A batch is cut into equal parts of two images or more.
         let parts = train.accum;
         let fits = |images: usize| {
-            self.plan(images * parts).is_ok_and(|needs| room.lacks(&needs).is_none())
+            self.plan(images * parts, beside).is_ok_and(|needs| room.lacks(&needs).is_none())
         };
         let (mut low, mut high) = (1, train.batch / parts);
         while high - low > 1 {
@@ -257,7 +270,12 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     followed.iter().for_each(|line| tracing::info!("{line}"));
     let config = options.config();
     let space = Space::preset(&config.preset)?;
-    let needed = check_memory(cx, config, &space)?;
+    let classes = dataset.classes().len();
+    let setup = Setup { config, space: &space, classes, begin: Begin::Blank };
+    let rehearse =
+        |cx: &Cx, config: &Config| rehearsal(cx, &Setup { config, ..setup }, &Pretrain::make);
+    let planner = Planner { cx, config, rehearse: &rehearse };
+    let needed = planner.check()?;
     let available_bytes = cx.available_bytes()?;
     let limited_by = host::available().filter(|_| !cx.is_device()).map(|a| a.bound.to_string());
     tracing::info!(
@@ -266,27 +284,24 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
         config.train.batch,
         TIMED + 1
     );
-    let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, &space, 0))?;
-    let state = initial_state(config, dataset.len() as u64, feed.steps_per_epoch() as u64);
-    let mut iteration = Iteration::blank(cx, config, &space)?;
+    let mut objective = Pretrain::make(cx, &setup)?;
+    let loading = loader_options(config, objective.as_ref(), 0);
+    let mut batches = Batches::new(cx, dataset.clone(), loading)?;
+    let state = initial_state(config, dataset.len() as u64, batches.steps_per_epoch() as u64);
     if let Some(path) = &options.init {
-        let said = Init::open(path)?.fill(cx, &mut iteration)?;
+        let said = Init::open(path)?.fill(cx, objective.as_mut())?;
         said.iter().for_each(|line| tracing::info!("{line}"));
     }
-    feed.prefetch(cx);
-    let planned_bytes = reserve_memory(cx, config, &space, &space.max(), feed.room_bytes())?;
-    let sampler = Sampler::new(config.sampling.policy, &space, config.seed)?;
+    batches.prefetch(cx);
+    let planned_bytes = planner.reserve(batches.room_bytes())?;
     let (mut times, all) = (Vec::new(), Instant::now());
     for step in 0..=TIMED {
         let began = Instant::now();
-        let [student_view, teacher_view] = feed.next(cx)?.pair(cx, config.moco.symmetric)?;
-        let archs = sampler.draw(step);
-        let (student_view, teacher_view) = (&student_view, &teacher_view);
-        let steps = state.steps;
-        let inputs = Step { step, steps, lr: 0.0, archs: &archs, student_view, teacher_view };
-        iteration.run(cx, &inputs, None, || {
+        let batch = batches.next(cx)?;
+        let at = At { step, steps: state.steps, lr: 0.0 };
+        objective.step(cx, &at, batch, None, &mut || {
             if step < TIMED {
-                feed.prefetch(cx);
+                batches.prefetch(cx);
             }
         })?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
@@ -328,16 +343,22 @@ mod tests {
             for preset in ["tiny", "cifar", "data"] {
                 let space = Space::preset(preset).unwrap();
                 let config = Config::for_preset(preset).unwrap();
-                let layout =
-                    plan_memory(cx, &config, &space, &space.max(), 0, false).unwrap().layout;
+                let setup =
+                    Setup { config: &config, space: &space, classes: 0, begin: Begin::Blank };
+                let rehearse = |cx: &Cx, config: &Config| {
+                    rehearsal(cx, &Setup { config, ..setup }, &Pretrain::make)
+                };
+                let planner = Planner { cx, config: &config, rehearse: &rehearse };
+                let beside = Beside { decoded_bytes: 0, with_loader: false };
+                let layout = planner.plan(config.train.batch, beside).unwrap().layout;
                 let cx = cx.planning();
                 cx.reserve(&layout).unwrap();
                 let reserved = cx.memory();
-                let mut iteration = Iteration::new(&cx, &config, &space).unwrap();
-                let sampler = Sampler::new(config.sampling.policy, &space, 0).unwrap();
+                let mut objective = Pretrain::make(&cx, &setup).unwrap();
                 for step in 0..100 {
-                    let archs = sampler.draw(step);
-                    iterate(&cx, &mut iteration, step, &archs, config.rows()).unwrap();
+                    let batch = blank_batch(&cx, objective.as_ref(), config.train.batch).unwrap();
+                    let at = At { step, steps: 100, lr: 0.0 };
+                    objective.step(&cx, &at, batch, None, &mut || {}).unwrap();
                 }
                 let after = cx.memory();
                 assert_eq!(after.allocations, reserved.allocations, "{preset}, {}", cx.name());

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::folder::PROBES;
-use super::iteration::Iteration;
+use super::objective::Objective;
 use super::run::Options;
 use crate::config::{CkptEvery, ProbeEvery};
 use crate::data::Dataset;
@@ -50,7 +50,7 @@ pub enum ProbeOn {
 }
 
 /// Where a run stands.
-pub(super) struct Moment {
+pub(super) struct Progressed {
     /// Steps done.
     pub step: u64,
     /// Steps of the whole run.
@@ -176,8 +176,8 @@ impl Probe {
     pub(super) fn if_due(
         &mut self,
         cx: &Cx,
-        iteration: &Iteration,
-        now: &Moment,
+        objective: &dyn Objective,
+        now: &Progressed,
     ) -> Result<Option<String>> {
         let earlier = match self.earlier.take() {
             Some(earlier) => earlier,
@@ -187,7 +187,7 @@ impl Probe {
             self.earlier = Some(earlier);
             return Ok(None);
         }
-        let line = self.measure(cx, iteration, now)?;
+        let line = self.measure(cx, objective, now)?;
         append(&self.path, &line)?;
         self.measured = Instant::now();
         let first = earlier.lines.map_or_else(|| line.clone(), |(first, _)| first);
@@ -205,7 +205,7 @@ impl Probe {
         self.neighbours.len() + self.queries.len()
     }
 
-    fn is_due(&self, now: &Moment) -> bool {
+    fn is_due(&self, now: &Progressed) -> bool {
         let interval = match self.every {
             ProbeEvery::Auto => now.steps_per_epoch.max(now.steps.div_ceil(PROBES_OF_A_RUN)),
             ProbeEvery::Every(CkptEvery::Steps(n)) => n,
@@ -219,7 +219,7 @@ impl Probe {
         now.step.is_multiple_of(interval.max(1)) || now.step == now.end
     }
 
-    fn measure(&mut self, cx: &Cx, it: &Iteration, now: &Moment) -> Result<Line> {
+    fn measure(&mut self, cx: &Cx, it: &dyn Objective, now: &Progressed) -> Result<Line> {
         let (pixels, chance) = match self.known {
             Some(known) => known,
             None => *self.known.insert(self.without_net(cx)?),
@@ -257,9 +257,9 @@ impl Probe {
     }
 
     /// Accuracy of the student's net `arch`; none where its features are not finite.
-    fn knn(&self, cx: &Cx, it: &Iteration, arch: Arch) -> Result<Option<f64>> {
+    fn knn(&self, cx: &Cx, it: &dyn Objective, arch: Arch) -> Result<Option<f64>> {
         let bn = self.neighbours.tensors(cx, BN_IMAGES)?;
-        let subnet = Subnet::recalibrated(cx, &it.net, &it.student, arch, bn)?;
+        let subnet = Subnet::recalibrated(cx, it.net(), it.params(), arch, bn)?;
         let features = |images: &Images| -> Result<Labelled> {
             Ok(pass(cx, &[&subnet], images, Feature::Pool, |_, _| ())?.swap_remove(0))
         };

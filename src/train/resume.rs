@@ -5,14 +5,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{Checkpoint, Contents, State};
+use super::checkpoint::{Checkpoint, State};
 use super::extend;
-use super::iteration::Iteration;
 use super::run::Options;
-use crate::device::Cx;
+use crate::config::{Config, resolve, word};
 use crate::error::{Error, Kind, Result};
 use crate::files::owned::{Existing, Owned};
-use crate::nn::{ParamSpec, Params};
 
 /// Keys that may differ between a run and its continuation: they do not decide its weights, or,
 /// as the precision, only their last digits, and a checkpoint may go on on another device. Epochs
@@ -39,6 +37,19 @@ pub(super) fn began_with(checkpoint: &Checkpoint) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::from(older);
     settings.extend(checkpoint.state.config.clone());
     settings
+}
+
+/// The settings of a checkpoint's run.
+///
+/// # Errors
+/// [`Kind::Data`] where they are not settings that this version knows.
+pub(super) fn config_of(checkpoint: &Checkpoint) -> Result<Config> {
+    let preset = word(&format!("preset={}", checkpoint.state.preset))?;
+    let mut settings = resolve(&[preset])?;
+    settings
+        .inherit(&began_with(checkpoint))
+        .map_err(|e| Error::data(format!("{}: unknown settings: {e}", checkpoint.dir.display())))?;
+    Ok(settings.config)
 }
 
 /// Whether a run continues an earlier one.
@@ -163,53 +174,29 @@ pub(super) fn check_same_run(
     Ok(changed)
 }
 
-/// Everything that a checkpoint holds beside its state.
-pub(super) fn contents(cx: &Cx, it: &Iteration, state: &mut State) -> Result<Contents> {
-    let (queue, pointer) = it.method.state(cx)?;
-    state.queue_pointer = pointer;
-    let velocity = it.student.specs().iter().zip(&it.velocity).map(|(spec, v)| {
-        Ok((format!("momentum.{}", spec.name), spec.torch_shape(), spec.to_torch(&cx.download(v)?)))
-    });
-    Ok(vec![
-        ("student", it.student.to_torch(cx)?),
-        ("teacher", it.teacher.to_torch(cx)?),
-        ("optimizer", velocity.collect::<Result<_>>()?),
-        ("queue", queue),
-    ])
-}
-
-pub(super) fn restore(cx: &Cx, it: &mut Iteration, checkpoint: &Checkpoint) -> Result<()> {
-    let specs = it.net.specs().to_vec();
-    it.student = checkpoint.student(cx, &specs)?;
-    it.teacher = checkpoint.teacher(cx, &specs)?;
-    let prefixed: Vec<_> = specs
-        .iter()
-        .map(|s| ParamSpec { name: format!("momentum.{}", s.name), ..s.clone() })
-        .collect();
-    let optimizer = checkpoint.tensors("optimizer")?;
-    let origin = checkpoint.dir.join("optimizer.safetensors").display().to_string();
-    it.velocity = Params::from_torch(cx, &prefixed, &optimizer, &origin)?.into_values();
-    it.method.restore(cx, &checkpoint.tensors("queue")?, checkpoint.state.queue_pointer)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::Config;
+    use crate::device::Cx;
     use crate::device::emulator::Emulator;
     use crate::ops::Fill;
     use crate::ops::check::values;
     use crate::space::Space;
+    use crate::ssl::Begin;
     use crate::tensor::{DType, Shape, Tensor};
     use crate::train::checkpoint::{self, tests::state};
+    use crate::train::objective::{Objective, Setup};
+    use crate::train::pretrain::Pretrain;
 
-    fn iteration(cx: &Cx, seed: u64) -> Iteration {
+    fn pretrain(cx: &Cx, seed: u64) -> Pretrain {
         let mut config = Config::for_preset("tiny").unwrap();
         (config.seed, config.moco.hidden, config.moco.dim) = (seed, 16, 8);
         config.moco.queue = 10;
-        Iteration::new(cx, &config, &Space::preset("tiny").unwrap()).unwrap()
+        let space = &Space::preset("tiny").unwrap();
+        let setup = Setup { config: &config, space, classes: 0, begin: Begin::Seeded };
+        Pretrain::new(cx, &setup).unwrap()
     }
 
     #[test]
@@ -251,12 +238,11 @@ mod tests {
     }
 
     /// Everything that a checkpoint holds, as bits.
-    fn bits(cx: &Cx, it: &Iteration) -> (Vec<Vec<u32>>, u64) {
-        let mut state = state(3);
-        let contents = contents(cx, it, &mut state).unwrap();
-        let entries = contents.into_iter().flat_map(|(_, entries)| entries);
+    fn bits(cx: &Cx, it: &Pretrain) -> (Vec<Vec<u32>>, u64) {
+        let saved = it.state(cx).unwrap();
+        let entries = saved.contents.into_iter().flat_map(|(_, entries)| entries);
         let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
-        (entries.map(|(_, _, values)| bits(values)).collect(), state.queue_pointer)
+        (entries.map(|(_, _, values)| bits(values)).collect(), saved.pointers["queue"])
     }
 
     #[test]
@@ -270,27 +256,27 @@ mod tests {
 
     /// A checkpoint that is written on one device is the same on others.
     fn moves(from: &Cx, to: &[&Cx]) {
-        let mut it = iteration(from, 1);
-        for (i, v) in it.velocity.iter_mut().enumerate() {
+        let mut it = pretrain(from, 1);
+        for (i, v) in it.optimizer.velocity_mut().iter_mut().enumerate() {
             let values = values(v.shape(), Fill::Normal, i as u64);
             *v = from.upload(v.shape(), DType::F32, &values).unwrap();
         }
         // Subnormal numbers and a negative zero too.
         let keys = [[-0.0, 1e-42, 0.1, -3.5, f32::MIN_POSITIVE, 1.0, 2.0, 0.0]; 7].concat();
         let keys: Tensor = from.upload(Shape::matrix(7, 8), from.dtype(), &keys).unwrap();
-        it.method.finish_step(from, &[keys]).unwrap();
+        it.method.finish_step(from, &vec![vec![keys]]).unwrap();
         let expected = bits(from, &it);
         assert_eq!(expected.1, 7);
 
         let run = tempfile::tempdir().unwrap();
-        let mut state = state(3);
-        let written = contents(from, &it, &mut state).unwrap();
-        checkpoint::write(&run.path().join("checkpoints"), state, &written, 1).unwrap();
+        let (mut state, saved) = (state(3), it.state(from).unwrap());
+        state.set_pointers(saved.pointers);
+        checkpoint::write(&run.path().join("checkpoints"), state, &saved.contents, 1).unwrap();
         let checkpoint = Checkpoint::open(run.path()).unwrap();
         for cx in to {
-            let mut other = iteration(cx, 2);
+            let mut other = pretrain(cx, 2);
             assert_ne!(bits(cx, &other), expected);
-            restore(cx, &mut other, &checkpoint).unwrap();
+            other.restore(cx, &checkpoint).unwrap();
             assert_eq!(bits(cx, &other), expected);
         }
     }

@@ -1,24 +1,25 @@
-//! A whole training run: from a configuration and pictures to checkpoints, resumable at any
-//! step.
+//! A whole training run: from a configuration and images to checkpoints, resumable at any step,
+//! whatever the [`Objective`] is.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::advice::advice;
+use super::batches::Batches;
 use super::checkpoint::{self, Checkpoint, State};
 use super::diverged::expect_sound;
 use super::dump::Dump;
 use super::extend::learning_rate;
-use super::feed::Feed;
 use super::folder::{Folder, RUN, Status, StepFacts};
 use super::guard;
 use super::health::{Change, Standing};
-use super::iteration::{Iteration, Parts, Report, Step};
-use super::plan::{check_memory, reserve_memory};
-use super::probe::{Moment, Probe, ProbeOn};
-use super::resume::{Resume, began_with, contents, existing, find_checkpoint, may_change};
-use super::start::{begin, fill, greet, initial_state, loader_options};
+use super::objective::{At, Embeddings, Make, Objective, Report, Saved, Setup};
+use super::plan::{Planner, rehearsal};
+use super::pretrain::Pretrain;
+use super::probe::{Probe, ProbeOn, Progressed};
+use super::resume::{Resume, began_with, existing, find_checkpoint, may_change};
+use super::start::{begin, greet, initial_state, loader_options, warm_up};
 use crate::config::{self, CkptEvery, Config, Precision, Resolved};
 use crate::data::{Dataset, Likeness};
 use crate::device::Cx;
@@ -26,7 +27,8 @@ use crate::error::{Error, Kind, Result};
 use crate::files::owned::Owned;
 use crate::progress::{Progress, human_bytes, human_duration};
 use crate::signals::Signals;
-use crate::space::{Sampler, Space};
+use crate::space::Space;
+use crate::ssl::{Begin, Outlook};
 
 /// Least time between two writes of `status.json`.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
@@ -109,10 +111,20 @@ pub struct Outcome {
     pub standing: Option<Standing>,
 }
 
-/// Trains. On a signal or at the time limit, checkpoints at the next step boundary and says
-/// so in the outcome.
+/// Pretrains by the method that the settings name. On a signal or at the time limit, checkpoints
+/// at the next step boundary and says so in the outcome.
 pub fn run(cx: &Cx, options: &Options, signals: &Signals) -> Result<Outcome> {
-    let mut run = Run::start(cx, options)?;
+    run_objective(cx, options, &Pretrain::make, signals)
+}
+
+/// The same with any objective.
+pub fn run_objective(
+    cx: &Cx,
+    options: &Options,
+    make: &Make,
+    signals: &Signals,
+) -> Result<Outcome> {
+    let mut run = Run::start(cx, options, make)?;
     let outcome = run.steps(signals).map_err(|e| match e.kind() {
         Kind::Diverged => e.and(&run.way_back()),
         _ => e,
@@ -144,12 +156,25 @@ fn expect_steps_before(end: u64, wanted: &[u64]) -> Result<()> {
     }
 }
 
+/// ` + teacher 5 + students 31 + optimizer 1`: parts of one name together.
+fn parts_in_words(parts: &[(&'static str, f64)]) -> String {
+    let mut sums: Vec<(&str, f64)> = Vec::new();
+    for (name, ms) in parts {
+        match sums.last_mut() {
+            Some((last, sum)) if last == name => *sum += ms,
+            _ => sums.push((name, *ms)),
+        }
+    }
+    sums.iter().map(|(name, ms)| format!(" + {name} {ms:.0}")).collect()
+}
+
 struct Run<'a> {
     cx: &'a Cx,
     options: Options,
-    iteration: Iteration,
-    sampler: Sampler,
-    feed: Feed,
+    objective: Box<dyn Objective>,
+    /// What its loss says.
+    even: Outlook,
+    batches: Batches,
     folder: Folder,
     progress: Progress,
     state: State,
@@ -172,7 +197,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn start(cx: &'a Cx, options: &Options) -> Result<Self> {
+    fn start(cx: &'a Cx, options: &Options, make: &Make) -> Result<Self> {
         let owned = match &options.claimed {
             Some(owned) => owned.clone(),
             None => Arc::new(Owned::claim(&options.out, &RUN, existing(options))?),
@@ -183,24 +208,32 @@ impl<'a> Run<'a> {
         let (options, config) = (&options, options.config());
         let space = Space::preset(&config.preset)?;
         let probe = Probe::open(options, &dataset, &space)?;
-        check_memory(cx, config, &space)?;
+        let classes = dataset.classes().len();
+        let rehearse = |cx: &Cx, config: &Config| {
+            rehearsal(cx, &Setup { config, space: &space, classes, begin: Begin::Blank }, make)
+        };
+        let planner = Planner { cx, config, rehearse: &rehearse };
+        planner.check()?;
+        let setup = Setup { config, space: &space, classes, begin: Begin::Seeded };
+        let mut objective = make(cx, &setup)?;
+        let objective_mut = objective.as_mut();
         let first = from.as_ref().map_or(0, |c| c.state.step);
-        let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, &space, first))?;
-        let steps_per_epoch = feed.steps_per_epoch() as u64;
+        let loading = loader_options(config, objective_mut, first);
+        let mut batches = Batches::new(cx, dataset.clone(), loading)?;
+        let steps_per_epoch = batches.steps_per_epoch() as u64;
         let mut state = initial_state(config, dataset.len() as u64, steps_per_epoch);
         state.data = Some(dataset.digest()?);
-        let mut iteration = Iteration::new(cx, config, &space)?;
         let (state, notices) =
-            begin(cx, options, &mut iteration, from.as_ref(), state, steps_per_epoch)?;
+            begin(cx, options, objective_mut, from.as_ref(), state, steps_per_epoch)?;
         let end = options.max_steps.map_or(state.steps, |m| m.min(state.steps));
         expect_steps_before(end, &options.dump_steps)?;
         if state.step < end {
-            // Shows how large decoded pictures are.
-            feed.prefetch(cx);
+            // Shows how large decoded images are.
+            batches.prefetch(cx);
         }
-        let planned_bytes = reserve_memory(cx, config, &space, &space.max(), feed.room_bytes())?;
+        let planned_bytes = planner.reserve(batches.room_bytes())?;
         if from.is_none() {
-            fill(cx, &mut iteration, &dataset, config, &space)?;
+            warm_up(cx, objective_mut, &dataset, config)?;
         }
         owned.clear()?;
         // First the checkpoints of later steps go, then their lines: a process that is killed in
@@ -208,7 +241,7 @@ impl<'a> Run<'a> {
         let gone = checkpoint::forget_after(&options.out.join("checkpoints"), state.step)?;
         let (mut folder, warnings) = Folder::open(owned, state.step)?;
         folder.write_origin(cx, &options.settings.to_toml(), &options.command)?;
-        greet(&mut folder, options, &iteration, &state, dataset.as_ref(), from.as_ref())?;
+        greet(&mut folder, options, objective.as_ref(), &state, dataset.as_ref(), from.as_ref())?;
         followed.iter().chain(&notices).chain(&warnings).try_for_each(|line| folder.say(line))?;
         if !gone.is_empty() {
             folder.say(&format!("removed, as the run goes on from before: {}", gone.join(", ")))?;
@@ -223,9 +256,9 @@ impl<'a> Run<'a> {
         let mut run = Self {
             cx,
             options: options.clone(),
-            iteration,
-            sampler: Sampler::new(config.sampling.policy, &space, config.seed)?,
-            feed,
+            even: objective.outlook(dataset.len()),
+            objective,
+            batches,
             folder,
             progress: Progress::new(state.step, end, options.quiet),
             end,
@@ -286,25 +319,16 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let config = self.options.config();
         let (cx, step) = (self.cx, self.state.step);
-        let fed = self.feed.next(cx)?;
-        let wait_ms = fed.wait_ms;
-        let [student_view, teacher_view] = fed.pair(cx, config.moco.symmetric)?;
-        let archs = self.sampler.draw(step);
-        let lr = learning_rate(config, step, self.state.steps, self.steps_per_epoch);
+        let batch = self.batches.next(cx)?;
+        let wait_ms = batch.wait_ms;
+        let steps = self.state.steps;
+        let at = At { step, steps, lr: learning_rate(config, step, steps, self.steps_per_epoch) };
         let mut dump = self.options.dump_steps.contains(&step).then(Dump::new);
-        let inputs = Step {
-            step,
-            steps: self.state.steps,
-            lr,
-            archs: &archs,
-            student_view: &student_view,
-            teacher_view: &teacher_view,
-        };
-        let (feed, is_last) = (&mut self.feed, step + 1 >= self.end);
-        let report = self.iteration.run(cx, &inputs, dump.as_mut(), || {
+        let (batches, is_last) = (&mut self.batches, step + 1 >= self.end);
+        let report = self.objective.step(cx, &at, batch, dump.as_mut(), &mut || {
             // Nothing is read that this process will not train on.
             if !is_last {
-                feed.prefetch(cx);
+                batches.prefetch(cx);
             }
         })?;
         if let (Some(dump), Some(dir)) = (dump, &self.options.dump_dir) {
@@ -316,13 +340,13 @@ impl<'a> Run<'a> {
         self.state.time_s =
             self.earlier_s + self.started.elapsed().saturating_sub(self.probed).as_secs_f64();
         let images_per_s = config.train.batch as f64 / began.elapsed().as_secs_f64();
-        let change = self.state.health.observe(&report.student, &report.teacher);
+        let change =
+            report.embeddings.and_then(|e| self.state.health.observe(&e.student, &e.teacher));
         let facts = StepFacts {
             step,
             epoch: self.state.step as f64 / self.steps_per_epoch as f64,
             time_s: self.state.time_s,
-            archs: &archs,
-            lr,
+            lr: at.lr,
             images_per_s,
             data_wait_ms: wait_ms,
             device_mem_bytes: cx.memory().peak_bytes,
@@ -330,7 +354,7 @@ impl<'a> Run<'a> {
         };
         self.folder.write_metrics(&facts, &report)?;
         self.show(&facts, &report)?;
-        for line in self.feed.replaced() {
+        for line in self.batches.replaced() {
             self.replaced += 1;
             self.folder.note(&line)?;
         }
@@ -344,28 +368,28 @@ impl<'a> Run<'a> {
     fn show(&mut self, f: &StepFacts, r: &Report) -> Result<()> {
         let done = self.state.step;
         let eta = self.progress.eta_s(done).map_or("?".into(), human_duration);
-        let standing =
-            format!("spread {:.3} rank {:.1} {}", r.student.spread, r.student.rank, f.health);
+        let standing = r.embeddings.map_or(String::new(), |Embeddings { student, .. }| {
+            format!("spread {:.3} rank {:.1} {}", student.spread, student.rank, f.health)
+        });
         let message =
             format!("{standing}  loss {:.3}  {:.0} img/s  ETA {eta}", r.loss, f.images_per_s);
         self.progress.set(done, message);
         if !done.is_multiple_of(self.options.config().log.every as u64) && done != self.end {
             return Ok(());
         }
-        let Parts { teacher_ms, student_ms, optimizer_ms, .. } = r.parts(self.cx)?;
         let line = format!(
-            "step {done}/{} epoch {:.2} {standing} | loss {:.4} (equal embeddings {:.2}) lr {:.4} \
-             grad {:.2} | {:.0} img/s: data {:.0} + teacher {teacher_ms:.0} + students {:.0} + optimizer \
-             {optimizer_ms:.0} ms | ETA {eta}",
+            "step {done}/{} epoch {:.2} {standing} | loss {:.4} ({} {:.2}) lr {:.4} grad {:.2} | \
+             {:.0} img/s: data {:.0}{} ms | ETA {eta}",
             self.state.steps,
             f.epoch,
             r.loss,
-            self.iteration.method.chance_loss() * r.losses.len() as f64,
+            self.even.even,
+            self.even.even_loss * r.losses.len() as f64,
             f.lr,
             r.grad_norm,
             f.images_per_s,
             f.data_wait_ms,
-            student_ms.iter().sum::<f64>(),
+            parts_in_words(&r.parts(self.cx)?),
         );
         if self.progress.is_bar() { self.folder.note(&line) } else { self.folder.say(&line) }
     }
@@ -402,9 +426,9 @@ impl<'a> Run<'a> {
     fn probe(&mut self) -> Result<()> {
         let Some(probe) = &mut self.probe else { return Ok(()) };
         let (state, end, steps_per_epoch) = (&self.state, self.end, self.steps_per_epoch);
-        let now = Moment { step: state.step, steps: state.steps, end, steps_per_epoch };
+        let now = Progressed { step: state.step, steps: state.steps, end, steps_per_epoch };
         let began = Instant::now();
-        let line = match probe.if_due(self.cx, &self.iteration, &now) {
+        let line = match probe.if_due(self.cx, self.objective.as_ref(), &now) {
             // The run notices by itself, and keeps what it has.
             Err(e) if matches!(e.kind(), Kind::Stopped | Kind::Interrupted) => None,
             line => line?,
@@ -428,8 +452,9 @@ impl<'a> Run<'a> {
 
     fn checkpoint(&mut self) -> Result<()> {
         self.folder.sync_metrics()?;
-        let contents = contents(self.cx, &self.iteration, &mut self.state)?;
-        let (specs, config) = (self.iteration.net.specs(), self.options.config());
+        let Saved { contents, pointers } = self.objective.state(self.cx)?;
+        self.state.set_pointers(pointers);
+        let (specs, config) = (self.objective.net().specs(), self.options.config());
         expect_sound(&contents, specs, self.state.step, config)?;
         let keep = self.options.config().ckpt.keep;
         let dir =

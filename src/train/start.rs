@@ -4,27 +4,31 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::batches::Batches;
 use super::checkpoint::{Checkpoint, State};
 use super::extend;
-use super::feed::Feed;
 use super::folder::Folder;
 use super::health::Watch;
 use super::init::Init;
-use super::iteration::Iteration;
-use super::resume::{Changed, Resume, check_same_run, restore};
+use super::objective::Objective;
+use super::resume::{Changed, Resume, check_same_run};
 use super::run::Options;
 use crate::config::Config;
 use crate::data::{Dataset, Deliver, LoaderOptions};
 use crate::device::Cx;
 use crate::error::Result;
 use crate::signals;
-use crate::space::Space;
 
 /// What the loader is told.
-pub(super) fn loader_options(config: &Config, space: &Space, first_step: u64) -> LoaderOptions {
+pub(super) fn loader_options(
+    config: &Config,
+    objective: &dyn Objective,
+    first_step: u64,
+) -> LoaderOptions {
     LoaderOptions {
-        views: config.views.pair(),
-        resolution: space.resolution,
+        views: objective.views().to_vec(),
+        labels: objective.labels(),
+        resolution: objective.net().space().resolution,
         batch: config.train.batch,
         workers: config.data.workers,
         seed: config.seed,
@@ -35,26 +39,25 @@ pub(super) fn loader_options(config: &Config, space: &Space, first_step: u64) ->
     }
 }
 
-/// A step of the image stream that no run reaches: from there on it feeds the queue's filling.
-const FILL_STEP: u64 = 1 << 40;
+/// A step of the image stream that no run reaches: from there on it feeds the warm-up.
+const WARM_UP_STEP: u64 = 1 << 40;
 
-/// Fills the method's state before the first step, where it wants that: with the teacher's outputs
-/// of views that training will not see.
-pub(super) fn fill(
+/// Shows the objective images before the first step, where it wants to see some: views that
+/// training will not see.
+pub(super) fn warm_up(
     cx: &Cx,
-    iteration: &mut Iteration,
+    objective: &mut dyn Objective,
     dataset: &Arc<Dataset>,
     config: &Config,
-    space: &Space,
 ) -> Result<()> {
-    if iteration.method.rows_to_fill() == 0 {
+    if objective.warm_up_images() == 0 {
         return Ok(());
     }
-    let mut feed = Feed::new(cx, dataset.clone(), loader_options(config, space, FILL_STEP))?;
-    iteration.fill(cx, || {
+    let options = loader_options(config, objective, WARM_UP_STEP);
+    let mut batches = Batches::new(cx, dataset.clone(), options)?;
+    objective.warm_up(cx, &mut || {
         signals::go_on()?;
-        let [_, view] = feed.next(cx)?.views;
-        Ok(view)
+        batches.next(cx)
     })
 }
 
@@ -70,6 +73,7 @@ pub(super) fn initial_state(config: &Config, pictures: u64, steps_per_epoch: u64
         data_cursor: 0,
         sampler_cursor: 0,
         queue_pointer: 0,
+        pointers: BTreeMap::new(),
         pictures,
         data: None,
         time_s: 0.0,
@@ -84,13 +88,13 @@ pub(super) fn initial_state(config: &Config, pictures: u64, steps_per_epoch: u64
     }
 }
 
-/// Gives the iteration the values that it begins with: a checkpoint's, those of `--init`, or
+/// Gives the objective the values that it begins with: a checkpoint's, those of `--init`, or
 /// fresh ones. `fresh` is the state before the first step. Gives the state to go on from, and what
 /// the log is to say of it.
 pub(super) fn begin(
     cx: &Cx,
     options: &Options,
-    it: &mut Iteration,
+    it: &mut dyn Objective,
     from: Option<&Checkpoint>,
     fresh: State,
     steps_per_epoch: u64,
@@ -111,7 +115,7 @@ pub(super) fn begin(
     let changes = changed.iter().map(|Changed { step, key, from, to }| {
         format!("{key} = {to} from step {step} on, {from} before")
     });
-    restore(cx, it, checkpoint)?;
+    it.restore(cx, checkpoint)?;
     let longer = extend::notice(options.config(), checkpoint, &state, steps_per_epoch);
     let ignored = options.init.as_ref().map(|path| {
         format!(
@@ -126,36 +130,24 @@ pub(super) fn begin(
 pub(super) fn greet(
     folder: &mut Folder,
     options: &Options,
-    it: &Iteration,
+    it: &dyn Objective,
     state: &State,
     dataset: &Dataset,
     from: Option<&Checkpoint>,
 ) -> Result<()> {
     let config = options.config();
     folder.say(&format!(
-        "training {} with {} on {} pictures: {} steps of {} ({} epochs), {:.1} M parameters",
+        "training {} with {} on {} images: {} steps of {} ({} epochs), {:.1} M parameters",
         config.preset,
         config.method,
         dataset.len(),
         state.steps,
         config.train.batch,
         config.train.epochs,
-        it.student.elems() as f64 / 1e6,
+        it.params().elems() as f64 / 1e6,
     ))?;
-    folder.say(&format!(
-        "whether it learns, spread (1: images lie apart, 0: one point) and rank (directions in use) \
-         of the embeddings tell; the loss does not: ln(1+queue) = {:.2} a student is that of equal \
-         embeddings, and nets that learn may have more, nets that do not less",
-        it.method.chance_loss()
-    ))?;
-    if config.moco.queue >= dataset.len() {
-        folder.say(&format!(
-            "warning: the queue ({}) is not smaller than the data set ({}): a picture meets \
-             itself among its negatives; lower moco.queue",
-            config.moco.queue,
-            dataset.len()
-        ))?;
-    }
+    let outlook = it.outlook(dataset.len());
+    outlook.lines.iter().try_for_each(|line| folder.say(line))?;
     match from {
         Some(c) => {
             folder.say(&format!("continuing from {} (step {})", c.dir.display(), c.state.step))

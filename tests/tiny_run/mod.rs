@@ -6,13 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::device::Cx;
-use engine::nn::{MlpHead, Params, Role, Supernet};
+use engine::nn::{Heads, Init, Mlp, Params, Role, Supernet};
 use engine::rng::{Philox, Purpose};
 use engine::space::Space;
 use engine::train::checkpoint::{self, State};
 use engine::train::health::Watch;
 
-pub const HEAD: MlpHead = MlpHead { hidden: 32, dim: 16, norm: false };
+pub const HIDDEN: usize = 32;
+/// Numbers of its embeddings.
+pub const DIM: usize = 16;
 
 /// Forty pictures of two kinds, stripes and dots, in class folders.
 pub fn write_pictures(dir: &Path) {
@@ -63,11 +65,13 @@ fn write(
     seeds: [u64; 2],
     change: impl Fn(&str, &mut [f32]),
 ) -> PathBuf {
-    let net = Supernet::new(&Space::preset("tiny").unwrap(), Some(&HEAD));
+    let heads = Heads::projector(Mlp::moco(HIDDEN, DIM, false));
+    let net = Supernet::new(&Space::preset("tiny").unwrap(), Some(&heads));
     let tensors = |seed| {
         let mut params = Params::init(cx, net.specs(), seed).unwrap();
         // Blocks start as the identity; here they shall matter.
-        let scales = net.specs().iter().map(|s| s.role == Role::LastNormScale);
+        let scales =
+            net.specs().iter().map(|s| s.role == Role::NormScale && s.init == Init::Constant(0.0));
         for (value, last) in params.values_mut().iter_mut().zip(scales) {
             if last {
                 value.host_mut::<f32>().fill(0.7);
@@ -75,7 +79,7 @@ fn write(
         }
         params.to_torch(cx).unwrap()
     };
-    let head = [("moco.hidden", HEAD.hidden), ("moco.dim", HEAD.dim)];
+    let head = [("moco.hidden", HIDDEN), ("moco.dim", DIM)];
     let state = State {
         step,
         steps: 10,
@@ -85,6 +89,7 @@ fn write(
         data_cursor: 0,
         sampler_cursor: 0,
         queue_pointer: 0,
+        pointers: BTreeMap::new(),
         pictures: 40,
         data: None,
         time_s: 0.0,

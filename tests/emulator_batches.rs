@@ -13,8 +13,8 @@ use common::{engine, expect, s};
 use engine::data::{Dataset, LoaderOptions, OnCorrupt, TrainLoader, Views};
 use engine::device::Cx;
 use engine::device::emulator::Emulator;
-use engine::tensor::DType;
-use engine::train::Feed;
+use engine::tensor::{DType, Tensor};
+use engine::train::Batches;
 use half::bf16;
 
 /// Fourteen pictures of many sizes, so that batches need more and less memory.
@@ -37,7 +37,7 @@ fn open(data: &Path) -> Arc<Dataset> {
 
 /// Batches of four, whose two views are made differently.
 fn options(start_step: u64) -> LoaderOptions {
-    let views = [Views::moco_v2(), Views { solarise_p: 0.5, ..Views::byol()[1].clone() }];
+    let views = vec![Views::moco_v2(), Views { solarise_p: 0.5, ..Views::byol()[1].clone() }];
     LoaderOptions { views, start_step, seed: 3, ..LoaderOptions::moco_v2(12, 4, 2) }
 }
 
@@ -46,16 +46,17 @@ fn emulator() -> Cx {
 }
 
 /// The views of some steps, as bits.
-fn fed(cx: &Cx, data: &Path, first: u64, steps: usize, prefetch: bool) -> Vec<[Vec<u32>; 2]> {
-    let mut feed = Feed::new(cx, open(data), options(first)).unwrap();
-    assert_eq!(feed.steps_per_epoch(), 3);
+fn fed(cx: &Cx, data: &Path, first: u64, steps: usize, prefetch: bool) -> Vec<Vec<Vec<u32>>> {
+    let mut batches = Batches::new(cx, open(data), options(first)).unwrap();
+    assert_eq!(batches.steps_per_epoch(), 3);
     let step = |_| {
-        let views = feed.next(cx).unwrap().views;
+        let views = batches.next(cx).unwrap().views;
         if prefetch {
-            feed.prefetch(cx);
-            feed.prefetch(cx);
+            batches.prefetch(cx);
+            batches.prefetch(cx);
         }
-        views.map(|v| cx.download(&v).unwrap().into_iter().map(f32::to_bits).collect())
+        let bits = |v: &Tensor| cx.download(v).unwrap().into_iter().map(f32::to_bits).collect();
+        views.iter().map(bits).collect()
     };
     (0..steps).map(step).collect()
 }
@@ -81,8 +82,8 @@ fn narrow_views_are_the_same_rounded() {
     let data = pictures(dir.path());
     let expected = fed(&Cx::for_tests(), &data, 0, 1, false).remove(0);
     let cx = emulator().computing_in(DType::BF16);
-    let mut feed = Feed::new(&cx, open(&data), options(0)).unwrap();
-    for (found, expected) in feed.next(&cx).unwrap().views.iter().zip(expected) {
+    let mut batches = Batches::new(&cx, open(&data), options(0)).unwrap();
+    for (found, expected) in batches.next(&cx).unwrap().views.iter().zip(expected) {
         let rounded = |bits: u32| bf16::from_f32(f32::from_bits(bits)).to_f32();
         let expected: Vec<f32> = expected.into_iter().map(rounded).collect();
         assert_eq!((found.dtype(), cx.download(found).unwrap()), (DType::BF16, expected));
@@ -95,11 +96,11 @@ fn memory_grows_with_the_largest_batch_only() {
     let dir = tempfile::tempdir().unwrap();
     let data = pictures(dir.path());
     let cx = emulator();
-    let mut feed = Feed::new(&cx, open(&data), options(0)).unwrap();
+    let mut batches = Batches::new(&cx, open(&data), options(0)).unwrap();
     let mut allocations = |steps| {
         for _ in 0..steps {
-            feed.next(&cx).unwrap();
-            feed.prefetch(&cx);
+            batches.next(&cx).unwrap();
+            batches.prefetch(&cx);
         }
         cx.memory().allocations
     };
@@ -131,12 +132,12 @@ fn a_batch_that_fails_fails_its_own_step() {
     spoil(&data, &format!("{:02}.png", third.indices[1]));
     let failure = |cx: &Cx| {
         let options = LoaderOptions { on_corrupt: OnCorrupt::Stop, ..options(0) };
-        let mut feed = Feed::new(cx, open(&data), options).unwrap();
+        let mut batches = Batches::new(cx, open(&data), options).unwrap();
         for _ in 0..2 {
-            feed.next(cx).unwrap();
-            feed.prefetch(cx);
+            batches.next(cx).unwrap();
+            batches.prefetch(cx);
         }
-        let [first, later] = [(); 2].map(|()| feed.next(cx).err().unwrap().to_string());
+        let [first, later] = [(); 2].map(|()| batches.next(cx).err().unwrap().to_string());
         assert!(first.contains("on_corrupt") && later.contains("stopped"), "{first}; {later}");
         first
     };

@@ -1,0 +1,138 @@
+//! The batches of training steps: what the loader prepares, brought to where the nets compute.
+
+use std::sync::Arc;
+
+use crate::data::{
+    Batch, Dataset, Decoded, Deliver, Images, LoaderOptions, Normalise, Pictures, Pixels,
+    TrainLoader, ViewFormat, ViewParams, Views,
+};
+use crate::device::{Arriving, Cx, Landing};
+use crate::error::Result;
+use crate::tensor::{Shape, Tensor};
+
+/// The batches of a run, one after the other. The same views on every device, and in f32 the
+/// same bits.
+///
+/// On the CPU the loader's threads render the views. For a device they decode alone; the
+/// images are copied there while the step before computes, and a kernel makes each view.
+///
+/// Beside the views this takes device memory for the decoded images of one batch: an eighth
+/// more than the largest so far needed when it came, so that it seldom grows (256 of ImageNet:
+/// 150 MB, hence 170). There is no second piece, as a batch is in use only until its views are
+/// made, at the start of its step; the next one lands where it lay while the step computes.
+/// Images travel whole, 3 bytes a pixel: large photographs are better packed smaller first.
+pub struct Batches {
+    loader: TrainLoader,
+    side: usize,
+    /// Of each view.
+    normalise: Vec<Normalise>,
+    /// Where the next batch lands, and how much fits.
+    landing: Option<Landing>,
+    room_bytes: usize,
+    /// What was taken ahead, or why it could not be.
+    ahead: Option<Result<Batch<Pending>>>,
+}
+
+/// Views that are not where the nets compute yet.
+enum Pending {
+    /// They are in host memory.
+    Rendered(Vec<Pixels>),
+    /// They are to be made of images of these sizes, which are on their way to the device.
+    Copied { rgb: Arriving, sizes: Vec<(usize, usize)>, params: Vec<Vec<ViewParams>> },
+}
+
+impl Batches {
+    /// Starts a loader that delivers what `cx` needs, whatever `options.deliver` says. Errors as
+    /// those of [`TrainLoader::new`].
+    pub fn new(cx: &Cx, dataset: Arc<Dataset>, options: LoaderOptions) -> Result<Self> {
+        let deliver = if cx.is_device() { Deliver::Decoded } else { Deliver::Views };
+        let side = options.resolution;
+        let normalise = options.views.iter().map(Views::normalise).collect();
+        let loader = TrainLoader::new(dataset, LoaderOptions { deliver, ..options })?;
+        Ok(Self { loader, side, normalise, landing: None, room_bytes: 0, ahead: None })
+    }
+
+    /// Steps of an epoch, at least 1.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.loader.steps_per_epoch()
+    }
+
+    /// A line for each image that was replaced since the last call.
+    pub fn replaced(&self) -> Vec<String> {
+        self.loader.replaced()
+    }
+
+    /// Bytes of device memory for decoded images: 0 before the first batch, and on the CPU.
+    pub fn room_bytes(&self) -> usize {
+        self.room_bytes
+    }
+
+    /// Starts the next batch's copy to the device, if it has not begun: best called when the
+    /// device has work to do. On the CPU the loader alone works ahead. Whatever goes wrong is
+    /// reported by the [`Batches::next`] of the step that it belongs to.
+    pub fn prefetch(&mut self, cx: &Cx) {
+        if cx.is_device() && self.ahead.is_none() {
+            self.ahead = Some(self.start(cx));
+        }
+    }
+
+    /// The next step's batch: each view N×R×R×3, normalised. Errors: those of
+    /// [`TrainLoader::next`], and of the device.
+    #[allow(clippy::should_implement_trait)] // It has no end, so it is no iterator.
+    pub fn next(&mut self, cx: &Cx) -> Result<Batch<Vec<Tensor>>> {
+        let batch = match self.ahead.take() {
+            Some(ahead) => ahead?,
+            None => self.start(cx)?,
+        };
+        batch.try_map(|pending| match pending {
+            Pending::Rendered(views) => self.upload(cx, &views),
+            Pending::Copied { rgb, sizes, params } => {
+                let images = Pictures::on_device(&sizes, rgb.arrive()?)?;
+                let views = self.render(cx, &images, &params);
+                drop(images);
+                self.landing = Some(cx.landing(self.room_bytes)?);
+                views
+            }
+        })
+    }
+
+    fn upload(&self, cx: &Cx, views: &[Pixels]) -> Result<Vec<Tensor>> {
+        let side = self.side;
+        let one = |v: &Pixels| {
+            let shape = Shape::nhwc(v.len() / (side * side * 3), side, side, 3);
+            cx.upload(shape, cx.dtype(), v)
+        };
+        views.iter().map(one).collect()
+    }
+
+    fn render(
+        &self,
+        cx: &Cx,
+        images: &Pictures,
+        params: &[Vec<ViewParams>],
+    ) -> Result<Vec<Tensor>> {
+        let one = |(params, normalise): (&Vec<ViewParams>, &Normalise)| {
+            let (side, dtype, normalise) = (self.side, cx.dtype(), *normalise);
+            images.views(cx, params, &ViewFormat { side, channels: 3, dtype, normalise })
+        };
+        params.iter().zip(&self.normalise).map(one).collect()
+    }
+
+    /// Takes the loader's next batch, and sends it on its way.
+    fn start(&mut self, cx: &Cx) -> Result<Batch<Pending>> {
+        self.loader.next()?.try_map(|images| match images {
+            Images::Views(views) => Ok(Pending::Rendered(views)),
+            Images::Decoded(Decoded { rgb, sizes, params }) => {
+                let fits = |landing: &Landing| landing.capacity_bytes() >= rgb.len();
+                let landing = match self.landing.take().filter(fits) {
+                    Some(landing) => landing,
+                    None => {
+                        self.room_bytes = rgb.len() + rgb.len() / 8;
+                        cx.landing(self.room_bytes)?
+                    }
+                };
+                Ok(Pending::Copied { rgb: landing.upload(&rgb)?, sizes, params })
+            }
+        })
+    }
+}
