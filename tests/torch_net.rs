@@ -157,8 +157,11 @@ fn iteration_agrees(file: &str, head_norm: bool) {
         |prefix: &str| Params::from_torch(&cx, &specs, &part(&named, prefix), prefix).unwrap();
     it.student = load("before");
     it.teacher = load("teacher_before");
-    let momentum = load("momentum_before").into_values();
-    it.optimizer.velocity_mut().clone_from_slice(&momentum);
+    for (velocity, before) in
+        it.optimizer.velocity_mut().iter_mut().zip(load("momentum_before").into_values())
+    {
+        *velocity = before;
+    }
     let pointer = meta["pointer"].parse().unwrap();
     it.method.restore(&cx, &named, &[("queue".to_owned(), pointer)].into()).unwrap();
 

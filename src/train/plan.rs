@@ -94,7 +94,7 @@ pub(super) fn rehearsal(cx: &Cx, setup: &Setup, make: &Make) -> Result<Rehearsed
     Ok(Rehearsed { state_elems: objective.state_elems(), side: objective.net().space().resolution })
 }
 
-/// What a [`rehearsal`] found beside the memory that it took.
+/// What a rehearsal found beside the memory that it took.
 pub struct Rehearsed {
     /// Numbers that a checkpoint holds.
     pub state_elems: usize,
