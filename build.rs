@@ -11,6 +11,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn main() {
+    // The binaries then tell the commit that they were built from: `engine --version`.
+    println!("cargo:rustc-check-cfg=cfg(in_repository)");
+    if Path::new(".git").exists() {
+        println!("cargo:rustc-cfg=in_repository");
+    }
     for path in ["build.rs", "build", "kernels"] {
         println!("cargo:rerun-if-changed={path}");
     }

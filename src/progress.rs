@@ -20,7 +20,7 @@ impl Progress {
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let bar =
                 ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(4));
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}");
+            let style = ProgressStyle::with_template("{bar:20} {pos}/{len}  {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_position(first);
             bar
@@ -80,6 +80,16 @@ pub fn human_duration(seconds: f64) -> String {
     }
 }
 
+/// `812 images/s`, `4.2 images/s`; below one, `13.5 s/image`.
+pub fn human_rate(images_per_s: f64) -> String {
+    match images_per_s {
+        rate if rate >= 10.0 => format!("{rate:.0} images/s"),
+        rate if rate >= 1.0 => format!("{rate:.1} images/s"),
+        rate if rate > 0.0 => format!("{:.1} s/image", 1.0 / rate),
+        _ => "0 images/s".into(),
+    }
+}
+
 /// `1.5 GiB`, `23 MiB`.
 pub fn human_bytes(bytes: usize) -> String {
     let mib = bytes as f64 / (1 << 20) as f64;
@@ -95,11 +105,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_bytes_read_well() {
+    fn durations_rates_and_bytes_read_well() {
         assert_eq!(human_duration(12.4), "12s");
         assert_eq!(human_duration(200.0), "3m20s");
         assert_eq!(human_duration(3725.0), "1h02m");
         assert_eq!(human_duration(90_000.0), "1d01h");
+        let rates = [812.4, 4.21, 0.074, 0.0].map(human_rate);
+        assert_eq!(rates, ["812 images/s", "4.2 images/s", "13.5 s/image", "0 images/s"]);
         assert_eq!(human_bytes(3 << 30), "3.0 GiB");
         assert_eq!(human_bytes(23 << 20), "23 MiB");
     }

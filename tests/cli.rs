@@ -61,6 +61,18 @@ fn space_counts_and_costs() {
     assert_eq!(v, serde_json::from_str::<Value>(expected).unwrap());
     let half = json(&["space", "cost", "s64-w64.128.256.512-d3.4.6.3", "--res", "112", "--json"]);
     assert!(half["macs"].as_u64() < v["macs"].as_u64() && half["params"] == v["params"]);
+    // An architecture is found in the preset that it belongs to.
+    for preset in ["data", "cifar", "tiny"] {
+        for (name, key) in [("max", "max"), ("min", "min")] {
+            let named = json(&["space", "cost", name, "--preset", preset, "--json"]);
+            let shown = json(&["space", "show", preset, "--json"]);
+            assert_eq!(named["arch"], shown[key]);
+            let found = json(&["space", "cost", named["arch"].as_str().unwrap(), "--json"]);
+            assert_eq!(found, named);
+        }
+    }
+    assert_eq!(json(&["space", "cost", "r50", "--json"]), v);
+    assert!(stdout(&["space", "show", "tiny"]).contains("17.0 MMACs"));
     assert_eq!(json(&["space", "list", "--json"])["presets"].as_array().unwrap().len(), 3);
     assert!(stdout(&["space", "count", "tiny"]).contains("total"));
 }
@@ -81,12 +93,19 @@ fn mistakes_exit_2_and_name_the_nearest() {
         (&["config", "show", "optimizer.queue=5"], "\"moco.queue\""),
         (&["config", "validate", "/dev/zero"], "expected a regular file, found a device"),
         (&["config", "show", "train.batch=1"], "train.batch = 1 (command line)"),
-        (&["config", "show", "--method", "mocco"], "\"moco\""),
+        (&["config", "show", "--method", "mocco"], "'moco'"),
         (&["config", "validate", "absent.toml"], "absent.toml"),
         (&["train", "--data", "x"], "--out"),
         (&["search", "--ckpt", "x", "--data", "y", "--task", "clss"], "cls"),
         (&["search", "--ckpt", "x", "--data", "y"], "--task"),
-        (&["eval", "nkn", "--ckpt", "x"], "\"knn\""),
+        (&["eval", "nkn", "--ckpt", "x"], "<knn|linear>"),
+        (&["eval", "knn", "--ckpt", "x", "--epochs", "3"], "--epochs"),
+        (&["search", "--ckpt", "x", "--data", "y", "--features", "c6"], "expected z, c2"),
+        (&["search", "--ckpt", "x", "--data", "y", "--task", "cls", "--bn", "bach"], "'batch'"),
+        (&["space", "cost", "max"], "--preset, one of data, cifar, tiny"),
+        (&["space", "cost", "winner"], "in a run alone"),
+        (&["space", "cost", "r50", "--preset", "tiny"], "r50: s64-w64"),
+        (&["bench", "chek"], "'check'"),
         (&["--device", "cudda", "doctor"], "\"cuda\""),
         (&["--threads", "-1", "doctor"], "-1"),
         (&["--precision", "fp16", "doctor"], "fp32"),
@@ -231,6 +250,59 @@ fn inspect_knows_runs_and_their_checkpoints() {
         let (code, text) = failure(&["inspect", damaged]);
         assert!(code == 3 && text.contains("hash"), "{text}");
     }
+}
+
+#[test]
+fn settings_are_explained_as_in_the_documentation() {
+    // After a change: engine config show --explain --markdown > docs/settings.md
+    let page = fs::read_to_string("docs/settings.md").unwrap();
+    assert!(
+        stdout(&["config", "show", "--explain", "--markdown"]) == page,
+        "docs/settings.md is old"
+    );
+    let text = stdout(&["config", "show", "--explain", "--preset", "tiny", "train.lr=0.5"]);
+    assert!(text.contains("train.lr = 0.5   (command line)\n    Learning rate"), "{text}");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("sandwich: The largest, the smallest and one"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    let all = json(&["config", "show", "--explain", "--json"]);
+    let keys = all["settings"].as_array().unwrap();
+    assert_eq!(keys.len(), engine::config::KEYS.len());
+    let lr = keys.iter().find(|key| key["key"] == "train.lr").unwrap();
+    assert_eq!((&lr["defaults"]["tiny"], &lr["allowed"]), (&0.01.into(), &"0 to 1000".into()));
+    assert!(lr["follows"].as_str().unwrap().contains("train.batch"), "{lr}");
+}
+
+#[test]
+fn the_log_level_is_one_of_three() {
+    let run = |level: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
+        command.env("ENGINE_LOG", level).args(["space", "list"]).output().unwrap()
+    };
+    assert!(["warn", "info", "debug", ""].map(run).iter().all(|out| out.status.success()));
+    let out = run("loud");
+    let text = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text.contains("ENGINE_LOG") && text.contains("warn, info or debug"), "{text}");
+    assert!(stdout(&["--help"]).contains("ENGINE_LOG"));
+}
+
+#[test]
+fn the_version_names_the_commit_if_there_is_one() {
+    let text = stdout(&["--version"]);
+    let rest = text.trim_end().strip_prefix("engine 0.1.0").unwrap();
+    let commit = rest.strip_prefix(" (").and_then(|rest| rest.strip_suffix(')'));
+    let is_hash = |c: &str| c.len() >= 7 && c.bytes().all(|b| b.is_ascii_hexdigit());
+    assert_eq!(commit.is_some(), Path::new(".git").exists(), "{text}");
+    assert!(commit.is_none_or(is_hash), "{text}");
+}
+
+#[test]
+fn bench_is_a_verb_too() {
+    assert!(stdout(&["bench", "--help"]).contains("engine bench"));
+    assert!(stdout(&["bench", "step", "--help"]).contains("--iterations"));
+    let check = stdout(&["bench", "check", "--device", "cpu", "--filter", "relu"]);
+    assert!(check.trim_end().lines().last().unwrap().ends_with("skipped"), "{check}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use engine::eval::evaluate::{self, evaluate};
 use engine::eval::{Images, Protocol, Splits};
 use engine::files::{Named, read_weights};
 use engine::nn::{Feature, Subnet};
+use engine::space::Space;
 use engine::train::Checkpoint;
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -272,7 +273,8 @@ fn baselines_stand_beside_an_accuracy() {
     let (ckpt, data) = (run.path("run"), run.path("pictures"));
     let eval = |protocol: &'static str, more: &[&str]| -> Vec<String> {
         let args = ["eval", protocol, "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
-        let more = ["--arch", MIN, "--epochs", "3"].iter().chain(more);
+        let epochs: &[&str] = if protocol == "linear" { &["--epochs", "3"] } else { &[] };
+        let more = ["--arch", MIN].iter().chain(epochs).chain(more);
         args.iter().chain(more).map(|word| (*word).to_owned()).collect()
     };
     let json = |args: &[String]| run.json(&args.iter().map(String::as_str).collect::<Vec<_>>());
@@ -414,4 +416,61 @@ fn wrong_commands_end_with_the_right_code() {
     assert_eq!(run.code(&embed), 2);
     run.json(&[&embed[..], &["--overwrite", "--bn", "batch"]].concat());
     assert_eq!(run.code(&[&embed[..], &["--overwrite", "--features", "z,z"]].concat()), 2);
+}
+
+#[test]
+fn architectures_have_names() {
+    let run = Run::new();
+    let min = Space::preset("tiny").unwrap().min().to_string();
+    let (ckpt, data, out) = (run.path("run"), run.path("pictures"), run.path("winner"));
+    let knn = ["eval", "knn", "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
+    let knn = |arch: &'static str| [&knn[..], &["--no-baselines", "--arch", arch]].concat();
+    assert_eq!(run.json(&knn("min"))["arch"], min);
+    let refused = run.engine(&knn("winner"));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(2) && said.contains("engine search"), "{said}");
+    let refused = run.engine(&knn("r50"));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(2) && said.contains("r50: s64-w64"), "{said}");
+
+    let search = ["search", "--ckpt", &ckpt, "--data", &data, "--images", "8", "--bn-images", "8"];
+    let one = [&search[..], &["--task", "cls", "--arch", "min"]].concat();
+    assert_eq!(run.json(&one)["budgets"][0]["winners"][0]["arch"], min);
+    let export = ["export", "--ckpt", &ckpt, "--arch", "winner", "--bn-data", &data];
+    let exported = run.json(&[&export[..], &["--bn-images", "8", "--out", &out]].concat());
+    assert_eq!(exported["arch"], min);
+    // In an export's own space, it is the largest.
+    let embed = ["embed", "--model", &out, "--arch", "max", "--data", &data];
+    run.json(&[&embed[..], &["--out", &run.path("z.safetensors")]].concat());
+    assert_eq!(run.code(&[&embed[..4], &["winner"], &embed[5..], &["--out", "a"]].concat()), 2);
+
+    // Another search with another winner: which one is meant?
+    let two = [&search[..], &["--task", "seg", "--arch", "max"]].concat();
+    run.json(&two);
+    let several = run.engine(&knn("winner"));
+    let said = String::from_utf8(several.stderr).unwrap();
+    assert!(said.contains("several winners") && said.contains(&min), "{said}");
+    assert_eq!(several.status.code(), Some(2));
+}
+
+#[test]
+fn a_search_by_latency_shows_latencies() {
+    let run = Run::new();
+    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let search = ["search", "--ckpt", &ckpt, "--data", &data, "--images", "8", "--bn-images", "8"];
+    let latency =
+        ["--task", "cls", "--metric", "latency", "--budget", "1ns..60s", "--samples", "2"];
+    let out = run.engine(&[&search[..], &latency].concat());
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(text.contains("latency") && text.contains(" ms  "), "{text}");
+    assert!(text.contains("2 of the 2 that were timed in 1ns..60s"), "{text}");
+    let folder = fs::read_dir(run.path("run/search")).unwrap().next().unwrap().unwrap().path();
+    let lines = fs::read_to_string(folder.join("candidates.jsonl")).unwrap();
+    for line in lines.lines() {
+        let candidate: Value = serde_json::from_str(line).unwrap();
+        assert!(candidate["latency_ms"].as_f64() > Some(0.0), "{line}");
+    }
+    let page = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("forward pass of one image (ms)") && page.contains("2 of 2 timed"));
 }

@@ -228,7 +228,7 @@ fn a_collapse_stops_a_run_and_says_what_to_change() {
     }
     let log = fs::read_to_string(out.join("train.log")).unwrap();
     let warnings: Vec<_> =
-        log.lines().filter(|line| line.starts_with("warning: training")).collect();
+        log.lines().filter(|line| line.contains("Z warning: training")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("collapsed, was healthy"), "{warnings:?}");
     assert!(stderr.contains("warning: training is collapsed"), "{stderr}");
     let status = fs::read_to_string(out.join("status.json")).unwrap();
@@ -334,7 +334,66 @@ fn a_dry_run_writes_nothing() {
     let out = dir.path().join("run");
     let (stdout, _) = expect(0, &train(&data, &out, &["--dry-run"]));
     assert!(stdout.contains("memory") && stdout.to_lowercase().contains("eta"), "{stdout}");
+    assert!(stdout.contains("8 images in 2 parts of 4") && stdout.contains("12 steps"), "{stdout}");
     assert!(!out.exists());
+    // Parts of a batch are timed, and scaled.
+    let (stdout, stderr) = expect(0, &train(&data, &out, &["--dry-run", "--json"]));
+    let plan: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((plan["batch"].as_u64(), plan["timed_images"].as_u64()), (Some(8), Some(4)));
+    assert!(plan["step_ms"].as_f64() > Some(0.0) && plan["eta_s"].as_f64() > Some(0.0), "{plan}");
+    assert!(stderr.contains("a step of 2 images took"), "{stderr}");
+}
+
+#[test]
+fn a_gpu_that_is_not_here_can_be_planned_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let out = dir.path().join("run");
+    let plan = |memory: &'static str| train(&data, &out, &["--dry-run", "--device-memory", memory]);
+    let (stdout, stderr) = expect(0, &[&plan("80GiB")[..], &["--json"]].concat());
+    let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(found["available_bytes"].as_u64(), Some(80 << 30));
+    assert!(found["planned_bytes"].as_u64() > Some(1 << 20), "{found}");
+    assert!(found["step_ms"].is_null() && found["eta_s"].is_null(), "{found}");
+    assert!(stderr.contains("not here, in bf16"), "{stderr}");
+    let (stdout, _) = expect(0, &plan("80GiB"));
+    assert!(stdout.contains("not measured") && stdout.contains("MACs a step"), "{stdout}");
+    let (_, stderr) = expect(5, &plan("1MiB"));
+    assert!(stderr.contains("1 MiB are available on a GPU that is not here"), "{stderr}");
+    expect(2, &[&plan("80GiB")[..], &["--device", "cpu"]].concat());
+    expect(2, &plan("much"));
+    expect(2, &plan("0"));
+    expect(2, &train(&data, &out, &["--device-memory", "80GiB"]));
+    assert!(!out.exists());
+}
+
+#[test]
+fn the_log_has_times_and_a_loss_per_student() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = pictures(dir.path(), 4, 12);
+    let out = dir.path().join("run");
+    let (stdout, stderr) = expect(0, &train(&data, &out, &[]));
+    let log = fs::read_to_string(out.join("train.log")).unwrap();
+    for line in log.lines() {
+        let (time, _) = line.split_once(' ').unwrap();
+        let fits = |(pattern, c): (char, char)| match pattern {
+            '0' => c.is_ascii_digit(),
+            _ => c == pattern,
+        };
+        let pattern = "0000-00-00T00:00:00Z";
+        assert!(
+            time.len() == pattern.len() && pattern.chars().zip(time.chars()).all(fits),
+            "{line}"
+        );
+    }
+    // The sum over three students is in the metrics; people read the mean.
+    let mean = numbers(&out, "loss").last().unwrap() / 3.0;
+    assert!(stdout.contains(&format!("loss {mean:.4}")), "{stdout}");
+    let last = stderr.lines().rfind(|line| line.starts_with("step 12/12")).unwrap();
+    let equal = 25f64.ln();
+    let expected = format!("loss {mean:.4} (equal embeddings {equal:.2})");
+    assert!(last.contains(&expected) && log.contains(&expected), "{last}");
+    assert!(last.contains("images/s") || last.contains("s/image"), "{last}");
 }
 
 #[test]

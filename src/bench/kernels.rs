@@ -87,7 +87,8 @@ const EXAMPLES: &str = "\
 Examples:
   bench kernels --device emulator --archs min --limits benches/limits.toml
   bench kernels --device cpu --archs max --filter conv2d
-  bench kernels --device cuda --batch 256 --json new.json --baseline old.json --fail-over 5%
+  bench kernels --device cuda --batch 256 \\
+    --json new.json --baseline old.json --fail-over 5%
   bench report old.json new.json";
 
 /// What is run, where.

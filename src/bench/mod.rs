@@ -19,11 +19,12 @@ mod timed;
 
 use clap::{Parser, Subcommand};
 
+use crate::cli::program;
 use crate::error::Result;
 
 /// Checks and times engine's ops and its training iteration.
 #[derive(Parser, Debug)]
-#[command(name = "bench", version, max_term_width = 100)]
+#[command(name = "bench", version, max_term_width = 100, subcommand_value_name = "VERB")]
 pub struct BenchCli {
     #[command(subcommand)]
     verb: Verb,
@@ -47,8 +48,12 @@ enum Verb {
     Loader(loader::LoaderArgs),
 }
 
+/// The last line of what `bench` alone prints.
+pub const BEGIN: &str = "`bench VERB --help` lists a verb's flags, with examples.";
+
 /// Runs the verb; returns the process's exit code.
 pub fn run(cli: BenchCli) -> Result<u8> {
+    program::log_to_stderr(false)?;
     match cli.verb {
         Verb::Check(args) => check::run(&args),
         Verb::Kernels(args) => kernels::run(&args).map(|()| 0),

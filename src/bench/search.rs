@@ -65,7 +65,8 @@ pub struct SearchArgs {
 const EXAMPLES: &str = "\
 Examples:
   bench search --preset tiny --device cpu --task cls
-  bench search --preset data --device cuda --images 256 --json new.json --baseline old.json
+  bench search --preset data --device cuda --images 256 \\
+    --json new.json --baseline old.json
 A row that is filtered out is neither printed nor written nor compared.";
 
 /// What subnets are scored on.

@@ -18,7 +18,7 @@ use crate::ops::work::{Situation, Work, kind, of_seen};
 use crate::ops::{self, Op, gather, queue_push, relation};
 use crate::optim;
 use crate::rng::{Philox, Purpose};
-use crate::space::{Arch, Space};
+use crate::space::{Arch, Named, Space};
 use crate::ssl::{self, Begin};
 use crate::tape::{Seen, Tape};
 use crate::tensor::{DType, Meta, Shape, Tensor};
@@ -41,16 +41,13 @@ impl Used {
 /// Architectures by name: `max`, `min`, `r50` (ResNet-50), `random` (drawn with seed 0), or IDs.
 pub fn archs(space: &Space, names: &[String]) -> Result<Vec<Arch>> {
     let one = |name: &String| -> Result<Arch> {
-        let arch = match name.as_str() {
-            "max" => space.max(),
-            "min" => space.min(),
-            "r50" => RESNET_50,
-            "random" => space.uniform(&mut Philox::new(0, Purpose::Sampler, 0, 0)),
-            id => {
-                id.parse::<Arch>().map_err(|e| e.context("--archs (or max, min, r50, random)"))?
-            }
-        };
-        space.check(&arch).map(|()| arch).map_err(|e| e.context(format!("--archs {name}")))
+        if name == "random" {
+            return Ok(space.uniform(&mut Philox::new(0, Purpose::Sampler, 0, 0)));
+        }
+        let no_run =
+            || Err(Error::usage("no run is benched: expected max, min, r50, random or an ID"));
+        let named = name.parse::<Named>().and_then(|named| named.within(space, no_run));
+        named.map_err(|e| e.context("--archs"))
     };
     names.iter().map(one).collect()
 }
@@ -61,8 +58,6 @@ pub fn usual(space: &Space) -> Result<Vec<(&'static str, Arch)>> {
     let fitting = all.into_iter().filter(|(name, found)| *name != "r50" || found.is_ok());
     fitting.map(|(name, found)| Ok((name, found?[0]))).collect()
 }
-
-const RESNET_50: Arch = Arch { stem: 64, widths: [64, 128, 256, 512], depths: [3, 4, 6, 3] };
 
 /// All work of a step that trains `archs` on batches of `batch` pictures with values kept in
 /// `dtypes`, of their frozen passes and scores in a search, of evaluation by neighbours, and that of ops
@@ -267,6 +262,7 @@ mod tests {
     use super::*;
     use crate::device::emulator::Emulator;
     use crate::device::launches;
+    use crate::space::named::RESNET_50;
 
     /// The passes are those of the net: as many convolutions as ResNet-50 has, all of whose
     /// multiply-adds are those that the space's cost says, and no gradient of the pictures.

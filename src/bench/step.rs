@@ -73,9 +73,11 @@ pub struct StepArgs {
 const EXAMPLES: &str = "\
 Examples:
   bench step --preset tiny --batch 128 --device cpu
-  bench step --preset data --device cuda --parts --json new.json --baseline old.json
+  bench step --preset data --device cuda --parts \\
+    --json new.json --baseline old.json
   bench step --preset data --device cuda --archs max,r50,min --profile
-  bench step --preset tiny --device emulator --batch 2 --queue 64 --archs min --iterations 2
+  bench step --preset tiny --device emulator --batch 2 \\
+    --queue 64 --archs min --iterations 2
 A row that is filtered out is neither printed nor written nor compared.";
 
 /// What is trained, where.

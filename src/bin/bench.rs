@@ -1,7 +1,8 @@
-//! The program `bench`.
+//! The program `bench`, which is `engine bench` too.
 
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use engine::bench::{self, BenchCli};
 use engine::cli;
 use engine::device::allocator::Allocator;
@@ -11,8 +12,5 @@ use engine::device::allocator::Allocator;
 static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
-    cli::program::run(|cli: BenchCli| {
-        cli::program::log_to_stderr(false);
-        bench::run(cli)
-    })
+    cli::program::run(BenchCli::command(), bench::BEGIN, |cli: BenchCli| bench::run(cli))
 }

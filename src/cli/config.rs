@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use super::output::{PROSE, columns, fill, print_file};
 use super::{Globals, print, print_json};
-use crate::config::{Method, Resolved, Setting, flag, read_file, resolve, word};
+use crate::config::{Method, Resolved, Setting, explain, flag, markdown, read_file, resolve, word};
 use crate::error::Result;
 
 /// Arguments that make up a run's settings.
@@ -18,10 +19,10 @@ pub struct SettingArgs {
     /// Search space and defaults: data, cifar or tiny [default: data]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// Self-supervised method [default: moco]
-    #[arg(long, value_name = "NAME")]
+    /// Self-supervised method: moco [default: moco]
+    #[arg(long, value_name = "NAME", hide_possible_values = true)]
     pub method: Option<Method>,
-    /// Settings, such as train.lr=0.06
+    /// Settings, such as train.lr=0.06; `engine config show --explain` has all
     #[arg(value_name = "KEY=VALUE")]
     pub words: Vec<String>,
 }
@@ -54,7 +55,17 @@ pub struct ConfigVerbArgs {
 #[derive(Subcommand, Clone, Debug)]
 pub enum ConfigVerb {
     /// Print all settings with their origins, as a file that -c takes
-    Show(SettingArgs),
+    Show {
+        /// The settings
+        #[command(flatten)]
+        settings: SettingArgs,
+        /// Say what each key is: meaning, unit, allowed values, defaults, source
+        #[arg(long)]
+        explain: bool,
+        /// As docs/settings.md, which is made by this
+        #[arg(long, hide = true, requires = "explain", conflicts_with = "json")]
+        markdown: bool,
+    },
     /// Check a file of settings
     Validate {
         /// The TOML file
@@ -66,10 +77,15 @@ pub enum ConfigVerb {
 /// Shows or validates settings.
 pub fn run(args: &ConfigVerbArgs, globals: &Globals) -> Result<()> {
     match &args.verb {
-        ConfigVerb::Show(args) => {
-            let mut settings = args.settings()?;
+        ConfigVerb::Show { markdown: true, .. } => print_file(&markdown()?),
+        ConfigVerb::Show { settings, explain, .. } => {
+            let mut settings = settings.settings()?;
             settings.extend(globals.settings());
-            show(&resolve(&settings)?, globals.json)
+            let resolved = resolve(&settings)?;
+            match explain {
+                true => show_explained(&resolved, globals.json),
+                false => show(&resolved, globals.json),
+            }
         }
         ConfigVerb::Validate { file } => {
             let settings = read_file(file)?;
@@ -89,7 +105,7 @@ pub fn run(args: &ConfigVerbArgs, globals: &Globals) -> Result<()> {
 
 fn show(resolved: &Resolved, json: bool) -> Result<()> {
     if !json {
-        return print(&resolved.to_toml());
+        return print_file(&resolved.to_toml());
     }
     let origins: Map<String, Value> = resolved
         .config
@@ -98,4 +114,15 @@ fn show(resolved: &Resolved, json: bool) -> Result<()> {
         .filter_map(|(key, _)| Some((key.clone(), json!(resolved.origin(&key)?.to_string()))))
         .collect();
     print_json(&json!({ "config": resolved.config, "origins": origins }))
+}
+
+/// What each key is.
+fn show_explained(resolved: &Resolved, json: bool) -> Result<()> {
+    let all = explain(resolved)?;
+    if json {
+        return print_json(&json!({ "settings": all }));
+    }
+    let columns = columns(std::io::stdout()).unwrap_or(PROSE).min(PROSE);
+    let paragraphs = all.iter().map(|key| key.text(|line| fill(line, columns, "    ", "    ")));
+    print_file(&paragraphs.collect::<Vec<_>>().join("\n"))
 }

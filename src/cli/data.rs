@@ -1,4 +1,4 @@
-//! `engine data`: pictures themselves.
+//! `engine data`: images themselves.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use rayon::ThreadPoolBuilder;
 use serde_json::{Value, json};
 
-use super::output::{prepare_file, table};
+use super::output::{facts, prepare_file, table};
 use super::{Globals, print, print_json};
 use crate::data::survey::{Survey, survey};
 use crate::data::{CorruptPolicy, Dataset, OnCorrupt, pack};
@@ -27,24 +27,24 @@ pub struct DataArgs {
 /// Verbs of `engine data`.
 #[derive(Subcommand, Clone, Debug)]
 pub enum DataVerb {
-    /// Read every picture; list those that cannot be read, and exit 3 if there are any
+    /// Read every image; list those that cannot be read, and exit 3 if there are any
     Check {
-        /// Pictures: a folder, a list, archives, CIFAR files or a packed file
+        /// Images: a folder, a list, archives, CIFAR files or a packed file
         #[arg(value_name = "PATH", required = true)]
         paths: Vec<String>,
     },
-    /// Put pictures into one file that opens at once
+    /// Put images into one file that opens at once
     Pack {
-        /// Pictures
+        /// Images
         #[arg(value_name = "PATH", required = true)]
         paths: Vec<String>,
         /// The file
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
-        /// Make pictures smaller whose longer side exceeds this
+        /// Make images smaller whose longer side exceeds this
         #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(1..))]
         max_side: Option<u16>,
-        /// Stop at the first picture that cannot be read, rather than leave a few out
+        /// Stop at the first image that cannot be read, rather than leave a few out
         #[arg(long)]
         strict: bool,
         /// Replace the file
@@ -53,13 +53,13 @@ pub enum DataVerb {
     },
     /// Sizes, classes, formats, mean and deviation
     Stats {
-        /// Pictures
+        /// Images
         #[arg(value_name = "PATH", required = true)]
         paths: Vec<String>,
     },
 }
 
-/// Runs a verb on pictures.
+/// Runs a verb on images.
 pub fn run(args: &DataArgs, globals: &Globals) -> Result<()> {
     let pool = ThreadPoolBuilder::new()
         .num_threads(host::threads(globals.device.threads.into()))
@@ -70,7 +70,7 @@ pub fn run(args: &DataArgs, globals: &Globals) -> Result<()> {
         DataVerb::Stats { paths } => stats(paths, globals.json),
         DataVerb::Pack { paths, out, max_side, strict, overwrite } => {
             prepare_file(out, *overwrite)?;
-            let on_corrupt = if *strict { OnCorrupt::Stop } else { OnCorrupt::LeaveOut };
+            let on_corrupt = if *strict { OnCorrupt::Stop } else { OnCorrupt::Replace };
             let policy = CorruptPolicy { on_corrupt, ..CorruptPolicy::default() };
             write_pack(paths, out, max_side.map(usize::from), policy, globals.json)
         }
@@ -105,7 +105,7 @@ pub fn check(paths: &[String], json: bool) -> Result<()> {
     match survey.corrupt.len() {
         0 => Ok(()),
         n => Err(Error::data(format!(
-            "{n} of {} pictures cannot be read: mend or remove them, or let training replace them \
+            "{n} of {} images cannot be read: repair or remove them, or let training replace them \
              (data.on_corrupt, data.max_corrupt)",
             survey.images
         ))),
@@ -120,7 +120,7 @@ pub fn stats(paths: &[String], json: bool) -> Result<()> {
     }
     if survey.corrupt.len() == survey.images {
         return Err(Error::data(format!(
-            "none of the {} pictures can be read: `engine data check` says why",
+            "none of the {} images can be read: `engine data check` says why",
             survey.images
         )));
     }
@@ -128,14 +128,12 @@ pub fn stats(paths: &[String], json: bool) -> Result<()> {
         return print_json(&survey);
     }
     let three = |v: [f64; 3]| v.map(|x| format!("{x:.4}")).join(" ");
-    let channels =
-        [["mean (r g b)".to_owned(), three(survey.mean)], ["std".to_owned(), three(survey.std)]];
-    let classes = survey.classes.iter();
-    let classes = classes.map(|c| [printable(&c.class).to_string(), c.images.to_string()]);
-    let rows = |rows: Vec<[String; 2]>| table(&rows.into_iter().map(Vec::from).collect::<Vec<_>>());
-    let mut text = summary(&survey) + &rows(channels.to_vec());
+    let channels = [("mean (r g b)", three(survey.mean)), ("std", three(survey.std))];
+    let mut text = summary(&survey) + &facts(&channels);
     if !survey.classes.is_empty() {
-        text += &format!("\npictures per class\n{}", rows(classes.collect()));
+        let classes = survey.classes.iter();
+        let rows = classes.map(|c| vec![printable(&c.class).to_string(), c.images.to_string()]);
+        text += &format!("\nimages per class\n{}", table(&rows.collect::<Vec<_>>()));
     }
     print(&text)
 }
@@ -156,7 +154,7 @@ pub fn write_pack(
         return print_json(&value);
     }
     print(&format!(
-        "{}: {} pictures, {:.1} MB ({} made smaller, {} left out as unreadable)",
+        "{}: {} images, {:.1} MB ({} made smaller, {} left out as unreadable)",
         printable(out),
         packed.images,
         packed.bytes as f64 / 1e6,
@@ -167,7 +165,7 @@ pub fn write_pack(
 
 fn read_all(paths: &[String]) -> Result<Survey> {
     let dataset = Dataset::open(paths)?;
-    let mut progress = Progress::new("pictures", dataset.len(), 0);
+    let mut progress = Progress::new("images", dataset.len(), 0);
     Ok(survey(&dataset, |more| progress.advance(more, String::new)))
 }
 
@@ -185,7 +183,7 @@ fn summary(survey: &Survey) -> String {
         classes => {
             let counts = || classes.iter().map(|c| c.images);
             let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
-            format!("{}, of {least} to {most} pictures", classes.len())
+            format!("{}, of {least} to {most} images", classes.len())
         }
     };
     let rounded = match survey.sixteen_bit {
@@ -194,7 +192,7 @@ fn summary(survey: &Survey) -> String {
     };
     let rows = [
         ("source", printable(&survey.source).to_string()),
-        ("pictures", survey.images.to_string()),
+        ("images", survey.images.to_string()),
         ("unreadable", survey.corrupt.len().to_string()),
         ("other files", survey.other_files.to_string()),
         ("size", format!("{:.1} MB", survey.bytes as f64 / 1e6)),
@@ -205,5 +203,5 @@ fn summary(survey: &Survey) -> String {
         ("classes", classes),
         ("unlabelled", survey.unlabelled.to_string()),
     ];
-    rows.map(|(name, value)| format!("{name:<12}  {value}\n")).concat()
+    facts(&rows)
 }

@@ -9,14 +9,15 @@ use crate::error::Result;
 /// Flags that choose the device.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DeviceArgs {
-    /// Where to compute: `auto` takes CUDA where it can, else the CPU.
-    #[arg(long, global = true, value_name = "auto|cpu|cuda[:N]|emulator", default_value = "auto")]
+    /// Where to compute: auto, cpu, cuda, cuda:N or emulator; auto takes CUDA where it can, else the
+    /// CPU
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
-    /// Numbers that nets compute in; on the CPU bf16 is of the operands of convolutions and linear
-    /// layers alone (default: bf16 on cuda and emulator, fp32 on the CPU).
-    #[arg(long, global = true, value_name = "bf16|fp32")]
+    /// Numbers that nets compute in: bf16 or fp32; on the CPU bf16 is of the operands of convolutions
+    /// and linear layers alone [default: bf16 on cuda and emulator, fp32 on the CPU]
+    #[arg(long, global = true, value_name = "TYPE", hide_possible_values = true)]
     pub precision: Option<Precision>,
-    /// Compute threads, at most 4 a core; 0 = all cores. Results do not depend on it.
+    /// Compute threads, at most 4 a core, 0 = all cores; results do not depend on it
     #[arg(long, global = true, value_name = "N", default_value = "0")]
     #[arg(value_parser = clap::value_parser!(u16).range(..=1024))]
     pub threads: u16,

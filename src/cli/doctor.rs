@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::output::table;
+use super::output::{facts, fitting_table};
 use super::{Globals, print, print_json};
 use crate::config::Precision;
 use crate::device::cuda::{self, Gpu, Installed};
@@ -22,7 +22,7 @@ use crate::progress::human_bytes;
 /// Arguments of `engine doctor`.
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
-    /// List the GPU kernels instead, with what each uses: registers, memory, spills.
+    /// List the GPU kernels instead, with what each uses: registers, memory, spills
     #[arg(long)]
     kernels: bool,
 }
@@ -36,9 +36,7 @@ pub fn run(args: &DoctorArgs, globals: &Globals) -> Result<()> {
     if globals.json {
         print_json(&found.json())?;
     } else {
-        let rows = found.rows()?;
-        let row = |(name, value): &(String, String)| vec![name.clone(), format!(" {value}")];
-        print(&table(&rows.iter().map(row).collect::<Vec<_>>()))?;
+        print(&facts(&found.rows()?))?;
     }
     found.device?;
     found.writable
@@ -74,7 +72,7 @@ impl Found {
             available: host::available(),
             cuda: cuda::installed(),
             device,
-            writable: tempfile_in(&folder),
+            writable: writable(&folder),
             folder,
         })
     }
@@ -232,7 +230,7 @@ fn list_kernels(as_json: bool) -> Result<()> {
         let words = [u.kernel.clone(), u.target.clone()];
         words.into_iter().chain(numbers.iter().map(u32::to_string)).collect()
     }));
-    print(&table(&rows))
+    print(&fitting_table(&rows, &["constant B", "stack B", "spill loads B", "shared B"]))
 }
 
 fn usage_json(u: &Usage) -> Value {
@@ -272,8 +270,8 @@ fn nvidia_driver() -> Option<String> {
 }
 
 /// Whether a file can be made in a folder.
-fn tempfile_in(dir: &Path) -> Result<()> {
-    let path = dir.join(format!(".engine-doctor-{}", std::process::id()));
-    let made = fs::write(&path, b"x").and_then(|()| fs::remove_file(&path));
-    made.map_err(|e| Error::device(format!("cannot write in {}: {e}", dir.display())))
+fn writable(dir: &Path) -> Result<()> {
+    tempfile::tempfile_in(dir)
+        .map(drop)
+        .map_err(|e| Error::device(format!("cannot write in {}: {e}", dir.display())))
 }

@@ -29,16 +29,17 @@ pub struct EmbedArgs {
     /// Images
     #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
     pub data: Vec<String>,
-    /// What to write: x (the pictures as the net sees them), c2, c3, c4, c5, pool, z
+    /// What to write: x (the images as the net sees them), c2, c3, c4, c5, pool, z
     #[arg(long, value_name = "z,c5,...", value_delimiter = ',', default_value = "z")]
-    pub features: Vec<String>,
+    pub features: Vec<Output>,
     /// The file; row i is image i of the metadata's `files`, of class `labels`\[i\] in `classes`;
     /// images that cannot be read have no row and are listed in `unreadable`
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
-    /// Batch norms' statistics: computed afresh on these pictures, or each batch's own
-    #[arg(long, value_parser = ["recalibrate", "batch"], default_value = "recalibrate")]
-    pub bn: String,
+    /// Batch norms' statistics: recalibrate computes them on these images, batch takes each batch's
+    /// own
+    #[arg(long, value_name = "MODE", default_value = "recalibrate", hide_possible_values = true)]
+    pub bn: Bn,
     /// Images that statistics are computed from
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least_two)]
     pub bn_images: usize,
@@ -52,12 +53,12 @@ pub struct EmbedArgs {
 
 const EXAMPLES: &str = "\
 Example:
-  engine embed --ckpt runs/a --arch ID --data pictures/ --features z,c5 --out features.safetensors";
+  engine embed --ckpt runs/a --arch winner --data images/ --features z,c5 \\
+    --out features.safetensors";
 
 /// Embeds.
 pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
-    let outputs: Vec<Output> = args.features.iter().map(|f| f.parse()).collect::<Result<_>>()?;
-    embed::check_outputs(&outputs)?;
+    embed::check_outputs(&args.features)?;
     prepare_file(&args.out, args.overwrite)?;
     let cx = open_device(&globals.device)?;
     let dataset = Arc::new(Dataset::open(&args.data)?);
@@ -67,7 +68,7 @@ pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
         let pictures = |indices| Images::new(dataset.clone(), indices, resolution, cx.threads());
         let seed = globals.seed.unwrap_or(subject.seed);
         let bn = pictures(draw(dataset.len(), Some(args.bn_images), seed));
-        let (subnet, statistics) = match args.bn.parse()? {
+        let (subnet, statistics) = match args.bn {
             Bn::Batch => (subject.batch_normalised(arch), "batch".to_owned()),
             Bn::Recalibrate => {
                 let from =
@@ -85,7 +86,7 @@ pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
             ("mean", json!(IMAGENET_MEAN).to_string()),
             ("std", json!(IMAGENET_STD).to_string()),
         ];
-        embed::embed(&cx, &subnet, all, &outputs, &metadata, &args.out)
+        embed::embed(&cx, &subnet, all, &args.features, &metadata, &args.out)
     })?;
     report(&found, args, globals)
 }

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-use super::output::table;
+use super::output::{fitting_table, table};
 use super::search::{at_least_one, at_least_two, domain};
 use super::source::{Count, ModelArgs};
 use super::subject::Subject;
@@ -24,32 +24,53 @@ use crate::space::{Arch, Metric};
 
 /// Arguments of `engine eval`.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(subcommand_value_name = "knn|linear")]
+pub struct EvalVerbArgs {
+    /// How to measure.
+    #[command(subcommand)]
+    pub verb: EvalVerb,
+}
+
+/// Verbs of `engine eval`.
+#[derive(Subcommand, Clone, Debug)]
+pub enum EvalVerb {
+    /// By the votes of the nearest training images, weighted by their similarity
+    #[command(after_help = KNN_EXAMPLES)]
+    Knn(EvalArgs),
+    /// By a linear classifier, trained on the frozen features
+    #[command(after_help = LINEAR_EXAMPLES)]
+    Linear {
+        /// What both ways have in common.
+        #[command(flatten)]
+        args: EvalArgs,
+        /// Epochs of the linear classifier
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+        epochs: usize,
+    },
+}
+
+/// What is measured, and on which images.
+#[derive(Args, Clone, Debug)]
 pub struct EvalArgs {
-    /// Nearest neighbours, or a linear classifier on frozen features
-    #[arg(value_name = "knn|linear")]
-    pub protocol: Protocol,
     /// The subnet.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Labelled pictures to learn from: class folders, inside an archive or not
+    /// Labelled images to learn from: class folders, inside an archive or not
     #[arg(long, value_name = "TRAIN", num_args = 1.., required = true)]
     pub data: Vec<String>,
-    /// Labelled pictures to test on
+    /// Labelled images to test on
     #[arg(long, value_name = "TEST", num_args = 1.., required = true)]
     pub test_data: Vec<String>,
     /// Which features: pool (C5 averaged over positions) or z
-    #[arg(long, value_parser = ["pool", "z"], default_value = "pool")]
+    #[arg(long, value_name = "FEATURE", value_parser = ["pool", "z"], hide_possible_values = true)]
+    #[arg(default_value = "pool")]
     pub features: String,
-    /// Training pictures that batch norms' statistics are computed from
+    /// Training images that batch norms' statistics are computed from
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least_two)]
     pub bn_images: usize,
-    /// Training pictures to use
+    /// Training images to use
     #[arg(long, value_name = "N|all", default_value = "all")]
     pub images: Count,
-    /// Epochs of the linear classifier
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
-    pub epochs: usize,
     /// Only the net: no untrained net, pixels or colour histograms beside its accuracy
     #[arg(long)]
     pub no_baselines: bool,
@@ -61,37 +82,52 @@ pub struct EvalArgs {
     pub limit: Option<usize>,
 }
 
-const EXAMPLES: &str = "\
+const KNN_EXAMPLES: &str = "\
 Examples:
-  engine eval knn --ckpt runs/a --arch ID --data train/ --test-data test/
-  engine eval linear --model exported/ --data cifar10.tar.zst#train --test-data cifar10.tar.zst#test
-Beside the accuracy and its standard error \u{221a}(p(1-p)/n) stand baselines: the same net untrained
-(checkpoint step-00000000 of its run), raw pixels (at most 32x32, centred) and colour histograms
-(4x4x4 boxes of RGB), judged as the net's features are, and guessing. docs/evaluation.md explains them.";
+  engine eval knn --ckpt runs/a --arch winner --data train/ --test-data test/
+  engine eval knn --model exported/ --data cifar10.tar.zst#train \\
+    --test-data cifar10.tar.zst#test
+Beside the accuracy and its standard error stand baselines: the same net untrained, raw pixels,
+colour histograms and guessing. docs/evaluation.md explains them.";
+
+const LINEAR_EXAMPLES: &str = "\
+Examples:
+  engine eval linear --ckpt runs/a --arch max --data train/ --test-data test/
+  engine eval linear --model exported/ --data cifar10.tar.zst#train \\
+    --test-data cifar10.tar.zst#test
+Beside the accuracy and its standard error stand baselines: the same net untrained, raw pixels,
+colour histograms and guessing. docs/evaluation.md explains them.";
+
+/// What is measured, and how.
+pub struct Evaluation<'a> {
+    /// What, and on which images.
+    pub args: &'a EvalArgs,
+    /// How.
+    pub protocol: Protocol,
+    /// Epochs of a linear classifier.
+    pub epochs: usize,
+}
 
 /// Evaluates.
-pub fn run(args: &EvalArgs, globals: &Globals) -> Result<()> {
+pub fn run(args: &EvalVerbArgs, globals: &Globals) -> Result<()> {
+    let how = match &args.verb {
+        EvalVerb::Knn(args) => Evaluation { args, protocol: Protocol::Knn, epochs: 0 },
+        EvalVerb::Linear { args, epochs } => {
+            Evaluation { args, protocol: Protocol::Linear, epochs: *epochs }
+        }
+    };
     let cx = open_device(&globals.device)?;
     cx.install(|| {
-        let subject = Subject::open(&cx, &args.model)?;
-        match &args.archs_from {
-            None => one(&cx, args, globals, &subject),
-            Some(file) => many(&cx, args, globals, &subject, file),
+        let subject = Subject::open(&cx, &how.args.model)?;
+        match &how.args.archs_from {
+            None => one(&cx, &how, globals, &subject),
+            Some(file) => many(&cx, &how, globals, &subject, file),
         }
     })
 }
 
 impl EvalArgs {
-    fn options(&self, globals: &Globals, subject: &Subject) -> Result<evaluate::Options> {
-        Ok(evaluate::Options {
-            protocol: self.protocol,
-            feature: self.features.parse()?,
-            epochs: self.epochs,
-            seed: globals.seed.unwrap_or(subject.seed),
-        })
-    }
-
-    /// The pictures to learn from and to test on.
+    /// The images to learn from and to test on.
     pub fn sets(&self, globals: &Globals, subject: &Subject, workers: usize) -> Result<Splits> {
         Splits::new(
             Dataset::open(&self.data)?,
@@ -103,14 +139,25 @@ impl EvalArgs {
             workers,
         )
     }
+}
+
+impl Evaluation<'_> {
+    fn options(&self, globals: &Globals, subject: &Subject) -> Result<evaluate::Options> {
+        Ok(evaluate::Options {
+            protocol: self.protocol,
+            feature: self.args.features.parse()?,
+            epochs: self.epochs,
+            seed: globals.seed.unwrap_or(subject.seed),
+        })
+    }
 
     /// What an evaluation is made with.
     fn setup(&self, options: &evaluate::Options, sets: &Splits) -> Setup {
-        Setup::new(options, sets, &self.data, &self.test_data)
+        Setup::new(options, sets, &self.args.data, &self.args.test_data)
     }
 }
 
-/// `knn-<pictures>-<arch>-step-00000100.json`, with `-teacher` for the teacher's weights.
+/// `knn-<images>-<arch>-step-00000100.json`, with `-teacher` for the teacher's weights.
 fn file_name(what: &str, subject: &Subject) -> String {
     let teacher = if subject.weights == "teacher" { "-teacher" } else { "" };
     format!("{what}-step-{:08}{teacher}.json", subject.step)
@@ -149,15 +196,15 @@ impl Evaluated {
 /// the first call, for the next ones.
 pub fn evaluate(
     cx: &Cx,
-    args: &EvalArgs,
+    how: &Evaluation,
     globals: &Globals,
     subject: &Subject,
     sets: &Splits,
     arch: Arch,
     raw: &mut Option<RawBaselines>,
 ) -> Result<Evaluated> {
-    let options = args.options(globals, subject)?;
-    let wanted = !args.no_baselines;
+    let options = how.options(globals, subject)?;
+    let wanted = !how.args.no_baselines;
     let params = wanted.then(|| subject.untrained(cx)).transpose()?;
     let before = match &params {
         Some(Ok(params)) => Some(subject.subnet_of(cx, params, arch, &sets.bn)?),
@@ -173,14 +220,14 @@ pub fn evaluate(
     }
     *raw = done.raw.or(raw.take());
     let verdict = done.nets.remove(0);
-    let setup = args.setup(&options, sets);
+    let setup = how.setup(&options, sets);
     let baselines = params.zip(raw.clone()).map(|(params, raw)| {
         let untrained = done.nets.pop().ok_or_else(|| params.err().unwrap_or_default());
         Baselines::new(untrained, raw, &setup)
     });
     let (net, bn_images) = (subject.describe(arch), subject.bn_images(&sets.bn));
     let result = record::of_net(&net, &setup, bn_images, &verdict, baselines.as_ref());
-    let what = format!("{}-{}-{arch}", args.protocol, domain(&args.test_data));
+    let what = format!("{}-{}-{arch}", how.protocol, domain(&how.args.test_data));
     Ok(Evaluated { verdict, baselines, result, name: file_name(&what, subject) })
 }
 
@@ -198,20 +245,20 @@ fn baseline_cache(
 }
 
 /// One subnet.
-fn one(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject) -> Result<()> {
+fn one(cx: &Cx, how: &Evaluation, globals: &Globals, subject: &Subject) -> Result<()> {
     let arch = subject.named()?;
-    let sets = args.sets(globals, subject, cx.threads())?;
-    let found = evaluate(cx, args, globals, subject, &sets, arch, &mut None)?;
+    let sets = how.args.sets(globals, subject, cx.threads())?;
+    let found = evaluate(cx, how, globals, subject, &sets, arch, &mut None)?;
     if globals.json {
         print_json(&found.result)?;
         return found.keep(subject).map_err(printed);
     }
-    let name = format!("{arch}, {} of step {}", subject.weights, subject.step);
-    let mut text = accuracy_table(&name, &found, &sets);
+    let mut text = format!("{arch}, {} of step {}\n\n", subject.weights, subject.step);
+    text += &accuracy_table(&found, &sets);
     text += &format!(
-        "{} on {}: {} training images, {} test images; ± is the standard error\n",
-        args.protocol,
-        args.features,
+        "\n{} on {}: {} training images, {} test images; ± is the standard error\n",
+        how.protocol,
+        how.args.features,
         sets.train.len(),
         sets.test.len()
     );
@@ -242,7 +289,7 @@ fn percent(share: f64) -> String {
 }
 
 /// The net's accuracies, and its baselines' in rows below.
-fn accuracy_table(name: &str, found: &Evaluated, sets: &Splits) -> String {
+fn accuracy_table(found: &Evaluated, sets: &Splits) -> String {
     let row = |name: &str, verdict: &EvalResult, tests: usize| {
         let cell = |(_, a): (String, f64)| {
             format!("{} ±{:.2}", percent(a), 100.0 * evaluate::standard_error(a, tests))
@@ -257,7 +304,7 @@ fn accuracy_table(name: &str, found: &Evaluated, sets: &Splits) -> String {
             None => "accuracy".into(),
         });
     let mut rows = vec![std::iter::once("net".to_owned()).chain(names).collect::<Vec<_>>()];
-    rows.push(row(name, &found.verdict, tests));
+    rows.push(row("this net", &found.verdict, tests));
     if let Some(baselines) = &found.baselines {
         let raw = &baselines.raw;
         rows.extend(baselines.untrained.iter().map(|v| row("the same, untrained", v, tests)));
@@ -266,14 +313,20 @@ fn accuracy_table(name: &str, found: &Evaluated, sets: &Splits) -> String {
     }
     rows.push(vec!["guessing the largest class".into(), percent(sets.chance())]);
     if sets.chance() != sets.uniform_chance() {
-        let name = format!("guessing evenly among {} classes", sets.classes);
-        rows.push(vec![name, percent(sets.uniform_chance())]);
+        rows.push(vec!["guessing at random".into(), percent(sets.uniform_chance())]);
     }
     table(&rows)
 }
 
 /// Many subnets of a search: do its scores rank them as their accuracies do?
-fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &Path) -> Result<()> {
+fn many(
+    cx: &Cx,
+    how: &Evaluation,
+    globals: &Globals,
+    subject: &Subject,
+    file: &Path,
+) -> Result<()> {
+    let args = how.args;
     let candidates = spread(search::read_candidates(file)?, args.limit);
     if candidates.len() < 2 {
         return Err(Error::data(format!(
@@ -282,7 +335,7 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
             candidates.len()
         )));
     }
-    let options = args.options(globals, subject)?;
+    let options = how.options(globals, subject)?;
     let spill = std::env::temp_dir();
     let sets = args.sets(globals, subject, cx.threads())?.cached(&spill)?;
     let mut accuracies = Vec::new();
@@ -306,14 +359,14 @@ fn many(cx: &Cx, args: &EvalArgs, globals: &Globals, subject: &Subject, file: &P
         file,
         candidates: &candidates,
         accuracies: &accuracies,
-        setup: args.setup(&options, &sets),
+        setup: how.setup(&options, &sets),
         raw,
         step: subject.step,
         weights: subject.weights,
     };
     let result = ranking.to_json()?;
     let tag = file.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
-    let name = format!("correlation-{}-{}", args.protocol, tag.unwrap_or_default());
+    let name = format!("correlation-{}-{}", how.protocol, tag.unwrap_or_default());
     if globals.json {
         print_json(&result)?;
     } else {
@@ -350,7 +403,7 @@ fn text(ranking: &Ranking) -> Result<String> {
     };
     Ok(format!(
         "{}\nRank correlation of score and accuracy over {} subnets: Kendall {}\n{held}",
-        table(&rows),
+        fitting_table(&rows, &["macs"]),
         ranking.candidates.len(),
         show("kendall"),
     ))

@@ -7,23 +7,29 @@ use clap::Args;
 use super::device::open_device_in;
 use super::output::table;
 use super::search::at_least_two;
+use super::source::find_arch;
 use super::{Globals, print, print_json};
 use crate::config::Precision;
 use crate::error::{Error, Result};
 use crate::export;
-use crate::space::Arch;
+use crate::space::Named;
+use crate::space::budget::{macs, si};
+use crate::train::Checkpoint;
 
 /// Arguments of `engine export`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
+#[command(
+    override_usage = "engine export --ckpt RUN --arch ARCH --bn-data PATH --out DIR [OPTIONS]"
+)]
 pub struct ExportArgs {
     /// A run's folder (its newest checkpoint) or a checkpoint's
     #[arg(long, value_name = "RUN|CKPT")]
     pub ckpt: PathBuf,
-    /// The subnet
-    #[arg(long, value_name = "ID")]
-    pub arch: Arch,
-    /// Pictures that batch norms' statistics are computed from, and parity is shown on
+    /// The subnet: an ID, max or min (of the run's space), r50, or winner (of the run's search)
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Named,
+    /// Images that batch norms' statistics are computed from, and parity is shown on
     #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
     pub bn_data: Vec<String>,
     /// How many of them
@@ -36,7 +42,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "X", default_value_t = export::parity::TOLERANCE)]
     pub tolerance: f64,
     /// Names and layouts of the weights
-    #[arg(long, value_parser = ["torchvision"], default_value = "torchvision")]
+    #[arg(long, value_name = "LAYOUT", value_parser = ["torchvision"], default_value = "torchvision")]
     pub layout: String,
     /// Replace an earlier export
     #[arg(long)]
@@ -45,7 +51,7 @@ pub struct ExportArgs {
 
 const EXAMPLES: &str = "\
 Example:
-  engine export --ckpt runs/a --arch ID --bn-data pictures/ --out exported/
+  engine export --ckpt runs/a --arch winner --bn-data images/ --out exported/
 Beyond tolerance between supernet and export: exit 7, and nothing is left in --out.";
 
 /// Exports: recalibrates, writes the folder, proves it, and says what came of it.
@@ -62,10 +68,14 @@ pub fn run(args: &ExportArgs, globals: &Globals) -> Result<()> {
              fp32, or none",
         ));
     }
+    let arch = match args.arch {
+        Named::Id(arch) => arch,
+        named => find_arch(named, &Checkpoint::open(&args.ckpt)?)?,
+    };
     let cx = open_device_in(&globals.device, Precision::Fp32)?;
     let options = export::Options {
         ckpt: args.ckpt.clone(),
-        arch: args.arch,
+        arch,
         bn_data: args.bn_data.clone(),
         bn_images: args.bn_images,
         out: args.out.clone(),
@@ -96,13 +106,13 @@ pub fn run(args: &ExportArgs, globals: &Globals) -> Result<()> {
         .collect();
     let head = ["feature", "read back", "folded"].map(String::from).to_vec();
     print(&format!(
-        "{}: {} ({:.4} GMACs, {:.3} million parameters)\n\
+        "{}: {} ({}, {} parameters)\n\
          largest difference from the subnet inside the supernet, relative to the largest value \
-         ({} pictures read back, {} folded; at most {:.0e} passes):\n{}",
+         ({} images read back, {} folded; at most {:.0e} passes):\n{}",
         args.out.display(),
         config.arch,
-        config.macs as f64 / 1e9,
-        config.params as f64 / 1e6,
+        macs(config.macs),
+        si(config.params),
         parity.reloaded.images,
         parity.folded.images,
         parity.tolerance,

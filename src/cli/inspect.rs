@@ -80,7 +80,7 @@ fn folder(path: &Path) -> Result<(Value, String)> {
         .collect();
     let text = format!(
         "{}: complete, every file as its hash says\npreset {}, method {}, seed {}: step {} of {}, \
-         {} pictures\n\n{}\ncheckpoints:\n{listed}",
+         {} images\n\n{}\ncheckpoints:\n{listed}",
         checkpoint.dir.display(),
         state.preset,
         state.method,

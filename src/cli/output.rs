@@ -1,17 +1,61 @@
-//! Results on stdout, and folders that results are written into.
+//! Results on stdout, as wide as the terminal is, and files that results are written into.
 
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use serde::Serialize;
+use textwrap::{Options, WordSplitter};
 
 use crate::error::{Error, Result};
 use crate::outside::harmless;
 
+/// Columns of a line of prose, at most: longer ones are hard to read.
+pub const PROSE: usize = 100;
+
+/// Columns of the terminal that a stream is; none where it is a file or a pipe, where lines are as
+/// long as they come.
+pub fn columns(stream: impl AsFd) -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(stream)?;
+    // A terminal that does not know its size says 0.
+    Some(usize::from(width.0)).filter(|columns| *columns > 0)
+}
+
+/// Breaks lines between words so that none is longer than `columns`, where a word is not; what
+/// follows a break is indented by two more spaces than the line. Lines that begin with a space
+/// (commands, say) stay as they are.
+pub fn wrap(text: &str, columns: usize) -> String {
+    let line = |line: &str| match line.starts_with(' ') {
+        true => line.to_owned(),
+        false => fill(line, columns, "", "  "),
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A line broken between words, behind `first` and, after breaks, `rest`.
+pub fn fill(line: &str, columns: usize, first: &str, rest: &str) -> String {
+    // Hyphens are part of names: architectures have some.
+    let options = Options::new(columns)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .break_words(false)
+        .initial_indent(first)
+        .subsequent_indent(rest);
+    textwrap::fill(line, options)
+}
+
 /// Writes a result to stdout as text, with a line end and without control characters that a
-/// name may have brought in. That nobody reads any more is no failure; any other failure is one
-/// (exit 5).
+/// name may have brought in; on a terminal, long lines are broken between words. It is no error
+/// if the reader has gone; any other failure is one (exit 5).
 pub fn print(text: &str) -> Result<()> {
+    let text = harmless(text).to_string();
+    match columns(std::io::stdout()) {
+        Some(columns) => write_out(&wrap(&text, columns.min(PROSE))),
+        None => write_out(&text),
+    }
+}
+
+/// As [`print()`], for text that is a file's: its lines are never broken.
+pub fn print_file(text: &str) -> Result<()> {
     write_out(&harmless(text).to_string())
 }
 
@@ -32,11 +76,46 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
     write_out(&text)
 }
 
-/// Lines with aligned columns, two spaces apart; numbers are right-aligned.
-pub fn table(rows: &[Vec<String>]) -> String {
+/// A [`table`] that fits stdout's terminal: where it is wider, columns named in `may_go` are left
+/// out, the first of them first, and a line says so.
+pub fn fitting_table(rows: &[Vec<String>], may_go: &[&str]) -> String {
+    table_within(rows, columns(std::io::stdout()), may_go)
+}
+
+fn table_within(rows: &[Vec<String>], columns: Option<usize>, may_go: &[&str]) -> String {
+    let mut rows = rows.to_vec();
+    let mut gone = Vec::new();
+    for name in may_go {
+        if columns.is_none_or(|columns| width(&rows) <= columns) {
+            break;
+        }
+        if let Some(at) = rows.first().and_then(|head| head.iter().position(|cell| cell == name)) {
+            rows.iter_mut().filter(|row| at < row.len()).for_each(|row| drop(row.remove(at)));
+            gone.push(*name);
+        }
+    }
+    let mut out = table(&rows);
+    if !gone.is_empty() {
+        out += &format!("(not shown on a terminal this narrow: {})\n", gone.join(", "));
+    }
+    out
+}
+
+/// Width of each column.
+fn widths(rows: &[Vec<String>]) -> Vec<usize> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|c| width(c).unwrap_or(0)).collect();
+    (0..columns).map(|c| width(c).unwrap_or(0)).collect()
+}
+
+fn width(rows: &[Vec<String>]) -> usize {
+    let widths = widths(rows);
+    widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)
+}
+
+/// Rows with aligned columns, two spaces apart; numbers are right-aligned.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let widths = widths(rows);
     let mut out = String::new();
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| {
@@ -56,6 +135,27 @@ fn is_number(cell: &str) -> bool {
     words.next().is_some_and(digit) && !words.any(digit)
 }
 
+/// Names with their values in a second column, which stdout's terminal may break into several
+/// lines.
+pub fn facts<N: AsRef<str>>(rows: &[(N, String)]) -> String {
+    facts_within(rows, columns(std::io::stdout()))
+}
+
+fn facts_within<N: AsRef<str>>(rows: &[(N, String)], columns: Option<usize>) -> String {
+    let width = rows.iter().map(|(name, _)| name.as_ref().chars().count()).max().unwrap_or(0) + 2;
+    let row = |(name, value): &(N, String)| {
+        let first = format!("{:<width$}", name.as_ref());
+        match columns {
+            // Of nothing, not even the indent would be left.
+            Some(columns) if !value.is_empty() => {
+                fill(value, columns.min(PROSE), &first, &" ".repeat(width))
+            }
+            _ => first + value,
+        }
+    };
+    rows.iter().map(|pair| row(pair).trim_end().to_owned() + "\n").collect()
+}
+
 /// Exit 2 where the file exists and may not be replaced, or is a folder.
 pub fn prepare_file(out: &Path, overwrite: bool) -> Result<()> {
     let what = match out.exists() {
@@ -70,9 +170,36 @@ pub fn prepare_file(out: &Path, overwrite: bool) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn rows(rows: &[&[&str]]) -> Vec<Vec<String>> {
+        rows.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect()
+    }
+
     #[test]
     fn columns_are_aligned() {
-        let rows = [["a", "1"], ["bcd", "20"]].map(|r| r.map(String::from).to_vec());
-        assert_eq!(table(&rows), "a     1\nbcd  20\n");
+        assert_eq!(table(&rows(&[&["a", "1"], &["bcd", "20"]])), "a     1\nbcd  20\n");
+    }
+
+    #[test]
+    fn a_table_that_is_too_wide_loses_columns_and_says_so() {
+        let all = rows(&[&["net", "macs", "score"], &["s8-w8", "7.12 M", "0.5"]]);
+        let whole = "net    macs    score\ns8-w8  7.12 M    0.5\n";
+        let may_go = ["absent", "score", "macs"];
+        assert_eq!(table_within(&all, None, &may_go), whole);
+        assert_eq!(table_within(&all, Some(20), &may_go), whole);
+        let narrow = "net    macs\ns8-w8  7.12 M\n(not shown on a terminal this narrow: score)\n";
+        assert_eq!(table_within(&all, Some(19), &may_go), narrow);
+        assert_eq!(table_within(&all, Some(3), &may_go).lines().nth(1), Some("s8-w8"));
+        // Columns that may not go stay, however narrow it is.
+        assert_eq!(table_within(&all, Some(3), &[]), whole);
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        let text = "one s64-w80.160-d4 two\n  a command that is long";
+        assert_eq!(wrap(text, 12), "one\n  s64-w80.160-d4\n  two\n  a command that is long");
+        assert_eq!(wrap(text, 80), text);
+        let rows = [("ab", "one two three".to_owned()), ("c", String::new())];
+        assert_eq!(facts_within(&rows, Some(11)), "ab  one two\n    three\nc\n");
+        assert_eq!(facts_within(&rows, None), "ab  one two three\nc\n");
     }
 }

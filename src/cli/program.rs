@@ -1,49 +1,93 @@
 //! What the binaries have in common: parsing, logs, exit codes, and what happens to a panic.
 
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::builder::styling::{AnsiColor, Style};
+use clap::{Command, FromArgMatches};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::output::{PROSE, columns, facts, fill, wrap};
 use crate::device::allocator;
-use crate::error::{Kind, Result};
-use crate::outside::HarmlessWriter;
+use crate::error::{Error, Kind, Result};
+use crate::outside::{HarmlessWriter, harmless};
 use crate::signals::{self, Signals};
 
+/// How clap writes `error:`, too.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+
 /// Parses the command line, runs the program and turns what came of it into an exit code;
-/// errors are written to stderr as `error: …`.
-pub fn run<P: Parser>(program: impl FnOnce(P) -> Result<u8>) -> ExitCode {
+/// errors are written to stderr as `error: …`. Without any word on the command line it says in
+/// short what the program is; `begin` is the last line of that.
+pub fn run<P: FromArgMatches>(
+    mut command: Command,
+    begin: &str,
+    program: impl FnOnce(P) -> Result<u8>,
+) -> ExitCode {
     panic::set_hook(Box::new(report_panic));
     allocator::share_arenas_where_limited();
     if let Err(e) = listen_early() {
-        let _ = writeln!(std::io::stderr(), "error: {e}");
+        complain(&e);
         return ExitCode::from(e.exit_code());
     }
-    let parsed = match P::try_parse() {
+    if std::env::args_os().len() < 2 {
+        write_stderr(&summary(&mut command, begin));
+        return ExitCode::from(Kind::Usage.exit_code());
+    }
+    let parsed = match command.try_get_matches().and_then(|mut m| P::from_arg_matches_mut(&mut m)) {
         Ok(parsed) => parsed,
-        Err(e) => {
-            // Help that nobody reads any more is no failure.
-            let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { Kind::Usage.exit_code() } else { 0 });
-        }
+        Err(e) => return ExitCode::from(not_parsed(&e)),
     };
     match panic::catch_unwind(AssertUnwindSafe(|| program(parsed))) {
         Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(e)) => {
-            // Stopping when asked to is no fault.
-            let stopped = matches!(e.kind(), Kind::Stopped | Kind::Interrupted);
-            let prefix = if stopped { "" } else { "error: " };
-            let _ = writeln!(std::io::stderr(), "{prefix}{e}");
+            match e.kind() {
+                // Stopping when asked to is no fault.
+                Kind::Stopped | Kind::Interrupted => write_stderr(&format!("{e}\n")),
+                _ => complain(&e),
+            }
             ExitCode::from(e.exit_code())
         }
         // The hook has said what happened.
         Err(_) => ExitCode::from(Kind::Device.exit_code()),
     }
+}
+
+/// Prints what clap has to say of a command line, help for one; gives the exit code.
+pub fn not_parsed(e: &clap::Error) -> u8 {
+    if e.use_stderr() {
+        // Clap breaks the lines of its help, but not those of its errors.
+        write_stderr(&e.render().ansi().to_string());
+        return Kind::Usage.exit_code();
+    }
+    // It is no error if the reader of the help has gone.
+    let _ = e.print();
+    0
+}
+
+/// What the program is, its verbs in a line each, and how to begin.
+fn summary(command: &mut Command, begin: &str) -> String {
+    command.build();
+    let text =
+        |text: Option<&clap::builder::StyledStr>| text.map_or(String::new(), |t| t.to_string());
+    let verbs: Vec<(String, String)> = command
+        .get_subcommands()
+        .filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+        .map(|verb| (format!("  {}", verb.get_name()), text(verb.get_about())))
+        .collect();
+    let name = command.get_name().to_owned();
+    let columns = columns(std::io::stderr()).unwrap_or(PROSE).min(PROSE);
+    format!(
+        "{}\n\nUsage: {name} VERB [OPTIONS]\n\n{}\n{begin}\n",
+        fill(&format!("{}.", text(command.get_about())), columns, "", ""),
+        facts(&verbs),
+    )
 }
 
 /// Verbs that heed signals, as they have something to keep.
@@ -59,6 +103,26 @@ fn listen_early() -> Result<()> {
         Signals::listen()?;
     }
     Ok(())
+}
+
+/// Writes `error: …` to stderr.
+fn complain(e: &dyn Display) {
+    write_stderr(&format!("{ERROR}error:{ERROR:#} {e}\n"));
+}
+
+/// Writes to stderr: with colours on a terminal unless `NO_COLOR` is set, and with lines broken
+/// between words where the terminal is narrower. What nobody can read is no error.
+fn write_stderr(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    if stderr.is_terminal() {
+        // A progress bar may stand there, and draws itself again below.
+        let _ = stderr.write_all(b"\r\x1b[2K");
+    }
+    let text = match columns(&stderr) {
+        Some(columns) => wrap(text, columns.min(PROSE)),
+        None => text.to_owned(),
+    };
+    let _ = anstream::AutoStream::auto(stderr).write_all(text.as_bytes());
 }
 
 /// One line for a fault in the program itself, wherever it happened.
@@ -78,21 +142,32 @@ fn report_panic(info: &PanicHookInfo) {
         allocator::end(0);
     }
     let at = info.location().map_or(String::new(), |l| format!(" at {}:{}", l.file(), l.line()));
-    let _ = writeln!(
-        std::io::stderr(),
-        "error: a fault in engine itself{at}: {text}; nothing you did should cause this: please \
-         report this line with the command that you ran"
-    );
+    complain(&format!(
+        "a fault in engine itself{at}: {}; nothing you did should cause this: please report this \
+         line with the command that you ran",
+        harmless(text)
+    ));
 }
 
 /// Sends the log to stderr, a line an event; only warnings where `quiet`. The variable
-/// `ENGINE_LOG=debug` shows more.
-pub fn log_to_stderr(quiet: bool) {
-    let debug = std::env::var("ENGINE_LOG").is_ok_and(|v| v == "debug");
-    let level = match (quiet, debug) {
-        (_, true) => Level::DEBUG,
-        (true, false) => Level::WARN,
-        (false, false) => Level::INFO,
+/// `ENGINE_LOG` overrides both: `warn`, `info` or `debug`.
+///
+/// # Errors
+/// [`Kind::Usage`] for another value of the variable.
+pub fn log_to_stderr(quiet: bool) -> Result<()> {
+    let level = match std::env::var_os("ENGINE_LOG").filter(|value| !value.is_empty()) {
+        None if quiet => Level::WARN,
+        None => Level::INFO,
+        Some(value) => match value.to_str() {
+            Some("warn") => Level::WARN,
+            Some("info") => Level::INFO,
+            Some("debug") => Level::DEBUG,
+            _ => {
+                return Err(Error::usage(format!(
+                    "environment variable ENGINE_LOG is {value:?}: expected warn, info or debug"
+                )));
+            }
+        },
     };
     let log = tracing_subscriber::fmt()
         .with_max_level(level)
@@ -101,6 +176,7 @@ pub fn log_to_stderr(quiet: bool) {
         .finish();
     // A log that is already there (a verb run by another one) stays.
     let _ = tracing::subscriber::set_global_default(log);
+    Ok(())
 }
 
 /// An event as `message`, with the level in front where it is not a plain message.
@@ -118,8 +194,8 @@ where
         event: &Event<'_>,
     ) -> std::fmt::Result {
         match *event.metadata().level() {
-            Level::ERROR => out.write_str("error: ")?,
-            Level::WARN => out.write_str("warning: ")?,
+            Level::ERROR => write!(out, "{ERROR}error:{ERROR:#} ")?,
+            Level::WARN => write!(out, "{WARNING}warning:{WARNING:#} ")?,
             Level::INFO => {}
             _ => out.write_str("debug: ")?,
         }
@@ -128,17 +204,12 @@ where
     }
 }
 
-/// Stderr, clearing the line first on a terminal: a progress bar may stand there, and draws
-/// itself anew below. A log that nobody can read is no failure.
+/// Stderr as [`write_stderr`] writes to it.
 struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        let mut stderr = std::io::stderr().lock();
-        if stderr.is_terminal() {
-            let _ = stderr.write_all(b"\r\x1b[2K");
-        }
-        let _ = stderr.write_all(text);
+        write_stderr(&String::from_utf8_lossy(text));
         Ok(text.len())
     }
 

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::output::table;
-use super::source::Count;
+use super::output::fitting_table;
+use super::source::{Count, find_arch};
 use super::{Globals, open_device, print, print_json};
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::Feature;
 use crate::report;
-use crate::search::{self, Request, Selection, Task, Winners};
+use crate::search::{self, Bn, BudgetResult, Request, Selection, Task, Winners};
 use crate::signals::Signals;
-use crate::space::{Arch, Budget, Metric};
+use crate::space::{Budget, Metric, Named};
 use crate::train::Checkpoint;
 
 /// Arguments of `engine search`.
@@ -26,47 +26,49 @@ pub struct SearchArgs {
     /// A run's folder (its newest checkpoint) or a checkpoint's
     #[arg(long, value_name = "RUN|CKPT")]
     pub ckpt: PathBuf,
-    /// Pictures of the target domain; labels are not used
+    /// Images of the target domain; labels are not used
     #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
     pub data: Vec<String>,
     /// What the net is for, which decides the features that are compared: cls z, det-c4 C5,
     /// det-fpn C2 to C5, seg C4 and C5
-    #[arg(long, value_parser = ["cls", "det-c4", "det-fpn", "seg"], required_unless_present = "features")]
-    pub task: Option<String>,
+    #[arg(long, value_name = "TASK", hide_possible_values = true)]
+    #[arg(required_unless_present = "features")]
+    pub task: Option<Task>,
     /// The features themselves, instead of the task's
     #[arg(long, value_name = "z,c5,...", value_delimiter = ',')]
-    pub features: Vec<String>,
+    pub features: Vec<Feature>,
     /// One budget: lo..hi, hi itself outside
     #[arg(long, value_name = "3G..4G", conflicts_with_all = ["groups", "arch"])]
     pub budget: Option<String>,
-    /// Several budgets: lo..hi:step (default: round groups that cover the space)
+    /// Several budgets: lo..hi:step [default: round groups that cover the space]
     #[arg(long, value_name = "1G..8G:1G", conflicts_with = "arch")]
     pub groups: Option<String>,
-    /// What budgets limit
-    #[arg(long, value_name = "macs|params|latency", default_value = "macs")]
+    /// What budgets limit: macs, params or latency (measured here, one image at a time)
+    #[arg(long, value_name = "METRIC", default_value = "macs", hide_possible_values = true)]
     pub metric: Metric,
     /// Candidates of each budget; one that has no more is taken whole
     #[arg(long, value_name = "N|all", default_value = "100")]
     pub samples: Count,
-    /// These candidates only
-    #[arg(long, value_name = "ID", num_args = 1..)]
-    pub arch: Vec<Arch>,
-    /// Batch norms' statistics: computed afresh for every candidate, or each batch's own
-    #[arg(long, value_parser = ["recalibrate", "batch"], default_value = "recalibrate")]
-    pub bn: String,
-    /// Pictures that statistics are computed from
+    /// These candidates only: IDs, max, min, r50 or winner (of earlier searches)
+    #[arg(long, value_name = "ARCH", num_args = 1..)]
+    pub arch: Vec<Named>,
+    /// Batch norms' statistics: recalibrate computes them for every candidate, batch takes each
+    /// batch's own
+    #[arg(long, value_name = "MODE", default_value = "recalibrate", hide_possible_values = true)]
+    pub bn: Bn,
+    /// Images that statistics are computed from
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = at_least_two)]
     pub bn_images: usize,
-    /// Pictures that candidates are compared on
+    /// Images that candidates are compared on
     #[arg(long, value_name = "N|all", default_value = "1024")]
     pub images: Count,
-    /// Temperature of the relation of feature maps (default: the run's search.tau, 0.2)
+    /// Temperature of the relation of feature maps [default: the run's search.tau, 0.2]
     #[arg(long, value_name = "T")]
     pub tau: Option<f64>,
     /// Winners listed for each budget
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = at_least_one)]
     pub top: usize,
-    /// Where to write (default: RUN/search/ and a name made of task and pictures)
+    /// Where to write [default: RUN/search/ and a name made of task and images]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Go on with the search in --out
@@ -83,10 +85,13 @@ pub struct SearchArgs {
 const EXAMPLES: &str = "\
 Examples:
   engine search --ckpt runs/a --data target/ --task cls --budget 3G..4G
-  engine search --ckpt runs/a --data target/ --task det-fpn --groups 1G..8G:1G --samples 100
-Higher scores are better. A budget of latencies needs units: 2ms..5ms.";
+  engine search --ckpt runs/a --data target/ --task det-fpn \\
+    --groups 1G..8G:1G --samples 100
+  engine search --ckpt runs/a --data target/ --task cls \\
+    --metric latency --budget 2ms..5ms
+Higher scores are better.";
 
-/// Parses a number of pictures that statistics can be taken of.
+/// Parses a number of images that statistics can be taken of.
 pub fn at_least_two(s: &str) -> Result<usize> {
     let number = s.parse().ok().filter(|&n| n >= 2);
     number.ok_or_else(|| Error::usage(format!("{s:?}: expected a number of at least 2")))
@@ -108,9 +113,10 @@ impl SearchArgs {
         }
     }
 
-    fn selection(&self) -> Result<Selection> {
+    fn selection(&self, checkpoint: &Checkpoint) -> Result<Selection> {
         if !self.arch.is_empty() {
-            return Ok(Selection::Archs(self.arch.clone()));
+            let archs = self.arch.iter().map(|named| find_arch(*named, checkpoint));
+            return Ok(Selection::Archs(archs.collect::<Result<_>>()?));
         }
         let (budgets, metric) = (self.budgets()?, self.metric);
         Ok(Selection::Budgets { budgets, metric, samples: self.samples.limit() })
@@ -128,8 +134,9 @@ impl SearchArgs {
                 checkpoint.dir.display()
             ))
         })?;
-        let words = self.task.iter().chain(&self.features);
-        let what = words.map(String::as_str).collect::<Vec<_>>().join("+");
+        let task = self.task.iter().map(|task| task.as_str());
+        let words = task.chain(self.features.iter().map(|feature| feature.name()));
+        let what = words.collect::<Vec<_>>().join("+");
         let candidates = match (&self.budget, &self.groups) {
             (Some(range), _) | (None, Some(range)) => format!("-{}", range.replace("..", "-")),
             (None, None) if self.arch.is_empty() => String::new(),
@@ -146,17 +153,16 @@ impl SearchArgs {
         checkpoint: &Checkpoint,
         workers: usize,
     ) -> Result<Request> {
-        let task: Option<Task> = self.task.as_deref().map(str::parse).transpose()?;
-        let features: Vec<Feature> = match task {
+        let features = match self.task {
             Some(task) if self.features.is_empty() => task.features().to_vec(),
-            _ => self.features.iter().map(|f| f.parse()).collect::<Result<_>>()?,
+            _ => self.features.clone(),
         };
         Ok(Request {
             data: self.data.clone(),
-            task,
+            task: self.task,
             features,
-            selection: self.selection()?,
-            bn: self.bn.parse()?,
+            selection: self.selection(checkpoint)?,
+            bn: self.bn,
             bn_images: self.bn_images,
             images: self.images.limit(),
             top: self.top,
@@ -180,7 +186,7 @@ fn run_tau(checkpoint: &Checkpoint) -> Result<f64> {
     }
 }
 
-/// A short name of the pictures: the last part of their path, without the endings of archives.
+/// A short name of the images: the last part of their path, without the endings of archives.
 pub fn domain(data: &[String]) -> String {
     let first = data.first().map_or("", String::as_str);
     let (path, inside) = first.split_once('#').map_or((first, ""), |(p, i)| (p, i));
@@ -217,9 +223,9 @@ pub fn search(args: &SearchArgs, globals: &Globals) -> Result<(Winners, PathBuf)
 
 /// What the columns about certainty mean.
 const RESAMPLES_NOTE: &str = "\
-First in resamples: the share of 1,000 redraws of the search images (bootstrap) in which the net's
-score is the highest of its budget; the interval is of the same redraws. Both say how much the
-choice of search images matters, and nothing about accuracy or about training once more. A tie
+First in resamples: the share of 1,000 redraws of the search images (bootstrap) in which the net's \
+score is the highest of its budget; the interval is of the same redraws. Both say how much the \
+choice of search images matters, and nothing about accuracy or about training once more. A tie \
 cannot be told from the best by these images.";
 
 /// The winners as a table.
@@ -230,10 +236,11 @@ fn text(winners: &Winners, out: &Path) -> String {
         "architecture",
         "macs",
         "params",
+        "latency",
         "score",
         "95 % interval",
         "first in resamples",
-        "",
+        "tie",
     ];
     let mut rows = vec![header.map(String::from).to_vec()];
     for result in &winners.budgets {
@@ -245,6 +252,7 @@ fn text(winners: &Winners, out: &Path) -> String {
                 c.arch.to_string(),
                 Metric::Macs.show(c.macs),
                 Metric::Params.show(c.params),
+                c.latency_ms.map_or(String::new(), |ms| format!("{ms:.2} ms")),
                 format!("{:.4}", c.score),
                 format!("{:.4} to {:.4}", c.ci95[0], c.ci95[1]),
                 winner.p_best.map_or("unknown".into(), |p| format!("{:.1} %", 100.0 * p)),
@@ -252,11 +260,12 @@ fn text(winners: &Winners, out: &Path) -> String {
             ]);
         }
     }
-    let looked: Vec<String> = winners
-        .budgets
-        .iter()
-        .map(|r| format!("{} of {} in {}", r.candidates, r.group.population, r.group.budget))
-        .collect();
+    let timed = |c: &search::Winner| c.candidate.latency_ms.is_some();
+    if !winners.budgets.iter().flat_map(|b| &b.winners).any(timed) {
+        rows.iter_mut().for_each(|row| drop(row.remove(5)));
+    }
+    let may_go = ["first in resamples", "95 % interval", "params", "rank", "macs"];
+    let looked: Vec<String> = winners.budgets.iter().map(BudgetResult::looked_at).collect();
     let same = search::winners::warning(&winners.budgets, winners.images);
     let same = same.map_or(String::new(), |warning| format!("warning: {warning}\n"));
     let features: Vec<&str> = winners.features.iter().map(|f| f.name()).collect();
@@ -268,7 +277,7 @@ fn text(winners: &Winners, out: &Path) -> String {
     format!(
         "{}\nCompared on {} of {} images; higher scores are better.\n{same}{RESAMPLES_NOTE}\n{teacher}\n\
          Candidates: {}.\nAll of them: {}\nA page to look at: {}",
-        table(&rows),
+        fitting_table(&rows, &may_go),
         features.join("+"),
         winners.images,
         looked.join(", "),

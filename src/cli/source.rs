@@ -6,7 +6,9 @@ use std::str::FromStr;
 use clap::Args;
 
 use crate::error::{Error, Result};
-use crate::space::Arch;
+use crate::search;
+use crate::space::{Arch, Named};
+use crate::train::Checkpoint;
 
 /// How many of something: a number, or all there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +48,37 @@ impl FromStr for Count {
 /// A subnet: of a supernet's checkpoint, or an exported one.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ModelArgs {
-    /// A run's folder (its newest checkpoint) or a checkpoint's.
+    /// A run's folder (its newest checkpoint) or a checkpoint's
     #[arg(long, value_name = "RUN|CKPT", required_unless_present = "model")]
     pub ckpt: Option<PathBuf>,
-    /// An exported net's folder.
+    /// An exported net's folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["ckpt", "teacher"])]
     pub model: Option<PathBuf>,
-    /// The subnet, such as s32-w48.96.192.512-d2.2.5.2; `engine space show` has the space's
-    /// smallest and largest. An export has but one.
-    #[arg(long, value_name = "ID")]
-    pub arch: Option<Arch>,
-    /// Take the teacher's (EMA) weights instead of the student's.
+    /// The subnet: an ID such as s32-w48.96.192.512-d2.2.5.2, max or min (of the run's space), r50,
+    /// or winner (of the run's search). An export has but one
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<Named>,
+    /// Take the teacher's (EMA) weights instead of the student's
     #[arg(long)]
     pub teacher: bool,
+}
+
+/// The architecture that `--arch` names in a checkpoint's space and run; the log says which one
+/// it is, if it was not named by its ID.
+///
+/// # Errors
+/// Exit 2 where it does not fit in the space, or the run has no one winner.
+pub fn find_arch(named: Named, checkpoint: &Checkpoint) -> Result<Arch> {
+    let winner = || match checkpoint.run_dir() {
+        Some(run) => search::winners::of_run(&run),
+        None => Err(Error::usage(format!(
+            "{} lies in no run's folder, so it has no search: name an architecture by its ID",
+            checkpoint.dir.display()
+        ))),
+    };
+    let arch = named.within(&checkpoint.space()?, winner).map_err(|e| e.context("--arch"))?;
+    if !matches!(named, Named::Id(_)) {
+        tracing::info!("--arch {named} is {arch}");
+    }
+    Ok(arch)
 }

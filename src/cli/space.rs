@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::output::table;
 use super::{Globals, print, print_json};
-use crate::error::Result;
-use crate::space::budget::si;
-use crate::space::{Arch, Budget, EXPANSION, Metric, Space, presets};
+use crate::error::{Error, Result};
+use crate::space::budget::{macs, si};
+use crate::space::{Arch, Budget, EXPANSION, Metric, Named, Space, presets};
 
 /// Arguments of `engine space`.
 #[derive(Args, Clone, Debug)]
@@ -22,7 +22,8 @@ const EXAMPLES: &str = "\
 Examples:
   engine space count data --groups 1G..8G:1G
   engine space cost s64-w64.128.256.512-d3.4.6.3 --res 192
-Costs are multiply-accumulates (MACs) of the backbone's convolutions for one picture.";
+  engine space cost max --preset tiny
+Costs are multiply-accumulates (MACs) of the backbone's convolutions for one image.";
 
 /// Verbs of `engine space`.
 #[derive(Subcommand, Clone, Debug)]
@@ -40,20 +41,20 @@ pub enum SpaceVerb {
         /// Name of the preset
         #[arg(value_name = "PRESET")]
         preset: String,
-        /// Groups of MACs: lo..hi:step, hi itself outside (default: round groups that cover
-        /// the space)
+        /// Groups of MACs: lo..hi:step, hi itself outside [default: round groups that cover
+        /// the space]
         #[arg(long, value_name = "1G..8G:1G")]
         groups: Option<String>,
     },
     /// Print what an architecture costs
     Cost {
-        /// The architecture, on the preset's grid or not
+        /// The architecture: an ID, on the preset's grid or not, max, min or r50
         #[arg(value_name = "ARCH")]
-        arch: Arch,
-        /// The space that it belongs to
-        #[arg(long, value_name = "PRESET", default_value = "data")]
-        preset: String,
-        /// Height and width of the picture (default: the preset's)
+        arch: Named,
+        /// The space that it belongs to [default: the one that has it]
+        #[arg(long, value_name = "PRESET")]
+        preset: Option<String>,
+        /// Height and width of the image [default: the preset's]
         #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(1..=16384))]
         res: Option<u16>,
     },
@@ -65,7 +66,10 @@ pub fn run(args: &SpaceArgs, globals: &Globals) -> Result<()> {
         SpaceVerb::List => list()?,
         SpaceVerb::Show { preset } => show(&Space::preset(preset)?),
         SpaceVerb::Count { preset, groups } => count(&Space::preset(preset)?, groups.as_deref())?,
-        SpaceVerb::Cost { arch, preset, res } => cost(&Space::preset(preset)?, arch, *res)?,
+        SpaceVerb::Cost { arch, preset, res } => {
+            let (space, arch) = find(*arch, preset.as_deref())?;
+            cost(&space, &arch, *res)
+        }
     };
     if globals.json { print_json(&value) } else { print(&text) }
 }
@@ -133,13 +137,13 @@ fn show(s: &Space) -> (Value, String) {
     let text = format!(
         "preset {}: {count} architectures for {r}x{r} pixels\n\n{}\n\
          stem: {k}x{k} convolution{}; stages: bottlenecks whose output has {EXPANSION} times their width\n\
-         smallest {min}: {} MACs, {} parameters\nlargest  {max}: {} MACs, {} parameters",
+         smallest {min}: {}, {} parameters\nlargest  {max}: {}, {} parameters",
         s.name,
         table(&rows),
         if stem.maxpool { " and 3x3 max-pool of stride 2" } else { ", no max-pool" },
-        si(least.macs),
+        macs(least.macs),
         si(least.params),
-        si(most.macs),
+        macs(most.macs),
         si(most.params),
         r = s.resolution,
     );
@@ -168,8 +172,31 @@ fn count(s: &Space, groups: Option<&str>) -> Result<(Value, String)> {
     Ok((json!({ "preset": s.name, "total": total, "groups": listed }), table(&rows)))
 }
 
-fn cost(s: &Space, arch: &Arch, res: Option<u16>) -> Result<(Value, String)> {
-    s.check(arch)?;
+/// An architecture and its space: the preset that was named, else the one that has it.
+fn find(named: Named, preset: Option<&str>) -> Result<(Space, Arch)> {
+    let space = match (preset, named) {
+        (Some(name), _) => Space::preset(name)?,
+        (None, Named::Max | Named::Min) => {
+            return Err(Error::usage(format!(
+                "{named} of which space? Expected --preset, one of {}",
+                presets::NAMES.join(", ")
+            )));
+        }
+        (None, Named::Id(arch)) => match Space::preset_of(&arch) {
+            Some(space) => space,
+            // Says what does not fit in the largest.
+            None => Space::preset(presets::NAMES[0])?,
+        },
+        (None, _) => Space::preset(presets::NAMES[0])?,
+    };
+    let no_run = || {
+        Err(Error::usage("winner means something in a run alone: expected an ID, max, min or r50"))
+    };
+    let arch = named.within(&space, no_run)?;
+    Ok((space, arch))
+}
+
+fn cost(s: &Space, arch: &Arch, res: Option<u16>) -> (Value, String) {
     let resolution = res.map_or(s.resolution, usize::from);
     let cost = s.cost_at(arch, resolution);
     let value = json!({
@@ -186,5 +213,5 @@ fn cost(s: &Space, arch: &Arch, res: Option<u16>) -> Result<(Value, String)> {
             row([&"with batch norms", &cost.params, &si(cost.params)]),
         ])
     );
-    Ok((value, text))
+    (value, text)
 }

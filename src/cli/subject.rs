@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::source::ModelArgs;
+use super::source::{ModelArgs, find_arch};
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::eval::Images;
 use crate::eval::record::Net;
 use crate::export;
 use crate::nn::{Params, RunningStats, Subnet, Supernet};
-use crate::space::{Arch, Space};
+use crate::space::{Arch, Named, Space};
 use crate::train::{Checkpoint, checkpoint};
 
 /// A net with weights, of which a subnet is wanted.
@@ -38,7 +38,12 @@ impl Subject {
     pub fn open(cx: &Cx, args: &ModelArgs) -> Result<Self> {
         if let Some(dir) = &args.model {
             let model = export::load(cx, dir)?;
-            if let Some(other) = args.arch.filter(|arch| *arch != model.arch) {
+            // It is its space's largest and smallest, too.
+            let none = || Err(Error::usage("an export has no search"));
+            let same = |named: Named| {
+                named.within(model.net.space(), none).is_ok_and(|arch| arch == model.arch)
+            };
+            if let Some(other) = args.arch.filter(|named| !same(*named)) {
                 return Err(Error::usage(format!(
                     "--arch {other}: {} is an export of {}; leave --arch out, or give --ckpt",
                     dir.display(),
@@ -62,7 +67,7 @@ impl Subject {
         })?;
         let checkpoint = Checkpoint::open(path)?;
         let net = checkpoint.supernet()?;
-        args.arch.iter().try_for_each(|arch| net.space().check(arch))?;
+        let arch = args.arch.map(|named| find_arch(named, &checkpoint)).transpose()?;
         let (params, weights) = if args.teacher {
             (checkpoint.teacher(cx, net.specs())?, "teacher")
         } else {
@@ -72,7 +77,7 @@ impl Subject {
             net,
             params,
             stats: None,
-            arch: args.arch,
+            arch,
             preset: checkpoint.state.preset.clone(),
             step: checkpoint.state.step,
             weights,
@@ -90,7 +95,8 @@ impl Subject {
     pub fn named(&self) -> Result<Arch> {
         self.arch.ok_or_else(|| {
             Error::usage(
-                "no subnet was named: expected --arch ID, such as s32-w48.96.192.512-d2.2.5.2",
+                "no subnet was named: expected --arch with an ID such as s32-w48.96.192.512-d2.2.5.2, \
+                 or max, min, r50 or winner",
             )
         })
     }

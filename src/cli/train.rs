@@ -1,18 +1,22 @@
-//! `engine train`: a supernet from pictures without labels.
+//! `engine train`: a supernet from images without labels.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 
 use super::config::SettingArgs;
 use super::device::open_device_in;
+use super::output::facts;
 use super::{Globals, print, print_json};
-use crate::config::{Resolved, Setting, looks_like_word, parse_duration, resolve, word};
+use crate::config::{Precision, Resolved, Setting, looks_like_word, parse_duration, resolve, word};
+use crate::device::{Cx, DeviceChoice};
 use crate::error::{Error, Result};
-use crate::progress::{human_bytes, human_duration};
+use crate::progress::{human_bytes, human_duration, human_rate};
 use crate::signals::Signals;
+use crate::space::budget::macs;
 use crate::train::{self, Options, Outcome, Plan, ProbeOn, Resume};
 
 /// Arguments of `engine train`.
@@ -22,7 +26,7 @@ pub struct TrainArgs {
     /// Settings.
     #[command(flatten)]
     pub settings: SettingArgs,
-    /// Pictures: a folder, a text list of paths, tar shards, CIFAR files or a packed file;
+    /// Images: a folder, a text list of paths, tar shards, CIFAR files or a packed file;
     /// PATH#NAME takes a folder inside an archive
     #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
     pub data: Vec<String>,
@@ -57,6 +61,9 @@ pub struct TrainArgs {
     /// Plan the memory, time a few steps, write nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: plan for a GPU with so much memory that is not here, say 80GiB
+    #[arg(long, value_name = "SIZE", requires = "dry_run")]
+    pub device_memory: Option<ByteSize>,
     /// Write all that goes into and comes out of these steps, say 0,1
     #[arg(long, value_name = "STEPS", value_delimiter = ',', requires = "dump_dir")]
     pub dump_steps: Vec<u64>,
@@ -67,21 +74,23 @@ pub struct TrainArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  engine train --preset tiny --data pictures/ --out runs/a train.epochs=20
-  engine train --preset cifar --data cifar10.tar.zst#train --out runs/b --resume --time-limit 11h50m
-  engine train --preset tiny --data pictures/ --out runs/c --probe labelled/ probe.every=2ep
-  engine train --preset tiny --data pictures/ --out runs/a --resume train.epochs=40
+  engine train --preset tiny --data images/ --out runs/a train.epochs=20
+  engine train --preset tiny --data images/ --out runs/a \\
+    --resume train.epochs=40
+  engine train --preset tiny --data images/ --out runs/c --probe labelled/
   engine train --preset tiny --data other/ --out runs/d --init runs/a
-  engine train -c run.toml --data shards/*.tar --out runs/e --dry-run
-All settings with their values: engine config show --preset tiny";
+  engine train --preset cifar --data cifar10.tar.zst#train --out runs/b \\
+    --resume --time-limit 11h50m
+  engine train -c run.toml --data shards/*.tar --dry-run --device-memory 80GiB
+All settings, explained: engine config show --explain";
 
 impl TrainArgs {
-    /// Settings and pictures' sources. Flags that take several values also take the
+    /// Settings and images' sources. Flags that take several values also take the
     /// `key=value` words behind them; those are told apart here.
     pub fn resolve(&self, globals: &Globals) -> Result<(Resolved, Vec<String>)> {
         let (data, mut strayed) = split_words(&self.data)?;
         if data.is_empty() {
-            return Err(Error::usage("--data names no pictures, expected at least one path"));
+            return Err(Error::usage("--data names no images, expected at least one path"));
         }
         let mut settings = self.settings.settings()?;
         for text in [&self.resume, &self.probe].into_iter().flatten().filter(|r| is_word(r)) {
@@ -120,7 +129,11 @@ fn split_words(values: &[String]) -> Result<(Vec<String>, Vec<Setting>)> {
 /// Trains, or plans to.
 pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
     let (resolved, data) = args.resolve(globals)?;
-    let cx = open_device_in(&globals.device, resolved.config.train.precision)?;
+    let precision = resolved.config.train.precision;
+    let cx = match args.device_memory {
+        None => open_device_in(&globals.device, precision)?,
+        Some(memory) => absent_gpu(memory, globals, precision)?,
+    };
     let options = Options {
         settings: resolved,
         command: command_line(),
@@ -164,7 +177,8 @@ fn finish(outcome: &Outcome, options: &Options, json: bool) -> Result<()> {
             "health": standing.map(|s| s.health), "out": out.to_string(),
         }))?;
     } else if outcome.stopped.is_none() {
-        let loss = loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
+        let nets = outcome.nets as f64;
+        let loss = loss.map_or(String::new(), |loss| format!(", loss {:.4}", loss / nets));
         let health = standing.map_or(String::new(), |s| format!(", {s}"));
         print(&format!("{out}: {state} at step {step} of {steps}{loss}{health}"))?;
     }
@@ -175,19 +189,67 @@ fn finish(outcome: &Outcome, options: &Options, json: bool) -> Result<()> {
 }
 
 fn plan_in_words(plan: &Plan) -> String {
+    let Plan { batch, parts, epochs, warmup_epochs, lr, .. } = *plan;
     let bound = plan.limited_by.as_ref().map_or(String::new(), |by| format!(" (bounded by {by})"));
     let available = plan.available_bytes.map_or("unknown".to_owned(), human_bytes);
-    format!(
-        "preset {}: {} steps over {} pictures\nmemory   {} planned, {available} available{bound}\n\
-         step     {:.0} ms, {:.1} pictures/s\nETA      {}",
-        plan.preset,
-        plan.steps,
-        plan.pictures,
-        human_bytes(plan.planned_bytes),
-        plan.step_ms,
-        plan.images_per_s,
-        human_duration(plan.eta_s),
-    )
+    let in_parts = match parts {
+        1 => String::new(),
+        _ => format!(" in {parts} parts of {}, whose gradients are summed", batch / parts),
+    };
+    let warmup = match warmup_epochs {
+        0.0 => String::new(),
+        epochs => format!("over {epochs} epochs up to "),
+    };
+    let step = plan.step_ms.zip(plan.images_per_s).zip(plan.timed_images);
+    let step = step.map(|((ms, rate), images)| {
+        let scaled = match images == batch {
+            true => String::new(),
+            false => format!(", scaled to {batch}"),
+        };
+        format!(
+            "{:.3} s, {} ({} steps of {images} images were timed{scaled})",
+            ms / 1e3,
+            human_rate(rate),
+            plan.timed_steps
+        )
+    });
+    let not_measured = || "not measured, as the GPU is not here".to_owned();
+    facts(&[
+        ("preset", format!("{}, {} images", plan.preset, plan.pictures)),
+        ("batch", format!("{batch} images{in_parts}")),
+        ("schedule", format!("{} steps, {epochs} epochs", plan.steps)),
+        ("rate", format!("{warmup}{lr}, then down to 0 along half a cosine")),
+        (
+            "memory",
+            format!("{} planned, {available} available{bound}", human_bytes(plan.planned_bytes)),
+        ),
+        ("compute", format!("{} a step on average, at least", macs(plan.macs_per_step))),
+        ("step", step.unwrap_or_else(not_measured)),
+        ("ETA", plan.eta_s.map_or_else(not_measured, human_duration)),
+    ])
+}
+
+/// A context that plans for a GPU that is not here.
+fn absent_gpu(memory: ByteSize, globals: &Globals, precision: Precision) -> Result<Cx> {
+    let device = &globals.device;
+    if !matches!(device.device, DeviceChoice::Auto | DeviceChoice::Cuda(_)) {
+        return Err(Error::usage(
+            "--device-memory plans for a GPU that is not here: expected --device cuda, or none",
+        ));
+    }
+    let bytes =
+        usize::try_from(memory.as_u64()).ok().filter(|bytes| *bytes > 0).ok_or_else(|| {
+            Error::usage(format!("--device-memory {memory}: expected a size such as 80GiB"))
+        })?;
+    let cx = Cx::planning_gpu(bytes, device.threads.into())?;
+    let dtype = precision.dtype(cx.backend());
+    tracing::info!(
+        "planning for a GPU of {} that is not here, in {}; what its driver takes for itself is not \
+         in the plan",
+        human_bytes(bytes),
+        Precision::of(dtype)
+    );
+    Ok(cx.computing_in(dtype))
 }
 
 /// The command line as a shell would take it.

@@ -21,6 +21,19 @@ const WARMUP: f64 = 0.05;
 /// Negatives, at least: what a batch of the smallest data sets is held against.
 const LEAST_QUEUE: usize = 64;
 
+/// The keys that follow the images, and what they become.
+pub(super) const FOLLOWING: [(&str, &str); 6] = [
+    ("train.lr", "the preset's in proportion to train.batch"),
+    (
+        "train.epochs",
+        "as many as show the images 200,000 times in all (cifar: 10 million), at least 10",
+    ),
+    ("train.warmup_epochs", "5 % of train.epochs"),
+    ("moco.queue", "at most half of the images, as a power of two, at least 64"),
+    ("views.crop_min", "the smallest share with which crops find their own image again"),
+    ("views.flip_p", "0 if images resemble others more than their own mirror image"),
+];
+
 /// Sets the keys that follow the images and that nobody has set. `likeness` is asked for only
 /// where it decides something. Returns a line for each value that differs from the preset's.
 ///
@@ -173,6 +186,17 @@ mod tests {
         assert_eq!(resolved.config.views.crop_min, 0.5);
         let (resolved, _) = adapted(&["preset=cifar", "train.epochs=2"], 300, 0.5, 0.5);
         assert_eq!(resolved.config.train.warmup_epochs, 0.1);
+    }
+
+    #[test]
+    fn what_follows_is_on_the_list() {
+        let (resolved, _) = adapted(&["preset=tiny", "train.batch=64"], 300, 0.5, 0.5);
+        let follows = |key: &&str| matches!(resolved.origin(key), Some(Origin::Images(_)));
+        let keys: Vec<&str> =
+            crate::config::KEYS.iter().map(|key| key.name).filter(follows).collect();
+        let mut listed = FOLLOWING.map(|(key, _)| key).to_vec();
+        listed.sort_by_key(|key| keys.iter().position(|k| k == key));
+        assert_eq!(keys, listed);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
+use super::keys::{Allowed, KEYS, key};
 use super::{Config, check};
 use crate::error::{Error, Result, nearest};
 use crate::outside::{printable, read_at_most};
@@ -63,9 +64,6 @@ impl Setting {
         Error::usage(format!("{} = {} ({}): {expected}", self.key, self.value, self.origin))
     }
 }
-
-/// Keys whose values are numbers or words.
-const INTERVALS: [&str; 2] = ["ckpt.every", "probe.every"];
 
 /// Bytes of a file of settings, at most.
 const MOST_BYTES: u64 = 1 << 20;
@@ -243,32 +241,36 @@ fn apply(config: &Config, setting: &Setting) -> Result<Config> {
         Some((section, name)) => (table.get_mut(section).and_then(Value::as_table_mut), name),
         None => (Some(&mut table), setting.key.as_str()),
     };
-    let slot = section.and_then(|s| s.get_mut(name)).ok_or_else(|| unknown(config, setting))?;
+    let slot = section.and_then(|s| s.get_mut(name)).ok_or_else(|| unknown(setting))?;
     if slot.is_table() {
-        return Err(unknown(config, setting));
+        return Err(unknown(setting));
     }
     let before = std::mem::replace(slot, setting.value.clone());
-    table.try_into().map_err(|e: toml::de::Error| match before {
-        Value::Integer(_) if !INTERVALS.contains(&setting.key.as_str()) => {
+    let allowed = key(&setting.key).map(|key| key.allowed);
+    table.try_into().map_err(|e: toml::de::Error| match (allowed, before) {
+        (Some(Allowed::Interval { .. }), _) => setting.wrong(e.message()),
+        (_, before @ Value::Integer(_)) => {
             setting.wrong(format!("expected a whole number of at least 0, such as {before}"))
         }
-        Value::Float(_) => setting.wrong(format!("expected a number, such as {before}")),
-        Value::Boolean(_) => setting.wrong("expected true or false"),
-        _ if setting.value.is_str() || INTERVALS.contains(&setting.key.as_str()) => {
-            setting.wrong(e.message())
+        (_, before @ Value::Float(_)) => {
+            setting.wrong(format!("expected a number, such as {before}"))
         }
-        _ => setting.wrong(format!("expected a word, such as {before}")),
+        (Some(Allowed::Switch), _) => setting.wrong("expected true or false"),
+        (_, before) if !setting.value.is_str() => {
+            setting.wrong(format!("expected a word, such as {before}"))
+        }
+        _ => setting.wrong(e.message()),
     })
 }
 
-fn unknown(config: &Config, setting: &Setting) -> Error {
-    let keys: Vec<String> = config.entries().into_iter().map(|(k, _)| k).collect();
+fn unknown(setting: &Setting) -> Error {
+    let keys: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
     let section = format!("{}.", setting.key);
     if let Some(inside) = keys.iter().find(|k| k.starts_with(&section)) {
         return setting.wrong(format!("this is a section; expected a key in it, such as {inside}"));
     }
     Error::usage(format!(
-        "unknown key {:?} ({}){}: engine config show lists all keys",
+        "unknown key {:?} ({}){}: engine config show --explain lists all keys",
         setting.key,
         setting.origin,
         nearest(&setting.key, &keys)

@@ -8,14 +8,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 
-/// Units of time, longest first, with their seconds.
-const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
-
 /// Steps or epochs of an interval, at most: more than any run has, and few enough to reckon with.
 const MOST: u64 = 1_000_000_000;
 
-/// Parses `11h50m`, `90s`, `1d`: whole numbers with units d, h, m, s, each at most once and
-/// in this order. At least a second, at most a thousand days.
+/// A length of time that a run can use, at most.
+const LONGEST: Duration = Duration::from_secs(1000 * 86_400);
+
+/// Parses `11h50m`, `90s`, `1d`, `1h 30min`. At least a second, at most a thousand days.
 pub fn parse_duration(s: &str) -> Result<Duration> {
     duration(s).ok_or_else(|| {
         Error::usage(format!(
@@ -26,29 +25,13 @@ pub fn parse_duration(s: &str) -> Result<Duration> {
 }
 
 fn duration(s: &str) -> Option<Duration> {
-    let (mut rest, mut seconds, mut units) = (s, 0u64, UNITS.iter());
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: u64 = rest[..digits].parse().ok()?;
-        let unit = rest[digits..].chars().next()?;
-        let (_, factor) = units.find(|(name, _)| *name == unit)?;
-        seconds = seconds.checked_add(number.checked_mul(*factor)?)?;
-        rest = &rest[digits + unit.len_utf8()..];
-    }
-    (1..=1000 * 86_400).contains(&seconds).then(|| Duration::from_secs(seconds))
+    let time = humantime::parse_duration(s).ok()?;
+    (Duration::from_secs(1)..=LONGEST).contains(&time).then_some(time)
 }
 
-/// Writes a length of time as [`parse_duration`] reads it, in whole seconds.
+/// Writes a length of time as [`parse_duration`] reads it: `11h50m`.
 pub fn format_duration(time: Duration) -> String {
-    let mut rest = time.as_secs();
-    let mut out = String::new();
-    for (name, factor) in UNITS {
-        if rest >= factor {
-            out += &format!("{}{name}", rest / factor);
-            rest %= factor;
-        }
-    }
-    if out.is_empty() { "0s".into() } else { out }
+    humantime::format_duration(time).to_string().replace(' ', "")
 }
 
 /// How often something happens.
@@ -163,13 +146,14 @@ mod tests {
 
     #[test]
     fn durations_round_trip() {
-        for text in ["11h50m", "30m", "90m", "1d2h3m4s", "45s"] {
+        for text in ["11h50m", "30m", "90m", "1d2h3m4s", "45s", "100d", "1d", "1h 30min"] {
             let time = parse_duration(text).unwrap();
             assert_eq!(parse_duration(&format_duration(time)).unwrap(), time);
         }
         assert_eq!(parse_duration("11h50m").unwrap().as_secs(), 42_600);
+        assert_eq!(format_duration(Duration::from_secs(42_600)), "11h50m");
         for text in
-            ["", "30", "m", "-3m", "3m4h", "1m1m", "0s", "99999999999999999999d", "5é", "1001d"]
+            ["", "30", "m", "-3m", "0s", "0", "999ms", "99999999999999999999d", "5é", "1001d"]
         {
             assert!(parse_duration(text).is_err(), "{text}");
         }

@@ -49,7 +49,7 @@ impl LoaderOptions {
     /// MoCo v2's views from the first step on, under the default [`CorruptPolicy`]; `workers`
     /// threads, 0 meaning one a core.
     pub fn moco_v2(resolution: usize, batch: usize, workers: usize) -> Self {
-        let CorruptPolicy { on_corrupt, max_corrupt, seed } = CorruptPolicy::default();
+        let CorruptPolicy { on_corrupt, max_corrupt, seed, .. } = CorruptPolicy::default();
         Self {
             views: vec![Views::moco_v2(); 2],
             labels: false,
@@ -154,6 +154,11 @@ pub(super) fn with_scratch<T>(use_it: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with_borrow_mut(use_it)
 }
 
+/// Steps of an epoch over so many images, at least 1.
+pub fn steps_per_epoch(images: usize, batch: usize) -> usize {
+    (images / batch).max(1)
+}
+
 impl TrainLoader {
     /// Starts its threads. Errors: settings out of range, labels that are wanted and not there,
     /// threads that cannot be started.
@@ -181,7 +186,7 @@ impl TrainLoader {
                 options.batch
             );
         }
-        let steps_per_epoch = (dataset.len() / options.batch).max(1);
+        let steps_per_epoch = steps_per_epoch(dataset.len(), options.batch);
         let start = options.start_step;
         let workers = options.workers;
         let maker = Maker::new(dataset, options, steps_per_epoch);
@@ -253,6 +258,7 @@ impl Maker {
     fn new(dataset: Arc<Dataset>, options: LoaderOptions, steps_per_epoch: usize) -> Self {
         let policy = CorruptPolicy {
             on_corrupt: options.on_corrupt,
+            leave_out: false,
             max_corrupt: options.max_corrupt,
             seed: options.seed,
         };

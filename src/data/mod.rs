@@ -36,7 +36,9 @@ pub use self::eval::{EvalBatch, EvalBatches, eval_batches, eval_batches_with};
 pub use self::image::{Admit, Format, Image, decodes};
 pub use self::likeness::{CROPS, Likeness};
 pub use self::limits::Limits;
-pub use self::loader::{Batch, Decoded, Deliver, Images, LoaderOptions, Targets, TrainLoader};
+pub use self::loader::{
+    Batch, Decoded, Deliver, Images, LoaderOptions, Targets, TrainLoader, steps_per_epoch,
+};
 pub use self::pixels::{Bytes, IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels, Recycled};
 pub use self::policy::{CorruptPolicy, OnCorrupt, allowed_corrupt};
 pub use self::resample::Filter;

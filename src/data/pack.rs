@@ -102,9 +102,7 @@ pub fn write(
 fn left_out(len: usize, corrupt: usize, e: Error, policy: CorruptPolicy) -> Result<()> {
     let allowed = match policy.on_corrupt {
         super::OnCorrupt::Stop => 0,
-        super::OnCorrupt::Replace | super::OnCorrupt::LeaveOut => {
-            allowed_corrupt(len, policy.max_corrupt)
-        }
+        super::OnCorrupt::Replace => allowed_corrupt(len, policy.max_corrupt),
     };
     if corrupt > allowed || corrupt == len {
         return Err(e.context(format!(

@@ -4,26 +4,21 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
 use super::dataset::Loaded;
 use super::{Dataset, Limits};
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
 
-/// What to do with an image that cannot be read (`data.on_corrupt`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnCorrupt {
-    /// Take another in its place, drawn from the seed and the image's index.
-    #[default]
-    Replace,
-    /// Stop the run.
-    Stop,
-    /// Do without it: whoever reads drops the rows whose index is that of a substitute. Not a
-    /// setting of a run, whose batches have one size.
-    #[serde(skip)]
-    LeaveOut,
+crate::choice! {
+    /// What to do with an image that cannot be read (`data.on_corrupt`).
+    #[derive(Default)]
+    pub enum OnCorrupt("treatment of unreadable images") {
+        /// Take another in its place, drawn from the seed and the image's index.
+        #[default]
+        Replace = "replace",
+        /// Stop the run.
+        Stop = "stop",
+    }
 }
 
 /// How images that cannot be read are dealt with.
@@ -31,6 +26,9 @@ pub enum OnCorrupt {
 pub struct CorruptPolicy {
     /// Replace or stop.
     pub on_corrupt: OnCorrupt,
+    /// Whether the reader drops the rows of substitutes, whose index is not the one it asked for.
+    /// Not for training, whose batches have one size.
+    pub leave_out: bool,
     /// Share of the data set that may be unreadable (`data.max_corrupt`); ten images always
     /// may.
     pub max_corrupt: f64,
@@ -40,7 +38,7 @@ pub struct CorruptPolicy {
 
 impl Default for CorruptPolicy {
     fn default() -> Self {
-        Self { on_corrupt: OnCorrupt::Replace, max_corrupt: 0.001, seed: 0 }
+        Self { on_corrupt: OnCorrupt::Replace, leave_out: false, max_corrupt: 0.001, seed: 0 }
     }
 }
 
@@ -130,10 +128,7 @@ impl Reader {
                 self.policy.max_corrupt
             )));
         }
-        let done = match self.policy.on_corrupt {
-            OnCorrupt::LeaveOut => "left out",
-            OnCorrupt::Replace | OnCorrupt::Stop => "replaced",
-        };
+        let done = if self.policy.leave_out { "left out" } else { "replaced" };
         let line = format!("{done} an image that cannot be read: {error} ({count} so far)");
         tracing::warn!("{line}");
         corrupt.said.push(line);

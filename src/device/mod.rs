@@ -99,6 +99,11 @@ impl Cx {
         Self { backend, pool, tables: Arc::default(), ..self.clone() }
     }
 
+    /// A context that plans the memory of a GPU that is not here and has so many bytes.
+    pub fn planning_gpu(bytes: usize, threads: usize) -> Result<Self> {
+        Self::device(Arc::new(Planner::absent_gpu(bytes)), threads)
+    }
+
     /// A device below the driver seam. `threads` are those of the host's side.
     pub fn device(driver: Arc<dyn Driver>, threads: usize) -> Result<Self> {
         Self::new(Backend::Driver(driver), threads)

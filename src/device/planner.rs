@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::driver::{DevicePtr, Driver, Launch, Mark};
+use super::emulator::MOST_SHARED_BYTES;
 use super::kernels::checked;
 use crate::error::Result;
 
@@ -15,6 +16,8 @@ pub struct Planner {
     name: String,
     shared_limit_bytes: u32,
     next: AtomicU64,
+    /// Bytes that the device has, where that is known.
+    bytes: Option<usize>,
 }
 
 impl Planner {
@@ -24,13 +27,27 @@ impl Planner {
             name: device.name(),
             shared_limit_bytes: device.shared_limit_bytes(),
             next: AtomicU64::new(ALIGNMENT),
+            bytes: None,
+        }
+    }
+
+    /// Plans for a GPU that is not here and has so many bytes.
+    pub fn absent_gpu(bytes: usize) -> Self {
+        Self {
+            name: "a GPU that is not here".into(),
+            shared_limit_bytes: MOST_SHARED_BYTES,
+            next: AtomicU64::new(ALIGNMENT),
+            bytes: Some(bytes),
         }
     }
 }
 
 impl Driver for Planner {
     fn name(&self) -> String {
-        format!("a memory plan for {}", self.name)
+        match self.bytes {
+            Some(_) => self.name.clone(),
+            None => format!("a memory plan for {}", self.name),
+        }
     }
 
     fn alloc(&self, bytes: usize) -> Result<DevicePtr> {
@@ -78,7 +95,7 @@ impl Driver for Planner {
     }
 
     fn available_bytes(&self) -> Result<Option<usize>> {
-        Ok(None)
+        Ok(self.bytes)
     }
 
     fn plans(&self) -> bool {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::store::{MEMORY_LIMIT_BYTES, Store};
-use crate::data::{CorruptPolicy, Dataset, EvalBatches, OnCorrupt, eval_batches_with};
+use crate::data::{CorruptPolicy, Dataset, EvalBatches, eval_batches_with};
 use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
@@ -105,7 +105,7 @@ impl Images {
     /// Without substitutes for images that cannot be read: batches have fewer images than their
     /// spans, and those with none are passed over.
     pub fn readable_only(mut self) -> Self {
-        self.policy.on_corrupt = OnCorrupt::LeaveOut;
+        self.policy.leave_out = true;
         self
     }
 
@@ -191,7 +191,7 @@ impl Images {
         let (side, elems) = (self.resolution, self.elems());
         let upload = move |part: Result<Part>| -> Option<Result<Batch>> {
             let batch = part.and_then(|mut part| {
-                if self.policy.on_corrupt == OnCorrupt::LeaveOut {
+                if self.policy.leave_out {
                     part.drop_substitutes(&self.indices[part.span.clone()]);
                 }
                 let Part { span, shown, values } = part;

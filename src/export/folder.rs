@@ -12,6 +12,7 @@ use crate::files::staged::Staged;
 use crate::files::{self, Named, sealed};
 use crate::nn::{Params, RunningStats, Subnet, Supernet};
 use crate::space::Arch;
+use crate::space::budget::macs;
 use crate::tensor::Tensor;
 
 const CONFIG: &str = "config.json";
@@ -182,7 +183,7 @@ fn readme(config: &Config, parity: &Parity) -> String {
         ("{resolution}", config.resolution.to_string()),
         ("{mean}", list(&config.mean)),
         ("{std}", list(&config.std)),
-        ("{gmacs}", format!("{:.3}", config.macs as f64 / 1e9)),
+        ("{macs}", macs(config.macs)),
         ("{mparams}", format!("{:.3}", config.params as f64 / 1e6)),
         ("{features}", config.num_features.to_string()),
         ("{images}", parity.reloaded.images.to_string()),

@@ -3,7 +3,7 @@
 
 use super::svg::{Anchor, Svg};
 use crate::search::Candidate;
-use crate::space::budget::si;
+use crate::space::budget::{macs, si};
 use crate::space::cost::output_size;
 use crate::space::{Arch, STAGES, Space};
 
@@ -83,7 +83,8 @@ fn labels(svg: &mut Svg, centre: f64, size: usize, below: &str, channels: &str) 
 
 /// Cost in words: `4.09 GMACs · 23.5 M parameters`.
 pub(super) fn cost(c: &Candidate) -> String {
-    format!("{}MACs · {} parameters", si(c.macs), si(c.params))
+    let latency = c.latency_ms.map_or(String::new(), |ms| format!(" · {ms:.2} ms"));
+    format!("{} · {} parameters{latency}", macs(c.macs), si(c.params))
 }
 
 #[cfg(test)]

@@ -268,6 +268,7 @@ pub(crate) fn search(dir: &Path, space: &Space, candidates: usize, levels: &[Fea
             arch,
             macs: cost.macs,
             params: cost.params,
+            latency_ms: None,
             score,
             levels: parts,
             ci95: [score - 0.012, score + 0.012],

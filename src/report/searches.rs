@@ -16,7 +16,7 @@ use super::training::Panel;
 use crate::error::{Error, Result};
 use crate::files::json_lines;
 use crate::search::{self, BudgetResult, Candidate, Teacher};
-use crate::space::budget::si;
+use crate::space::budget::{macs, si};
 use crate::space::{Arch, Budget, Metric, Space};
 
 /// A winner as the page shows it.
@@ -148,7 +148,11 @@ fn panels(candidates: &[Candidate], winners: Option<&[BudgetResult]>) -> Vec<Pan
         None => "",
     };
     let score = chart(
-        "Score against compute",
+        if candidates.iter().all(|c| c.latency_ms.is_some()) {
+            "Score against latency"
+        } else {
+            "Score against compute"
+        },
         &format!(
             "Each dot is a net; the bar is the interval that holds its score with 95 % confidence \
              (over images). Higher is more like the teacher.{lines}"
@@ -198,7 +202,12 @@ fn chart(
     let budgets = winners.unwrap_or_default();
     let ranks = ranks(budgets);
     let largest = candidates.iter().map(|c| c.macs as f64).fold(0.0, f64::max);
-    let (unit, prefix) = numbers::scale_of(largest);
+    // A search by latency is shown by what it was limited by.
+    let by_latency = candidates.iter().all(|c| c.latency_ms.is_some());
+    let (unit, x_label) = match numbers::scale_of(largest) {
+        _ if by_latency => (1.0, "forward pass of one image (ms)".to_owned()),
+        (unit, prefix) => (unit, format!("compute of an image ({prefix}MACs)")),
+    };
     let point = |c: &Candidate| -> Option<Point> {
         let (y, ci95) = score(c)?;
         let id = c.arch.to_string();
@@ -206,7 +215,7 @@ fn chart(
         let cost = nets::cost(c);
         let place = rank.map_or(String::new(), |r| format!("\nno. {r} of its budget"));
         Some(Point {
-            x: c.macs as f64 / unit,
+            x: c.latency_ms.unwrap_or(c.macs as f64 / unit),
             y,
             ci95,
             title: format!("{id}\n{cost}\nscore {}{place}", numbers::short(y)),
@@ -219,17 +228,18 @@ fn chart(
         })
     };
     let points: Vec<Point> = candidates.iter().filter_map(point).collect();
-    let macs = |b: &&BudgetResult| b.group.metric == Metric::Macs;
+    let (shown, unit) = if by_latency { (Metric::Latency, 1e6) } else { (Metric::Macs, unit) };
     let band = |b: &BudgetResult| {
         // A list of architectures has a name but no edges.
-        let Budget { lo, hi, .. } = b.group.budget.parse().ok()?;
+        let Budget { lo, hi, .. } = Budget::parse(&b.group.budget, shown).ok()?;
         Some(Band { name: b.group.budget.clone(), lo: lo as f64 / unit, hi: hi as f64 / unit })
     };
-    let bands: Vec<Band> = budgets.iter().filter(macs).filter_map(band).collect();
+    let of_axis = budgets.iter().filter(|b| b.group.metric == shown);
+    let bands: Vec<Band> = of_axis.filter_map(band).collect();
     let svg = Scatter {
         label: title,
         size: if wide { Size::TALL } else { Size::HALF },
-        x_label: &format!("compute of an image ({prefix}MACs)"),
+        x_label: &x_label,
         points: &points,
         bands: &bands,
         frontier: winners.is_some(),
@@ -247,13 +257,18 @@ fn shown_winners(budgets: &[BudgetResult], space: Option<&Space>) -> Vec<Winner>
         Winner {
             budget: format!("{} {}", b.group.budget, b.group.metric),
             looked_at: format!(
-                "{} of {}",
+                "{} of {}{}",
                 numbers::count(b.candidates as u64),
-                numbers::count(b.group.population as u64)
+                numbers::count(b.group.population as u64),
+                // Of others nobody knows the latency.
+                if b.group.metric == Metric::Latency { " timed" } else { "" }
             ),
             rank: w.rank,
             arch: c.arch.to_string(),
-            macs: format!("{}MACs", si(c.macs)),
+            macs: match c.latency_ms {
+                Some(ms) => format!("{}, {ms:.2} ms", macs(c.macs)),
+                None => macs(c.macs),
+            },
             params: si(c.params),
             score: numbers::fixed(c.score, 4),
             ci95: format!("{lo} to {hi}"),

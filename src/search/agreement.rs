@@ -252,6 +252,7 @@ mod tests {
             arch: arch(stem),
             macs,
             params: 1,
+            latency_ms: None,
             score,
             levels: BTreeMap::new(),
             ci95: [score; 2],

@@ -37,6 +37,9 @@ pub struct Candidate {
     pub macs: u64,
     /// Parameters of the backbone, convolutions and batch norms.
     pub params: u64,
+    /// Milliseconds of a forward pass of one image, stem to C5; only in a search by latency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
     /// Similarity to the teacher, higher is better: the sum over the levels.
     pub score: f64,
     /// Similarity of each feature.

@@ -86,6 +86,12 @@ pub struct Times {
 }
 
 impl Times {
+    /// Milliseconds of an architecture's forward pass, if it was timed.
+    pub(super) fn ms_of(&self, arch: &Arch) -> Option<f64> {
+        let timed = self.timed.iter().find(|timed| timed.arch == *arch)?;
+        Some(timed.latency_ns as f64 / 1e6)
+    }
+
     /// Keeps the times in a search's folder.
     pub fn write(&self, dir: &Path) -> Result<()> {
         sealed::write_json(&dir.join(FILE), self)

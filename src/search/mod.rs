@@ -102,7 +102,7 @@ pub fn run(
     }
     let pictures = take_pictures(net.space().resolution, dataset, request, &settings)?;
     let params = checkpoint.teacher(cx, net.specs())?;
-    let work = Work { cx, net, student, pictures, settings: &settings };
+    let work = Work { cx, net, student, pictures, settings: &settings, times: times.as_ref() };
     let subnet = work.subnet(&params, work.net.space().max())?;
     let verdict = match known {
         Some(known) => known,
@@ -175,6 +175,7 @@ struct Work<'a> {
     student: Params,
     pictures: Images,
     settings: &'a Settings,
+    times: Option<&'a Times>,
 }
 
 impl Work<'_> {
@@ -236,6 +237,7 @@ impl Work<'_> {
             arch: *arch,
             macs: cost.macs,
             params: cost.params,
+            latency_ms: self.times.and_then(|times| times.ms_of(arch)),
             score: mean(&scores),
             levels: named.map(|(f, level)| (f.name().to_owned(), mean(level))).collect(),
             ci95: bootstrap::mean_interval(settings.seed, &scores),

@@ -30,7 +30,7 @@ pub struct Group {
     pub budget: String,
     /// What the budget limits.
     pub metric: Metric,
-    /// Architectures of the space inside the budget.
+    /// Architectures of the space inside the budget; of latencies, those that were timed.
     pub population: usize,
     /// Those that are looked at.
     #[serde(skip)]

@@ -1,5 +1,6 @@
 //! Who won: the best candidates of every budget, and how sure that is.
 
+use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -7,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::bootstrap::{interval95, resample};
 use super::journal::{self, Candidate, Scored};
 use super::plan::Group;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
+use crate::space::{Arch, Metric};
 
 /// One of a budget's best.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,19 @@ pub struct BudgetResult {
     pub ties: Vec<String>,
 }
 
+impl BudgetResult {
+    /// How many nets were looked at: `100 of 8,597 in 3G..4G`; of latencies nobody knows how many
+    /// there are, only how many were timed.
+    pub fn looked_at(&self) -> String {
+        let Group { budget, metric, population, .. } = &self.group;
+        let all = match metric {
+            Metric::Latency => format!("the {population} that were timed"),
+            _ => population.to_string(),
+        };
+        format!("{} of {all} in {budget}", self.candidates)
+    }
+}
+
 /// The budgets of a search's `winners.json`; none while the search has not finished.
 pub fn read(dir: &Path) -> Result<Option<Vec<BudgetResult>>> {
     /// As much of the file as counts here.
@@ -54,6 +69,48 @@ pub fn read(dir: &Path) -> Result<Option<Vec<BudgetResult>>> {
     match path.exists() {
         true => Ok(Some(files::read_json::<Winners>(&path)?.budgets)),
         false => Ok(None),
+    }
+}
+
+/// The architecture that won the searches in a run's folder.
+///
+/// # Errors
+/// [`crate::Kind::Usage`] where no search has finished, or where they have several winners.
+pub fn of_run(run: &Path) -> Result<Arch> {
+    let root = run.join("search");
+    let mut dirs: Vec<_> = match root.is_dir() {
+        true => fs::read_dir(&root)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+            .map_err(|e| Error::read(&root, e))?,
+        false => Vec::new(),
+    };
+    dirs.sort();
+    let mut found: Vec<(Arch, String)> = Vec::new();
+    for dir in &dirs {
+        let tag = dir.file_name().unwrap_or_default().to_string_lossy();
+        for budget in read(dir)?.unwrap_or_default() {
+            if let Some(best) = budget.winners.first() {
+                found.push((best.candidate.arch, format!("{} of {tag}", budget.group.budget)));
+            }
+        }
+    }
+    match found.first() {
+        None => Err(Error::usage(format!(
+            "expected a finished search in {}, found none: run `engine search --ckpt` first, or name \
+             an architecture by its ID",
+            root.display()
+        ))),
+        Some((first, _)) if found.iter().all(|(arch, _)| arch == first) => Ok(*first),
+        Some(_) => {
+            let all: Vec<String> =
+                found.iter().take(8).map(|(arch, of)| format!("{arch} ({of})")).collect();
+            let more = if found.len() > all.len() { ", …" } else { "" };
+            Err(Error::usage(format!(
+                "the searches in {} have several winners: name one by its ID: {}{more}",
+                root.display(),
+                all.join(", ")
+            )))
+        }
     }
 }
 
@@ -117,13 +174,13 @@ pub fn rank(group: &Group, scored: &[&Scored], top: usize, seed: u64) -> BudgetR
 mod tests {
     use super::*;
     use crate::rng::{Philox, Purpose};
-    use crate::space::{Arch, Metric};
 
     fn scored(stem: usize, scores: Vec<f64>) -> Scored {
         let candidate = Candidate {
             arch: Arch { stem, widths: [1; 4], depths: [1; 4] },
             macs: 1,
             params: 1,
+            latency_ms: None,
             score: scores.iter().sum::<f64>() / scores.len() as f64,
             levels: Default::default(),
             ci95: [0.0, 0.0],

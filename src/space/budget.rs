@@ -42,7 +42,12 @@ impl Metric {
     /// whole tenths (`1.1G`, `500M`).
     fn exact(self, value: u64) -> String {
         let mut units = self.units().iter().rev();
-        match units.find(|(_, unit)| value >= *unit && (value * 10).is_multiple_of(*unit)) {
+        // A unit is divided by ten where it has tenths, as ten times the value may be too much.
+        let whole = |unit: u64| match unit {
+            1 => true,
+            _ => value.is_multiple_of(unit / 10),
+        };
+        match units.find(|(_, unit)| value >= *unit && whole(*unit)) {
             Some((suffix, unit)) => format!("{}{suffix}", value as f64 / *unit as f64),
             None => value.to_string(),
         }
@@ -79,10 +84,18 @@ impl Metric {
     }
 }
 
-/// A number in three digits with K, M or G.
+/// Compute in words, one way everywhere: `4.09 GMACs`, `7.12 MMACs`.
+pub fn macs(value: u64) -> String {
+    let number = si(value);
+    let gap = if number.contains(' ') { "" } else { " " };
+    format!("{number}{gap}MACs")
+}
+
+/// A number in three digits with K, M, G or T.
 pub fn si(value: u64) -> String {
     let v = value as f64;
     let (scaled, suffix) = match value {
+        1_000_000_000_000.. => (v / 1e12, " T"),
         1_000_000_000.. => (v / 1e9, " G"),
         1_000_000.. => (v / 1e6, " M"),
         1_000.. => (v / 1e3, " K"),

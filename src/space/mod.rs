@@ -4,12 +4,14 @@
 pub mod arch;
 pub mod budget;
 pub mod cost;
+pub mod named;
 pub mod presets;
 pub mod sample;
 
 pub use arch::Arch;
 pub use budget::{Budget, Metric};
 pub use cost::Cost;
+pub use named::Named;
 pub use sample::{Policy, Sampler};
 
 use crate::error::{Error, Result};
@@ -146,6 +148,15 @@ impl Space {
     /// All architectures, in lexicographic order.
     pub fn enumerate(&self) -> impl Iterator<Item = Arch> + '_ {
         (0..self.count()).map(|i| self.nth(i))
+    }
+
+    /// The preset that an architecture belongs to: the one on whose grid it lies, else the largest
+    /// that contains it; none where it fits in no preset.
+    pub fn preset_of(arch: &Arch) -> Option<Self> {
+        let all = presets::NAMES.iter().filter_map(|name| Self::preset(name).ok());
+        let all: Vec<Self> = all.collect();
+        let on_grid = all.iter().find(|space| space.on_grid(arch));
+        on_grid.or_else(|| all.iter().find(|space| space.contains(arch))).cloned()
     }
 
     /// Whether an architecture fits inside the largest one, on the grid or not.

@@ -6,6 +6,13 @@ use crate::error::{Error, Result};
 /// Names of the presets, the largest first.
 pub const NAMES: [&str; 3] = ["data", "cifar", "tiny"];
 
+/// What they are, in the same order.
+pub const ABOUT: [&str; 3] = [
+    "The paper's Table 1, for 224×224 pixels.",
+    "Half of the widths, for 32×32 pixels: a GPU's work.",
+    "Small nets for 32×32 pixels: minutes of two CPU cores.",
+];
+
 /// Strides of a ResNet's stages.
 pub const STRIDES: [usize; STAGES] = [1, 2, 2, 2];
 

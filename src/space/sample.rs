@@ -57,11 +57,6 @@ impl Sampler {
     }
 }
 
-/// The students of one step: [`Sampler::draw`] for callers that draw once.
-pub fn sample(policy: Policy, space: &Space, seed: u64, step: u64) -> Result<Vec<Arch>> {
-    Ok(Sampler::new(policy, space, seed)?.draw(step))
-}
-
 fn compute_groups(space: &Space) -> Result<Vec<Vec<u32>>> {
     let budgets = space.default_groups(Metric::Macs)?;
     let mut groups = vec![Vec::new(); budgets.len()];

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -167,11 +168,13 @@ impl Folder {
         self.note(line)
     }
 
-    /// Says something in `train.log` only.
+    /// Says something in `train.log` only, where each line begins with the time, in UTC.
     pub fn note(&mut self, line: &str) -> Result<()> {
         let path = self.root().join(LOG);
-        writeln!(self.log, "{}", harmless(line))
-            .map_err(|e| Error::write(&path, files::disk_hint(&e)))
+        let now = humantime::format_rfc3339_seconds(SystemTime::now());
+        let stamped = |line: &str| format!("{now} {line}\n");
+        let text: String = harmless(line).to_string().lines().map(stamped).collect();
+        self.log.write_all(text.as_bytes()).map_err(|e| Error::write(&path, files::disk_hint(&e)))
     }
 
     /// Adds a step's line to `metrics.jsonl`.

@@ -93,7 +93,9 @@ pub trait Objective {
     ) -> Result<Report>;
     /// Runs the step that takes most memory, on a context that plans.
     fn rehearse(&mut self, cx: &Cx, batch: StepBatch) -> Result<()>;
-    /// What the log says of its loss, on a data set of so many images.
+    /// How many nets a step trains; the sum of the losses is shown divided by it.
+    fn nets(&self) -> usize;
+    /// What the log says of the loss of one net, on a data set of so many images.
     fn outlook(&self, images: usize) -> Outlook;
     /// All that a checkpoint keeps of it.
     fn state(&self, cx: &Cx) -> Result<Saved>;

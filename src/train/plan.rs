@@ -6,16 +6,16 @@ use std::time::Instant;
 use super::batches::Batches;
 use super::init::Init;
 use super::objective::{At, Make, Objective, Setup, StepBatch};
-use super::pretrain::Pretrain;
+use super::pretrain::{MOVING_AVERAGE, OPTIMIZER, Pretrain};
 use super::run::Options;
 use super::start::{initial_state, loader_options};
-use crate::config::Config;
-use crate::data::{Batch, Dataset, Targets};
+use crate::config::{Config, TeacherArch};
+use crate::data::{Batch, Dataset, LoaderOptions, Targets, steps_per_epoch};
 use crate::device::host::{self, Available};
 use crate::device::{Cx, Layout};
 use crate::error::{Error, Kind, Result};
 use crate::progress::human_bytes;
-use crate::space::Space;
+use crate::space::{Arch, Sampler, Space};
 use crate::ssl::Begin;
 use crate::tensor::{Meta, Shape};
 
@@ -240,8 +240,18 @@ impl Planner<'_> {
 pub struct Plan {
     /// Name of the search space.
     pub preset: String,
-    /// Pictures in the data set.
+    /// Images in the data set.
     pub pictures: usize,
+    /// Images of an optimizer step.
+    pub batch: usize,
+    /// Parts that a batch is worked off in.
+    pub parts: usize,
+    /// Passes over the data.
+    pub epochs: f64,
+    /// Epochs during which the learning rate rises.
+    pub warmup_epochs: f64,
+    /// Learning rate at the top of the cosine.
+    pub lr: f64,
     /// Steps of the whole run.
     pub steps: u64,
     /// Bytes that tensors take, by plan.
@@ -250,21 +260,41 @@ pub struct Plan {
     pub available_bytes: Option<usize>,
     /// What bounds these, where they are the host's.
     pub limited_by: Option<String>,
-    /// Milliseconds of the timed steps, median.
-    pub step_ms: f64,
-    /// Pictures per second.
-    pub images_per_s: f64,
+    /// Multiply-accumulates of a step's convolutions, of all nets together, on average.
+    pub macs_per_step: u64,
+    /// Images of each timed step; null where nothing could be timed.
+    pub timed_images: Option<usize>,
+    /// How many steps were timed.
+    pub timed_steps: usize,
+    /// Milliseconds of a step of a whole batch, from the median of the timed ones.
+    pub step_ms: Option<f64>,
+    /// Images per second.
+    pub images_per_s: Option<f64>,
     /// Seconds that the whole run would take.
-    pub eta_s: f64,
+    pub eta_s: Option<f64>,
 }
 
-/// Plans the memory of a run, times a few of its steps and writes nothing. Says on the log what
-/// it is about to do, as steps of large nets take long.
+/// Images of the first step that is timed.
+const FIRST_TIMED: usize = 2;
+/// How many times more images the next one has, while that is quick.
+const TIMED_GROWTH: usize = 4;
+/// Steps that are timed of as many images as are taken in the end, beside one to warm up.
+const TIMED: usize = 3;
+
+/// Steps that were timed.
+struct Timed {
+    images: usize,
+    steps: usize,
+    /// Of a step of a whole batch.
+    step_ms: f64,
+}
+
+/// Plans a run's memory, times a few steps of few images and writes nothing. The log says what it
+/// does. Where `cx` only plans, nothing is timed.
 ///
 /// # Errors
 /// As those of a run: [`Kind::Memory`] where it does not fit, before anything is computed.
 pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
-    const TIMED: u64 = 3;
     let dataset = Arc::new(Dataset::open(&options.data)?);
     let (options, followed) = options.follow(&dataset, None)?;
     followed.iter().for_each(|line| tracing::info!("{line}"));
@@ -278,53 +308,126 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let needed = planner.check()?;
     let available_bytes = cx.available_bytes()?;
     let limited_by = host::available().filter(|_| !cx.is_device()).map(|a| a.bound.to_string());
-    tracing::info!(
-        "planned: {} of memory fit; now {} images are read and at most {} steps are timed",
-        human_bytes(needed),
-        config.train.batch,
-        TIMED + 1
-    );
+    tracing::info!("planned: {} of memory fit", human_bytes(needed));
     let mut objective = Pretrain::make(cx, &setup)?;
-    let loading = loader_options(config, objective.as_ref(), 0);
-    let mut batches = Batches::new(cx, dataset.clone(), loading)?;
-    let state = initial_state(config, dataset.len() as u64, batches.steps_per_epoch() as u64);
-    if let Some(path) = &options.init {
-        let said = Init::open(path)?.fill(cx, objective.as_mut())?;
-        said.iter().for_each(|line| tracing::info!("{line}"));
-    }
+    let (batch, parts) = (config.train.batch, config.train.accum);
+    let first = FIRST_TIMED.min(batch / parts);
+    let mut batches = few(cx, &dataset, config, objective.as_ref(), first)?;
     batches.prefetch(cx);
-    let planned_bytes = planner.reserve(batches.room_bytes())?;
+    // Those few images tell how large decoded ones are.
+    let decoded_bytes = (batches.room_bytes() as f64 * batch as f64 / first as f64) as usize;
+    let planned_bytes = planner.reserve(decoded_bytes)?;
+    let init = options.init.as_deref().map(Init::open).transpose()?;
+    let timed = match cx.is_plan() {
+        true => batches.next(cx).map(|_| None)?,
+        false => {
+            // Parts of a batch are timed whole.
+            let mut whole = config.clone();
+            whole.train.accum = 1;
+            objective = Pretrain::make(cx, &Setup { config: &whole, ..setup })?;
+            if let Some(init) = init {
+                init.fill(cx, objective.as_mut())?.iter().for_each(|line| tracing::info!("{line}"));
+            }
+            Some(time_steps(cx, config, objective.as_mut(), &dataset, (first, batches))?)
+        }
+    };
+    let steps_per_epoch = steps_per_epoch(dataset.len(), batch) as u64;
+    let steps = initial_state(config, dataset.len() as u64, steps_per_epoch).steps;
+    let end = options.max_steps.map_or(steps, |most| most.min(steps));
+    let step_ms = timed.as_ref().map(|timed| timed.step_ms);
+    Ok(Plan {
+        preset: config.preset.clone(),
+        pictures: dataset.len(),
+        batch,
+        parts,
+        epochs: config.train.epochs,
+        warmup_epochs: config.train.warmup_epochs,
+        lr: config.train.lr,
+        steps,
+        planned_bytes,
+        available_bytes,
+        limited_by,
+        macs_per_step: macs_per_step(config, &space)?,
+        timed_images: timed.as_ref().map(|timed| timed.images),
+        timed_steps: timed.as_ref().map_or(0, |timed| timed.steps),
+        step_ms,
+        images_per_s: step_ms.map(|ms| batch as f64 / ms * 1e3),
+        eta_s: step_ms.map(|ms| end as f64 * ms / 1e3),
+    })
+}
+
+/// Loads batches of `images` images.
+fn few(
+    cx: &Cx,
+    dataset: &Arc<Dataset>,
+    config: &Config,
+    objective: &dyn Objective,
+    images: usize,
+) -> Result<Batches> {
+    let options = LoaderOptions { batch: images, ..loader_options(config, objective, 0) };
+    Batches::new(cx, dataset.clone(), options)
+}
+
+/// Times steps of few images, then of more as long as that is quick, up to a part of a batch; and
+/// scales the last ones to a whole batch: all but the teacher's moving average and the optimizer
+/// grows with the images.
+fn time_steps(
+    cx: &Cx,
+    config: &Config,
+    objective: &mut dyn Objective,
+    dataset: &Arc<Dataset>,
+    (mut images, mut batches): (usize, Batches),
+) -> Result<Timed> {
+    let part = config.train.batch / config.train.accum;
     let (mut times, all) = (Vec::new(), Instant::now());
-    for step in 0..=TIMED {
+    tracing::info!("timing steps, for about {TIMING_S} s or, if it takes longer, one step");
+    for step in 0.. {
         let began = Instant::now();
         let batch = batches.next(cx)?;
-        let at = At { step, steps: state.steps, lr: 0.0 };
-        objective.step(cx, &at, batch, None, &mut || {
-            if step < TIMED {
-                batches.prefetch(cx);
-            }
-        })?;
-        times.push(began.elapsed().as_secs_f64() * 1e3);
-        if all.elapsed().as_secs_f64() > TIMING_S {
+        let at = At { step, steps: 1, lr: 0.0 };
+        let report = objective.step(cx, &at, batch, None, &mut || batches.prefetch(cx))?;
+        let parts = report.parts(cx)?;
+        let ms = began.elapsed().as_secs_f64() * 1e3;
+        tracing::info!("a step of {images} images took {:.3} s", ms / 1e3);
+        let is_once = |name: &str| name == MOVING_AVERAGE || name == OPTIMIZER;
+        let once: f64 = parts.iter().filter(|(name, _)| is_once(name)).map(|(_, ms)| ms).sum();
+        let once = once.min(ms);
+        let scale = config.train.batch as f64 / images as f64;
+        times.push((ms - once) * scale + once);
+        let left_ms = 1e3 * TIMING_S - all.elapsed().as_secs_f64() * 1e3;
+        let more = (images * TIMED_GROWTH).min(part);
+        // Two steps at least of the new size, the first of which also takes memory.
+        if more > images && 2.0 * ms * more as f64 / images as f64 <= left_ms {
+            images = more;
+            batches = few(cx, dataset, config, objective, images)?;
+            times.clear();
+        } else if times.len() > TIMED || ms > left_ms {
             break;
         }
     }
     // The first step also takes memory from the system.
     let mut timed = if times.len() > 1 { times.split_off(1) } else { times };
     timed.sort_by(f64::total_cmp);
-    let step_ms = timed[timed.len() / 2];
-    let end = options.max_steps.map_or(state.steps, |m| m.min(state.steps));
-    Ok(Plan {
-        preset: config.preset.clone(),
-        pictures: dataset.len(),
-        steps: state.steps,
-        planned_bytes,
-        available_bytes,
-        limited_by,
-        step_ms,
-        images_per_s: config.train.batch as f64 / step_ms * 1e3,
-        eta_s: end as f64 * step_ms / 1e3,
-    })
+    Ok(Timed { images, steps: timed.len(), step_ms: timed[timed.len() / 2] })
+}
+
+/// Multiply-accumulates of a step's convolutions: a teacher's pass, and of each student the pass
+/// and twice as much for its gradients; the mean over a hundred draws.
+fn macs_per_step(config: &Config, space: &Space) -> Result<u64> {
+    const DRAWS: u64 = 100;
+    let sampler = Sampler::new(config.sampling.policy, space, config.seed)?;
+    let macs = |arch: &Arch| space.cost(arch).macs as f64;
+    let of_draw = |step: u64| {
+        let archs = sampler.draw(step);
+        let students: f64 = archs.iter().map(macs).sum();
+        let teachers = match config.teacher.arch {
+            TeacherArch::Max => macs(&space.max()),
+            TeacherArch::Same => students,
+        };
+        teachers + 3.0 * students
+    };
+    let mean = (0..DRAWS).map(of_draw).sum::<f64>() / DRAWS as f64;
+    Ok((mean * config.rows() as f64) as u64)
 }
 
 #[cfg(test)]

@@ -453,6 +453,10 @@ impl Objective for Pretrain {
         self.iterate(cx, &Step { at, archs: &archs, views: &views }, None, &mut || {}).map(drop)
     }
 
+    fn nets(&self) -> usize {
+        self.sampler.draw(0).len()
+    }
+
     fn outlook(&self, images: usize) -> Outlook {
         self.method.outlook(images)
     }

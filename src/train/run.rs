@@ -25,7 +25,7 @@ use crate::data::{Dataset, Likeness};
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::files::owned::Owned;
-use crate::progress::{Progress, human_bytes, human_duration};
+use crate::progress::{Progress, human_bytes, human_duration, human_rate};
 use crate::signals::Signals;
 use crate::space::Space;
 use crate::ssl::{Begin, Outlook};
@@ -105,8 +105,10 @@ pub struct Outcome {
     pub step: u64,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Loss of the last step; none before the first.
+    /// Loss of the last step, summed over its nets; none before the first.
     pub loss: Option<f64>,
+    /// Nets that a step trains.
+    pub nets: usize,
     /// How training stands; none before the first step.
     pub standing: Option<Standing>,
 }
@@ -312,7 +314,8 @@ impl<'a> Run<'a> {
             // A run that had nothing left to do was judged when it ended.
             guard::at_end(self.options.config(), &self.state)?;
         }
-        Ok(Outcome { stopped, step, steps, loss, standing: self.state.health.standing() })
+        let (nets, standing) = (self.objective.nets(), self.state.health.standing());
+        Ok(Outcome { stopped, step, steps, loss, nets, standing })
     }
 
     fn step(&mut self) -> Result<()> {
@@ -371,23 +374,22 @@ impl<'a> Run<'a> {
         let standing = r.embeddings.map_or(String::new(), |Embeddings { student, .. }| {
             format!("spread {:.3} rank {:.1} {}", student.spread, student.rank, f.health)
         });
-        let message =
-            format!("{standing}  loss {:.3}  {:.0} img/s  ETA {eta}", r.loss, f.images_per_s);
-        self.progress.set(done, message);
+        let loss = r.loss / self.objective.nets() as f64;
+        let rate = human_rate(f.images_per_s);
+        // The bar cuts off what does not fit.
+        self.progress.set(done, format!("ETA {eta}  loss {loss:.3}  {rate}  {standing}"));
         if !done.is_multiple_of(self.options.config().log.every as u64) && done != self.end {
             return Ok(());
         }
         let line = format!(
-            "step {done}/{} epoch {:.2} {standing} | loss {:.4} ({} {:.2}) lr {:.4} grad {:.2} | \
-             {:.0} img/s: data {:.0}{} ms | ETA {eta}",
+            "step {done}/{} epoch {:.2} {standing} | loss {loss:.4} ({} {:.2}) lr {:.4} grad {:.2} | \
+             {rate}: data {:.0}{} ms | ETA {eta}",
             self.state.steps,
             f.epoch,
-            r.loss,
             self.even.even,
-            self.even.even_loss * r.losses.len() as f64,
+            self.even.even_loss,
             f.lr,
             r.grad_norm,
-            f.images_per_s,
             f.data_wait_ms,
             parts_in_words(&r.parts(self.cx)?),
         );

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::pictures::Domain;
-use crate::cli::output::table;
+use crate::cli::output::fitting_table;
 use crate::progress::human_duration;
 use crate::search::{BudgetResult, Task, Teacher, Winners};
-use crate::space::{Arch, Metric};
+use crate::space::Arch;
+use crate::space::budget::macs;
 use crate::train::Health;
 
 /// How training went.
@@ -145,8 +146,7 @@ impl Found {
     }
 
     fn winners_text(&self) -> String {
-        let head =
-            ["pictures", "task", "budget", "winner", "compute", "score", "95 %", "of", "ties"];
+        let head = ["images", "task", "budget", "winner", "compute", "score", "95 %", "of", "ties"];
         let mut rows = vec![row(head)];
         for w in &self.won {
             rows.push(vec![
@@ -154,7 +154,7 @@ impl Found {
                 w.task.to_string(),
                 w.budget.clone(),
                 w.arch.to_string(),
-                format!("{}MACs", Metric::Macs.show(w.macs)),
+                macs(w.macs),
                 format!("{:.4}", w.score),
                 format!("{:.4} to {:.4}", w.ci95[0], w.ci95[1]),
                 w.candidates.to_string(),
@@ -170,19 +170,19 @@ impl Found {
         }
         format!(
             "Winners, found without labels (most like the teacher; a tie cannot be told from the best):\n{}{}",
-            table(&rows),
+            fitting_table(&rows, &["95 %", "of", "ties", "score"]),
             warnings.concat()
         )
     }
 
     fn accuracy_text(&self) -> String {
         if self.accuracies.is_empty() {
-            return "The pictures have no classes (a folder for each), so nothing was evaluated by \
+            return "The images have no classes (a folder for each), so nothing was evaluated by \
                     labels.\n"
                 .into();
         }
         let mut rows =
-            vec![row(["pictures", "net", "untrained", "trained", "raw pixels", "guessing"])];
+            vec![row(["images", "net", "untrained", "trained", "raw pixels", "guessing"])];
         for after in self.accuracies.iter().filter(|a| a.step > 0) {
             let same =
                 |a: &&Accuracy| a.step == 0 && a.domain == after.domain && a.arch == after.arch;
@@ -197,17 +197,17 @@ impl Found {
             ]);
         }
         format!(
-            "Test pictures whose class the 20 nearest neighbours name right (the first two nets are the\n\
+            "Test images whose class the 20 nearest neighbours name right (the first two nets are the \
              largest and the smallest; ± is the standard error):\n{}",
-            table(&rows)
+            fitting_table(&rows, &["guessing", "untrained"])
         )
     }
 
     fn export_text(&self) -> String {
         let e = &self.exported;
         format!(
-            "Exported {} to {}: read back, it differs from the net inside the supernet\n\
-             by at most {:.0e} of the largest value, over {} pictures.\n\
+            "Exported {} to {}: read back, it differs from the net inside the supernet \
+             by at most {:.0e} of the largest value, over {} images.\n\
              Report: {}   (whole time {})\n",
             e.arch,
             e.dir.display(),
@@ -223,10 +223,11 @@ impl Found {
         let data = &self.domains[0].train;
         format!(
             "Next:\n  \
-             engine quickstart --data YOUR_PICTURES --out runs/yours      the same on your own\n  \
-             engine search --ckpt {out} --data '{data}' --task seg --budget 5M..8M\n  \
-             engine embed --model {winner} --data '{data}' --features pool --out features.safetensors\n  \
-             engine train --preset tiny --data YOUR_PICTURES --out runs/longer --probe      ten minutes\n\
+             engine quickstart --data YOUR_IMAGES --out runs/yours\n  \
+             engine train --preset tiny --data YOUR_IMAGES --out runs/longer --probe\n  \
+             engine search --ckpt {out} --data '{data}' --task seg \\\n    --budget 5M..8M\n  \
+             engine embed --model {winner} --data '{data}' --features pool \\\n    \
+             --out features.safetensors\n\
              In PyTorch, inside {winner}: from model import load; net = load(\".\")"
         )
     }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::eval::{self, EvalArgs};
+use super::eval::{self, EvalArgs, Evaluation};
 use super::source::{Count, ModelArgs};
 use super::subject::Subject;
 use super::{Globals, open_device, print, print_json};
@@ -68,7 +68,7 @@ static QUICKSTART: FolderKind = FolderKind {
 /// Arguments of `engine quickstart`.
 #[derive(Args, Clone, Debug)]
 pub struct QuickstartArgs {
-    /// Your own pictures instead of drawn ones; up to 4,000 of them are taken
+    /// Your own images instead of drawn ones; up to 4,000 of them are taken
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub data: Vec<String>,
     /// Where everything is written
@@ -77,7 +77,7 @@ pub struct QuickstartArgs {
     /// Replace an earlier quickstart
     #[arg(long)]
     pub overwrite: bool,
-    /// Share of pictures, steps and candidates to take, up to 1; small ones show no more than that
+    /// Share of images, steps and candidates to take, up to 1; small ones show no more than that
     /// everything works, say on the emulator
     #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
     pub scale: f64,
@@ -154,7 +154,7 @@ struct Job<'a> {
 impl Job<'_> {
     fn run(&self) -> Result<Found> {
         let space = Space::preset(PRESET)?;
-        self.say(1, "pictures");
+        self.say(1, "images");
         let domains = self.domains(&space)?;
         self.say(2, "training, without labels");
         self.go_on()?;
@@ -352,24 +352,23 @@ impl Job<'_> {
         all: &mut Vec<Accuracy>,
     ) -> Result<()> {
         let args = EvalArgs {
-            protocol: Protocol::Knn,
             model: ModelArgs { ckpt: Some(self.out.to_path_buf()), ..ModelArgs::default() },
             data: vec![domain.train.clone()],
             test_data: vec![test.to_owned()],
             features: "pool".into(),
             bn_images: self.sizes.images,
             images: Count::All,
-            epochs: 1,
             no_baselines: false,
             archs_from: None,
             limit: None,
         };
+        let how = Evaluation { args: &args, protocol: Protocol::Knn, epochs: 0 };
         let (cx, globals) = (self.cx, self.globals);
         let subject = Subject::open(cx, &args.model)?;
         let sets = args.sets(globals, &subject, cx.threads())?.cached(self.out)?;
         let mut raw = None;
         for &arch in archs {
-            let found = eval::evaluate(cx, &args, globals, &subject, &sets, arch, &mut raw)?;
+            let found = eval::evaluate(cx, &how, globals, &subject, &sets, arch, &mut raw)?;
             found.keep(&subject)?;
             let untrained = found.baselines.as_ref().and_then(|b| b.untrained.as_ref().ok());
             let steps = [untrained.map(|v| (0, v)), Some((subject.step, &found.verdict))];

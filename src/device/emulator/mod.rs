@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 pub use ffi::Counters;
 
 /// Shared memory of a block on the largest GPUs (compute capability 9.0).
-const MOST_SHARED_BYTES: u32 = 227 << 10;
+pub(super) const MOST_SHARED_BYTES: u32 = 227 << 10;
 
 /// Where to look for races: accesses of two threads to the same bytes, one of them a write, that
 /// nothing orders.

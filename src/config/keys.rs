@@ -1,0 +1,317 @@
+//! All keys of a run's settings, each defined once: its type, its meaning, its unit, which values
+//! it may have, and where its default comes from. The structs that hold the values, the checks of
+//! the parser, `engine config show --explain` and `docs/settings.md` are made from this list.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CkptEvery, Method, OnCorrupt, Precision, ProbeEvery, QueueFill, TeacherArch};
+use crate::space::{Policy, presets};
+
+/// What is known of a key.
+pub struct Key {
+    /// Its name, `train.lr`.
+    pub name: &'static str,
+    /// What it is, in sentences.
+    pub about: &'static str,
+    /// The unit of its values; empty where they have none.
+    pub unit: &'static str,
+    /// The values that it may have.
+    pub allowed: Allowed,
+    /// Where its default comes from: a paper, code, or a page of the documentation.
+    pub source: &'static str,
+}
+
+/// Values that a key may have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Allowed {
+    /// lo ≤ x ≤ hi.
+    Within(f64, f64),
+    /// 0 < x ≤ hi.
+    PositiveUpTo(f64),
+    /// lo ≤ x < hi.
+    HalfOpen(f64, f64),
+    /// One of these words, and what each means.
+    Words(&'static [&'static str], &'static [&'static str]),
+    /// True or false.
+    Switch,
+    /// Steps, epochs or a length of time.
+    Interval {
+        /// Whether the word `auto` is allowed, too.
+        auto: bool,
+    },
+}
+
+use Allowed::{HalfOpen, Interval, PositiveUpTo, Switch, Within, Words};
+
+impl Allowed {
+    /// Whether a number is allowed.
+    pub(super) fn holds(self, x: f64) -> bool {
+        match self {
+            Within(lo, hi) => lo <= x && x <= hi,
+            PositiveUpTo(hi) => 0.0 < x && x <= hi,
+            HalfOpen(lo, hi) => lo <= x && x < hi,
+            _ => true,
+        }
+    }
+
+    /// The allowed values in words, as they follow “expected”.
+    pub fn words(self) -> String {
+        // Whole numbers to the last digit: i64::MAX is one of them.
+        let show = |x: f64| if x.fract() == 0.0 { (x as i64).to_string() } else { x.to_string() };
+        match self {
+            Within(lo, hi) => format!("{} to {}", show(lo), show(hi)),
+            PositiveUpTo(hi) => format!("more than 0, at most {}", show(hi)),
+            HalfOpen(lo, hi) => format!("at least {} and less than {}", show(lo), show(hi)),
+            Words(names, _) => names.join(" or "),
+            Switch => "true or false".into(),
+            Interval { auto } => {
+                let auto = if auto { ", or auto" } else { "" };
+                format!("steps (1000), epochs (5ep) or a length of time (30m, 11h50m){auto}")
+            }
+        }
+    }
+}
+
+/// The key with this name.
+pub fn key(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// Declares the keys: a struct for each section, [`Config`] which holds them all, [`SECTIONS`] and
+/// [`KEYS`]. A key is `name: type, allowed values, unit, source;` below its meaning.
+macro_rules! settings {
+    (
+        {
+            $(
+                $(#[doc = $about:literal])+
+                $key:ident: $type:ty, $allowed:expr, $unit:literal, $source:expr;
+            )+
+        }
+        $(
+            $(#[doc = $section_about:literal])+
+            $section:ident: $Section:ident {
+                $(
+                    $(#[doc = $inner_about:literal])+
+                    $inner:ident: $inner_type:ty, $inner_allowed:expr, $inner_unit:literal,
+                        $inner_source:expr;
+                )+
+            }
+        )+
+    ) => {
+        /// All settings of a run.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Config {
+            $($(#[doc = $about])+ pub $key: $type,)+
+            $($(#[doc = $section_about])+ pub $section: $Section,)+
+        }
+
+        $(
+            $(#[doc = $section_about])+
+            #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+            #[serde(deny_unknown_fields)]
+            pub struct $Section {
+                $($(#[doc = $inner_about])+ pub $inner: $inner_type,)+
+            }
+        )+
+
+        /// The sections with what they are about, in order.
+        pub const SECTIONS: &[(&str, &str)] = &[
+            $((stringify!($section), concat!($($section_about),+))),+
+        ];
+
+        /// All keys, in the order in which they are shown.
+        pub const KEYS: &[Key] = &[
+            $(Key {
+                name: stringify!($key),
+                about: concat!($($about),+),
+                unit: $unit,
+                allowed: $allowed,
+                source: $source,
+            },)+
+            $($(Key {
+                name: concat!(stringify!($section), ".", stringify!($inner)),
+                about: concat!($($inner_about),+),
+                unit: $inner_unit,
+                allowed: $inner_allowed,
+                source: $inner_source,
+            },)+)+
+        ];
+    };
+}
+
+const NONE: &str = "";
+const DATA: &str = "DATA (CVPR 2022)";
+const DATA_TENTH: &str = "data: DATA's released settings for a tenth of ImageNet; others: \
+                          docs/training.md";
+const MOCO: &str = "MoCo v2 (arXiv:2003.04297)";
+const MOCO_AND_OURS: &str = "data: MoCo v2 (arXiv:2003.04297); others: docs/training.md";
+const OURS: &str = "docs/training.md";
+
+settings! {
+    {
+        /// Seed of every random draw.
+        seed: u64, Within(0.0, i64::MAX as f64), "", NONE;
+        /// Name of the search space, which decides many defaults.
+        preset: String, Words(&presets::NAMES, &presets::ABOUT), "", "data: DATA (CVPR 2022), Table 1";
+        /// Self-supervised method.
+        method: Method, Words(Method::NAMES, Method::ABOUT), "", DATA;
+    }
+
+    /// The optimisation.
+    train: Train {
+        /// Images of an optimizer step, over all parts of it.
+        batch: usize, Within(2.0, 65_536.0), "images", DATA_TENTH;
+        /// Passes over the data; may have a fraction.
+        epochs: f64, PositiveUpTo(1e6), "epochs", DATA_TENTH;
+        /// Learning rate at the top of the cosine.
+        lr: f64, Within(0.0, 1000.0), "", DATA_TENTH;
+        /// Momentum μ of SGD.
+        momentum: f64, HalfOpen(0.0, 1.0), "", DATA;
+        /// Weight decay λ.
+        weight_decay: f64, Within(0.0, 1.0), "", DATA_TENTH;
+        /// Epochs during which the learning rate rises linearly from 0.
+        warmup_epochs: f64, Within(0.0, 1e6), "epochs", OURS;
+        /// Precision of activations and their gradients.
+        precision: Precision, Words(Precision::NAMES, Precision::ABOUT), "", NONE;
+        /// Images whose batch-norm statistics are taken together; 0 is the whole batch. Never 1.
+        bn_group: usize, Within(0.0, 65_536.0), "images", "DATA (CVPR 2022): its share of a GPU";
+        /// Parts that a batch is split into to save memory, of at least 2 images each; gradients
+        /// are summed. Divides train.batch.
+        accum: usize, Within(1.0, 32_768.0), "parts", NONE;
+        /// Whether batch norms and biases are exempt from weight decay.
+        decay_exempt: bool, Switch, "", "DATA's released code";
+    }
+
+    /// MoCo's constants.
+    moco: Moco {
+        /// Negatives kept.
+        queue: usize, Within(1.0, 1_048_576.0), "embeddings", MOCO_AND_OURS;
+        /// Temperature τ of InfoNCE.
+        tau: f64, PositiveUpTo(100.0), "", MOCO_AND_OURS;
+        /// Momentum m of the teacher's moving average.
+        ema: f64, Within(0.0, 1.0), "", MOCO_AND_OURS;
+        /// Numbers of an embedding z.
+        dim: usize, Within(1.0, 65_536.0), "numbers", MOCO;
+        /// Hidden units of the projection head.
+        hidden: usize, Within(1.0, 65_536.0), "units", MOCO_AND_OURS;
+        /// Whether the projection head has batch norms: one after the first linear layer, one
+        /// without affine parameters after the last; its linear layers then have no biases.
+        head_norm: bool, Switch, "", OURS;
+        /// What the queue holds before the first step.
+        queue_fill: QueueFill, Words(QueueFill::NAMES, QueueFill::ABOUT), "", MOCO_AND_OURS;
+        /// Whether each view of an image is once the student's and once the teacher's, which makes
+        /// a step twice as large.
+        symmetric: bool, Switch, "", MOCO;
+    }
+
+    /// How students are drawn.
+    sampling: Sampling {
+        /// Which architectures a step trains.
+        policy: Policy, Words(Policy::NAMES, Policy::ABOUT), "", "DATA (CVPR 2022), Algorithm 1";
+    }
+
+    /// The teacher.
+    teacher: Teacher {
+        /// Its architecture.
+        arch: TeacherArch, Words(TeacherArch::NAMES, TeacherArch::ABOUT), "", DATA;
+    }
+
+    /// How the views of an image are made.
+    views: Views {
+        /// Least share of the image's area that a crop takes. At most views.crop_max.
+        crop_min: f64, PositiveUpTo(1.0), "share", MOCO;
+        /// Greatest share.
+        crop_max: f64, PositiveUpTo(1.0), "share", MOCO;
+        /// Probability of the colour jitter.
+        jitter_p: f64, Within(0.0, 1.0), "probability", MOCO;
+        /// Strength b of the jitter of brightness: a factor from 1 − b to 1 + b.
+        brightness: f64, Within(0.0, 1.0), "", MOCO;
+        /// Strength of the jitter of contrast, likewise.
+        contrast: f64, Within(0.0, 1.0), "", MOCO;
+        /// Strength of the jitter of saturation, likewise.
+        saturation: f64, Within(0.0, 1.0), "", MOCO;
+        /// Greatest shift h of the hue: −h to h.
+        hue: f64, Within(0.0, 0.5), "turns of the colour circle", MOCO;
+        /// Probability of becoming grey.
+        grey_p: f64, Within(0.0, 1.0), "probability", MOCO;
+        /// Probability of the Gaussian blur.
+        blur_p: f64, Within(0.0, 1.0), "probability", MOCO_AND_OURS;
+        /// Least σ of the blur. At most views.blur_sigma_max.
+        blur_sigma_min: f64, PositiveUpTo(32.0), "pixels", MOCO;
+        /// Greatest σ.
+        blur_sigma_max: f64, PositiveUpTo(32.0), "pixels", MOCO;
+        /// Probability of the horizontal flip.
+        flip_p: f64, Within(0.0, 1.0), "probability", MOCO;
+    }
+
+    /// Reading images.
+    data: Data {
+        /// Threads that decode and augment; 0 is one a core.
+        workers: usize, Within(0.0, 1024.0), "threads", NONE;
+        /// What happens when an image cannot be read.
+        on_corrupt: OnCorrupt, Words(OnCorrupt::NAMES, OnCorrupt::ABOUT), "", NONE;
+        /// Share of unreadable images past which the run stops (never at fewer than 10 of them).
+        max_corrupt: f64, Within(0.0, 1.0), "share", NONE;
+    }
+
+    /// Checkpoints.
+    ckpt: Ckpt {
+        /// How often one is written.
+        every: CkptEvery, Interval { auto: false }, "", NONE;
+        /// How many are kept, beside that of step 0.
+        keep: usize, Within(1.0, 1e6), "checkpoints", NONE;
+    }
+
+    /// Progress and metrics.
+    log: Log {
+        /// Steps between lines of progress where there is no terminal.
+        every: usize, Within(1.0, 1e9), "steps", NONE;
+    }
+
+    /// Nearest neighbours during training, where `--probe` asks for them.
+    probe: Probe {
+        /// How often, beside step 0 and the end; auto is each epoch, or each twentieth of the
+        /// run's steps where that is longer.
+        every: ProbeEvery, Interval { auto: true }, "", NONE;
+        /// Images at most: half of them neighbours, half queries.
+        images: usize, Within(4.0, 1e6), "images", NONE;
+    }
+
+    /// What stops a run that goes wrong.
+    guard: Guard {
+        /// Whether collapsed features stop the run (exit 4).
+        collapse: bool, Switch, "", NONE;
+    }
+
+    /// The search's constants.
+    search: Search {
+        /// Temperature τ of the relation metric.
+        tau: f64, PositiveUpTo(100.0), "", "DATA (CVPR 2022), Eq. 4 and 5";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_has_its_key() {
+        for preset in presets::NAMES {
+            let entries = Config::for_preset(preset).unwrap().entries();
+            let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, KEYS.iter().map(|key| key.name).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn words_are_explained_and_defaults_are_allowed() {
+        for key in KEYS {
+            assert!(key.about.trim_start().ends_with('.'), "{}", key.name);
+            if let Words(names, about) = key.allowed {
+                assert_eq!(names.len(), about.len(), "{}", key.name);
+                assert!(about.iter().all(|text| text.ends_with('.')), "{}: {about:?}", key.name);
+            }
+        }
+    }
+}
