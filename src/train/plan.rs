@@ -309,7 +309,10 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let available_bytes = cx.available_bytes()?;
     let limited_by = host::available().filter(|_| !cx.is_device()).map(|a| a.bound.to_string());
     tracing::info!("planned: {} of memory fit", human_bytes(needed));
-    let mut objective = Pretrain::make(cx, &setup)?;
+    // The parts of a batch are timed as batches of their own.
+    let mut whole = config.clone();
+    whole.train.accum = 1;
+    let mut objective = Pretrain::make(cx, &Setup { config: &whole, ..setup })?;
     let (batch, parts) = (config.train.batch, config.train.accum);
     let first = FIRST_TIMED.min(batch / parts);
     let mut batches = few(cx, &dataset, config, objective.as_ref(), first)?;
@@ -321,10 +324,6 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let timed = match cx.is_plan() {
         true => batches.next(cx).map(|_| None)?,
         false => {
-            // Parts of a batch are timed whole.
-            let mut whole = config.clone();
-            whole.train.accum = 1;
-            objective = Pretrain::make(cx, &Setup { config: &whole, ..setup })?;
             if let Some(init) = init {
                 init.fill(cx, objective.as_mut())?.iter().for_each(|line| tracing::info!("{line}"));
             }
