@@ -32,8 +32,8 @@ pub struct EmbedArgs {
     /// What to write: x (the images as the net sees them), c2, c3, c4, c5, pool, z
     #[arg(long, value_name = "z,c5,...", value_delimiter = ',', default_value = "z")]
     pub features: Vec<Output>,
-    /// The file; row i is image i of the metadata's `files`, of class `labels`\[i\] in `classes`;
-    /// images that cannot be read have no row and are listed in `unreadable`
+    /// The file; row i is image i of the metadata's `files`, and entry i of `labels` is its class in
+    /// `classes`; images that cannot be read have no row and are listed in `unreadable`
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
     /// Batch norms' statistics: recalibrate computes them on these images, batch takes each batch's

@@ -1,4 +1,4 @@
-//! `engine eval`: how good a frozen subnet's features are, by labelled pictures.
+//! `engine eval`: how good a frozen subnet's features are, by labelled images.
 
 use std::path::{Path, PathBuf};
 

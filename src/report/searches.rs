@@ -140,6 +140,11 @@ fn ranks(budgets: &[BudgetResult]) -> BTreeMap<Arch, usize> {
     all.map(|w| (w.candidate.arch, w.rank)).collect()
 }
 
+/// Whether a search was limited by latency, which all its nets then have.
+fn by_latency(candidates: &[Candidate]) -> bool {
+    candidates.iter().all(|c| c.latency_ms.is_some())
+}
+
 fn panels(candidates: &[Candidate], winners: Option<&[BudgetResult]>) -> Vec<Panel> {
     let lines = match winners {
         Some(_) => {
@@ -148,11 +153,7 @@ fn panels(candidates: &[Candidate], winners: Option<&[BudgetResult]>) -> Vec<Pan
         None => "",
     };
     let score = chart(
-        if candidates.iter().all(|c| c.latency_ms.is_some()) {
-            "Score against latency"
-        } else {
-            "Score against compute"
-        },
+        if by_latency(candidates) { "Score against latency" } else { "Score against compute" },
         &format!(
             "Each dot is a net; the bar is the interval that holds its score with 95 % confidence \
              (over images). Higher is more like the teacher.{lines}"
@@ -203,7 +204,7 @@ fn chart(
     let ranks = ranks(budgets);
     let largest = candidates.iter().map(|c| c.macs as f64).fold(0.0, f64::max);
     // A search by latency is shown by what it was limited by.
-    let by_latency = candidates.iter().all(|c| c.latency_ms.is_some());
+    let by_latency = by_latency(candidates);
     let (unit, x_label) = match numbers::scale_of(largest) {
         _ if by_latency => (1.0, "forward pass of one image (ms)".to_owned()),
         (unit, prefix) => (unit, format!("compute of an image ({prefix}MACs)")),
@@ -215,7 +216,7 @@ fn chart(
         let cost = nets::cost(c);
         let place = rank.map_or(String::new(), |r| format!("\nno. {r} of its budget"));
         Some(Point {
-            x: c.latency_ms.unwrap_or(c.macs as f64 / unit),
+            x: c.latency_ms.filter(|_| by_latency).unwrap_or(c.macs as f64 / unit),
             y,
             ci95,
             title: format!("{id}\n{cost}\nscore {}{place}", numbers::short(y)),
