@@ -1,11 +1,11 @@
-// Views of decoded pictures: what src/data/augment/cpu.rs does to one picture, for a whole
+// Views of decoded images: what src/data/augment/cpu.rs does to one image, for a whole
 // batch in one launch. Values stay 8-bit between the steps and every step rounds as there, so
 // that the views are the same bits. The parameters of each view are drawn on the host.
 //
 // A block makes one view after another. It keeps the view's pixels between the steps, twice,
 // in shared memory where they fit, else in global memory of its own, which stays in the cache.
-// Nothing of the picture is kept: a pixel of the view is summed over its window of the picture
-// at once, so pictures may be of any size.
+// Nothing of the image is kept: a pixel of the view is summed over its window of the image
+// at once, so images may be of any size.
 #include "include/kernel.h"
 #include "include/exact.h"
 #include "include/reduce.h"
@@ -19,8 +19,8 @@ enum : u32 { BILINEAR = 0, BICUBIC = 1 };
 
 // One view.
 struct View {
-    u64 picture;  // where its picture begins among the bytes of all
-    u32 width;    // of its picture
+    u64 picture;  // where its image begins among the bytes of all
+    u32 width;    // of its image
     u32 crop_x, crop_y, crop_width, crop_height;
     u32 filter;
     u32 weights;      // where its filter weights begin among those of all views

@@ -1,4 +1,4 @@
-// Global average pooling: the mean over all positions of a picture.
+// Global average pooling: the mean over all positions of an image.
 #include "include/kernel.h"
 #include "include/reduce.h"
 #include "include/vector.h"
@@ -6,12 +6,12 @@
 struct AvgPoolParams {
     u32 pictures, positions, channels;
     u32 columns;  // vectors of channels that a block has side by side
-    u32 tiles;    // blocks that a picture's channels take
+    u32 tiles;    // blocks that an image's channels take
 };
 
 constexpr int THREADS = 256;
 
-// y = Σ x / positions: a block has some channels of one picture.
+// y = Σ x / positions: a block has some channels of one image.
 template <int N, typename T>
 DEVICE void forward(const T* x, T* y, const AvgPoolParams& p) {
     SHARED(float, shared, N * THREADS);

@@ -3,7 +3,7 @@
 //
 // It is bound by memory, so passes are few: forward reads x twice; backward reads x and the
 // gradient twice, and works the ReLU's mask out from x again where it can instead of reading
-// y. In these passes a block has some channels of a part of a group of pictures. Sums over
+// y. In these passes a block has some channels of a part of a group of images. Sums over
 // parts are taken in f32, around a value near the mean so that the variance does not cancel;
 // small kernels add the parts up in f64, in order.
 #include "include/kernel.h"
@@ -12,7 +12,7 @@
 
 struct BatchNormParams {
     u32 channels, rows;  // of x
-    u32 groups;          // of pictures, which share statistics
+    u32 groups;          // of images, which share statistics
     u32 group_rows;      // rows of a full group
     u32 parts;           // of a full group
     u32 part_rows;       // rows of a full part

@@ -1,14 +1,14 @@
-// Pictures in another order.
+// Images in another order.
 #include "include/kernel.h"
 #include "include/vector.h"
 
 struct GatherParams {
-    u32 moves;    // pictures to copy
+    u32 moves;    // images to copy
     u32 picture;  // elements of one
 };
 
-// Picture from of x becomes picture to of y, for each (from, to) of `moves`. A thread has a
-// vector of one picture.
+// Image from of x becomes image to of y, for each (from, to) of `moves`. A thread has a
+// vector of one image.
 template <int N, typename T>
 DEVICE void rows(const T* x, const i32* moves, T* y, const GatherParams& p) {
     u32 vectors = p.picture / N;

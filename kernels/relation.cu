@@ -13,9 +13,9 @@
 #include "include/reduce.h"
 
 struct RelationParams {
-    u32 rows;               // positions of all pictures
-    u32 positions;          // of a picture
-    u32 tiles;              // of a picture
+    u32 rows;               // positions of all images
+    u32 positions;          // of an image
+    u32 tiles;              // of an image
     u32 teacher_channels;
     u32 student_channels;
     float scale;            // log2(e) / τ
@@ -48,7 +48,7 @@ DEVICE void lengths(const T* x, float* of_rows, const RelationLengthsParams& p) 
     }
 }
 
-// Where a block's tile begins in the matrices of a picture, and the picture in all rows.
+// Where a block's tile begins in the matrices of an image, and the image in all rows.
 struct RelationPlace {
     u32 picture, row, column;
 

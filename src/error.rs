@@ -11,7 +11,7 @@ use crate::outside::{harmless, printable};
 pub enum Kind {
     /// Wrong flag, key, value, architecture or budget; a folder in the way.
     Usage,
-    /// Pictures, checkpoints or weights that cannot be read or are not what they claim.
+    /// Images, checkpoints or weights that cannot be read or are not what they claim.
     Data,
     /// Training diverged (a number stopped being finite) or collapsed.
     Diverged,

@@ -1,4 +1,4 @@
-//! Trains one elastic ResNet supernet on unlabelled pictures by self-supervised learning,
+//! Trains one elastic ResNet supernet on unlabelled images by self-supervised learning,
 //! finds, still without labels, the subnet that fits a domain, a task and a budget, and
 //! exports it with proof that it is the same net: the DATA method (CVPR 2022).
 //!

@@ -1,6 +1,6 @@
 //! Counter-based randomness: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy
 //! as 1, 2, 3", SC 2011). Every draw is a function of the seed, a purpose and two indices
-//! (say step and picture), so it does not depend on threads, order or earlier draws, and a
+//! (say step and image), so it does not depend on threads, order or earlier draws, and a
 //! resumed run draws what the uninterrupted one would have drawn.
 
 /// What a stream of draws is for; streams of different purposes never overlap.
@@ -11,25 +11,25 @@ pub enum Purpose {
     Init = 1,
     /// Architectures of a step; `a` = step.
     Sampler = 2,
-    /// Order of the pictures; `a` = epoch.
+    /// Order of the images; `a` = epoch.
     Shuffle = 3,
-    /// Augmentation; `a` = picture's position in the run, `b` = view.
+    /// Augmentation; `a` = image's position in the run, `b` = view.
     Augment = 4,
     /// Permutation of the teacher's batch; `a` = step, `b` = micro-batch.
     ShuffleBn = 5,
     /// Initial queue of negatives.
     Queue = 6,
-    /// Pictures used for search, recalibration or evaluation.
+    /// Images used for search, recalibration or evaluation.
     Subset = 7,
     /// Candidates of a search.
     Candidates = 8,
     /// Bootstrap resampling.
     Bootstrap = 9,
-    /// Pictures drawn by the program itself.
+    /// Images drawn by the program itself.
     Synthetic = 10,
     /// Linear probe's order and weights.
     Probe = 11,
-    /// Substitute for a picture that cannot be read; `a` = its index.
+    /// Substitute for an image that cannot be read; `a` = its index.
     Substitute = 12,
     /// Data of the ops' own cases.
     Check = 13,

@@ -135,7 +135,7 @@ pub struct Extent {
 pub struct Shape(pub [usize; 4]);
 
 impl Shape {
-    /// Pictures or feature maps.
+    /// Images or feature maps.
     pub fn nhwc(n: usize, h: usize, w: usize, c: usize) -> Self {
         Self([n, h, w, c])
     }
@@ -167,7 +167,7 @@ impl Shape {
     pub fn rows(&self) -> usize {
         self.0[0] * self.0[1] * self.0[2]
     }
-    /// H·W: positions of one picture.
+    /// H·W: positions of one image.
     pub fn positions(&self) -> usize {
         self.0[1] * self.0[2]
     }
@@ -307,9 +307,9 @@ impl fmt::Debug for Tensor {
 /// Values N×HW×C reordered to N×C×HW.
 pub fn to_nchw(values: &[f32], positions: usize, channels: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len());
-    for picture in values.chunks_exact(positions * channels) {
+    for image in values.chunks_exact(positions * channels) {
         for c in 0..channels {
-            out.extend(picture[c..].iter().step_by(channels));
+            out.extend(image[c..].iter().step_by(channels));
         }
     }
     out

@@ -27,7 +27,7 @@ fn said(args: &[&str]) -> (i32, String, String) {
 const EMULATOR: [&str; 5] = ["kernels", "--device", "emulator", "--preset", "tiny"];
 const LIMITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/limits.toml");
 
-/// Four pieces of work of the largest net of `tiny` on eight pictures, by hand, as in
+/// Four pieces of work of the largest net of `tiny` on eight images, by hand, as in
 /// `docs/performance.md`.
 #[test]
 fn counts_are_those_worked_out_by_hand() {
@@ -405,7 +405,7 @@ fn the_loader_is_timed_alone_and_with_a_device() {
     assert_eq!((&json["device"], &json["batch"]), (&"emulator".into(), &5.into()));
     assert_eq!(json["benchmarks"].as_array().unwrap().len(), 7);
 
-    // One row, held to a baseline that was faster, and to one of other pictures.
+    // One row, held to a baseline that was faster, and to one of other images.
     let old = dir.path().join("old.json");
     let mut faster = json.clone();
     faster["benchmarks"] = serde_json::json!([{"name": "decode", "time_ms": 1e-9, "noise": 0.0}]);

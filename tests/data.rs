@@ -1,4 +1,4 @@
-//! Views and evaluation crops against torchvision on PIL pictures, with the same parameters.
+//! Views and evaluation crops against torchvision on PIL images, with the same parameters.
 //! `tests/fixtures/views.py` makes the fixture.
 
 use std::path::Path;

@@ -17,7 +17,7 @@ use engine::tensor::{DType, Tensor};
 use engine::train::Batches;
 use half::bf16;
 
-/// Fourteen pictures of many sizes, so that batches need more and less memory.
+/// Fourteen images of many sizes, so that batches need more and less memory.
 fn pictures(dir: &Path) -> PathBuf {
     let root = dir.join("pictures");
     fs::create_dir(&root).unwrap();
@@ -90,7 +90,7 @@ fn narrow_views_are_the_same_rounded() {
     }
 }
 
-/// One piece of memory for pictures beside the views: no step after the largest takes more.
+/// One piece of memory for images beside the views: no step after the largest takes more.
 #[test]
 fn memory_grows_with_the_largest_batch_only() {
     let dir = tempfile::tempdir().unwrap();

@@ -70,7 +70,7 @@ fn ties(shape: Shape) -> Vec<f32> {
     for (i, special) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0].into_iter().enumerate() {
         x.iter_mut().skip(3 * i).step_by(29 + i).for_each(|x| *x = special);
     }
-    // A picture's corner where nothing is greater than −∞.
+    // An image's corner where nothing is greater than −∞.
     x[..2 * shape.c()].fill(f32::NEG_INFINITY);
     x
 }

@@ -1,5 +1,5 @@
 //! Evaluation and embeddings, and the verbs search, eval and embed as a user runs them, on a
-//! random tiny net and pictures made here.
+//! random tiny net and images made here.
 
 mod tiny_run;
 
@@ -25,7 +25,7 @@ use tiny_run::{collapse, write_changed, write_checkpoint, write_pictures, write_
 
 const MIN: &str = "s8-w16.16.32.64-d1.1.2.1";
 
-/// A run's folder, and pictures beside it.
+/// A run's folder, and images beside it.
 struct Run {
     dir: tempfile::TempDir,
 }
@@ -102,7 +102,7 @@ fn embeddings_hold_what_the_net_saw_and_said() {
     let c5 = subnet.features(&cx, x, &[Feature::C5]).unwrap().take(Feature::C5).into_value();
     let [n, h, w, c] = c5.shape().0;
     assert_eq!(tensors["c5"].0, [n, c, h, w]);
-    // Pooled features are the mean of C5's positions, of the same picture and channel.
+    // Pooled features are the mean of C5's positions, of the same image and channel.
     let map = &tensors["c5"].1[(9 * c + 11) * h * w..][..h * w];
     let mean = map.iter().sum::<f32>() / (h * w) as f32;
     assert!((tensors["pool"].1[9 * c + 11] - mean).abs() < 1e-5);

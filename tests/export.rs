@@ -11,7 +11,7 @@ use engine::device::Cx;
 
 const ARCH: &str = "s8-w8.24.48.96-d2.1.3.1";
 
-/// A run's folder and pictures, in a folder that goes with the test.
+/// A run's folder and images, in a folder that goes with the test.
 fn setting() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let (run, pictures) = (dir.path().join("run"), dir.path().join("pictures"));

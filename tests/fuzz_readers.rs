@@ -248,7 +248,7 @@ fn a_length_that_a_webp_claims_is_not_believed() {
         assert_eq!(decoded, image);
         assert!(peak < 4 << 20, "{peak}");
     }
-    // A frame of 16383×16383 in a picture of 29×23.
+    // A frame of 16383×16383 in an image of 29×23.
     let seed = fixtures("webp").into_iter().find(|b| b.windows(4).any(|w| w == b"VP8 ")).unwrap();
     let mut bytes = seed.clone();
     let at = bytes.windows(3).position(|w| w == [0x9D, 0x01, 0x2A]).unwrap();

@@ -1,4 +1,4 @@
-//! Search as a whole, on a random tiny net and pictures made here.
+//! Search as a whole, on a random tiny net and images made here.
 
 mod tiny_run;
 

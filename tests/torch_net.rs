@@ -43,7 +43,7 @@ fn part(named: &Named, prefix: &str) -> Named {
     named.iter().filter_map(|(n, v)| Some((inside(n)?, v.clone()))).collect()
 }
 
-/// Pictures [N, C, H, W] as a tensor [N, H, W, C].
+/// Images [N, C, H, W] as a tensor [N, H, W, C].
 fn nhwc(cx: &Cx, (shape, values): &(Vec<usize>, Vec<f32>)) -> Tensor {
     let &[n, c, h, w] = shape.as_slice() else { panic!("four dimensions") };
     let values = to_nchw(values, c, h * w);

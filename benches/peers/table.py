@@ -118,7 +118,7 @@ def convolutions(each_shape):
         row[f"{name} ms"], row[f"PyTorch {name} ms"] = f"{mine:.3f}", f"{theirs:.3f}"
         row[f"{name} GMAC/s"], row[f"{name} ratio"] = f"{macs / mine / 1e6:.1f}", f"{theirs / mine:.2f}x"
     heads = max(rows.values(), key=len, default={})
-    # Nobody needs the gradient of the pictures.
+    # Nobody needs the gradient of the images.
     return [{head: row.get(head, "") for head in heads} for row in rows.values()]
 
 

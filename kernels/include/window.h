@@ -24,7 +24,7 @@ struct Conv2dParams {
     DEVICE u32 filter_stride() const { return kernel * kernel * cin_max; }
 };
 
-// Two numbers of 16 bits in one register: a place in a picture.
+// Two numbers of 16 bits in one register: a place in an image.
 struct Place {
     i32 packed;
 
@@ -46,7 +46,7 @@ struct Tap {
 // One row of a product: a pixel of the result.
 struct Pixel {
     i32 base;     // where the window's first tap lies in the source, in elements
-    Place place;  // the same in its picture
+    Place place;  // the same in its image
     u32 to;       // where the result goes, or NOWHERE
 };
 constexpr u32 NOWHERE = 0xffffffff;
@@ -54,7 +54,7 @@ constexpr u32 NOWHERE = 0xffffffff;
 struct Window {
     i32 h, w, channels;                  // of the source
     Divisor by_channels;
-    u32 rows, columns;                   // of the result: a picture's pixels of this class
+    u32 rows, columns;                   // of the result: an image's pixels of this class
     i32 step, first_row, first_column;   // where their windows start in the source
     u32 tap_rows, tap_columns;
     i32 tap_step;                        // source pixels from one tap to the next

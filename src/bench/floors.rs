@@ -65,7 +65,7 @@ mod tests {
     use crate::tensor::DType;
 
     /// By operations alone a student's floor is three times a forward pass, but for the stem's
-    /// gradient of the pictures; larger nets have larger floors.
+    /// gradient of the images; larger nets have larger floors.
     #[test]
     fn floors_are_those_of_the_parts() {
         let space = Space::preset("data").unwrap();

@@ -48,7 +48,7 @@ pub struct KernelsArgs {
     /// [default: max,min,r50,random; without r50 where the preset has it not].
     #[arg(long, value_delimiter = ',')]
     archs: Vec<String>,
-    /// Pictures of a batch [default: the preset's on cuda, 16 on the CPU, 8 on the emulator].
+    /// Images of a batch [default: the preset's on cuda, 16 on the CPU, 8 on the emulator].
     #[arg(long)]
     batch: Option<usize>,
     /// Numbers that values are kept in, on the CPU those that operands of products are rounded to

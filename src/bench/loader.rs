@@ -22,7 +22,7 @@ use crate::device::{Backend, Cx, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::train::Batches;
 
-/// Pictures that are gone through, again and again; of these, those that are kept decoded.
+/// Images that are gone through, again and again; of these, those that are kept decoded.
 const MOST_PICTURES: usize = 500;
 const MOST_DECODED: usize = 64;
 /// Slices of a row's time; the noise is theirs.
@@ -33,7 +33,7 @@ const SLICES: u32 = 5;
 pub struct LoaderArgs {
     #[command(flatten)]
     device: DeviceArgs,
-    /// Pictures: anything that `engine train --data` takes.
+    /// Images: anything that `engine train --data` takes.
     #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
     data: Vec<String>,
     /// Side of a view, in pixels.
@@ -42,7 +42,7 @@ pub struct LoaderArgs {
     /// Threads that decode and augment; 0 = one a core.
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// Pictures of a batch (default: 16 a worker).
+    /// Images of a batch (default: 16 a worker).
     #[arg(long)]
     batch: Option<usize>,
     /// Seconds that each row is timed for.
@@ -72,7 +72,7 @@ pub fn run(args: &LoaderArgs) -> Result<()> {
     machine::extend(&mut result, Value::Object(rates));
     result["benchmarks"] = rows.iter().map(Row::json).collect();
     args.baseline.keep(&result)?;
-    let mut text = vec![["part", "pictures/s", "noise"].map(str::to_owned).to_vec()];
+    let mut text = vec![["part", "images/s", "noise"].map(str::to_owned).to_vec()];
     text.extend(rows.iter().map(Row::cells));
     let note = match args.device.device {
         DeviceChoice::Emulator => {
@@ -88,7 +88,7 @@ pub fn run(args: &LoaderArgs) -> Result<()> {
 struct Row {
     key: &'static str,
     name: String,
-    /// Pictures a second.
+    /// Images a second.
     per_s: f64,
     /// Distance of its slices' quartiles over their median.
     noise: f64,
@@ -111,7 +111,7 @@ struct Bench<'a> {
     dataset: Arc<Dataset>,
     pool: ThreadPool,
     pictures: usize,
-    /// Of a picture, encoded.
+    /// Of an image, encoded.
     mean_bytes: f64,
     batch: usize,
 }
@@ -120,7 +120,7 @@ impl std::fmt::Display for Bench<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { pictures, mean_bytes, batch, .. } = self;
         let (kb, workers) = (mean_bytes / 1e3, self.pool.current_num_threads());
-        write!(f, "{pictures} pictures of {kb:.0} kB, batches of {batch}, {workers} worker(s)")
+        write!(f, "{pictures} images of {kb:.0} kB, batches of {batch}, {workers} worker(s)")
     }
 }
 
@@ -161,7 +161,7 @@ impl<'a> Bench<'a> {
         LoaderOptions::moco_v2(self.args.resolution, self.batch, workers)
     }
 
-    /// Calls `work` on `step` pictures after the other until the row's time is up, unless the
+    /// Calls `work` on `step` images after the other until the row's time is up, unless the
     /// filter leaves it out.
     fn row(
         &self,
@@ -186,7 +186,7 @@ impl<'a> Bench<'a> {
         Ok(Some(Row { key, name: name.to_owned(), per_s, noise }))
     }
 
-    /// On the host: reading and decoding, two MoCo v2 views of decoded pictures, and both through
+    /// On the host: reading and decoding, two MoCo v2 views of decoded images, and both through
     /// a [`TrainLoader`] whose batches are taken at once.
     fn host(&self) -> Result<Vec<Row>> {
         let (dataset, pool, side) = (&self.dataset, &self.pool, self.args.resolution);
@@ -222,7 +222,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Where a device makes the views: what the host has to do (decoding, and laying batches out
-    /// in one piece of memory), copies through page-locked memory, two views of pictures that
+    /// in one piece of memory), copies through page-locked memory, two views of images that
     /// lie there, and all of it as a run has it, where the next batch is copied while views are
     /// made.
     fn device(&self, cx: &Cx) -> Result<Vec<Row>> {

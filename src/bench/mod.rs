@@ -39,12 +39,12 @@ enum Verb {
     Kernels(Box<kernels::KernelsArgs>),
     /// Compares two results of `bench kernels`, `bench step` or `bench search`.
     Report(baseline::ReportArgs),
-    /// Times the training iteration of Algorithm 1 and its parts, on pictures that already lie on
+    /// Times the training iteration of Algorithm 1 and its parts, on images that already lie on
     /// the device.
     Step(Box<step::StepArgs>),
     /// Times the scoring of subnets by their features: passes, relation scores, recalibration.
     Search(search::SearchArgs),
-    /// Times decoding and augmentation of pictures, alone and together, on a device copies too.
+    /// Times decoding and augmentation of images, alone and together, on a device copies too.
     Loader(loader::LoaderArgs),
 }
 

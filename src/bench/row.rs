@@ -39,7 +39,7 @@ pub struct Row {
     pub samples_ms: Vec<f64>,
     /// Kernels queued each time, on devices.
     pub launches: Option<u64>,
-    /// Pictures that it works on, where it is about pictures.
+    /// Images that it works on, where it is about images.
     pub pictures: Option<usize>,
     /// The least time that it can take, where that is known.
     pub floor_ms: Option<f64>,
@@ -79,7 +79,7 @@ impl Row {
         Ok(Self { launches, ..Self::of_ms(name, samples_ms) })
     }
 
-    /// The same on these pictures.
+    /// The same on these images.
     pub fn of_pictures(self, pictures: usize) -> Self {
         Self { pictures: Some(pictures), ..self }
     }
@@ -94,7 +94,7 @@ impl Row {
         self.timed(|s| quantile(s, 0.5))
     }
 
-    /// Pictures a second.
+    /// Images a second.
     pub fn rate(&self) -> Option<f64> {
         Some(self.pictures? as f64 / self.median_ms()? * 1e3)
     }
@@ -163,7 +163,7 @@ pub fn filtered(rows: Vec<Row>, filter: &Filter) -> Result<Vec<Row>> {
 /// A table for people of those that were timed. Marked is the part with the most time above its
 /// floor.
 pub fn text(rows: &[Row], is_part: impl Fn(&Row) -> bool) -> String {
-    let head = ["", "part", "ms", "least", "most", "noise", "pictures/s", "floor ms", "of floor"];
+    let head = ["", "part", "ms", "least", "most", "noise", "images/s", "floor ms", "of floor"];
     let parts = rows.iter().filter(|row| is_part(row));
     let worst = parts.max_by(|a, b| a.excess_ms().total_cmp(&b.excess_ms()));
     let mark = |row: &Row| match worst {

@@ -1,4 +1,4 @@
-//! `bench search`: what a search does with each subnet, on pictures drawn by the program itself.
+//! `bench search`: what a search does with each subnet, on images drawn by the program itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ struct Bench<'a> {
     params: &'a Params,
     criterion: Criterion<'a>,
     rounds: Rounds,
-    /// All pictures, on the device.
+    /// All images, on the device.
     batches: Vec<Tensor>,
 }
 
@@ -124,7 +124,7 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     let mut text = text(args, &rows, &archs);
     if let (Some(rate), Some(with)) = (rate, with_recalibration) {
         text += &format!(
-            "{rate:.1} pictures x subnets a second are scored, {with:.1} where each subnet is \
+            "{rate:.1} images x subnets a second are scored, {with:.1} where each subnet is \
              recalibrated on as many\n"
         );
     }
@@ -133,7 +133,7 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     args.baseline.compare(old, &result)
 }
 
-/// A freshly initialised supernet on pictures: the rows of the teacher, then of each subnet.
+/// A freshly initialised supernet on images: the rows of the teacher, then of each subnet.
 fn measure(
     args: &SearchArgs,
     cx: &Cx,
@@ -185,7 +185,7 @@ impl<'a> Bench<'a> {
         Subnet::recalibrated(self.cx, self.net, self.params, arch, batches)
     }
 
-    /// Features of all pictures, by batches.
+    /// Features of all images, by batches.
     fn features(&self, subnet: &Subnet) -> Result<Vec<Outputs>> {
         let one = |x: &Tensor| subnet.features(self.cx, x.clone(), self.criterion.features);
         self.batches.iter().map(one).collect()
@@ -253,7 +253,7 @@ fn text(args: &SearchArgs, rows: &[Row], archs: &[Arch]) -> String {
         (None, None) => String::new(),
     };
     let head = ["", "subnet"].map(str::to_owned).into_iter().chain(columns.iter().cloned());
-    let mut cells = vec![head.chain(["pictures/s".to_owned()]).collect::<Vec<_>>()];
+    let mut cells = vec![head.chain(["images/s".to_owned()]).collect::<Vec<_>>()];
     for arch in archs {
         let mark = if timed && scoring(arch) == Some(slowest) { "*" } else { "" };
         let mut line = vec![mark.to_owned(), arch.to_string()];
@@ -269,9 +269,9 @@ fn text(args: &SearchArgs, rows: &[Row], archs: &[Arch]) -> String {
     });
     let images = args.images;
     let unit = if timed {
-        format!("ms of {images} pictures, median of {} rounds; * the slowest", args.iterations)
+        format!("ms of {images} images, median of {} rounds; * the slowest", args.iterations)
     } else {
-        format!("kernels for {images} pictures; the emulator's times mean nothing about a GPU")
+        format!("kernels for {images} images; the emulator's times mean nothing about a GPU")
     };
     format!("{}\n{unit}\n{teacher}", table(&cells))
 }

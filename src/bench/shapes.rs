@@ -59,7 +59,7 @@ pub fn usual(space: &Space) -> Result<Vec<(&'static str, Arch)>> {
     fitting.map(|(name, found)| Ok((name, found?[0]))).collect()
 }
 
-/// All work of a step that trains `archs` on batches of `batch` pictures with values kept in
+/// All work of a step that trains `archs` on batches of `batch` images with values kept in
 /// `dtypes`, of their frozen passes and scores in a search, of evaluation by neighbours, and that of ops
 /// which none of these needs; each once.
 pub fn all(config: &Config, space: &Space, archs: &[Arch], dtypes: &[DType]) -> Result<Vec<Used>> {
@@ -185,7 +185,7 @@ impl Works {
     }
 }
 
-/// Training pictures that a row of [`knn`] has: as many as a device compares at a time.
+/// Training images that a row of [`knn`] has: as many as a device compares at a time.
 const KEYS: usize = 4096;
 
 /// What surrounds the passes of a step and an evaluation: views, shuffling, the queue, neighbours.
@@ -265,7 +265,7 @@ mod tests {
     use crate::space::named::RESNET_50;
 
     /// The passes are those of the net: as many convolutions as ResNet-50 has, all of whose
-    /// multiply-adds are those that the space's cost says, and no gradient of the pictures.
+    /// multiply-adds are those that the space's cost says, and no gradient of the images.
     #[test]
     fn passes_are_those_of_the_net() {
         let space = Space::preset("data").unwrap();

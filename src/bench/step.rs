@@ -1,4 +1,4 @@
-//! `bench step`: the training iteration on pictures that already lie on the device.
+//! `bench step`: the training iteration on images that already lie on the device.
 
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ pub struct StepArgs {
     /// Search space whose supernet is trained.
     #[arg(long, default_value = "tiny")]
     preset: String,
-    /// Pictures of a batch (default: the preset's).
+    /// Images of a batch (default: the preset's).
     #[arg(long)]
     batch: Option<usize>,
     /// Students, comma-separated: max, min, r50, random, or architectures (default: those that
@@ -189,12 +189,12 @@ pub fn run(args: &StepArgs) -> Result<()> {
 impl<'a> Bench<'a> {
     fn new(cx: &'a Cx, config: &'a Config, space: &'a Space) -> Result<Self> {
         let shape = Shape::nhwc(config.train.batch, space.resolution, space.resolution, 3);
-        let picture = |view: u16| {
+        let image = |view: u16| {
             let mut rng = Philox::new(0, Purpose::Check, 0, view);
             let x: Vec<f32> = (0..shape.elems()).map(|_| rng.normal()).collect();
             cx.upload(shape, cx.dtype(), &x)
         };
-        let views = vec![picture(0)?, picture(1)?];
+        let views = vec![image(0)?, image(1)?];
         let pretrain = Pretrain::new(cx, &setup(config, space))?;
         Ok(Self { cx, config, space, views, pretrain, done: 0 })
     }

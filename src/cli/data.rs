@@ -138,7 +138,7 @@ pub fn stats(paths: &[String], json: bool) -> Result<()> {
     print(&text)
 }
 
-/// Packs pictures into one file and prints what was done.
+/// Packs images into one file and prints what was done.
 pub fn write_pack(
     paths: &[String],
     out: &Path,

@@ -1,4 +1,4 @@
-//! `engine embed`: a subnet's features of pictures, in a file.
+//! `engine embed`: a subnet's features of images, in a file.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `engine search`: the subnets that fit pictures, a task and a budget.
+//! `engine search`: the subnets that fit images, a task and a budget.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,7 +122,7 @@ impl SearchArgs {
         Ok(Selection::Budgets { budgets, metric, samples: self.samples.limit() })
     }
 
-    /// The search's folder: `--out`, or in the run's folder a name made of task, pictures and
+    /// The search's folder: `--out`, or in the run's folder a name made of task, images and
     /// candidates.
     fn folder(&self, checkpoint: &Checkpoint) -> Result<PathBuf> {
         if let Some(out) = &self.out {

@@ -1,4 +1,4 @@
-//! Arguments that name a trained net and pictures, shared by several verbs.
+//! Arguments that name a trained net and images, shared by several verbs.
 
 use std::path::PathBuf;
 use std::str::FromStr;

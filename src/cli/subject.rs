@@ -144,7 +144,7 @@ impl Subject {
         Subnet::batch_normalised(&self.net, &self.params, arch)
     }
 
-    /// How many pictures its statistics come from, where `bn` is offered.
+    /// How many images its statistics come from, where `bn` is offered.
     pub fn bn_images(&self, bn: &Images) -> Option<usize> {
         self.stats.is_none().then(|| bn.len())
     }

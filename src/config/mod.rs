@@ -90,7 +90,7 @@ impl Config {
 }
 
 impl Views {
-    /// How a picture's two views are made: MoCo's are made alike.
+    /// How an image's two views are made: MoCo's are made alike.
     pub fn pair(&self) -> [data::Views; 2] {
         let [scale, sigma] =
             [[self.crop_min, self.crop_max], [self.blur_sigma_min, self.blur_sigma_max]];

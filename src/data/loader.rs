@@ -37,7 +37,7 @@ pub struct LoaderOptions {
     pub seed: u64,
     /// First step to deliver: 0, or where a resumed run goes on.
     pub start_step: u64,
-    /// What to do with pictures that cannot be read.
+    /// What to do with images that cannot be read.
     pub on_corrupt: OnCorrupt,
     /// Share of them that is allowed, see [`CorruptPolicy::max_corrupt`].
     pub max_corrupt: f64,
@@ -130,13 +130,13 @@ impl<V> Batch<V> {
 
 /// Delivers batches, step after step, without end.
 ///
-/// Picture `i` of step `s` is a function of the seed, `s` and `i`, whatever the number of
-/// workers. Every epoch has an order of its own and drops the last pictures that fill no batch.
+/// Image `i` of step `s` is a function of the seed, `s` and `i`, whatever the number of
+/// workers. Every epoch has an order of its own and drops the last images that fill no batch.
 /// A data set smaller than a batch is gone through again, in the same order, until the batch is
-/// full; its pictures then appear more than once, with different views.
+/// full; its images then appear more than once, with different views.
 ///
 /// Memory is bounded: two batches are ready or in the making, and one is in use. Decoded
-/// pictures take 3 bytes a pixel, 150 MB for 256 of ImageNet, and in the making twice that;
+/// images take 3 bytes a pixel, 150 MB for 256 of ImageNet, and in the making twice that;
 /// [`Limits`](super::Limits) say how much at most.
 /// Dropping the loader stops its threads.
 pub struct TrainLoader {
@@ -196,7 +196,7 @@ impl TrainLoader {
     }
 
     /// The next step's batch. Errors ([`Kind::Data`](crate::Kind::Data)): more unreadable
-    /// pictures than are allowed; after an error there are no more batches.
+    /// images than are allowed; after an error there are no more batches.
     #[allow(clippy::should_implement_trait)] // It has no end, so it is no iterator.
     pub fn next(&mut self) -> Result<Batch<Images>> {
         let began = Instant::now();
@@ -206,7 +206,7 @@ impl TrainLoader {
         Ok(batch)
     }
 
-    /// A line for each picture that was replaced since the last call.
+    /// A line for each image that was replaced since the last call.
     pub fn replaced(&self) -> Vec<String> {
         self.reader.replaced()
     }
@@ -242,7 +242,7 @@ struct Maker {
     bytes: Buffers<u8>,
 }
 
-/// A picture of a batch, whatever is done with it then.
+/// An image of a batch, whatever is done with it then.
 struct Picture<I = Loaded> {
     /// Index of what was read.
     index: usize,
@@ -302,7 +302,7 @@ impl Maker {
         Targets::Classes(indices.iter().filter_map(|&i| self.dataset.label(i)).collect())
     }
 
-    /// The picture at `position` of the run, and its views.
+    /// The image at `position` of the run, and its views.
     fn picture(&self, index: usize, position: u64) -> Result<Picture> {
         let (index, image) = self.reader.load(index)?;
         let LoaderOptions { views, seed, .. } = &self.options;
@@ -378,14 +378,14 @@ impl Maker {
 }
 
 impl Maker {
-    /// Errors: more than the decoded pictures of a batch may take.
+    /// Errors: more than the decoded images of a batch may take.
     fn expect_room(&self, bytes: u64) -> Result<()> {
         let most = self.reader.limits().batch_bytes;
         if bytes <= most {
             return Ok(());
         }
         Err(Error::data(format!(
-            "expected the {} decoded pictures of a batch to take at most {most} bytes, found more: \
+            "expected the {} decoded images of a batch to take at most {most} bytes, found more: \
              make them smaller (`engine data pack --max-side`), take a smaller batch, or set \
              {BATCH_BYTES} higher",
             self.options.batch
@@ -393,7 +393,7 @@ impl Maker {
     }
 }
 
-/// The order of each epoch's pictures. The last two are kept: two steps are made at a time.
+/// The order of each epoch's images. The last two are kept: two steps are made at a time.
 struct Orders {
     len: usize,
     seed: u64,

@@ -154,7 +154,7 @@ impl Cx {
         self.operands == DType::BF16 && operand.dtype() == DType::F32
     }
 
-    /// The type of nets' tensors: of pictures, activations and their gradients, embeddings,
+    /// The type of nets' tensors: of images, activations and their gradients, embeddings,
     /// and the weights as ops read them. Sums, statistics, losses and what the optimizer keeps
     /// are f32.
     pub fn dtype(&self) -> DType {

@@ -1,6 +1,6 @@
 //! Which statistics batch norms use. Training and the teacher use the batch's own. Running
 //! statistics of shared batch norms mean nothing for a subnet, so they do not exist in the
-//! supernet: a [`Collector`] computes them for one architecture from pictures, afresh.
+//! supernet: a [`Collector`] computes them for one architecture from images, afresh.
 
 use crate::device::Cx;
 use crate::error::Result;
@@ -13,9 +13,9 @@ pub const EPS: f64 = 1e-5;
 
 /// Where batch norms take their statistics from.
 pub enum Norm<'a> {
-    /// From the batch, in groups of so many pictures (0 = all together).
+    /// From the batch, in groups of so many images (0 = all together).
     Batch {
-        /// Pictures of a group.
+        /// Images of a group.
         group: usize,
     },
     /// From statistics computed before.
@@ -42,7 +42,7 @@ impl RunningStats {
     }
 }
 
-/// Cumulative averages of batch statistics, weighted by pictures: what PyTorch's batch norm
+/// Cumulative averages of batch statistics, weighted by images: what PyTorch's batch norm
 /// keeps with `momentum=None` (batches of one size).
 #[derive(Default)]
 pub struct Collector {
@@ -62,7 +62,7 @@ impl Collector {
         Self::default()
     }
 
-    /// Pictures seen by the first layer.
+    /// Images seen by the first layer.
     pub fn images(&self) -> usize {
         self.images
     }

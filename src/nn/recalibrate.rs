@@ -9,7 +9,7 @@ use crate::space::Arch;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 
-/// Batch norm statistics of `arch`, afresh: the average, weighted by pictures, of what its
+/// Batch norm statistics of `arch`, afresh: the average, weighted by images, of what its
 /// batch norms see while every batch [N, H, W, 3] is normalised by its own statistics. It is
 /// PyTorch's `reset_running_stats` with `momentum=None`.
 ///
@@ -33,7 +33,7 @@ pub fn recalibrate(
     }
     if collector.images() == 0 && !cx.is_plan() {
         return Err(Error::data(format!(
-            "no pictures to compute the batch norm statistics of {arch} from: expected at least 1"
+            "no images to compute the batch norm statistics of {arch} from: expected at least 1"
         )));
     }
     collector.finish(cx)
@@ -70,8 +70,8 @@ impl<'a> Subnet<'a> {
         Self { net, params, arch, stats: Some(stats) }
     }
 
-    /// Normalising every batch by its own statistics: what it says of a picture depends on
-    /// the batch that the picture is in.
+    /// Normalising every batch by its own statistics: what it says of an image depends on
+    /// the batch that the image is in.
     pub fn batch_normalised(net: &'a Supernet, params: &'a Params, arch: Arch) -> Self {
         Self { net, params, arch, stats: None }
     }
@@ -81,12 +81,12 @@ impl<'a> Subnet<'a> {
         &self.arch
     }
 
-    /// Height and width of the pictures it expects.
+    /// Height and width of the images it expects.
     pub fn resolution(&self) -> usize {
         self.net.space().resolution
     }
 
-    /// Features of pictures `x` [N, H, W, 3].
+    /// Features of images `x` [N, H, W, 3].
     pub fn features(&self, cx: &Cx, x: Tensor, wanted: &[Feature]) -> Result<Outputs> {
         let mut tape = Tape::inference(cx);
         let x = tape.constant(x);

@@ -1,15 +1,15 @@
-//! How sure a score is: percentile bootstrap over pictures. All candidates are resampled
+//! How sure a score is: percentile bootstrap over images. All candidates are resampled
 //! alike, so that differences between two of them are paired.
 
 use rayon::prelude::*;
 
 use crate::rng::{Philox, Purpose};
 
-/// How often the pictures are resampled.
+/// How often the images are resampled.
 pub const RESAMPLES: usize = 1000;
 
-/// Mean scores of every candidate on each of [`RESAMPLES`] resamples of the pictures, as
-/// \[resample\]\[candidate\]. `scores` holds the scores per picture of each candidate, of equal
+/// Mean scores of every candidate on each of [`RESAMPLES`] resamples of the images, as
+/// \[resample\]\[candidate\]. `scores` holds the scores per image of each candidate, of equal
 /// lengths. Resample r is a function of seed and r alone.
 pub fn resample(seed: u64, scores: &[&[f64]]) -> Vec<Vec<f64>> {
     let images = scores.first().map_or(0, |s| s.len());
@@ -33,7 +33,7 @@ pub fn interval95(mut values: Vec<f64>) -> [f64; 2] {
     [quantile(0.025), quantile(0.975)]
 }
 
-/// 95 % confidence interval of the mean of `scores` (one candidate's, a value a picture).
+/// 95 % confidence interval of the mean of `scores` (one candidate's, a value an image).
 pub fn mean_interval(seed: u64, scores: &[f64]) -> [f64; 2] {
     interval95(resample(seed, &[scores]).into_iter().map(|means| means[0]).collect())
 }

@@ -5,7 +5,7 @@
 //! search.json       the settings; a search goes on only with the same ones
 //! teacher.json      whether the teacher can rank anything, from before the first candidate
 //! candidates.jsonl  a line a candidate, flushed as soon as it is scored
-//! scores.f64        for each line, the scores of all pictures, 64-bit little-endian, and the
+//! scores.f64        for each line, the scores of all images, 64-bit little-endian, and the
 //!                   BLAKE3 of the line and of them
 //! winners.json      written at the end
 //! ```
@@ -33,7 +33,7 @@ pub(super) const WINNERS: &str = "winners.json";
 pub struct Candidate {
     /// Architecture.
     pub arch: Arch,
-    /// Multiply-accumulates of the backbone's convolutions for one picture.
+    /// Multiply-accumulates of the backbone's convolutions for one image.
     pub macs: u64,
     /// Parameters of the backbone, convolutions and batch norms.
     pub params: u64,
@@ -47,20 +47,20 @@ pub struct Candidate {
     /// 95 % confidence interval of the score, by bootstrap over the search images: of the mean
     /// score that more such images would give, not of accuracy.
     pub ci95: [f64; 2],
-    /// Pictures it was scored on.
+    /// Images it was scored on.
     pub images: usize,
-    /// Pictures that its batch norm statistics were computed from; 0 with batch statistics.
+    /// Images that its batch norm statistics were computed from; 0 with batch statistics.
     pub bn_images: usize,
     /// Training step of the checkpoint.
     pub teacher_step: u64,
 }
 
-/// A candidate and its score on each picture.
+/// A candidate and its score on each image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {
     /// Its line.
     pub candidate: Candidate,
-    /// Scores per picture, in the pictures' order.
+    /// Scores per image, in the images' order.
     pub scores: Vec<f64>,
 }
 

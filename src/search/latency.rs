@@ -29,7 +29,7 @@ const SAMPLES: usize = 100;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Timed {
     arch: Arch,
-    /// Forward pass of one picture, stem to C5.
+    /// Forward pass of one image, stem to C5.
     latency_ns: u64,
 }
 
@@ -126,7 +126,7 @@ fn time(
     Ok(timed)
 }
 
-/// Median time of a forward pass of one picture, in nanoseconds.
+/// Median time of a forward pass of one image, in nanoseconds.
 fn forward_ns(cx: &Cx, net: &Supernet, params: &Params, arch: Arch) -> Result<u64> {
     let side = net.space().resolution;
     let subnet = Subnet::batch_normalised(net, params, arch);

@@ -1,5 +1,5 @@
 //! Search without labels (paper, section 3.3): of the candidates within a budget, the one
-//! whose features on the target pictures are most like the teacher's, the largest net with
+//! whose features on the target images are most like the teacher's, the largest net with
 //! averaged weights. Which features count depends on the task.
 
 pub mod agreement;
@@ -48,7 +48,7 @@ pub struct Winners {
     pub task: Option<Task>,
     /// The features that were compared.
     pub features: Vec<Feature>,
-    /// The target's pictures.
+    /// The target's images.
     pub data: Vec<String>,
     /// Name of the space.
     pub preset: String,
@@ -66,12 +66,12 @@ pub struct Winners {
     pub budgets: Vec<BudgetResult>,
 }
 
-/// Makes a search on a checkpoint's weights and a target's pictures, and returns what it
+/// Makes a search on a checkpoint's weights and a target's images, and returns what it
 /// found, which is also in `request.out`. A signal ends it after the candidate in work.
 ///
 /// # Errors
 /// [`Kind::Usage`] for impossible budgets or features, [`Kind::Data`] for fewer than two
-/// pictures, [`Kind::Diverged`] where the teacher has collapsed (unless `request.force`),
+/// images, [`Kind::Diverged`] where the teacher has collapsed (unless `request.force`),
 /// [`Kind::Resume`] where the folder holds another search, [`Kind::Stopped`] or
 /// [`Kind::Interrupted`] after a signal.
 pub fn run(
@@ -155,7 +155,7 @@ fn groups(
     }
 }
 
-/// The pictures, the same for all candidates: the first `images` of one seeded order are
+/// The images, the same for all candidates: the first `images` of one seeded order are
 /// compared, the first `bn_images` give the statistics.
 fn take_pictures(
     resolution: usize,
@@ -225,7 +225,7 @@ impl Work<'_> {
         }
     }
 
-    /// The candidate's line, from its scores as [level][picture].
+    /// The candidate's line, from its scores as [level][image].
     fn describe(&self, arch: &Arch, levels: &[Vec<f64>]) -> Scored {
         let settings = self.settings;
         let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;

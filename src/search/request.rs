@@ -51,7 +51,7 @@ crate::choice! {
 /// A search to be made.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The target's pictures as the user named them.
+    /// The target's images as the user named them.
     pub data: Vec<String>,
     /// What the subnet is for, where that is known.
     pub task: Option<Task>,
@@ -61,17 +61,17 @@ pub struct Request {
     pub selection: Selection,
     /// Batch norm statistics.
     pub bn: Bn,
-    /// Pictures that statistics are computed from, at most.
+    /// Images that statistics are computed from, at most.
     pub bn_images: usize,
-    /// Pictures to compare features on; `None` for all.
+    /// Images to compare features on; `None` for all.
     pub images: Option<usize>,
     /// How many of a budget's best are named.
     pub top: usize,
     /// Temperature of the relation.
     pub tau: f64,
-    /// Seed of candidates, pictures and bootstrap.
+    /// Seed of candidates, images and bootstrap.
     pub seed: u64,
-    /// Threads that decode pictures.
+    /// Threads that decode images.
     pub workers: usize,
     /// The search's folder.
     pub out: PathBuf,
@@ -92,7 +92,7 @@ pub struct Settings {
     pub(crate) student: String,
     pub(crate) teacher: String,
     pub(crate) data: Vec<String>,
-    /// Pictures in the data.
+    /// Images in the data.
     pub(crate) pictures: usize,
     /// Digest of the data.
     pub(crate) digest: String,
@@ -113,7 +113,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`crate::Kind::Usage`] for features that cannot be compared, [`crate::Kind::Data`] for
-    /// fewer than two pictures.
+    /// fewer than two images.
     pub(super) fn new(
         checkpoint: &Checkpoint,
         dataset: &Dataset,
@@ -124,7 +124,7 @@ impl Settings {
         let images = request.images.unwrap_or(dataset.len()).min(dataset.len());
         if images < 2 {
             return Err(Error::data(format!(
-                "{} gives {images} picture(s) to compare features on: expected at least 2, better \
+                "{} gives {images} image(s) to compare features on: expected at least 2, better \
                  some hundreds",
                 request.data.join(" ")
             )));

@@ -18,7 +18,7 @@ use crate::tensor::{Meta, Tensor};
 pub struct Criterion<'a> {
     /// Features that are compared.
     pub features: &'a [Feature],
-    /// The first so many pictures are compared.
+    /// The first so many images are compared.
     pub images: usize,
     /// Temperature of the relation.
     pub tau: f64,
@@ -67,7 +67,7 @@ impl Reference {
         })
     }
 
-    /// Similarity of a student's features of the same pictures, of each; higher is better.
+    /// Similarity of a student's features of the same images, of each; higher is better.
     pub fn compare(&self, cx: &Cx, student: &Tensor) -> Result<Vec<f64>> {
         match self {
             Self::Embeddings { values, dim } => Ok(cosines(values, &cx.download(student)?, *dim)),
@@ -76,7 +76,7 @@ impl Reference {
     }
 }
 
-/// The teacher's features of one kind, of all pictures, prepared for comparison.
+/// The teacher's features of one kind, of all images, prepared for comparison.
 struct Level {
     feature: Feature,
     /// Shape and type of each batch's features, and where what is kept of them is in the store.
@@ -84,7 +84,7 @@ struct Level {
     store: Store,
 }
 
-/// What the students are compared with: the teacher's features of the pictures.
+/// What the students are compared with: the teacher's features of the images.
 pub struct Target<'a> {
     pictures: &'a Images,
     images: usize,
@@ -94,7 +94,7 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Runs the teacher on the pictures that are to be compared. Features that do not fit in
+    /// Runs the teacher on the images that are to be compared. Features that do not fit in
     /// memory go to nameless files in `dir`.
     pub fn new(
         cx: &Cx,
@@ -125,7 +125,7 @@ impl<'a> Target<'a> {
         Ok(Self { pictures, images, tau, features: features.to_vec(), levels })
     }
 
-    /// Similarity of a student to the teacher, as \[level\]\[picture\]; higher is better.
+    /// Similarity of a student to the teacher, as \[level\]\[image\]; higher is better.
     pub fn score(&self, cx: &Cx, student: &Subnet) -> Result<Vec<Vec<f64>>> {
         let mut scores = vec![Vec::with_capacity(self.images); self.levels.len()];
         for (b, batch) in self.pictures.batches(cx, self.images)?.enumerate() {
@@ -143,7 +143,7 @@ impl<'a> Target<'a> {
 }
 
 impl Level {
-    /// Scores of a batch's pictures.
+    /// Scores of a batch's images.
     fn compare(&self, cx: &Cx, batch: usize, student: &Tensor, tau: f64) -> Result<Vec<f64>> {
         let (meta, range) = &self.batches[batch];
         let numbers = self.store.read(range.clone())?;

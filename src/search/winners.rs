@@ -25,8 +25,8 @@ pub struct Winner {
     /// accuracy or about the noise of training. None where all images gave the same score, so that
     /// resamples cannot differ.
     pub p_best: Option<f64>,
-    /// Whether the pictures do not tell it from the best: the 95 % confidence interval of
-    /// the difference (of the same pictures) holds 0. Of the best: whether there is such another.
+    /// Whether the images do not tell it from the best: the 95 % confidence interval of
+    /// the difference (of the same images) holds 0. Of the best: whether there is such another.
     pub tied: bool,
 }
 
@@ -40,7 +40,7 @@ pub struct BudgetResult {
     pub candidates: usize,
     /// The best, best first.
     pub winners: Vec<Winner>,
-    /// All architectures that the pictures do not tell from the best, in order of rank, the
+    /// All architectures that the images do not tell from the best, in order of rank, the
     /// best left out.
     pub ties: Vec<String>,
 }
@@ -196,7 +196,7 @@ mod tests {
         let mut rng = Philox::new(2, Purpose::Check, 0, 0);
         let base: Vec<f64> = (0..300).map(|_| f64::from(rng.normal())).collect();
         // 0.1 up and down by turns: a mean difference of 0.001 cannot be seen, one of 0.1 can,
-        // although the pictures' own scores vary by 1.
+        // although the images' own scores vary by 1.
         let like = |shift: f64, swing: f64| -> Vec<f64> {
             let turn = |i: usize| if i.is_multiple_of(2) { swing } else { -swing };
             base.iter().enumerate().map(|(i, b)| b + shift + turn(i)).collect()

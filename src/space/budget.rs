@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 crate::choice! {
     /// What a budget limits.
     pub enum Metric("budget metric") {
-        /// Multiply-accumulates of the backbone's convolutions for one picture.
+        /// Multiply-accumulates of the backbone's convolutions for one image.
         Macs = "macs",
         /// Parameters of the backbone: convolutions and batch norms.
         Params = "params",

@@ -3,7 +3,7 @@
 
 use super::{Arch, EXPANSION, STAGES, Space, StemSpace};
 
-/// Cost of a backbone (stem to C5, without any head) for one picture.
+/// Cost of a backbone (stem to C5, without any head) for one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// Multiply-accumulates of the convolutions.
@@ -63,7 +63,7 @@ impl Space {
         self.cost_at(arch, self.resolution)
     }
 
-    /// Cost of an architecture for pictures of another size.
+    /// Cost of an architecture for images of another size.
     pub fn cost_at(&self, arch: &Arch, resolution: usize) -> Cost {
         let strides = std::array::from_fn(|i| self.stages[i].stride);
         Cost::of(arch, &self.stem, strides, resolution)

@@ -43,7 +43,7 @@ pub struct State {
     pub preset: String,
     /// Name of the method.
     pub method: String,
-    /// Position in the stream of pictures: pictures consumed so far.
+    /// Position in the stream of images: images consumed so far.
     pub data_cursor: u64,
     /// Architectures drawn so far.
     pub sampler_cursor: u64,
@@ -52,7 +52,7 @@ pub struct State {
     /// Other places in the state of what is trained.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pointers: BTreeMap<String, u64>,
-    /// Pictures in the data set, for noticing that another one is used.
+    /// Images in the data set, for noticing that another one is used.
     pub pictures: u64,
     /// Digest of the data set ([`crate::data::Dataset::digest`]); none in older checkpoints.
     #[serde(default)]

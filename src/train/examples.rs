@@ -1,4 +1,4 @@
-//! A few pictures with their two views, for the report: what the net gets to see.
+//! A few images with their two views, for the report: what the net gets to see.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::space::Space;
 
 const EXAMPLES: usize = 6;
 
-/// Writes `src_i.png`, `view0_i.png` and `view1_i.png` of a few pictures into `dir`.
+/// Writes `src_i.png`, `view0_i.png` and `view1_i.png` of a few images into `dir`.
 pub fn write(dir: &Path, dataset: &Dataset, config: &Config, space: &Space) -> Result<()> {
     files::create_dir(dir)?;
     let chosen =
@@ -32,7 +32,7 @@ pub fn write(dir: &Path, dataset: &Dataset, config: &Config, space: &Space) -> R
     Ok(())
 }
 
-/// A view as a picture again.
+/// A view as an image again.
 fn seen(source: &Image, views: &Views, seed: u64, position: u64, view: u16, side: usize) -> Image {
     let params = views.draw(seed, position, view, source.width, source.height);
     let mut pixels = vec![0.0; side * side * 3];
@@ -48,7 +48,7 @@ fn seen(source: &Image, views: &Views, seed: u64, position: u64, view: u16, side
 fn save(path: &Path, picture: &Image) -> Result<()> {
     let (w, h) = (picture.width as u32, picture.height as u32);
     let buffer: ImageBuffer<Rgb<u8>, _> = ImageBuffer::from_raw(w, h, picture.rgb.as_slice())
-        .ok_or_else(|| Error::data("a decoded picture has the wrong size"))?;
+        .ok_or_else(|| Error::data("a decoded image has the wrong size"))?;
     let mut png = Cursor::new(Vec::new());
     buffer.write_to(&mut png, ImageFormat::Png).map_err(|e| Error::write(path, e))?;
     files::write_atomic(path, |out| out.write_all(png.get_ref()))

@@ -54,11 +54,11 @@ pub struct Status {
     pub rank: Option<f64>,
     /// The verdict on student and teacher; none before the first step.
     pub health: Option<Health>,
-    /// Pictures per second of late.
+    /// Images per second of late.
     pub images_per_s: Option<f64>,
     /// The newest probe: the last line of `probe.jsonl`.
     pub probe: Option<Value>,
-    /// Pictures that could not be read since the process began, each replaced by another.
+    /// Images that could not be read since the process began, each replaced by another.
     pub replaced: usize,
     /// Folder of the newest checkpoint.
     pub last_checkpoint: Option<String>,
@@ -76,9 +76,9 @@ pub struct StepFacts {
     pub time_s: f64,
     /// Learning rate.
     pub lr: f64,
-    /// Pictures per second of this step.
+    /// Images per second of this step.
     pub images_per_s: f64,
-    /// How long the step waited for its pictures.
+    /// How long the step waited for its images.
     pub data_wait_ms: f64,
     /// Bytes of tensors at their peak.
     pub device_mem_bytes: usize,

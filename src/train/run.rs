@@ -40,7 +40,7 @@ pub struct Options {
     pub settings: Resolved,
     /// The command line, for `cmd.txt`.
     pub command: String,
-    /// Sources of pictures.
+    /// Sources of images.
     pub data: Vec<String>,
     /// The run's folder.
     pub out: PathBuf,
@@ -184,12 +184,12 @@ struct Run<'a> {
     end: u64,
     steps_per_epoch: u64,
     last_checkpoint: Option<PathBuf>,
-    /// Pictures a second of the last step of this process.
+    /// Images a second of the last step of this process.
     images_per_s: Option<f64>,
     probe: Option<Probe>,
     /// How long probes took in this process.
     probed: Duration,
-    /// Pictures that could not be read, in this process.
+    /// Images that could not be read, in this process.
     replaced: usize,
     /// Seconds of training before this process.
     earlier_s: f64,

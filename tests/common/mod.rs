@@ -1,4 +1,4 @@
-//! Help for whole-program tests: pictures, and the program itself.
+//! Help for whole-program tests: images, and the program itself.
 #![allow(dead_code)]
 
 pub mod fuzz;
@@ -33,7 +33,7 @@ pub fn expect(code: i32, args: &[&str]) -> (String, String) {
     (stdout, stderr)
 }
 
-/// Class folders of small pictures: `classes` × `each`, 32×32, stripes of different angles.
+/// Class folders of small images: `classes` × `each`, 32×32, stripes of different angles.
 pub fn pictures(dir: &Path, classes: usize, each: usize) -> PathBuf {
     let root = dir.join("pictures");
     for class in 0..classes {

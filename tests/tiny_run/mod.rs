@@ -1,4 +1,4 @@
-//! A run's folder with a checkpoint of a random net of preset tiny, and pictures of two kinds.
+//! A run's folder with a checkpoint of a random net of preset tiny, and images of two kinds.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub const HIDDEN: usize = 32;
 /// Numbers of its embeddings.
 pub const DIM: usize = 16;
 
-/// Forty pictures of two kinds, stripes and dots, in class folders.
+/// Forty images of two kinds, stripes and dots, in class folders.
 pub fn write_pictures(dir: &Path) {
     for (class, name) in ["dots", "stripes"].into_iter().enumerate() {
         fs::create_dir_all(dir.join(name)).unwrap();

@@ -39,7 +39,7 @@ pub(super) struct Won {
     pub(super) ci95: [f64; 2],
     /// Nets that were looked at.
     pub(super) candidates: usize,
-    /// Other nets that the pictures do not tell from it.
+    /// Other nets that the images do not tell from it.
     pub(super) ties: usize,
     /// Whether the search's teacher could rank anything.
     pub(super) teacher: Teacher,
@@ -92,7 +92,7 @@ pub(super) struct Exported {
     pub(super) dir: PathBuf,
     /// Largest difference from the net inside the supernet, relative to the largest value.
     pub(super) max_rel: f64,
-    /// Pictures that it was compared on.
+    /// Images that it was compared on.
     pub(super) images: usize,
 }
 

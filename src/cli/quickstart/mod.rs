@@ -1,5 +1,5 @@
 //! `engine quickstart`: the whole job on a small scale, with the library that the other verbs
-//! use: pictures, training, search, evaluation, export, report.
+//! use: images, training, search, evaluation, export, report.
 
 mod found;
 mod pictures;
@@ -248,7 +248,7 @@ impl Job<'_> {
             data: domains.iter().map(|d| d.train.clone()).collect(),
             out: self.out.to_path_buf(),
             init: None,
-            // The folder holds the pictures already, and no run.
+            // The folder holds the images already, and no run.
             resume: Resume::Auto,
             overwrite: false,
             claimed: Some(self.owned.clone()),

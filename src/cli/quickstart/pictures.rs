@@ -1,4 +1,4 @@
-//! Pictures for the quickstart: drawn ones of two domains, or small copies of the user's.
+//! Images for the quickstart: drawn ones of two domains, or small copies of the user's.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ const TEST_EVERY: usize = 5;
 /// Shorter side of a copy over the net's input: room for crops.
 const MARGIN: f64 = 1.5;
 
-/// Pictures of one kind.
+/// Images of one kind.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Domain {
     /// What they are called.
@@ -30,7 +30,7 @@ pub(super) struct Domain {
     pub(super) pictures: usize,
 }
 
-/// Draws two domains into `dir`, `counts` pictures of each to train on and to test on.
+/// Draws two domains into `dir`, `counts` images of each to train on and to test on.
 pub(super) fn draw(
     dir: &Path,
     counts: [usize; 2],
@@ -50,13 +50,13 @@ pub(super) fn draw(
     [synthetic::Domain::Shapes, synthetic::Domain::Textures].into_iter().map(one).collect()
 }
 
-/// `DIR#train`: a folder inside another, by which the pictures keep the domain's name.
+/// `DIR#train`: a folder inside another, by which the images keep the domain's name.
 fn part(root: &Path, name: &str) -> String {
     format!("{}#{name}", root.display())
 }
 
-/// Copies up to `most` of the user's pictures, drawn from a seed and made small, into `dir`:
-/// decoding large pictures anew for every view would be most of the quickstart's time.
+/// Copies up to `most` of the user's images, drawn from a seed and made small, into `dir`:
+/// decoding large images anew for every view would be most of the quickstart's time.
 pub(super) fn take(
     paths: &[String],
     dir: &Path,
@@ -88,7 +88,7 @@ pub(super) fn take(
     let bad = copied.iter().filter(|ok| !**ok).count();
     if bad > allowed_corrupt(copied.len(), 0.001) || bad == copied.len() {
         return Err(Error::data(format!(
-            "{bad} of {} pictures of {} cannot be read; `engine data check` lists them",
+            "{bad} of {} images of {} cannot be read; `engine data check` lists them",
             copied.len(),
             dataset.title()
         )));
@@ -102,7 +102,7 @@ pub(super) fn take(
     })
 }
 
-/// For each picture the folder that its copy goes to: by class where there are classes, and
+/// For each image the folder that its copy goes to: by class where there are classes, and
 /// then every [`TEST_EVERY`]th of a class for testing.
 fn plan(dataset: &Dataset, chosen: &[usize]) -> Vec<(usize, String)> {
     let labelled =
@@ -122,10 +122,10 @@ fn plan(dataset: &Dataset, chosen: &[usize]) -> Vec<(usize, String)> {
     chosen.iter().map(folder).collect()
 }
 
-/// Writes a picture whose shorter side is at most `side`.
+/// Writes an image whose shorter side is at most `side`.
 fn save(path: &Path, picture: Image, side: u32) -> Result<()> {
     let (w, h) = (picture.width as u32, picture.height as u32);
-    let wrong = || Error::data(format!("{}: a decoded picture has the wrong size", path.display()));
+    let wrong = || Error::data(format!("{}: a decoded image has the wrong size", path.display()));
     let mut picture = image::RgbImage::from_raw(w, h, picture.rgb).ok_or_else(wrong)?;
     let shorter = w.min(h);
     if shorter > side {

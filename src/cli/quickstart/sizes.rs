@@ -1,21 +1,21 @@
 //! How much of everything a quickstart takes.
 
-/// Numbers of pictures, steps and nets.
+/// Numbers of images, steps and nets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
-    /// Drawn pictures of a domain to train on, and to test on.
+    /// Drawn images of a domain to train on, and to test on.
     pub(super) drawn: [usize; 2],
-    /// Most of the user's own pictures that are taken.
+    /// Most of the user's own images that are taken.
     pub(super) own: usize,
     /// Steps of training.
     pub(super) steps: usize,
-    /// Pictures of a step.
+    /// Images of a step.
     pub(super) batch: usize,
     /// Candidates of a budget.
     pub(super) samples: usize,
-    /// Pictures that candidates are compared on, and batch norms recalibrated on.
+    /// Images that candidates are compared on, and batch norms recalibrated on.
     pub(super) images: usize,
-    /// Pictures of the export's batch norms.
+    /// Images of the export's batch norms.
     pub(super) export_images: usize,
 }
 

@@ -13,13 +13,13 @@ use crate::ops::{Check, Outcome};
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{DType, Meta, Shape};
 
-/// Pictures and what is made of them.
+/// Images and what is made of them.
 struct Situation {
     name: &'static str,
     side: usize,
     /// Width and height of each.
     sizes: Vec<(usize, usize)>,
-    /// The view of picture `i` of a size.
+    /// The view of image `i` of a size.
     view: fn(usize, (usize, usize)) -> ViewParams,
 }
 
@@ -116,7 +116,7 @@ fn order(i: usize) -> [Option<Adjust>; 4] {
     [i / 6, i / 2 % 3, i % 2, 0].map(|k| Some(left.remove(k)))
 }
 
-/// Noise, over which every picture has a gradient of its own.
+/// Noise, over which every image has a gradient of its own.
 pub(super) fn picture(i: usize, (width, height): (usize, usize)) -> Image {
     let mut rng = Philox::new(i as u64, Purpose::Check, width as u64, 0);
     let byte = |k: usize| {
@@ -163,7 +163,7 @@ fn against_cpu(cx: &Cx, s: &Situation, channels: usize) -> Result<Outcome, Strin
     Ok(Outcome::Passed)
 }
 
-/// Pictures that came beside other work have the views of those that were waited for.
+/// Images that came beside other work have the views of those that were waited for.
 fn copied_ahead(cx: &Cx) -> Result<Outcome, String> {
     if !cx.is_device() {
         return Ok(Outcome::Skipped);
@@ -188,7 +188,7 @@ fn copied_ahead(cx: &Cx) -> Result<Outcome, String> {
     }
 }
 
-/// Pictures, crops and formats that do not fit are errors, on every context.
+/// Images, crops and formats that do not fit are errors, on every context.
 fn refuses(cx: &Cx) -> Result<Outcome, String> {
     let normalise = Normalise::new([0.5; 3], [0.5; 3]);
     let format = ViewFormat { side: 4, channels: 3, dtype: DType::F32, normalise };
@@ -208,7 +208,7 @@ fn refuses(cx: &Cx) -> Result<Outcome, String> {
         ("an empty crop", attempt(fine(), &[crop(0, 0, 0, 1)], &format)),
         ("contrast twice", attempt(fine(), &[twice], &format)),
         ("an empty picture", attempt(Image::default(), &[plain()], &format)),
-        ("a picture cut short", attempt(Image { rgb: vec![0; 9], ..fine() }, &[plain()], &format)),
+        ("an image cut short", attempt(Image { rgb: vec![0; 9], ..fine() }, &[plain()], &format)),
         ("pictures of more bytes than are on the device", cut),
         ("no pixels", attempt(fine(), &[plain()], &ViewFormat { side: 0, ..format })),
         ("two channels", attempt(fine(), &[plain()], &ViewFormat { channels: 2, ..format })),

@@ -1,4 +1,4 @@
-//! Makes a view of a picture, given its parameters. Values stay 8-bit between the steps, and
+//! Makes a view of an image, given its parameters. Values stay 8-bit between the steps, and
 //! every step rounds as PIL does, so that views are those that published recipes trained on.
 
 use crate::data::blur::blur;

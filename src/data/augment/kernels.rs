@@ -56,7 +56,7 @@ struct Params {
     shift: [f32; 3],
 }
 
-/// One view of each picture into `out`.
+/// One view of each image into `out`.
 pub(super) fn render(
     cx: &Cx,
     queue: &Queue,

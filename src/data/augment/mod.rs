@@ -1,5 +1,5 @@
-//! Views of pictures, given their parameters: one at a time in native code ([`render`]), or a
-//! batch at once wherever the pictures lie ([`Pictures`]). Both give the same bits.
+//! Views of images, given their parameters: one at a time in native code ([`render`]), or a
+//! batch at once wherever the images lie ([`Pictures`]). Both give the same bits.
 
 mod checks;
 mod cpu;
@@ -32,13 +32,13 @@ pub struct ViewFormat {
     pub normalise: Normalise,
 }
 
-/// The decoded pictures of a batch, where their views are made: in host memory, or on a device.
+/// The decoded images of a batch, where their views are made: in host memory, or on a device.
 pub struct Pictures {
     sizes: Vec<Size>,
     store: Store,
 }
 
-/// Size of a picture, and where it begins among the bytes of all.
+/// Size of an image, and where it begins among the bytes of all.
 #[derive(Clone, Copy, Debug)]
 struct Size {
     offset: usize,
@@ -48,16 +48,16 @@ struct Size {
 
 enum Store {
     Host(Vec<Image>),
-    /// All pictures' bytes, one after the other.
+    /// All images' bytes, one after the other.
     Device(Tensor),
     Planned,
 }
 
 impl Pictures {
-    /// Takes pictures to where views are made of them.
+    /// Takes images to where views are made of them.
     ///
     /// # Errors
-    /// [`Kind::Data`](crate::Kind::Data) for a picture without pixels, or whose pixels do not
+    /// [`Kind::Data`](crate::Kind::Data) for an image without pixels, or whose pixels do not
     /// fill its size.
     pub fn new(cx: &Cx, images: Vec<Image>) -> Result<Self> {
         for (i, Image { width, height, rgb }) in images.iter().enumerate() {
@@ -82,7 +82,7 @@ impl Pictures {
         Ok(Self { sizes, store })
     }
 
-    /// Pictures of these widths and heights that lie on a device already, one after the other.
+    /// Images of these widths and heights that lie on a device already, one after the other.
     ///
     /// # Errors
     /// [`Kind::Data`](crate::Kind::Data) where there are fewer bytes than their pixels have.
@@ -91,17 +91,17 @@ impl Pictures {
         let found = rgb.meta().size_bytes();
         if found < bytes {
             return Err(Error::data(format!(
-                "the pictures of a batch: expected {bytes} bytes on the device, found {found}"
+                "the images of a batch: expected {bytes} bytes on the device, found {found}"
             )));
         }
         Ok(Self { sizes, store: Store::Device(rgb) })
     }
 
-    /// One view of every picture, N×side×side×channels, normalised.
+    /// One view of every image, N×side×side×channels, normalised.
     ///
     /// # Errors
-    /// [`Kind::Usage`](crate::Kind::Usage) where there is not one view for each picture, a crop
-    /// lies outside of its picture, or the format has no pixels or other than 3 or 4 channels.
+    /// [`Kind::Usage`](crate::Kind::Usage) where there is not one view for each image, a crop
+    /// lies outside of its image, or the format has no pixels or other than 3 or 4 channels.
     pub fn views(&self, cx: &Cx, views: &[ViewParams], format: &ViewFormat) -> Result<Tensor> {
         self.check(views, format)?;
         let ViewFormat { side, channels, dtype, .. } = *format;
@@ -116,7 +116,7 @@ impl Pictures {
             }
             _ => {
                 let here = cx.name();
-                return Err(Error::device(format!("the pictures of a batch are not on {here}")));
+                return Err(Error::device(format!("the images of a batch are not on {here}")));
             }
         }
         Ok(out)
@@ -126,7 +126,7 @@ impl Pictures {
         if views.len() != self.sizes.len() {
             let (expected, found) = (self.sizes.len(), views.len());
             return Err(Error::usage(format!(
-                "expected a view of each of {expected} pictures, found {found}"
+                "expected a view of each of {expected} images, found {found}"
             )));
         }
         if format.side == 0 || !(3..=4).contains(&format.channels) {
@@ -142,7 +142,7 @@ impl Pictures {
             };
             if !inside(c.x, c.width, width) || !inside(c.y, c.height, height) {
                 return Err(Error::usage(format!(
-                    "view {i}: expected a crop inside of its picture of {width}x{height}, found {c:?}"
+                    "view {i}: expected a crop inside of its image of {width}x{height}, found {c:?}"
                 )));
             }
             let contrast = |a: &&Option<Adjust>| matches!(a, Some(Adjust::Contrast(_)));
@@ -157,7 +157,7 @@ impl Pictures {
     }
 }
 
-/// Where pictures begin that lie one after the other, and how many bytes they have.
+/// Where images begin that lie one after the other, and how many bytes they have.
 fn lay_out(sizes: impl Iterator<Item = (usize, usize)>) -> (Vec<Size>, usize) {
     let mut bytes = 0;
     let place = |(width, height)| {
@@ -168,7 +168,7 @@ fn lay_out(sizes: impl Iterator<Item = (usize, usize)>) -> (Vec<Size>, usize) {
     (sizes.map(place).collect(), bytes)
 }
 
-/// Views in native code, one picture after the other on each thread.
+/// Views in native code, one image after the other on each thread.
 fn native(
     images: &[Image],
     views: &[ViewParams],

@@ -9,7 +9,7 @@ use crate::data::views::{ViewParams, Views};
 use crate::error::Result;
 use crate::ops::work::{Work, kind, repeat};
 
-/// One view of each of `n` pictures, drawn by `settings`, of pictures twice as wide and high as a
+/// One view of each of `n` images, drawn by `settings`, of images twice as wide and high as a
 /// view, about the size of photographs where views have 224 pixels a side. Bytes are all that is
 /// counted of its least: filters of many widths, colours and orders of steps make arithmetic of no
 /// fixed number.

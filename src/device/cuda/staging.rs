@@ -13,7 +13,7 @@ use crate::device::driver::Ticket;
 /// All page-locked memory. The host waits where it is full, so it must not be: the GPU fetches a
 /// copy in order when the work before it is done, and there is room for all small copies of many
 /// steps; a copy ahead is fetched as soon as its destination is free, and over the bus faster
-/// than one thread writes here. So a batch of decoded pictures (256 of ImageNet: 150 MB), whose
+/// than one thread writes here. So a batch of decoded images (256 of ImageNet: 150 MB), whose
 /// destination is free once the views before it are made, needs no memory of its own size.
 const RING_BYTES: usize = 64 << 20;
 /// Parts that larger copies are cut into, so that one part is fetched while the next is written.

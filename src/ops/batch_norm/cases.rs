@@ -30,10 +30,10 @@ pub(super) fn all() -> Vec<Case<BatchNorm>> {
             case("whole batch", batch(0), [4, 3, 3, 5], 5),
             case("groups of 2, a smaller one", batch(2), [5, 3, 2, 8], 8),
             case("active < max", batch(0), [3, 2, 4, 24], 40),
-            case("one picture a group", batch(1), [3, 5, 5, 3], 3),
+            case("one image a group", batch(1), [3, 5, 5, 3], 3),
             case("more channels than a wide row", batch(2), [4, 2, 3, 129], 130),
             case("several tiles, active < max", batch(2), [3, 2, 3, 264], 272),
-            case("one picture, active < max", batch(0), [1, 3, 7, 16], 24),
+            case("one image, active < max", batch(0), [1, 3, 7, 16], 24),
             case("several parts, a smaller group", batch(2), [5, 36, 32, 32], 32),
             case("given statistics", op(Stats::Given), [3, 3, 2, 12], 20),
         ]);

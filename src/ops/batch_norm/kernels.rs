@@ -19,7 +19,7 @@ const PARTS: u32 = 1024;
 /// Channels of a block that adds parts up.
 const TOTAL_COLUMNS: u32 = 8;
 
-/// `BatchNormParams`: how x is cut into groups of pictures, parts of groups and tiles of
+/// `BatchNormParams`: how x is cut into groups of images, parts of groups and tiles of
 /// channels, which is a function of its shape and type alone; and what is computed.
 #[derive(Clone, Copy, Debug, NoUninit)]
 #[repr(C)]

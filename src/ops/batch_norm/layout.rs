@@ -1,4 +1,4 @@
-//! How batch normalisation cuts its input: into groups of pictures, which share statistics,
+//! How batch normalisation cuts its input: into groups of images, which share statistics,
 //! and groups into parts, which threads take. A function of the shape alone.
 
 use std::ops::Range;
@@ -13,7 +13,7 @@ const PART: usize = 64 * 1024;
 /// Channels are repeated until a row has at least this many elements: inner loops stay long.
 const WIDE: usize = 64;
 
-/// How x is cut: groups of pictures, and parts of groups.
+/// How x is cut: groups of images, and parts of groups.
 pub(super) struct Layout {
     pub(super) elems: usize,
     pub(super) channels: usize,

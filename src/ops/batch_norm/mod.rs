@@ -15,9 +15,9 @@ use crate::tensor::{Meta, Shape, Tensor};
 /// Where mean and variance come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stats {
-    /// From the batch: mean and biased variance over groups of consecutive pictures.
+    /// From the batch: mean and biased variance over groups of consecutive images.
     Batch {
-        /// Pictures of a group; 0 = the whole batch. The last group may be smaller.
+        /// Images of a group; 0 = the whole batch. The last group may be smaller.
         group: usize,
     },
     /// They are inputs, constants of at least as many channels as x.
@@ -46,7 +46,7 @@ const POSITIVE: Fill = Fill::Uniform { lo: 0.5, hi: 1.5 };
 pub const EPS: f64 = 1e-5;
 
 impl BatchNorm {
-    /// Training: statistics of groups of `group` pictures (0 = the whole batch).
+    /// Training: statistics of groups of `group` images (0 = the whole batch).
     pub fn batch(group: usize) -> Self {
         Self { stats: Stats::Batch { group }, add: false, relu: false, eps: EPS }
     }
@@ -74,7 +74,7 @@ impl BatchNorm {
         names
     }
 
-    /// Pictures of a group.
+    /// Images of a group.
     fn group(&self, n: usize) -> usize {
         match self.stats {
             Stats::Batch { group } if group > 0 => group.min(n),

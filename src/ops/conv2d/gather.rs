@@ -127,7 +127,7 @@ impl<T: Real> Gather<'_, T> {
         });
     }
 
-    /// Where pixel (a, b) of picture n lies in the destination, in elements.
+    /// Where pixel (a, b) of image n lies in the destination, in elements.
     fn place(&self, n: usize, a: usize, b: usize) -> usize {
         let h = self.dst_origin[0] + a * self.dst_step;
         let w = self.dst_origin[1] + b * self.dst_step;

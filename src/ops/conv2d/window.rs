@@ -10,7 +10,7 @@ use crate::tensor::Real;
 pub(super) struct Window {
     /// Shape of the source, N×H×W×C.
     pub src: [usize; 4],
-    /// Rows and columns of output pixels of one picture.
+    /// Rows and columns of output pixels of one image.
     pub grid: [usize; 2],
     /// Source pixels from one output pixel to the next.
     pub step: usize,
@@ -24,9 +24,9 @@ pub(super) struct Window {
 
 /// An output row whose source rows are at hand.
 pub(super) struct Row {
-    /// Picture.
+    /// Image.
     pub n: usize,
-    /// Row in its picture.
+    /// Row in its image.
     pub a: usize,
     /// Where the source pixels of its first output pixel start, in elements.
     pub start: usize,
@@ -84,7 +84,7 @@ impl Window {
             |i: usize| self.first[i] == 0 && (self.grid[i] - 1) * self.step < self.src[1 + i];
         self.taps == [1, 1] && inside(0) && inside(1)
     }
-    /// Elements of the copy for some output rows, numbered through all pictures.
+    /// Elements of the copy for some output rows, numbered through all images.
     pub(super) fn copy_elems(&self, rows: &Range<usize>) -> usize {
         if self.in_place() || rows.is_empty() {
             return 0;

@@ -16,7 +16,7 @@ struct Params {
     picture: u32,
 }
 
-/// Picture i of y is that of `sources[i]`: (tensor of `parts`, picture in it). A launch for
+/// Image i of y is that of `sources[i]`: (tensor of `parts`, image in it). A launch for
 /// each tensor that something is taken from.
 pub(super) fn rows_of(
     cx: &Cx,

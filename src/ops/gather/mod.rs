@@ -1,4 +1,4 @@
-//! Pictures of a batch in another order.
+//! Images of a batch in another order.
 
 mod kernels;
 pub mod work;
@@ -8,14 +8,14 @@ use crate::device::{Cx, Target};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Shape, Tensor};
 
-/// Picture i of the result is picture `order[i]` of x `[N,H,W,C]`: `[order.len(),H,W,C]`.
+/// Image i of the result is image `order[i]` of x `[N,H,W,C]`: `[order.len(),H,W,C]`.
 /// Fails where an index is not below N. With a permutation it shuffles a batch; with the
 /// inverse permutation it puts it back.
 pub fn rows(cx: &Cx, x: &Tensor, order: &[usize]) -> Result<Tensor> {
     rows_of(cx, std::slice::from_ref(x), order)
 }
 
-/// As [`rows`], of the pictures of several tensors `[Nᵢ,H,W,C]` counted on from one to the next.
+/// As [`rows`], of the images of several tensors `[Nᵢ,H,W,C]` counted on from one to the next.
 pub fn rows_of(cx: &Cx, parts: &[Tensor], order: &[usize]) -> Result<Tensor> {
     let Some(first) = parts.first().map(Tensor::meta) else {
         return Err(Error::usage("gather: expected at least one tensor"));
@@ -23,7 +23,7 @@ pub fn rows_of(cx: &Cx, parts: &[Tensor], order: &[usize]) -> Result<Tensor> {
     let [_, h, w, c] = first.shape.0;
     if let Some(other) = parts.iter().find(|t| t.shape().0[1..] != [h, w, c]) {
         let (a, b) = (first.shape, other.shape());
-        return Err(Error::usage(format!("gather: expected pictures of one size; found {a}, {b}")));
+        return Err(Error::usage(format!("gather: expected images of one size; found {a}, {b}")));
     }
     let places: Vec<(usize, usize)> = (0..parts.len())
         .flat_map(|part| (0..parts[part].shape().n()).map(move |i| (part, i)))

@@ -1,4 +1,4 @@
-//! Pictures in another order, to be timed or counted.
+//! Images in another order, to be timed or counted.
 
 use crate::error::Result;
 use crate::ops::Fill;
@@ -13,7 +13,7 @@ pub fn work(x: Meta) -> Work {
         name: format!("gather/{}/forward/{}", x.shape, kind(x.dtype)),
         op: "gather",
         shape: x.shape.to_string(),
-        // Of each picture it is read where it is and where it goes, two numbers of 4 bytes.
+        // Of each image it is read where it is and where it goes, two numbers of 4 bytes.
         bytes_floor: (2 * x.size_bytes() + 8 * n) as u64,
         flops: 0,
         prepare: Box::new(move |cx, seed| -> Result<_> {

@@ -14,7 +14,7 @@ pub(super) fn all() -> Vec<Case<MaxPool>> {
         case("odd size", [2, 7, 5, 3], Fill::Distinct),
         case("one pixel", [3, 1, 1, 4], Fill::Distinct),
         case("one row", [2, 1, 9, 4], Fill::Distinct),
-        case("one picture, odd size, vectors", [1, 5, 7, 16], Fill::Distinct),
+        case("one image, odd size, vectors", [1, 5, 7, 16], Fill::Distinct),
         case("two by two", [2, 2, 2, 4], Fill::Distinct),
         case("large", [3, 33, 34, 24], Fill::Distinct),
     ]

@@ -5,7 +5,7 @@
 use crate::ops::passes::{chunks_mut, chunks_mut2, vectorise};
 use crate::tensor::{Real, Shape};
 
-/// The nine pixels of the window at (oy, ox), as (offset into the picture, tap); where the
+/// The nine pixels of the window at (oy, ox), as (offset into the image, tap); where the
 /// window reaches over the edge, the first pixel inside stands in: it cannot beat itself.
 fn window(oy: usize, ox: usize, [h, w, c]: [usize; 3]) -> [(usize, u32); 9] {
     let pixel = |tap: usize| {

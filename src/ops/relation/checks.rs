@@ -39,7 +39,7 @@ fn on_device(cx: &Cx, check: impl Fn(&Cx) -> Result<(), String>) -> Result<Outco
     check(cx).map(|()| Outcome::Passed)
 }
 
-/// Features of two pictures as nets make them: no value below 0, and a position of zeros.
+/// Features of two images as nets make them: no value below 0, and a position of zeros.
 fn features([h, w]: [usize; 2], c: usize, seed: u64) -> (Shape, Vec<f32>) {
     let shape = Shape::nhwc(2, h, w, c);
     let mut x = values(shape, Fill::Normal, seed);
@@ -92,7 +92,7 @@ fn against_cpu(cx: &Cx, [h, w, teacher, student]: [usize; 4]) -> Result<(), Stri
     Ok(())
 }
 
-/// A value that is not finite, of teacher or student, shows in the score of its picture, and
+/// A value that is not finite, of teacher or student, shows in the score of its image, and
 /// of no other.
 fn not_finite(cx: &Cx) -> Result<(), String> {
     for dtype in [DType::F32, DType::BF16] {

@@ -17,7 +17,7 @@ use crate::tensor::Real;
 const ROWS: usize = 128;
 /// Columns of a tile: two tiles of f32 take half of a second-level cache.
 const COLS: usize = 256;
-/// Most tasks for one picture.
+/// Most tasks for one image.
 const STRIPS: usize = 16;
 /// Least blocks of rows of a task.
 const MIN_BLOCKS: usize = 4;
@@ -29,7 +29,7 @@ struct Sums {
     student: Vec<f64>,
 }
 
-/// The score of each of `n` pictures.
+/// The score of each of `n` images.
 pub(super) fn scores<T: Real>(
     positions: usize,
     teacher: &[T],
@@ -47,7 +47,7 @@ pub(super) fn scores<T: Real>(
     (0..n).into_par_iter().map(picture).collect()
 }
 
-/// The score of one picture.
+/// The score of one image.
 fn score<T: Real>(maps: [MatRef<T>; 2], tau: f64) -> f64 {
     let positions = maps[0].rows();
     let blocks = positions.div_ceil(ROWS);

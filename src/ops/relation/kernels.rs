@@ -85,7 +85,7 @@ pub(super) fn statistics(cx: &Cx, queue: &Queue, teacher: &Tensor, tau: f64) -> 
     Ok(kept)
 }
 
-/// The score of each picture.
+/// The score of each image.
 pub(super) fn scores(
     cx: &Cx,
     queue: &Queue,

@@ -78,7 +78,7 @@ impl Teacher {
         })
     }
 
-    /// The score of each picture: with M the normalised channel vectors of a picture's H·W
+    /// The score of each image: with M the normalised channel vectors of an image's H·W
     /// positions, S = MᵀM and P = softmax over j of S/τ,
     /// score = mean over i of Σⱼ Pᵗᵉᵃᶜʰᵉʳᵢⱼ · log Pˢᵗᵘᵈᵉⁿᵗᵢⱼ. Higher is better.
     ///
