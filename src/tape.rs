@@ -124,7 +124,7 @@ pub enum Wanted {
 
 /// One pass of an op, as a watched tape ran it.
 #[derive(Clone)]
-pub struct Seen {
+pub struct TraceEntry {
     /// The op.
     pub op: Arc<dyn AnyOp>,
     /// Its inputs.
@@ -141,7 +141,7 @@ pub struct Tape<'cx> {
     recording: bool,
     checking: bool,
     label: Arc<str>,
-    watch: Option<&'cx Mutex<Vec<Seen>>>,
+    watch: Option<&'cx Mutex<Vec<TraceEntry>>>,
 }
 
 impl<'cx> Tape<'cx> {
@@ -172,14 +172,14 @@ impl<'cx> Tape<'cx> {
     }
 
     /// Puts every pass that it runs on a list.
-    pub fn watched(mut self, list: &'cx Mutex<Vec<Seen>>) -> Self {
+    pub fn traced(mut self, list: &'cx Mutex<Vec<TraceEntry>>) -> Self {
         self.watch = Some(list);
         self
     }
 
     fn see(&self, op: &Arc<dyn AnyOp>, inputs: &[Meta], gradients: Option<Vec<Wanted>>) {
         if let Some(list) = self.watch {
-            let seen = Seen { op: op.clone(), inputs: inputs.to_vec(), gradients };
+            let seen = TraceEntry { op: op.clone(), inputs: inputs.to_vec(), gradients };
             list.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
         }
     }

@@ -163,15 +163,15 @@ fn ahead() {
     let next = |y| plus_one(&cuda, x, y, 4, Geometry::linear(1, 32)).unwrap();
     cuda.copy_to_device(x, bytes(&[1.0; 4])).unwrap();
     next(a);
-    let ticket = cuda.landing().unwrap();
+    let copy = cuda.staging_slot().unwrap();
     next(b);
     let mut values = [5.0; 4];
-    cuda.copy_ahead(ticket, x, bytes(&values)).unwrap();
+    cuda.copy_ahead(copy, x, bytes(&values)).unwrap();
     values.fill(9.0);
     next(c);
-    cuda.arrive(ticket).unwrap();
+    cuda.arrive(copy).unwrap();
     next(d);
-    // In front of the landing: the copy waits for it. Behind it: neither waits for the other.
+    // In front of the slot: the copy waits for it. Behind it: neither waits for the other.
     // Behind the arrival: it waits for the copy.
     let beside = if copies_run_at_once { 6.0 } else { 2.0 };
     for (y, expected) in [(a, 2.0), (b, beside), (c, beside), (d, 6.0)] {
@@ -185,18 +185,18 @@ fn ahead() {
     let mut values = vec![0f32; n];
     for round in 0..3 {
         values.iter_mut().enumerate().for_each(|(i, v)| *v = (i + round) as f32);
-        let ticket = cuda.landing().unwrap();
+        let copy = cuda.staging_slot().unwrap();
         cuda.copy_to_device(small, bytes(&[round as f32; 4])).unwrap();
-        cuda.copy_ahead(ticket, large, bytes(&values)).unwrap();
+        cuda.copy_ahead(copy, large, bytes(&values)).unwrap();
         values.fill(-1.0);
         cuda.copy_to_device(small.offset(8), bytes(&[7.0; 2])).unwrap();
-        cuda.arrive(ticket).unwrap();
+        cuda.arrive(copy).unwrap();
         let got = read(&cuda, large, n);
         assert!(got.iter().enumerate().all(|(i, v)| *v == (i + round) as f32), "round {round}");
         assert_eq!(read(&cuda, small, 4), [round as f32, round as f32, 7.0, 7.0]);
     }
-    // A landing that nothing comes to, and a ticket that is none.
-    let unused = cuda.landing().unwrap();
+    // A slot that nothing comes to, and a copy that is none.
+    let unused = cuda.staging_slot().unwrap();
     cuda.arrive(unused).unwrap();
     assert_eq!(cuda.copy_ahead(unused, x, &[1]).unwrap_err().exit_code(), 5);
 }

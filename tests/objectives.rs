@@ -19,7 +19,7 @@ use engine::device::Cx;
 use engine::device::emulator::Emulator;
 use engine::files::Named;
 use engine::nn::{
-    Bn, Feature, Gradients, Heads, Layer, Mlp, MlpLayers, Norm, Outputs, Params, Supernet,
+    Bn, BnMode, Feature, Gradients, Heads, Layer, Mlp, MlpLayers, Outputs, Params, Supernet,
 };
 use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::{Case, Op, Saved as Kept};
@@ -199,7 +199,7 @@ impl Objective for Classify {
         let mut tape = Tape::recording(cx);
         let x = tape.constant(batch.views[0].clone());
         let arch = self.net.space().max();
-        let mut norm = Norm::Batch { group: 0 };
+        let mut norm = BnMode::Batch { group: 0 };
         let out =
             self.net.forward(&mut tape, &self.params, x, &arch, &mut norm, &[Feature::Pool])?;
         let scores =

@@ -8,7 +8,7 @@ use engine::device::Cx;
 use engine::export::{self, Origin, Subject, subnet};
 use engine::files;
 use engine::nn::{
-    Feature, Gradients, Heads, Mlp, Norm, Params, RunningStats, Supernet, recalibrate,
+    BnMode, Feature, Gradients, Heads, Mlp, Params, RunningStats, Supernet, recalibrate,
 };
 use engine::rng::{Philox, Purpose};
 use engine::space::{Arch, Space, StageSpace, StemSpace};
@@ -71,7 +71,7 @@ fn features(
     params: &Params,
     x: &Tensor,
     arch: &Arch,
-    norm: &mut Norm,
+    norm: &mut BnMode,
 ) -> Vec<Vec<f32>> {
     let mut tape = Tape::inference(cx);
     let x = tape.constant(x.clone());
@@ -98,7 +98,7 @@ fn a_subnet_is_the_net_built_separately() {
             let (own, own_params) = subnet::extract(&cx, &net, &params, &arch).unwrap();
             assert_eq!(own.space().max(), arch);
             for group in [0, 2] {
-                let norm = &mut Norm::Batch { group };
+                let norm = &mut BnMode::Batch { group };
                 let inside = features(&cx, &net, &params, &x, &arch, norm);
                 let outside = features(&cx, &own, &own_params, &x, &arch, norm);
                 for ((f, a), b) in WANTED.iter().zip(&inside).zip(&outside) {
@@ -114,7 +114,7 @@ fn gradients(cx: &Cx, net: &Supernet, params: &Params, x: &Tensor, arch: &Arch) 
     let mut grads = Gradients::zeros(cx, net.specs()).unwrap();
     let mut tape = Tape::recording(cx);
     let input = tape.constant(x.clone());
-    let norm = &mut Norm::Batch { group: 0 };
+    let norm = &mut BnMode::Batch { group: 0 };
     let mut out = net.forward(&mut tape, params, input, arch, norm, &[Feature::Z]).unwrap();
     let z = out.take(Feature::Z);
     let shape = z.value().shape();
@@ -188,8 +188,8 @@ fn an_export_read_back_is_the_same_net() {
 
             let model = export::load(&cx, &out).unwrap();
             assert_eq!((model.arch, model.config.origin.step), (arch, 7));
-            let inside = features(&cx, &net, &params, &x, &arch, &mut Norm::Given(&stats));
-            let mut norm = Norm::Given(&model.stats);
+            let inside = features(&cx, &net, &params, &x, &arch, &mut BnMode::Frozen(&stats));
+            let mut norm = BnMode::Frozen(&model.stats);
             let outside = features(&cx, &model.net, &model.params, &x, &arch, &mut norm);
             for ((f, a), b) in WANTED.iter().zip(&inside).zip(&outside) {
                 same(&format!("{arch} {f}"), a, b);

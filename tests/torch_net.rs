@@ -7,7 +7,7 @@ use std::path::Path;
 use engine::config::Config;
 use engine::device::Cx;
 use engine::files::{self, Named};
-use engine::nn::{Feature, Gradients, Norm, ParamSpec, Params, Supernet, recalibrate};
+use engine::nn::{BnMode, Feature, Gradients, ParamSpec, Params, Supernet, recalibrate};
 use engine::space::{Arch, Space, StageSpace, StemSpace};
 use engine::ssl::Begin;
 use engine::tape::Tape;
@@ -84,7 +84,7 @@ fn a_net_agrees_with_torchvisions_blocks() {
     for probe in [Feature::C3, Feature::C5] {
         let mut tape = Tape::recording(&cx);
         let x = tape.constant(batches[0].clone());
-        let norm = &mut Norm::Batch { group: 0 };
+        let norm = &mut BnMode::Batch { group: 0 };
         let mut out = net.forward(&mut tape, &params, x, &arch, norm, &MAPS).unwrap();
         for f in MAPS {
             let expected = &named[&format!("train.{f}")].1;
@@ -108,7 +108,8 @@ fn a_net_agrees_with_torchvisions_blocks() {
     }
     let mut tape = Tape::inference(&cx);
     let x = tape.constant(batches[0].clone());
-    let out = net.forward(&mut tape, &params, x, &arch, &mut Norm::Given(&stats), &MAPS).unwrap();
+    let out =
+        net.forward(&mut tape, &params, x, &arch, &mut BnMode::Frozen(&stats), &MAPS).unwrap();
     for f in MAPS {
         let expected = &named[&format!("eval.{f}")].1;
         close(&format!("eval.{f}"), &nchw(&cx, out.get(f).value()), expected, 1e-5);

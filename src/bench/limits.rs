@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
     use crate::device::emulator::Emulator;
-    use crate::device::{Cx, Geometry, Queue};
+    use crate::device::{Cx, Geometry, Launcher};
     use crate::tensor::{DType, Meta, Shape};
 
     /// What the planted kernel `count_global` does, which copies 32 values, `stride` apart.
@@ -164,10 +164,10 @@ mod tests {
         let cx = Cx::device(emulator.clone(), 1).unwrap();
         let x = cx.zeros(Shape::vector(32 * 32), DType::F32).unwrap();
         let y = cx.alloc(Meta::new(Shape::vector(32), DType::F32)).unwrap();
-        let queue = Queue { driver: emulator.as_ref(), op: "copy" };
+        let launcher = Launcher { driver: emulator.as_ref(), op: "copy" };
         emulator.count(true);
         let pointers = [x.device(), y.device()];
-        queue.launch("count_global", Geometry::linear(1, 32), &pointers, &stride).unwrap();
+        launcher.launch("count_global", Geometry::linear(1, 32), &pointers, &stride).unwrap();
         emulator.take_counters()
     }
 

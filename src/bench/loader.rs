@@ -238,7 +238,7 @@ impl<'a> Bench<'a> {
         };
         drop(loader);
 
-        let copied = || cx.landing(rgb.len())?.upload(&rgb)?.arrive();
+        let copied = || cx.staging_slot(rgb.len())?.upload(&rgb)?.arrive();
         let pictures = Pictures::on_device(&sizes, copied()?)?;
         let copy = self.row(("copy_per_s", "device: copy"), batch, |_| {
             copied()?;

@@ -65,9 +65,9 @@ impl Row {
         let (mut samples_ms, before) = (Vec::new(), device::launches());
         machine::profiled(cx, rounds.profile, || {
             for _ in 0..rounds.count {
-                let from = cx.mark()?;
+                let from = cx.record_event()?;
                 work()?;
-                samples_ms.push(cx.ms_between(&from, &cx.mark()?)?);
+                samples_ms.push(cx.ms_between(&from, &cx.record_event()?)?);
             }
             Ok(())
         })?;

@@ -11,16 +11,16 @@ use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::eval::evaluate::NEIGHBOURS;
 use crate::eval::knn;
-use crate::nn::{Feature, Gradients, Norm, Params, Supernet, recalibrate};
+use crate::nn::{BnMode, Feature, Gradients, Params, Supernet, recalibrate};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::linear::Linear;
-use crate::ops::work::{Situation, Work, kind, of_seen};
+use crate::ops::work::{BenchCase, Work, kind, of_seen};
 use crate::ops::{self, Op, gather, queue_push, relation};
 use crate::optim;
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Named, Space};
 use crate::ssl::{self, Begin};
-use crate::tape::{Seen, Tape};
+use crate::tape::{Tape, TraceEntry};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Work, and how often each architecture's training step does it.
@@ -153,7 +153,7 @@ const PRODUCT: &str = "product";
 fn product(n: usize, dtype: DType) -> Result<Used> {
     let matrix = Meta::new(Shape::matrix(n, n), dtype);
     let inputs = vec![matrix, matrix, Meta::new(Shape::vector(n), dtype.wide())];
-    let seen = Seen { op: Arc::new(Linear { out: n }), inputs, gradients: None };
+    let seen = TraceEntry { op: Arc::new(Linear { out: n }), inputs, gradients: None };
     let mut situations = of_seen(&seen).into_iter();
     let Some(situation) = situations.next() else {
         return Err(Error::usage("a linear layer has no forward pass"));
@@ -171,7 +171,7 @@ struct Works {
 }
 
 impl Works {
-    fn add_situation(&mut self, situation: Situation) -> Result<()> {
+    fn add_situation(&mut self, situation: BenchCase) -> Result<()> {
         if self.known.insert(situation.name()) {
             self.all.push(situation.work()?);
         }
@@ -207,17 +207,17 @@ fn net(config: &Config, space: &Space) -> Supernet {
 }
 
 /// What a student's forward and backward pass runs, in order.
-fn passes(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<Vec<Seen>> {
+fn passes(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<Vec<TraceEntry>> {
     let (cx, seen) = (Cx::plan()?.computing_in(dtype), Mutex::new(Vec::new()));
     let net = net(config, space);
     let params = Params::init(&cx, net.specs(), config.seed)?.ready(&cx)?;
     let method = (ssl::recipe(config).build)(&cx, Begin::Blank)?;
-    let mut tape = Tape::recording(&cx).watched(&seen);
+    let mut tape = Tape::recording(&cx).traced(&seen);
     let wanted = method.reads().student;
     let mut out = Vec::new();
     for _view in method.passes()[0] {
         let x = tape.constant(cx.alloc(pictures(config, space, dtype))?);
-        let mut norm = Norm::Batch { group: config.train.bn_group };
+        let mut norm = BnMode::Batch { group: config.train.bn_group };
         out.push(net.forward(&mut tape, &params, x, arch, &mut norm, wanted)?);
     }
     let like = |f: &Feature| cx.alloc(out[0].get(*f).value().meta());
@@ -237,7 +237,7 @@ fn pictures(config: &Config, space: &Space, dtype: DType) -> Meta {
 
 /// What computing a search's features of a frozen subnet runs, and what it makes.
 struct Frozen {
-    seen: Vec<Seen>,
+    seen: Vec<TraceEntry>,
     /// Stages 1 to 4.
     levels: Vec<Meta>,
 }
@@ -248,10 +248,10 @@ fn frozen(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<F
     let params = Params::init(&cx, net.specs(), config.seed)?.ready(&cx)?;
     let x = || cx.alloc(pictures(config, space, dtype));
     let stats = recalibrate(&cx, &net, &params, arch, [x()])?;
-    let mut tape = Tape::inference(&cx).watched(&seen);
+    let mut tape = Tape::inference(&cx).traced(&seen);
     let x = tape.constant(x()?);
     let levels = [Feature::C2, Feature::C3, Feature::C4, Feature::C5];
-    let out = net.forward(&mut tape, &params, x, arch, &mut Norm::Given(&stats), &levels)?;
+    let out = net.forward(&mut tape, &params, x, arch, &mut BnMode::Frozen(&stats), &levels)?;
     let levels = levels.iter().map(|f| out.get(*f).value().meta()).collect();
     drop((out, tape));
     Ok(Frozen { seen: seen.into_inner().unwrap_or_else(PoisonError::into_inner), levels })

@@ -3,29 +3,29 @@
 
 use std::sync::Arc;
 
-use super::driver::{Driver, Ticket};
+use super::driver::{CopyId, Driver};
 use super::{Backend, Cx};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Memory on a device that a copy may land in as soon as the work is done that was queued when
 /// it was taken: nothing that is queued later is waited for.
-pub struct Landing {
+pub struct StagingSlot {
     // Given back in this order: nobody gets the memory while a copy is on its way there.
     held: Held,
     memory: Tensor,
 }
 
-/// Bytes on their way to a device. [`Arriving::arrive`] is the one way to them.
-pub struct Arriving {
+/// Bytes on their way to a device. [`PendingCopy::arrive`] is the one way to them.
+pub struct PendingCopy {
     held: Held,
     memory: Tensor,
 }
 
-/// A ticket that ends in any case, once.
+/// A copy that ends in any case, once.
 struct Held {
     driver: Arc<dyn Driver>,
-    ticket: Ticket,
+    copy: CopyId,
     ended: bool,
 }
 
@@ -34,7 +34,7 @@ impl Held {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
         }
-        self.driver.arrive(self.ticket)
+        self.driver.arrive(self.copy)
     }
 }
 
@@ -47,17 +47,17 @@ impl Drop for Held {
 
 impl Cx {
     /// Memory for at least `bytes`. Errors where there is no device.
-    pub fn landing(&self, bytes: usize) -> Result<Landing> {
+    pub fn staging_slot(&self, bytes: usize) -> Result<StagingSlot> {
         let Backend::Driver(driver) = self.backend() else {
             return Err(Error::device(format!("{} copies nothing to a device", self.name())));
         };
         let memory = self.alloc(Meta::new(Shape::vector(bytes.div_ceil(4)), DType::F32))?;
-        let held = Held { driver: driver.clone(), ticket: driver.landing()?, ended: false };
-        Ok(Landing { held, memory })
+        let held = Held { driver: driver.clone(), copy: driver.staging_slot()?, ended: false };
+        Ok(StagingSlot { held, memory })
     }
 }
 
-impl Landing {
+impl StagingSlot {
     /// How much fits.
     pub fn capacity_bytes(&self) -> usize {
         self.memory.meta().size_bytes()
@@ -65,15 +65,15 @@ impl Landing {
 
     /// Starts the copy. `bytes` may change as soon as this returns. Panics where they are more
     /// than fit: a mistake of the caller.
-    pub fn upload(mut self, bytes: &[u8]) -> Result<Arriving> {
+    pub fn upload(mut self, bytes: &[u8]) -> Result<PendingCopy> {
         assert!(bytes.len() <= self.capacity_bytes(), "more bytes than were asked for");
         let dst = self.memory.device_mut();
-        self.held.driver.copy_ahead(self.held.ticket, dst, bytes)?;
-        Ok(Arriving { held: self.held, memory: self.memory })
+        self.held.driver.copy_ahead(self.held.copy, dst, bytes)?;
+        Ok(PendingCopy { held: self.held, memory: self.memory })
     }
 }
 
-impl Arriving {
+impl PendingCopy {
     /// The bytes, as a vector of type f32 whose values mean nothing. What is queued from now on
     /// finds them there; the host does not wait.
     pub fn arrive(mut self) -> Result<Tensor> {
@@ -98,7 +98,7 @@ mod tests {
     fn bytes_arrive_where_they_are_awaited() {
         for cx in contexts() {
             let mut bytes = [1u8, 2, 3, 4, 5, 6, 7, 8];
-            let arriving = cx.landing(12).unwrap().upload(&bytes).unwrap();
+            let arriving = cx.staging_slot(12).unwrap().upload(&bytes).unwrap();
             bytes.fill(0);
             let there = arriving.arrive().unwrap();
             assert_eq!(there.shape(), Shape::vector(3));
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn before_that_nothing_is_there() {
         let [cx, _] = contexts();
-        let Arriving { mut held, memory } = cx.landing(8).unwrap().upload(&[7; 8]).unwrap();
+        let PendingCopy { mut held, memory } = cx.staging_slot(8).unwrap().upload(&[7; 8]).unwrap();
         let early = cx.download_bytes::<u8>(&memory, 8).unwrap_err().to_string();
         assert!(early.contains("nothing wrote"), "{early}");
         held.end().unwrap();
@@ -120,8 +120,8 @@ mod tests {
     #[test]
     fn what_is_let_go_lands_before_its_memory_is_used_again() {
         for cx in contexts() {
-            drop(cx.landing(256).unwrap());
-            drop(cx.landing(256).unwrap().upload(&[1; 256]).unwrap());
+            drop(cx.staging_slot(256).unwrap());
+            drop(cx.staging_slot(256).unwrap().upload(&[1; 256]).unwrap());
             let x = cx.full(Shape::vector(64), DType::F32, 2.0).unwrap();
             assert_eq!(cx.download(&x).unwrap(), [2.0; 64]);
             assert_eq!(cx.memory().live_bytes, 256);
@@ -130,6 +130,6 @@ mod tests {
 
     #[test]
     fn there_must_be_a_device() {
-        assert!(Cx::for_tests().landing(4).is_err());
+        assert!(Cx::for_tests().staging_slot(4).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! The seam below which a device lies: everything that launches kernels goes through
 //! [`Driver`], whether they run on an NVIDIA GPU or on the emulator, which executes the same
-//! sources on the host. A [`Queue`] launches for one op.
+//! sources on the host. A [`Launcher`] launches for one op.
 
 use std::any::Any;
 use std::fmt;
@@ -25,9 +25,9 @@ impl DevicePtr {
 }
 
 /// A place in the order of queued work: what [`Driver::mark`] gave, in the driver's own terms.
-pub struct Mark(Box<dyn Any + Send>);
+pub struct Event(Box<dyn Any + Send>);
 
-impl Mark {
+impl Event {
     /// Holds a driver's own mark.
     pub fn new<T: Any + Send>(of_driver: T) -> Self {
         Self(Box::new(of_driver))
@@ -95,9 +95,9 @@ impl fmt::Display for Launch<'_> {
     }
 }
 
-/// A copy that goes on beside the queued work, from [`Driver::landing`] to [`Driver::arrive`].
+/// A copy that goes on beside the queued work, from [`Driver::staging_slot`] to [`Driver::arrive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket(pub u64);
+pub struct CopyId(pub u64);
 
 /// What is known of a device's hardware: times are compared between equals only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,16 +139,16 @@ pub trait Driver: Send + Sync {
     fn shared_limit_bytes(&self) -> u32;
     /// Waits until all queued work is done.
     fn sync(&self) -> Result<()>;
-    /// Marks where the queue stands now.
-    fn mark(&self) -> Result<Mark>;
-    /// Device time between two marks, in milliseconds. Waits for the second.
-    fn ms_between(&self, from: &Mark, to: &Mark) -> Result<f32>;
+    /// Records an event behind the work that is queued.
+    fn record_event(&self) -> Result<Event>;
+    /// Device time between two events, in milliseconds. Waits for the second.
+    fn ms_between(&self, from: &Event, to: &Event) -> Result<f32>;
 
     /// Device time that `work` takes, in milliseconds.
     fn time_ms(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f32> {
-        let from = self.mark()?;
+        let from = self.record_event()?;
         work()?;
-        self.ms_between(&from, &self.mark()?)
+        self.ms_between(&from, &self.record_event()?)
     }
 
     /// Bytes that could still be allocated, where that is known.
@@ -161,18 +161,18 @@ pub trait Driver: Send + Sync {
 
     /// The first of three steps of a copy that no queued work waits for, but what is queued
     /// after it has arrived: says that its destination is free once the work queued so far is
-    /// done. [`Landing`](super::Landing) takes them in this order. A driver without such copies
-    /// copies at once.
-    fn landing(&self) -> Result<Ticket> {
-        Ok(Ticket(0))
+    /// done. [`StagingSlot`](super::StagingSlot) takes them in this order. A driver without such
+    /// copies copies at once.
+    fn staging_slot(&self) -> Result<CopyId> {
+        Ok(CopyId(0))
     }
     /// The second, once at most: starts the copy, beside what was queued since the first. `src`
     /// may change as soon as this returns.
-    fn copy_ahead(&self, _ticket: Ticket, dst: DevicePtr, src: &[u8]) -> Result<()> {
+    fn copy_ahead(&self, _copy: CopyId, dst: DevicePtr, src: &[u8]) -> Result<()> {
         self.copy_to_device(dst, src)
     }
     /// The last: work queued from now on finds the copied bytes.
-    fn arrive(&self, _ticket: Ticket) -> Result<()> {
+    fn arrive(&self, _copy: CopyId) -> Result<()> {
         Ok(())
     }
 
@@ -210,14 +210,14 @@ pub fn launches() -> u64 {
 }
 
 /// Launches kernels for one op.
-pub struct Queue<'a> {
+pub struct Launcher<'a> {
     /// Where to.
     pub driver: &'a dyn Driver,
     /// The op's name.
     pub op: &'a str,
 }
 
-impl Queue<'_> {
+impl Launcher<'_> {
     /// Queues a kernel with these pointers and parameters.
     pub fn launch<P: NoUninit + fmt::Debug>(
         &self,

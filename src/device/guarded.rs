@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::driver::{DevicePtr, Driver, Launch, Mark, Ticket};
+use super::driver::{CopyId, DevicePtr, Driver, Event, Launch};
 use crate::error::{Error, Result};
 
 /// Bytes before and after each buffer.
@@ -132,11 +132,11 @@ impl Driver for Guarded {
         self.inner.sync()
     }
 
-    fn mark(&self) -> Result<Mark> {
-        self.inner.mark()
+    fn record_event(&self) -> Result<Event> {
+        self.inner.record_event()
     }
 
-    fn ms_between(&self, from: &Mark, to: &Mark) -> Result<f32> {
+    fn ms_between(&self, from: &Event, to: &Event) -> Result<f32> {
         self.inner.ms_between(from, to)
     }
 
@@ -144,16 +144,16 @@ impl Driver for Guarded {
         self.inner.available_bytes()
     }
 
-    fn landing(&self) -> Result<Ticket> {
-        self.inner.landing()
+    fn staging_slot(&self) -> Result<CopyId> {
+        self.inner.staging_slot()
     }
 
-    fn copy_ahead(&self, ticket: Ticket, dst: DevicePtr, src: &[u8]) -> Result<()> {
-        self.inner.copy_ahead(ticket, dst, src)
+    fn copy_ahead(&self, copy: CopyId, dst: DevicePtr, src: &[u8]) -> Result<()> {
+        self.inner.copy_ahead(copy, dst, src)
     }
 
-    fn arrive(&self, ticket: Ticket) -> Result<()> {
-        self.inner.arrive(ticket)
+    fn arrive(&self, copy: CopyId) -> Result<()> {
+        self.inner.arrive(copy)
     }
 
     fn reschedule(&self, seed: u64) {
@@ -245,10 +245,10 @@ mod tests {
         fn sync(&self) -> Result<()> {
             Ok(())
         }
-        fn mark(&self) -> Result<Mark> {
-            Ok(Mark::new(()))
+        fn record_event(&self) -> Result<Event> {
+            Ok(Event::new(()))
         }
-        fn ms_between(&self, _: &Mark, _: &Mark) -> Result<f32> {
+        fn ms_between(&self, _: &Event, _: &Event) -> Result<f32> {
             Ok(0.0)
         }
         fn available_bytes(&self) -> Result<Option<usize>> {
@@ -261,8 +261,8 @@ mod tests {
         let driver = Arc::new(Guarded::new(Arc::new(Memory::default())));
         let cx = Cx::device(driver.clone(), 1)?;
         let mut x = cx.upload(Shape::vector(10), DType::F32, &[2.0; 10])?;
-        let queue = crate::device::Queue { driver: driver.as_ref(), op: "write" };
-        queue.launch("write", Geometry::linear(1, 1), &[x.device_mut()], &distance)?;
+        let launcher = crate::device::Launcher { driver: driver.as_ref(), op: "write" };
+        launcher.launch("write", Geometry::linear(1, 1), &[x.device_mut()], &distance)?;
         cx.download(&x)
     }
 

@@ -20,9 +20,9 @@ mod tables;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use ahead::{Arriving, Landing};
+pub use ahead::{PendingCopy, StagingSlot};
 pub use choice::{Chosen, DeviceChoice, choose};
-pub use driver::{DevicePtr, Driver, Geometry, Hardware, Mark, Queue, launches, size};
+pub use driver::{DevicePtr, Driver, Event, Geometry, Hardware, Launcher, launches, size};
 pub use pool::{Buffer, Layout, MemoryUse, PART_ALIGN, Place, Pool, split_bytes};
 
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -57,13 +57,13 @@ impl Backend {
 }
 
 /// What an op has to do on a [`Cx`].
-pub enum Target<'a> {
+pub enum Exec<'a> {
     /// Run its native code.
-    Native,
+    Cpu,
     /// Launch its kernels.
-    Kernels(Queue<'a>),
+    Device(Launcher<'a>),
     /// Nothing: memory is being planned.
-    Nothing,
+    DryRun,
 }
 
 /// A device to compute on: backend, threads, memory pool, and the types that nets compute in.
@@ -205,22 +205,22 @@ impl Cx {
     }
 
     /// What an op has to do here.
-    pub fn target<'a>(&'a self, op: &'a str) -> Target<'a> {
+    pub fn exec<'a>(&'a self, op: &'a str) -> Exec<'a> {
         match &self.backend {
-            Backend::Cpu => Target::Native,
-            Backend::Plan => Target::Nothing,
-            Backend::Driver(driver) => Target::Kernels(Queue { driver: driver.as_ref(), op }),
+            Backend::Cpu => Exec::Cpu,
+            Backend::Plan => Exec::DryRun,
+            Backend::Driver(driver) => Exec::Device(Launcher { driver: driver.as_ref(), op }),
         }
     }
 
     /// Runs an op that has native code only.
     pub fn run_native(&self, op: &str, native: impl FnOnce() -> Result<()>) -> Result<()> {
-        match self.target(op) {
-            Target::Native => native(),
-            Target::Nothing => Ok(()),
-            Target::Kernels(queue) => Err(Error::device(format!(
+        match self.exec(op) {
+            Exec::Cpu => native(),
+            Exec::DryRun => Ok(()),
+            Exec::Device(launcher) => Err(Error::device(format!(
                 "op {op} has no kernel for {}; use --device cpu",
-                queue.driver.name()
+                launcher.driver.name()
             ))),
         }
     }
@@ -438,19 +438,19 @@ impl Cx {
     }
 
     /// Marks where the work given so far ends, for taking times.
-    pub fn mark(&self) -> Result<Mark> {
+    pub fn record_event(&self) -> Result<Event> {
         match &self.backend {
-            Backend::Driver(driver) => driver.mark(),
-            _ => Ok(Mark::new(Instant::now())),
+            Backend::Driver(driver) => driver.record_event(),
+            _ => Ok(Event::new(Instant::now())),
         }
     }
 
     /// Milliseconds that the work between two marks took. Waits for it.
-    pub fn ms_between(&self, from: &Mark, to: &Mark) -> Result<f64> {
+    pub fn ms_between(&self, from: &Event, to: &Event) -> Result<f64> {
         match &self.backend {
             Backend::Driver(driver) => driver.ms_between(from, to).map(f64::from),
             _ => {
-                let [from, to] = [from, to].map(Mark::of_driver::<Instant>);
+                let [from, to] = [from, to].map(Event::of_driver::<Instant>);
                 Ok(to.duration_since(*from).as_secs_f64() * 1e3)
             }
         }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::driver::{DevicePtr, Driver, Launch, Mark};
+use super::driver::{DevicePtr, Driver, Event, Launch};
 use super::emulator::MOST_SHARED_BYTES;
 use super::kernels::checked;
 use crate::error::Result;
@@ -86,11 +86,11 @@ impl Driver for Planner {
         Ok(())
     }
 
-    fn mark(&self) -> Result<Mark> {
-        Ok(Mark::new(()))
+    fn record_event(&self) -> Result<Event> {
+        Ok(Event::new(()))
     }
 
-    fn ms_between(&self, _: &Mark, _: &Mark) -> Result<f32> {
+    fn ms_between(&self, _: &Event, _: &Event) -> Result<f32> {
         Ok(0.0)
     }
 

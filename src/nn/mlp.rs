@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::builder::{BnPlace, Builder};
-use super::norm::{self, Norm};
+use super::norm::{self, BnMode};
 use super::params::{Init, Params, Role};
 use crate::error::Result;
 use crate::ops::linear::Linear;
@@ -128,7 +128,7 @@ impl MlpLayers {
         tape: &mut Tape,
         params: &Params,
         x: &Var,
-        norm: &mut Norm,
+        norm: &mut BnMode,
     ) -> Result<Var> {
         let mut h = x.clone();
         for placed in &self.layers {
@@ -139,7 +139,7 @@ impl MlpLayers {
 }
 
 impl Placed {
-    fn forward(&self, tape: &mut Tape, params: &Params, x: &Var, norm: &mut Norm) -> Result<Var> {
+    fn forward(&self, tape: &mut Tape, params: &Params, x: &Var, norm: &mut BnMode) -> Result<Var> {
         let param = |tape: &Tape, i: usize| tape.param(params.operand(i).clone(), i);
         let Layer { out, relu, .. } = self.layer;
         tape.label(&self.label);

@@ -10,7 +10,7 @@ pub mod resnet;
 
 pub use builder::Builder;
 pub use mlp::{Bn, Layer, Mlp, MlpLayers};
-pub use norm::{Collector, Norm, RunningStats};
+pub use norm::{BnMode, Collector, RunningStats};
 pub use params::{Gradients, Init, ParamSpec, Params, Role};
 pub use recalibrate::{Subnet, recalibrate};
 pub use resnet::{Feature, Heads, Outputs, Supernet};

@@ -12,16 +12,16 @@ use crate::tensor::{DType, Shape, Tensor};
 pub const EPS: f64 = 1e-5;
 
 /// Where batch norms take their statistics from.
-pub enum Norm<'a> {
+pub enum BnMode<'a> {
     /// From the batch, in groups of so many images (0 = all together).
     Batch {
         /// Images of a group.
         group: usize,
     },
     /// From statistics computed before.
-    Given(&'a RunningStats),
+    Frozen(&'a RunningStats),
     /// From the batch, all together, while a collector averages them.
-    Collect(&'a mut Collector),
+    Calibrate(&'a mut Collector),
 }
 
 /// Mean and (unbiased) variance of every batch norm that one architecture uses.
@@ -114,13 +114,13 @@ impl Collector {
 /// and variance.
 pub(super) type Resolved = (Stats, Option<(Var, Var)>);
 
-impl Norm<'_> {
+impl BnMode<'_> {
     /// What batch norm `index` uses on `x`.
     pub(super) fn resolve(&mut self, tape: &Tape, index: usize, x: &Var) -> Result<Resolved> {
         let cx = tape.cx();
         match self {
-            Norm::Batch { group } => Ok((Stats::Batch { group: *group }, None)),
-            Norm::Given(stats) => {
+            BnMode::Batch { group } => Ok((Stats::Batch { group: *group }, None)),
+            BnMode::Frozen(stats) => {
                 let (mean, var) = stats.layer(index).ok_or_else(|| {
                     crate::Error::usage(format!(
                         "no statistics for batch norm {index}: they were computed for another \
@@ -129,7 +129,7 @@ impl Norm<'_> {
                 })?;
                 Ok((Stats::Given, Some((tape.constant(mean.clone()), tape.constant(var.clone())))))
             }
-            Norm::Collect(collector) => {
+            BnMode::Calibrate(collector) => {
                 let (mean, unbiased) = batch_norm::statistics(cx, x.value())?;
                 collector.add(cx, index, x.value().shape().n(), &mean, &unbiased)?;
                 Ok((Stats::Batch { group: 0 }, None))

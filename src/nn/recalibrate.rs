@@ -1,6 +1,6 @@
 //! Batch norm statistics of one subnet, and a subnet that is ready to compute features.
 
-use super::norm::{Collector, Norm, RunningStats};
+use super::norm::{BnMode, Collector, RunningStats};
 use super::params::Params;
 use super::resnet::{Feature, Outputs, Supernet};
 use crate::device::Cx;
@@ -29,7 +29,7 @@ pub fn recalibrate(
     for x in batches {
         let mut tape = Tape::inference(cx);
         let x = tape.constant(x?);
-        net.forward(&mut tape, params, x, arch, &mut Norm::Collect(&mut collector), wanted)?;
+        net.forward(&mut tape, params, x, arch, &mut BnMode::Calibrate(&mut collector), wanted)?;
     }
     if collector.images() == 0 && !cx.is_plan() {
         return Err(Error::data(format!(
@@ -91,8 +91,8 @@ impl<'a> Subnet<'a> {
         let mut tape = Tape::inference(cx);
         let x = tape.constant(x);
         let mut norm = match &self.stats {
-            Some(stats) => Norm::Given(stats),
-            None => Norm::Batch { group: 0 },
+            Some(stats) => BnMode::Frozen(stats),
+            None => BnMode::Batch { group: 0 },
         };
         self.net.forward(&mut tape, self.params, x, &self.arch, &mut norm, wanted)
     }

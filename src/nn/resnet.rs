@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::builder::{BnPlace, Builder};
 use super::mlp::{Mlp, MlpLayers};
-use super::norm::{self, Norm};
+use super::norm::{self, BnMode};
 use super::params::{Init, ParamSpec, Params, Role};
 use crate::error::{Error, Result};
 use crate::ops::avg_pool::GlobalAvgPool;
@@ -270,7 +270,7 @@ impl Supernet {
         params: &Params,
         x: Var,
         arch: &Arch,
-        norm: &mut Norm,
+        norm: &mut BnMode,
         wanted: &[Feature],
     ) -> Result<Outputs> {
         let mut out = Outputs::default();
@@ -325,7 +325,7 @@ impl Supernet {
         params: &Params,
         x: Var,
         arch: &Arch,
-        norm: &mut Norm,
+        norm: &mut BnMode,
     ) -> Result<Var> {
         self.space.check(arch)?;
         let conv = Conv2d::new(arch.stem, self.space.stem.kernel, self.space.stem.stride);
@@ -348,7 +348,7 @@ impl Supernet {
         arch: &Arch,
         range: Range<usize>,
         trunk: &Trunk,
-        norm: &mut Norm,
+        norm: &mut BnMode,
         mut each: impl FnMut(usize, &Var),
     ) -> Result<Var> {
         self.space.check(arch)?;
@@ -372,7 +372,7 @@ impl ConvBn {
         params: &Params,
         x: &Var,
         conv: Conv2d,
-        norm: &mut Norm,
+        norm: &mut BnMode,
         residual: Option<Var>,
         relu: bool,
     ) -> Result<Var> {
@@ -401,7 +401,7 @@ impl Block {
         params: &Params,
         x: Var,
         spatial: Conv2d,
-        norm: &mut Norm,
+        norm: &mut BnMode,
     ) -> Result<Var> {
         let [conv1, conv2, conv3] = &self.convs;
         let (width, out) = (spatial.cout, spatial.cout * EXPANSION);

@@ -2,7 +2,7 @@
 
 use bytemuck::NoUninit;
 
-use crate::device::{Cx, Geometry, Queue, size};
+use crate::device::{Cx, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::lanes::{self, THREADS, Tiles};
@@ -34,13 +34,13 @@ fn part_rows(rows: u32, tiles: u32) -> u32 {
 /// depends on shapes alone.
 pub(super) fn gradient(
     cx: &Cx,
-    queue: &Queue,
+    launcher: &Launcher,
     gy: &Tensor,
     gb: &mut Tensor,
     accumulate: bool,
 ) -> Result<()> {
     if !accumulate {
-        queue.driver.fill(gb.device_mut(), 0, gb.meta().size_bytes())?;
+        launcher.driver.fill(gb.device_mut(), 0, gb.meta().size_bytes())?;
     }
     size(gy.shape().elems())?;
     let (rows, channels) = (gy.shape().rows() as u32, gy.shape().c());
@@ -55,7 +55,7 @@ pub(super) fn gradient(
         let name = kernel!("bias_gradient", from.dtype(), at_once);
         let grid = [tiles, rows.div_ceil(part_rows), 1];
         let geometry = Geometry { grid, ..Geometry::linear(1, THREADS) };
-        queue.launch(name, geometry, &[from.device(), to.device_mut()], &params)
+        launcher.launch(name, geometry, &[from.device(), to.device_mut()], &params)
     };
     let tiles = Tiles::new(channels as u32, lanes::of_row(channels, gy.dtype())).tiles;
     let part_rows = part_rows(rows, tiles);

@@ -233,8 +233,8 @@ pub fn registry() -> Vec<(String, Check)> {
 }
 
 /// The passes of all ops on their [`Op::benches`], with values kept in `dtype`.
-pub fn other_work(dtype: DType) -> Result<Vec<work::Situation>> {
-    struct All(DType, Vec<work::Situation>);
+pub fn other_work(dtype: DType) -> Result<Vec<work::BenchCase>> {
+    struct All(DType, Vec<work::BenchCase>);
     impl Visitor for All {
         fn visit<O: Op>(&mut self) -> Result<()> {
             self.1.extend(O::benches().into_iter().flat_map(|c| work::of_case(c, self.0)));

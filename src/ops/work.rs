@@ -6,7 +6,7 @@ use super::check::{upload, values};
 use super::{Case, Fill, Op};
 use crate::device::{Backend, Cx};
 use crate::error::Result;
-use crate::tape::{Grad, Seen, Wanted};
+use crate::tape::{Grad, TraceEntry, Wanted};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Runs once; returns what it made, which must be held until others have run that should not
@@ -48,36 +48,36 @@ pub fn kind(dtype: DType) -> String {
 
 /// An op, its inputs, and the pass that is run: forward, or backward for some gradients.
 #[derive(Clone)]
-pub struct Situation {
-    seen: Seen,
+pub struct BenchCase {
+    seen: TraceEntry,
     fills: Vec<Fill>,
     pass: &'static str,
 }
 
 /// The passes of one that a tape ran: itself, or one for each gradient of an op such as a
 /// convolution.
-pub fn of_seen(seen: &Seen) -> Vec<Situation> {
+pub fn of_seen(seen: &TraceEntry) -> Vec<BenchCase> {
     split(seen, &seen.op.fills(&seen.inputs))
 }
 
 /// All passes of a case, with values kept in `dtype`.
-pub fn of_case<O: Op>(case: Case<O>, dtype: DType) -> Vec<Situation> {
+pub fn of_case<O: Op>(case: Case<O>, dtype: DType) -> Vec<BenchCase> {
     let wanted = |grad| if grad { Wanted::New } else { Wanted::No };
-    let forward = Seen {
+    let forward = TraceEntry {
         op: Arc::new(case.op),
         inputs: case.inputs.iter().map(|i| Meta::new(i.shape, i.dtype(dtype))).collect(),
         gradients: None,
     };
     let gradients = Some(case.inputs.iter().map(|i| wanted(i.grad)).collect());
-    let backward = Seen { gradients, ..forward.clone() };
+    let backward = TraceEntry { gradients, ..forward.clone() };
     let fills: Vec<Fill> = case.inputs.iter().map(|i| i.fill).collect();
     [forward, backward].iter().flat_map(|seen| split(seen, &fills)).collect()
 }
 
-fn split(seen: &Seen, fills: &[Fill]) -> Vec<Situation> {
+fn split(seen: &TraceEntry, fills: &[Fill]) -> Vec<BenchCase> {
     let passes = seen.op.passes();
-    let one = |pass, gradients: Option<Vec<Wanted>>| Situation {
-        seen: Seen { gradients, ..seen.clone() },
+    let one = |pass, gradients: Option<Vec<Wanted>>| BenchCase {
+        seen: TraceEntry { gradients, ..seen.clone() },
         fills: fills.to_vec(),
         pass,
     };
@@ -98,11 +98,11 @@ fn split(seen: &Seen, fills: &[Fill]) -> Vec<Situation> {
     }
 }
 
-impl Situation {
+impl BenchCase {
     /// `op/situation/pass/type`; the pass is `… added` where an activation's gradient is added to
     /// that of another use of it.
     pub fn name(&self) -> String {
-        let Seen { op, inputs, gradients } = &self.seen;
+        let TraceEntry { op, inputs, gradients } = &self.seen;
         let added = gradients.iter().flatten().any(|wanted| *wanted == Wanted::Added);
         let added = if added { " added" } else { "" };
         let kind = kind(inputs[0].dtype);
@@ -111,7 +111,7 @@ impl Situation {
 
     /// The pass as work. Errors where the inputs do not fit the op.
     pub fn work(self) -> Result<Work> {
-        let Seen { op, inputs, gradients } = &self.seen;
+        let TraceEntry { op, inputs, gradients } = &self.seen;
         let shapes: Vec<String> = inputs.iter().map(|m| m.shape.to_string()).collect();
         let products = match gradients {
             None => 1,
@@ -131,7 +131,7 @@ impl Situation {
     }
 
     fn bytes_floor(&self) -> Result<u64> {
-        let Seen { op, inputs, gradients } = &self.seen;
+        let TraceEntry { op, inputs, gradients } = &self.seen;
         let (y, used) = (op.infer(inputs)?.size_bytes(), op.used(inputs));
         let bytes = |i: usize| used[i] * inputs[i].dtype.size_bytes();
         let Some(gradients) = gradients else {
@@ -167,7 +167,7 @@ impl Situation {
     }
 
     fn prepare(&self, cx: &Cx, seed: u64) -> Result<Ready> {
-        let Seen { op, inputs, gradients } = self.seen.clone();
+        let TraceEntry { op, inputs, gradients } = self.seen.clone();
         let fill = |(i, meta): (usize, &Meta)| {
             random(cx, *meta, self.fills[i], seed.wrapping_mul(101) + i as u64)
         };

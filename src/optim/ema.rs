@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{expect_alike, kernels};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::Result;
 use crate::nn::Params;
 use crate::ops::CHUNK;
@@ -17,13 +17,13 @@ use crate::tensor::Real;
 pub fn ema(cx: &Cx, teacher: &mut Params, student: &Params, m: f64) -> Result<()> {
     let shared = teacher.values().len().min(student.values().len());
     expect_alike(teacher, "the student's value", &student.values()[..shared])?;
-    match cx.target("ema") {
-        Target::Nothing => Ok(()),
-        Target::Native => {
+    match cx.exec("ema") {
+        Exec::DryRun => Ok(()),
+        Exec::Cpu => {
             native(teacher, student, m);
             Ok(())
         }
-        Target::Kernels(queue) => kernels::ema(cx, &queue, teacher, student, m),
+        Exec::Device(launcher) => kernels::ema(cx, &launcher, teacher, student, m),
     }
 }
 

@@ -3,7 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::Sgd;
-use crate::device::{Cx, Geometry, Queue, size};
+use crate::device::{Cx, Geometry, Launcher, size};
 use crate::error::{Error, Result};
 use crate::nn::{Gradients, Params};
 use crate::ops::lanes::THREADS;
@@ -49,7 +49,7 @@ pub(super) struct Step<'a> {
 }
 
 /// SGD.
-pub(super) fn update(cx: &Cx, queue: &Queue, params: &mut Params, step: Step) -> Result<()> {
+pub(super) fn update(cx: &Cx, launcher: &Launcher, params: &mut Params, step: Step) -> Result<()> {
     let mut spans = Spans::new(params)?;
     for (span, decay) in spans.all.iter_mut().zip(step.sgd.decays(params)) {
         span.decay = decay as f32;
@@ -59,13 +59,13 @@ pub(super) fn update(cx: &Cx, queue: &Queue, params: &mut Params, step: Step) ->
     spans.set(F32, step.grads.all_mut().map(Some), |span| &mut span.gradient)?;
     spans.set(F32, step.velocity.iter_mut().map(Some), |span| &mut span.velocity)?;
     spans.set(BF16, copies.iter_mut().map(Option::as_mut), |span| &mut span.weight_copy)?;
-    spans.launch(cx, queue, "sgd_update_f32", step.sgd.momentum, step.lr, 1.0)
+    spans.launch(cx, launcher, "sgd_update_f32", step.sgd.momentum, step.lr, 1.0)
 }
 
 /// The moving average.
 pub(super) fn ema(
     cx: &Cx,
-    queue: &Queue,
+    launcher: &Launcher,
     teacher: &mut Params,
     student: &Params,
     keep: f64,
@@ -78,7 +78,7 @@ pub(super) fn ema(
     let (values, copies) = teacher.values_and_copies();
     spans.set(F32, values.iter_mut().map(Some), |span| &mut span.teacher)?;
     spans.set(BF16, copies.iter_mut().map(Option::as_mut), |span| &mut span.teacher_copy)?;
-    spans.launch(cx, queue, "sgd_ema_f32", 0.0, 0.0, keep)
+    spans.launch(cx, launcher, "sgd_ema_f32", 0.0, 0.0, keep)
 }
 
 /// The table of all parameters.
@@ -118,7 +118,7 @@ impl Spans {
     fn launch(
         &self,
         cx: &Cx,
-        queue: &Queue,
+        launcher: &Launcher,
         name: &str,
         momentum: f64,
         lr: f64,
@@ -136,7 +136,7 @@ impl Spans {
             take: (1.0 - keep) as f32,
         };
         let table = cx.table(&self.all)?;
-        queue.launch(name, Geometry::linear(self.chunks, THREADS), &[table.device()], &params)
+        launcher.launch(name, Geometry::linear(self.chunks, THREADS), &[table.device()], &params)
     }
 }
 

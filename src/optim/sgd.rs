@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{expect_alike, kernels};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::Result;
 use crate::nn::{Gradients, Params};
 use crate::ops::CHUNK;
@@ -37,12 +37,12 @@ impl Sgd {
     ) -> Result<()> {
         expect_alike(params, "a gradient", grads.all())?;
         expect_alike(params, "a momentum", velocity.iter())?;
-        match cx.target("sgd") {
-            Target::Nothing => {}
-            Target::Native => self.native(params, grads, velocity, lr),
-            Target::Kernels(queue) => {
+        match cx.exec("sgd") {
+            Exec::DryRun => {}
+            Exec::Cpu => self.native(params, grads, velocity, lr),
+            Exec::Device(launcher) => {
                 let step = kernels::Step { sgd: self, lr, grads, velocity };
-                kernels::update(cx, &queue, params, step)?;
+                kernels::update(cx, &launcher, params, step)?;
             }
         }
         Ok(())

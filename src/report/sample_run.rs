@@ -134,7 +134,7 @@ fn metrics(folder: &mut Folder, space: &Space, steps: u64) {
                 student: scatter(spread),
                 teacher: scatter(0.97 * spread),
             }),
-            marks: Vec::new(),
+            events: Vec::new(),
         };
         let dip = if step % 150 == 0 { 250.0 } else { 0.0 };
         let facts = StepFacts {

@@ -6,7 +6,7 @@ use crate::data::{
     Batch, Dataset, Decoded, Deliver, Images, LoaderOptions, Normalise, Pictures, Pixels,
     TrainLoader, ViewFormat, ViewParams, Views,
 };
-use crate::device::{Arriving, Cx, Landing};
+use crate::device::{Cx, PendingCopy, StagingSlot};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor};
 
@@ -27,7 +27,7 @@ pub struct Batches {
     /// Of each view.
     normalise: Vec<Normalise>,
     /// Where the next batch lands, and how much fits.
-    landing: Option<Landing>,
+    slot: Option<StagingSlot>,
     room_bytes: usize,
     /// What was taken ahead, or why it could not be.
     ahead: Option<Result<Batch<Pending>>>,
@@ -38,7 +38,7 @@ enum Pending {
     /// They are in host memory.
     Rendered(Vec<Pixels>),
     /// They are to be made of images of these sizes, which are on their way to the device.
-    Copied { rgb: Arriving, sizes: Vec<(usize, usize)>, params: Vec<Vec<ViewParams>> },
+    Copied { rgb: PendingCopy, sizes: Vec<(usize, usize)>, params: Vec<Vec<ViewParams>> },
 }
 
 impl Batches {
@@ -49,7 +49,7 @@ impl Batches {
         let side = options.resolution;
         let normalise = options.views.iter().map(Views::normalise).collect();
         let loader = TrainLoader::new(dataset, LoaderOptions { deliver, ..options })?;
-        Ok(Self { loader, side, normalise, landing: None, room_bytes: 0, ahead: None })
+        Ok(Self { loader, side, normalise, slot: None, room_bytes: 0, ahead: None })
     }
 
     /// Steps of an epoch, at least 1.
@@ -90,7 +90,7 @@ impl Batches {
                 let images = Pictures::on_device(&sizes, rgb.arrive()?)?;
                 let views = self.render(cx, &images, &params);
                 drop(images);
-                self.landing = Some(cx.landing(self.room_bytes)?);
+                self.slot = Some(cx.staging_slot(self.room_bytes)?);
                 views
             }
         })
@@ -123,15 +123,15 @@ impl Batches {
         self.loader.next()?.try_map(|images| match images {
             Images::Views(views) => Ok(Pending::Rendered(views)),
             Images::Decoded(Decoded { rgb, sizes, params }) => {
-                let fits = |landing: &Landing| landing.capacity_bytes() >= rgb.len();
-                let landing = match self.landing.take().filter(fits) {
-                    Some(landing) => landing,
+                let fits = |slot: &StagingSlot| slot.capacity_bytes() >= rgb.len();
+                let slot = match self.slot.take().filter(fits) {
+                    Some(slot) => slot,
                     None => {
                         self.room_bytes = rgb.len() + rgb.len() / 8;
-                        cx.landing(self.room_bytes)?
+                        cx.staging_slot(self.room_bytes)?
                     }
                 };
-                Ok(Pending::Copied { rgb: landing.upload(&rgb)?, sizes, params })
+                Ok(Pending::Copied { rgb: slot.upload(&rgb)?, sizes, params })
             }
         })
     }

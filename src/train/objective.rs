@@ -7,7 +7,7 @@ use super::dump::Dump;
 use super::health::Scatter;
 use crate::config::Config;
 use crate::data::{Batch, Views};
-use crate::device::{Cx, Mark};
+use crate::device::{Cx, Event};
 use crate::error::{Error, Result};
 use crate::nn::{Params, Supernet};
 use crate::space::{Arch, Space};
@@ -130,7 +130,7 @@ pub struct Report {
     /// How embeddings lie, where the objective has some.
     pub embeddings: Option<Embeddings>,
     /// The ends of its parts, by name; the first one is the beginning.
-    pub marks: Vec<(&'static str, Mark)>,
+    pub events: Vec<(&'static str, Event)>,
 }
 
 /// How the embeddings of a batch lie.
@@ -146,14 +146,15 @@ impl Report {
     /// Milliseconds of the device's time that the parts of the step took, in order. Waits until
     /// the step is done.
     pub fn parts(&self, cx: &Cx) -> Result<Vec<(&'static str, f64)>> {
-        let part =
-            |pair: &[(&'static str, Mark)]| Ok((pair[1].0, cx.ms_between(&pair[0].1, &pair[1].1)?));
-        self.marks.windows(2).map(part).collect()
+        let part = |pair: &[(&'static str, Event)]| {
+            Ok((pair[1].0, cx.ms_between(&pair[0].1, &pair[1].1)?))
+        };
+        self.events.windows(2).map(part).collect()
     }
 
     /// Ends the part `name` here; the first call is where the step begins.
-    pub fn mark(&mut self, cx: &Cx, name: &'static str) -> Result<()> {
-        self.marks.push((name, cx.mark()?));
+    pub fn record(&mut self, cx: &Cx, name: &'static str) -> Result<()> {
+        self.events.push((name, cx.record_event()?));
         Ok(())
     }
 }

@@ -195,7 +195,7 @@ impl Planner<'_> {
         let mut config = self.config.clone();
         config.train.batch = batch;
         let plan = self.cx.planning();
-        let _decoded = (decoded_bytes > 0).then(|| plan.landing(decoded_bytes)).transpose()?;
+        let _decoded = (decoded_bytes > 0).then(|| plan.staging_slot(decoded_bytes)).transpose()?;
         let Rehearsed { state_elems, side } = (self.rehearse)(&plan, &config)?;
         let view = batch * side.pow(2) * 3;
         let loader = match beside.with_loader && !self.cx.is_device() {

@@ -12,7 +12,7 @@ use crate::config::TeacherArch;
 use crate::data::Views;
 use crate::device::Cx;
 use crate::error::Result;
-use crate::nn::{Feature, Gradients, Norm, Outputs, Params, Supernet};
+use crate::nn::{BnMode, Feature, Gradients, Outputs, Params, Supernet};
 use crate::ops::gather;
 use crate::optim::{self, Optimizer, Sgd};
 use crate::rng::{Philox, Purpose};
@@ -146,18 +146,18 @@ impl Pretrain {
         }
         let ema = self.method.ema(s.moment());
         let mut report = Report { ema: Some(ema), archs: s.archs.to_vec(), ..Report::default() };
-        report.mark(cx, "")?;
+        report.record(cx, "")?;
         let targets = self.targets(cx, s, ema, &mut report)?;
         if let Some(dump) = &mut dump {
             dump.teacher(cx, &targets[0], self.method.as_ref())?;
         }
-        report.mark(cx, TEACHER)?;
+        report.record(cx, TEACHER)?;
         let mut students = Vec::with_capacity(s.archs.len());
         for (k, arch) in s.archs.iter().enumerate() {
             let _range = cx.range(&self.range_of(arch));
             let targets = targets.get(k).unwrap_or(&targets[0]);
             students.push(self.student_passes(cx, s, arch, targets)?);
-            report.mark(cx, STUDENTS)?;
+            report.record(cx, STUDENTS)?;
         }
         meanwhile();
         let _range = cx.range("step/optimizer");
@@ -182,7 +182,7 @@ impl Pretrain {
         self.method.before_update(cx, s.moment(), &mut self.grads)?;
         self.optimizer.update(cx, &mut self.student, &mut self.grads, s.at.lr)?;
         self.method.finish_step(cx, &targets[0])?;
-        report.mark(cx, OPTIMIZER)?;
+        report.record(cx, OPTIMIZER)?;
         if let Some(dump) = &mut dump {
             dump.after(cx, self)?;
         }
@@ -199,7 +199,7 @@ impl Pretrain {
     ) -> Result<Vec<Targets>> {
         let _range = cx.range("step/teacher");
         optim::ema(cx, &mut self.teacher, &self.student, ema)?;
-        report.mark(cx, MOVING_AVERAGE)?;
+        report.record(cx, MOVING_AVERAGE)?;
         let own = match self.teacher_arch {
             TeacherArch::Max => 1,
             TeacherArch::Same => s.archs.len(),
@@ -251,7 +251,7 @@ impl Pretrain {
                 tape = tape.checking();
             }
             let x = tape.constant(gather::rows(cx, view, &order[rows])?);
-            let mut norm = Norm::Batch { group: self.bn_group };
+            let mut norm = BnMode::Batch { group: self.bn_group };
             let mut out = self.net.forward(&mut tape, &self.teacher, x, arch, &mut norm, wanted)?;
             for (list, feature) in micro.iter_mut().zip(wanted) {
                 list.push(out.take(*feature).into_value());
@@ -351,7 +351,7 @@ impl Pretrain {
         let mut out = Vec::new();
         for view in self.method.passes()[pass] {
             let x = tape.constant(part(&s.views[*view])?);
-            let mut norm = Norm::Batch { group: self.bn_group };
+            let mut norm = BnMode::Batch { group: self.bn_group };
             let wanted = self.method.reads().student;
             out.push(self.net.forward(tape, &self.student, x, arch, &mut norm, wanted)?);
         }

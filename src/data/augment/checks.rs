@@ -176,7 +176,7 @@ fn copied_ahead(cx: &Cx) -> Result<Outcome, String> {
         let normalise = Views::moco_v2().normalise();
         let format = ViewFormat { side: 9, channels: 3, dtype: DType::F32, normalise };
         let rgb: Vec<u8> = images.iter().flat_map(|image| image.rgb.clone()).collect();
-        let arriving = cx.landing(rgb.len() + 1000)?.upload(&rgb)?;
+        let arriving = cx.staging_slot(rgb.len() + 1000)?.upload(&rgb)?;
         let expected = Pictures::new(cx, images)?.views(cx, &views, &format)?;
         let found = Pictures::on_device(&sizes, arriving.arrive()?)?.views(cx, &views, &format)?;
         Ok([cx.download(&found)?, cx.download(&expected)?])

@@ -7,7 +7,7 @@ use super::{Size, ViewFormat};
 use crate::data::blur::BoxFilter;
 use crate::data::resample::Filter;
 use crate::data::views::{Adjust, ViewParams};
-use crate::device::{Cx, DevicePtr, Geometry, Queue, size};
+use crate::device::{Cx, DevicePtr, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::tensor::{DType, Meta, Shape, Tensor};
@@ -59,7 +59,7 @@ struct Params {
 /// One view of each image into `out`.
 pub(super) fn render(
     cx: &Cx,
-    queue: &Queue,
+    launcher: &Launcher,
     (sizes, bytes): (&[Size], &Tensor),
     views: &[ViewParams],
     format: &ViewFormat,
@@ -100,7 +100,7 @@ pub(super) fn render(
         kept.as_mut().map_or(DevicePtr::NULL, |kept| kept.device_mut()),
         out.device_mut(),
     ];
-    queue.launch(kernel!("augment", dtype), geometry, &pointers, &params)
+    launcher.launch(kernel!("augment", dtype), geometry, &pointers, &params)
 }
 
 /// What the kernel is told of a view, and how many weights an output has along both axes

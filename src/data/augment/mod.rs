@@ -15,7 +15,7 @@ use super::Image;
 use super::loader::with_scratch;
 use super::pixels::Normalise;
 use super::views::{Adjust, ViewParams};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
@@ -70,10 +70,10 @@ impl Pictures {
             }
         }
         let (sizes, bytes) = lay_out(images.iter().map(|i| (i.width, i.height)));
-        let store = match cx.target("augment") {
-            Target::Native => Store::Host(images),
-            Target::Nothing => Store::Planned,
-            Target::Kernels(_) => {
+        let store = match cx.exec("augment") {
+            Exec::Cpu => Store::Host(images),
+            Exec::DryRun => Store::Planned,
+            Exec::Device(_) => {
                 let mut rgb = Vec::with_capacity(bytes);
                 images.iter().for_each(|image| rgb.extend_from_slice(&image.rgb));
                 Store::Device(cx.upload_bytes(&rgb)?)
@@ -107,12 +107,12 @@ impl Pictures {
         let ViewFormat { side, channels, dtype, .. } = *format;
         let meta = Meta::new(Shape::nhwc(views.len(), side, side, channels), dtype);
         let mut out = cx.alloc(meta)?;
-        match (cx.target("augment"), &self.store) {
+        match (cx.exec("augment"), &self.store) {
             _ if views.is_empty() => {}
-            (Target::Nothing, _) => {}
-            (Target::Native, Store::Host(images)) => native(images, views, format, &mut out)?,
-            (Target::Kernels(queue), Store::Device(bytes)) => {
-                kernels::render(cx, &queue, (&self.sizes, bytes), views, format, &mut out)?;
+            (Exec::DryRun, _) => {}
+            (Exec::Cpu, Store::Host(images)) => native(images, views, format, &mut out)?,
+            (Exec::Device(launcher), Store::Device(bytes)) => {
+                kernels::render(cx, &launcher, (&self.sizes, bytes), views, format, &mut out)?;
             }
             _ => {
                 let here = cx.name();

@@ -17,13 +17,13 @@ use cudarc::driver::sys;
 
 pub use probe::{Gpu, Installed, Release, installed};
 
-use super::driver::{DevicePtr, Driver, Hardware, Launch, Mark, Ticket};
+use super::driver::{CopyId, DevicePtr, Driver, Event, Hardware, Launch};
 use super::gpu_code::GPU_CODE;
 use super::kernels;
 use crate::error::{Error, Result};
 use nvtx::Nvtx;
 use probe::explain;
-use raw::{Context, Event, Function, Module, Stream};
+use raw::{Context, CuEvent, Function, Module, Stream};
 use staging::Staging;
 
 /// Set to 1, each launch is waited for, so that a fault is reported with the kernel that made
@@ -292,16 +292,16 @@ impl Driver for Cuda {
         self.call("finishing the queued work", || self.compute.sync())
     }
 
-    fn mark(&self) -> Result<Mark> {
+    fn record_event(&self) -> Result<Event> {
         self.call("taking the time", || {
-            let event = Event::timing()?;
+            let event = CuEvent::timing()?;
             event.record(&self.compute)?;
-            Ok(Mark::new(event))
+            Ok(Event::new(event))
         })
     }
 
-    fn ms_between(&self, from: &Mark, to: &Mark) -> Result<f32> {
-        let [from, to] = [from, to].map(Mark::of_driver::<Event>);
+    fn ms_between(&self, from: &Event, to: &Event) -> Result<f32> {
+        let [from, to] = [from, to].map(Event::of_driver::<CuEvent>);
         self.call("taking the time", || {
             to.sync()?;
             to.ms_since(from)
@@ -312,17 +312,17 @@ impl Driver for Cuda {
         self.memory_bytes().map(|(free, _)| Some(free))
     }
 
-    fn landing(&self) -> Result<Ticket> {
-        self.call("noting where its work stands", || self.staging().landing(&self.compute))
+    fn staging_slot(&self) -> Result<CopyId> {
+        self.call("noting where its work stands", || self.staging().staging_slot(&self.compute))
     }
 
-    fn copy_ahead(&self, ticket: Ticket, dst: DevicePtr, src: &[u8]) -> Result<()> {
+    fn copy_ahead(&self, copy: CopyId, dst: DevicePtr, src: &[u8]) -> Result<()> {
         let what = format_args!("copying {} bytes to it", src.len());
-        self.call(what, || self.staging().copy_ahead(ticket, dst, src))
+        self.call(what, || self.staging().copy_ahead(copy, dst, src))
     }
 
-    fn arrive(&self, ticket: Ticket) -> Result<()> {
-        self.call("awaiting a copy", || self.staging().arrive(&self.compute, ticket))
+    fn arrive(&self, copy: CopyId) -> Result<()> {
+        self.call("awaiting a copy", || self.staging().arrive(&self.compute, copy))
     }
 
     fn hardware(&self) -> Hardware {

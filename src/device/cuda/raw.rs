@@ -84,7 +84,7 @@ impl Stream {
     }
 
     /// Makes work queued from now on wait for an event.
-    pub fn wait(&self, event: &Event) -> Result<(), DriverError> {
+    pub fn wait(&self, event: &CuEvent) -> Result<(), DriverError> {
         let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
         // SAFETY: both are alive.
         unsafe { result::stream::wait_event(self.0, event.0, flags) }
@@ -99,12 +99,12 @@ impl Drop for Stream {
 }
 
 /// A point in a stream's work.
-pub struct Event(sys::CUevent);
+pub struct CuEvent(sys::CUevent);
 
 // SAFETY: as of Context.
-unsafe impl Send for Event {}
+unsafe impl Send for CuEvent {}
 
-impl Event {
+impl CuEvent {
     /// One that only orders work.
     pub fn ordering() -> Result<Self, DriverError> {
         result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map(Self)
@@ -127,14 +127,14 @@ impl Event {
         unsafe { result::event::synchronize(self.0) }
     }
 
-    /// Milliseconds from `start` to this one, both reached and of [`Event::timing`].
-    pub fn ms_since(&self, start: &Event) -> Result<f32, DriverError> {
+    /// Milliseconds from `start` to this one, both reached and of [`CuEvent::timing`].
+    pub fn ms_since(&self, start: &CuEvent) -> Result<f32, DriverError> {
         // SAFETY: both are alive.
         unsafe { result::event::elapsed(start.0, self.0) }
     }
 }
 
-impl Drop for Event {
+impl Drop for CuEvent {
     fn drop(&mut self) {
         // SAFETY: nobody else has it. Nothing can be done about a failure.
         let _ = unsafe { result::event::destroy(self.0) };

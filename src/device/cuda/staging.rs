@@ -6,9 +6,9 @@ use std::collections::{HashMap, VecDeque};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::CUresult;
 
-use super::raw::{Event, Pinned, Stream};
+use super::raw::{CuEvent, Pinned, Stream};
 use crate::device::DevicePtr;
-use crate::device::driver::Ticket;
+use crate::device::driver::CopyId;
 
 /// All page-locked memory. The host waits where it is full, so it must not be: the GPU fetches a
 /// copy in order when the work before it is done, and there is room for all small copies of many
@@ -28,9 +28,9 @@ struct Ring {
     next: usize,
     /// What is not known to be fetched yet, the oldest first: where it begins, and the end of
     /// its copy.
-    parts: VecDeque<(usize, Event)>,
+    parts: VecDeque<(usize, CuEvent)>,
     /// Of parts that were fetched.
-    events: Vec<Event>,
+    events: Vec<CuEvent>,
 }
 
 impl Ring {
@@ -48,7 +48,7 @@ impl Ring {
         // SAFETY: the part stays as it is until its event, which `room_for` waits for; the
         // caller answers for `dst`.
         unsafe { result::memcpy_htod_async(dst.0, staged, stream.get()) }?;
-        let copied = self.events.pop().map_or_else(Event::ordering, Ok)?;
+        let copied = self.events.pop().map_or_else(CuEvent::ordering, Ok)?;
         copied.record(stream)?;
         self.parts.push_back((start, copied));
         self.next = start + bytes;
@@ -81,13 +81,13 @@ pub struct Staging {
     ring: Option<Ring>,
     ahead: Stream,
     /// Where a copy ahead may begin, then where it ends.
-    tickets: HashMap<Ticket, Event>,
+    copies: HashMap<CopyId, CuEvent>,
     issued: u64,
 }
 
 impl Staging {
     pub fn new() -> Result<Self, DriverError> {
-        Ok(Self { ring: None, ahead: Stream::new()?, tickets: HashMap::new(), issued: 0 })
+        Ok(Self { ring: None, ahead: Stream::new()?, copies: HashMap::new(), issued: 0 })
     }
 
     /// Queues a copy between the work of `compute` that is queued and that which will be. `src`
@@ -101,25 +101,25 @@ impl Staging {
         send(&mut self.ring, compute, dst, src)
     }
 
-    /// A ticket for a copy behind the work of `compute` that is queued.
-    pub fn landing(&mut self, compute: &Stream) -> Result<Ticket, DriverError> {
-        let free = Event::ordering()?;
+    /// An id for a copy that may start when the work queued on `compute` is done.
+    pub fn staging_slot(&mut self, compute: &Stream) -> Result<CopyId, DriverError> {
+        let free = CuEvent::ordering()?;
         free.record(compute)?;
         self.issued += 1;
-        let ticket = Ticket(self.issued);
-        self.tickets.insert(ticket, free);
-        Ok(ticket)
+        let copy = CopyId(self.issued);
+        self.copies.insert(copy, free);
+        Ok(copy)
     }
 
     /// Queues the copy. `src` may change as soon as this returns.
     pub fn copy_ahead(
         &mut self,
-        ticket: Ticket,
+        copy: CopyId,
         dst: DevicePtr,
         src: &[u8],
     ) -> Result<(), DriverError> {
         let point =
-            self.tickets.get(&ticket).ok_or(DriverError(CUresult::CUDA_ERROR_INVALID_HANDLE))?;
+            self.copies.get(&copy).ok_or(DriverError(CUresult::CUDA_ERROR_INVALID_HANDLE))?;
         self.ahead.wait(point)?;
         let sent = send(&mut self.ring, &self.ahead, dst, src);
         // Even where a part failed: the others are on their way.
@@ -127,8 +127,8 @@ impl Staging {
     }
 
     /// Makes what will be queued on `compute` wait for the copy.
-    pub fn arrive(&mut self, compute: &Stream, ticket: Ticket) -> Result<(), DriverError> {
-        self.tickets.remove(&ticket).map_or(Ok(()), |point| compute.wait(&point))
+    pub fn arrive(&mut self, compute: &Stream, copy: CopyId) -> Result<(), DriverError> {
+        self.copies.remove(&copy).map_or(Ok(()), |point| compute.wait(&point))
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::driver::{DevicePtr, Driver, Launch, Mark, Ticket};
+use super::driver::{CopyId, DevicePtr, Driver, Event, Launch};
 use super::host;
 use super::kernels::{checked, kernels};
 use crate::error::{Error, Result};
@@ -42,9 +42,9 @@ pub struct Emulator {
     races: AtomicU32,
     counts: AtomicBool,
     shared_limit_bytes: AtomicU32,
-    tickets: AtomicU64,
-    /// What lands when its ticket is given back.
-    arriving: Mutex<HashMap<Ticket, (DevicePtr, Vec<u8>)>>,
+    copies: AtomicU64,
+    /// Destination and bytes of copies that have not arrived.
+    arriving: Mutex<HashMap<CopyId, (DevicePtr, Vec<u8>)>>,
 }
 
 /// Owns the host threads.
@@ -89,7 +89,7 @@ impl Emulator {
             races: AtomicU32::new(Races::Shared as u32),
             counts: AtomicBool::new(false),
             shared_limit_bytes: AtomicU32::new(MOST_SHARED_BYTES),
-            tickets: AtomicU64::new(0),
+            copies: AtomicU64::new(0),
             arriving: Mutex::default(),
         })
     }
@@ -129,7 +129,7 @@ impl Emulator {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn arriving(&self) -> MutexGuard<'_, HashMap<Ticket, (DevicePtr, Vec<u8>)>> {
+    fn arriving(&self) -> MutexGuard<'_, HashMap<CopyId, (DevicePtr, Vec<u8>)>> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -215,12 +215,12 @@ impl Driver for Emulator {
         Ok(())
     }
 
-    fn mark(&self) -> Result<Mark> {
-        Ok(Mark::new(Instant::now()))
+    fn record_event(&self) -> Result<Event> {
+        Ok(Event::new(Instant::now()))
     }
 
-    fn ms_between(&self, from: &Mark, to: &Mark) -> Result<f32> {
-        let [from, to] = [from, to].map(Mark::of_driver::<Instant>);
+    fn ms_between(&self, from: &Event, to: &Event) -> Result<f32> {
+        let [from, to] = [from, to].map(Event::of_driver::<Instant>);
         Ok(to.duration_since(*from).as_secs_f32() * 1e3)
     }
 
@@ -229,18 +229,18 @@ impl Driver for Emulator {
         Ok(host::available_bytes().map(|bytes| bytes / 2))
     }
 
-    fn landing(&self) -> Result<Ticket> {
-        Ok(Ticket(self.tickets.fetch_add(1, Ordering::Relaxed)))
+    fn staging_slot(&self) -> Result<CopyId> {
+        Ok(CopyId(self.copies.fetch_add(1, Ordering::Relaxed)))
     }
 
-    fn copy_ahead(&self, ticket: Ticket, dst: DevicePtr, src: &[u8]) -> Result<()> {
+    fn copy_ahead(&self, copy: CopyId, dst: DevicePtr, src: &[u8]) -> Result<()> {
         // As late as can be: whoever does not wait finds memory that nothing wrote.
-        self.arriving().insert(ticket, (dst, src.to_vec()));
+        self.arriving().insert(copy, (dst, src.to_vec()));
         Ok(())
     }
 
-    fn arrive(&self, ticket: Ticket) -> Result<()> {
-        let landed = self.arriving().remove(&ticket);
+    fn arrive(&self, copy: CopyId) -> Result<()> {
+        let landed = self.arriving().remove(&copy);
         landed.map_or(Ok(()), |(dst, bytes)| self.copy_to_device(dst, &bytes))
     }
 

@@ -1,7 +1,7 @@
 //! Nearest neighbours on a device against the CPU.
 
 use super::{Neighbour, Pair, cpu, kernels};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::ops::check::{on_schedules, values};
 use crate::ops::{Check, Fill, Outcome};
 use crate::tensor::Shape;
@@ -29,10 +29,10 @@ fn against_cpu(cx: &Cx, [n, m, dim, most]: [usize; 4]) -> Result<Outcome, String
     let whole = Fill::Integers { lo: -2, hi: 2 };
     let [queries, keys] = [n, m].map(|rows| values(Shape::matrix(rows, dim), whole, rows as u64));
     let pair = Pair { queries: &queries, keys: &keys, dim, most };
-    let Target::Kernels(queue) = cx.target("knn") else { return Ok(Outcome::Skipped) };
+    let Exec::Device(launcher) = cx.exec("knn") else { return Ok(Outcome::Skipped) };
     let expected = cpu::nearest(&pair);
     on_schedules(cx, |cx| -> Result<Vec<Vec<Neighbour>>, String> {
-        let found = kernels::nearest(cx, &queue, &pair).map_err(|e| e.to_string())?;
+        let found = kernels::nearest(cx, &launcher, &pair).map_err(|e| e.to_string())?;
         for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
             if let Some(at) = (0..most).find(|at| found.get(*at) != expected.get(*at)) {
                 let [found, expected] = [found, expected].map(|x| x.get(at));

@@ -3,7 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::{Neighbour, Pair};
-use crate::device::{Cx, DevicePtr, Geometry, Queue, size};
+use crate::device::{Cx, DevicePtr, Geometry, Launcher, size};
 use crate::error::{Error, Result};
 use crate::ops::{lanes, products};
 use crate::tensor::{DType, Meta, Shape, Tensor};
@@ -39,14 +39,14 @@ struct SelectParams {
 }
 
 /// The nearest keys of each query, sorted. Keys go to the device a part after the other.
-pub(super) fn nearest(cx: &Cx, queue: &Queue, pair: &Pair) -> Result<Vec<Vec<Neighbour>>> {
+pub(super) fn nearest(cx: &Cx, launcher: &Launcher, pair: &Pair) -> Result<Vec<Vec<Neighbour>>> {
     let Pair { queries, keys, dim, most } = *pair;
     let matrix =
         |values: &[f32]| cx.upload(Shape::matrix(values.len() / dim, dim), DType::F32, values);
     size(keys.len() / dim)?;
     let mut search = Search::new(cx, matrix(queries)?, KEYS.min(keys.len() / dim), most)?;
     for part in keys.chunks(KEYS * dim) {
-        search.add(queue, &matrix(part)?)?;
+        search.add(launcher, &matrix(part)?)?;
     }
     let best: Vec<u64> = cx.download_bytes(&search.best, queries.len() / dim * most)?;
     Ok(best.chunks(most).map(|row| row.iter().copied().map(decode).collect()).collect())
@@ -79,18 +79,18 @@ impl Search {
     }
 
     /// Compares the queries with more keys.
-    pub(super) fn add(&mut self, queue: &Queue, keys: &Tensor) -> Result<()> {
+    pub(super) fn add(&mut self, launcher: &Launcher, keys: &Tensor) -> Result<()> {
         let Self { queries, products, best, select } = self;
         let (rows, dim) = (queries.shape().n(), queries.shape().c());
         select.keys = keys.shape().n() as u32;
         for start in (0..rows).step_by(QUERIES) {
             let n = QUERIES.min(rows - start) as u32;
             let from = queries.device().offset(start * dim * DType::F32.size_bytes());
-            multiply(queue, (from, n), keys, products)?;
+            multiply(launcher, (from, n), keys, products)?;
             let best = best.device_mut().offset(start * select.most as usize * NEIGHBOUR_BYTES);
             let shared_bytes = select.capacity * NEIGHBOUR_BYTES as u32;
             let geometry = Geometry::linear(n, lanes::THREADS).shared(shared_bytes);
-            queue.launch("knn_select_f32", geometry, &[products.device(), best], select)?;
+            launcher.launch("knn_select_f32", geometry, &[products.device(), best], select)?;
         }
         select.first += select.keys;
         select.kept = select.most.min(select.first);
@@ -105,7 +105,7 @@ impl Search {
 
 /// Products of `n` queries from an address on with some keys.
 fn multiply(
-    queue: &Queue,
+    launcher: &Launcher,
     (queries, n): (DevicePtr, u32),
     keys: &Tensor,
     products: &mut Tensor,
@@ -119,7 +119,7 @@ fn multiply(
         _ => "knn_products_f32",
     };
     let geometry = Geometry::linear(n.div_ceil(products::TILE) * tiles, products::THREADS);
-    queue.launch(name, geometry, &[queries, keys.device(), products.device_mut()], &params)
+    launcher.launch(name, geometry, &[queries, keys.device(), products.device_mut()], &params)
 }
 
 /// Neighbours that shared memory must hold to find so many: these, and as many again or a

@@ -10,7 +10,7 @@ pub mod work;
 use rayon::prelude::*;
 
 use super::features::Labelled;
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::{Error, Result};
 
 /// Temperature of the vote: a neighbour with cosine s weighs exp(s / 0.07).
@@ -59,11 +59,11 @@ pub fn accuracy(
 fn nearest(cx: &Cx, train: Labelled, test: Labelled, most: usize) -> Result<Vec<Vec<Neighbour>>> {
     let (dim, tests) = (train.dim, test.len());
     let pair = Pair { queries: &unit_rows(test), keys: &unit_rows(train), dim, most };
-    match cx.target("knn") {
+    match cx.exec("knn") {
         _ if most == 0 || tests == 0 => Ok(vec![Vec::new(); tests]),
-        Target::Nothing => Ok(vec![Vec::new(); tests]),
-        Target::Native => Ok(cpu::nearest(&pair)),
-        Target::Kernels(queue) => kernels::nearest(cx, &queue, &pair),
+        Exec::DryRun => Ok(vec![Vec::new(); tests]),
+        Exec::Cpu => Ok(cpu::nearest(&pair)),
+        Exec::Device(launcher) => kernels::nearest(cx, &launcher, &pair),
     }
 }
 

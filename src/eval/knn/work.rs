@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::kernels::Search;
 use super::{Pair, cpu};
-use crate::device::Target;
+use crate::device::Exec;
 use crate::error::Result;
 use crate::ops::Fill;
 use crate::ops::check::values;
@@ -29,8 +29,8 @@ pub fn work([n, m, dim, most]: [usize; 4]) -> Work {
                 let keys = random(cx, rows(m), Fill::Normal, seed + 1)?;
                 return Ok(repeat(move |cx| {
                     let mut search = Search::new(cx, queries.clone(), m, most)?;
-                    if let Target::Kernels(queue) = cx.target("knn") {
-                        search.add(&queue, &keys)?;
+                    if let Exec::Device(launcher) = cx.exec("knn") {
+                        search.add(&launcher, &keys)?;
                     }
                     Ok(vec![search.into_best()])
                 }));

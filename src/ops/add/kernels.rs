@@ -2,7 +2,7 @@
 
 use bytemuck::NoUninit;
 
-use crate::device::{DevicePtr, Queue, size};
+use crate::device::{DevicePtr, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::lanes;
@@ -16,19 +16,19 @@ struct Params {
 }
 
 /// y = a + b.
-pub(super) fn forward(queue: &Queue, a: &Tensor, b: &Tensor, y: &mut Tensor) -> Result<()> {
+pub(super) fn forward(launcher: &Launcher, a: &Tensor, b: &Tensor, y: &mut Tensor) -> Result<()> {
     let name = kernel!("add_forward", a.dtype());
-    launch(queue, name, a.meta(), &[a.device(), b.device(), y.device_mut()])
+    launch(launcher, name, a.meta(), &[a.device(), b.device(), y.device_mut()])
 }
 
 /// sum += x.
-pub(super) fn accumulate(queue: &Queue, sum: &mut Tensor, x: &Tensor) -> Result<()> {
+pub(super) fn accumulate(launcher: &Launcher, sum: &mut Tensor, x: &Tensor) -> Result<()> {
     let name = kernel!("add_accumulate", x.dtype());
-    launch(queue, name, x.meta(), &[x.device(), sum.device_mut()])
+    launch(launcher, name, x.meta(), &[x.device(), sum.device_mut()])
 }
 
-fn launch(queue: &Queue, name: &str, meta: Meta, pointers: &[DevicePtr]) -> Result<()> {
+fn launch(launcher: &Launcher, name: &str, meta: Meta, pointers: &[DevicePtr]) -> Result<()> {
     let elems = meta.shape.elems();
     let geometry = lanes::elementwise(elems, meta.dtype)?;
-    queue.launch(name, geometry, pointers, &Params { elems: size(elems)? })
+    launcher.launch(name, geometry, pointers, &Params { elems: size(elems)? })
 }

@@ -5,7 +5,7 @@ mod cpu;
 mod kernels;
 
 use super::{Case, Op, Saved, expect_float, expect_inputs, expect_shape};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Tensor};
@@ -20,13 +20,13 @@ pub fn accumulate(cx: &Cx, sum: &mut Tensor, x: &Tensor) -> Result<()> {
         return Err(Error::usage(format!("cannot add {x:?} to {sum:?}: expected one shape")));
     }
     expect_float("a sum", &sum.meta())?;
-    match cx.target(Add::NAME) {
-        Target::Nothing => Ok(()),
-        Target::Native => {
+    match cx.exec(Add::NAME) {
+        Exec::DryRun => Ok(()),
+        Exec::Cpu => {
             crate::dispatch!(x.dtype(), T => cpu::accumulate(sum.host_mut::<T>(), x.host()));
             Ok(())
         }
-        Target::Kernels(queue) => kernels::accumulate(&queue, sum, x),
+        Exec::Device(launcher) => kernels::accumulate(&launcher, sum, x),
     }
 }
 
@@ -42,12 +42,12 @@ impl Op for Add {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let (a, b) = (inputs[0], inputs[1]);
         let mut y = cx.alloc(a.meta())?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => {
                 crate::dispatch!(a.dtype(), T => cpu::add(a.host::<T>(), b.host(), y.host_mut()));
             }
-            Target::Kernels(queue) => kernels::forward(&queue, a, b, &mut y)?,
+            Exec::Device(launcher) => kernels::forward(&launcher, a, b, &mut y)?,
         }
         Ok((y, Vec::new()))
     }

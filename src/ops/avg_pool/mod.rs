@@ -5,7 +5,7 @@ mod cpu;
 mod kernels;
 
 use super::{Case, Op, Saved, expect_inputs, remember_size, remembered_size};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::Result;
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
@@ -26,12 +26,12 @@ impl Op for GlobalAvgPool {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let x = inputs[0];
         let mut y = cx.alloc(self.infer(&[x.meta()])?)?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native => crate::dispatch!(x.dtype(), T => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(x.dtype(), T => {
                 cpu::forward(x.shape(), x.host::<T>(), y.host_mut())
             }),
-            Target::Kernels(queue) => kernels::forward(&queue, x, &mut y)?,
+            Exec::Device(launcher) => kernels::forward(&launcher, x, &mut y)?,
         }
         Ok((y, vec![remember_size(cx, x)?]))
     }
@@ -40,12 +40,12 @@ impl Op for GlobalAvgPool {
         let (h, w) = remembered_size(&saved[0]);
         let shape = Shape::nhwc(gy.shape().n(), h, w, gy.shape().c());
         let mut gx = cx.alloc(Meta::new(shape, gy.dtype()))?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native => crate::dispatch!(gy.dtype(), T => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(gy.dtype(), T => {
                 cpu::backward(shape, gy.host::<T>(), gx.host_mut())
             }),
-            Target::Kernels(queue) => kernels::backward(&queue, &gy, &mut gx)?,
+            Exec::Device(launcher) => kernels::backward(&launcher, &gy, &mut gx)?,
         }
         grads[0].put(cx, gx)
     }

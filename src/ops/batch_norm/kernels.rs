@@ -3,7 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::{BatchNorm, Stats};
-use crate::device::{Cx, DevicePtr, Geometry, Queue, size};
+use crate::device::{Cx, DevicePtr, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::lanes::{self, THREADS, Tiles};
@@ -93,35 +93,35 @@ impl Params {
 }
 
 /// Sums and shifts from which mean and variance of each group follow.
-fn moments(cx: &Cx, queue: &Queue, params: &Params, x: &Tensor) -> Result<[Tensor; 2]> {
+fn moments(cx: &Cx, launcher: &Launcher, params: &Params, x: &Tensor) -> Result<[Tensor; 2]> {
     let mut sums = pairs(cx, params.groups * params.parts, params.channels)?;
     let mut shifts = pairs(cx, params.groups, params.channels)?;
     let at_once = lanes::of_row(x.shape().c(), x.dtype());
     let name = kernel!("batch_norm_moments", x.dtype(), at_once);
     let pointers = [x.device(), sums.device_mut(), shifts.device_mut()];
-    queue.launch(name, params.pass(), &pointers, params)?;
+    launcher.launch(name, params.pass(), &pointers, params)?;
     Ok([sums, shifts])
 }
 
 /// Mean and unbiased variance over all rows.
 pub(super) fn statistics(
     cx: &Cx,
-    queue: &Queue,
+    launcher: &Launcher,
     x: &Tensor,
     mean: &mut Tensor,
     var: &mut Tensor,
 ) -> Result<()> {
     let params = Params::new(&BatchNorm::batch(0), x.meta())?;
-    let [sums, shifts] = moments(cx, queue, &params, x)?;
+    let [sums, shifts] = moments(cx, launcher, &params, x)?;
     let pointers = [sums.device(), shifts.device(), mean.device_mut(), var.device_mut()];
-    queue.launch("batch_norm_statistics_f32", params.total(), &pointers, &params)
+    launcher.launch("batch_norm_statistics_f32", params.total(), &pointers, &params)
 }
 
 /// Fills `stats` (mean and 1/√(var + ε) of each group) and `y`.
 pub(super) fn forward(
     op: &BatchNorm,
     cx: &Cx,
-    queue: &Queue,
+    launcher: &Launcher,
     inputs: &[&Tensor],
     stats: &mut Tensor,
     y: &mut Tensor,
@@ -132,18 +132,18 @@ pub(super) fn forward(
         let [mean, var] = [2, 1].map(|i| inputs[inputs.len() - i].device());
         let geometry = Geometry::cover(params.channels, THREADS);
         let pointers = [mean, var, stats.device_mut()];
-        queue.launch("batch_norm_given_f32", geometry, &pointers, &params)?;
+        launcher.launch("batch_norm_given_f32", geometry, &pointers, &params)?;
     } else {
-        let [sums, shifts] = moments(cx, queue, &params, x)?;
+        let [sums, shifts] = moments(cx, launcher, &params, x)?;
         let pointers = [sums.device(), shifts.device(), stats.device_mut()];
-        queue.launch("batch_norm_finalise_f32", params.total(), &pointers, &params)?;
+        launcher.launch("batch_norm_finalise_f32", params.total(), &pointers, &params)?;
     }
     let residual = if op.add { inputs[3].device() } else { DevicePtr::NULL };
     let [gamma, beta] = [1, 2].map(|i| inputs[i].device());
     let at_once = lanes::of_row(x.shape().c(), x.dtype());
     let name = kernel!("batch_norm_forward", x.dtype(), at_once);
     let pointers = [x.device(), gamma, beta, stats.device(), residual, y.device_mut()];
-    queue.launch(name, params.pass(), &pointers, &params)
+    launcher.launch(name, params.pass(), &pointers, &params)
 }
 
 /// For each group and channel, what the statistics contribute to the gradient of x.
@@ -154,7 +154,7 @@ pub(super) struct Terms(Tensor);
 pub(super) fn gradient_sums(
     op: &BatchNorm,
     cx: &Cx,
-    queue: &Queue,
+    launcher: &Launcher,
     saved: &[Tensor],
     gy: &mut Tensor,
     grads: &mut [Grad],
@@ -167,20 +167,20 @@ pub(super) fn gradient_sums(
     let name = kernel!("batch_norm_sums", x.dtype(), at_once);
     let [x, gamma, beta, stats] = [x, &saved[1], &saved[2], stats].map(Tensor::device);
     let pointers = [x, gamma, beta, stats, y, gy.device_mut(), sums.device_mut()];
-    queue.launch(name, params.pass(), &pointers, &params)?;
+    launcher.launch(name, params.pass(), &pointers, &params)?;
 
     let mut totals = pairs(cx, params.groups, params.channels)?;
     let mut terms = pairs(cx, params.groups, params.channels)?;
     let pointers = [sums.device(), stats, totals.device_mut(), terms.device_mut()];
-    queue.launch("batch_norm_terms_f32", params.total(), &pointers, &params)?;
-    add_to_parameters(cx, queue, &params, saved, &totals, grads)?;
+    launcher.launch("batch_norm_terms_f32", params.total(), &pointers, &params)?;
+    add_to_parameters(cx, launcher, &params, saved, &totals, grads)?;
     Ok(Terms(terms))
 }
 
 /// Adds the gradients of γ and β where they are wanted.
 fn add_to_parameters(
     cx: &Cx,
-    queue: &Queue,
+    launcher: &Launcher,
     params: &Params,
     saved: &[Tensor],
     totals: &Tensor,
@@ -203,13 +203,13 @@ fn add_to_parameters(
         return Ok(());
     }
     let geometry = Geometry::cover(params.max[0].max(params.max[1]), THREADS);
-    queue.launch("batch_norm_parameters_f32", geometry, &pointers, &params)
+    launcher.launch("batch_norm_parameters_f32", geometry, &pointers, &params)
 }
 
 /// The gradient of x, from that of y in `gy`, or in `gx` where that is `None`.
 pub(super) fn input_gradient(
     op: &BatchNorm,
-    queue: &Queue,
+    launcher: &Launcher,
     saved: &[Tensor],
     terms: &Terms,
     gy: Option<&Tensor>,
@@ -221,7 +221,7 @@ pub(super) fn input_gradient(
     let gx = gx.device_mut();
     let [x, gamma, beta, stats] = [0, 1, 2, 3].map(|i| saved[i].device());
     let pointers = [x, gamma, beta, stats, terms.0.device(), gy.map_or(gx, Tensor::device), gx];
-    queue.launch(name, params.pass(), &pointers, &params)
+    launcher.launch(name, params.pass(), &pointers, &params)
 }
 
 #[cfg(test)]

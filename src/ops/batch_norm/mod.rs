@@ -7,7 +7,7 @@ mod kernels;
 mod layout;
 
 use super::{Case, Fill, Op, Saved, add_to_front, expect_float, expect_mixed, unshared};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
@@ -91,13 +91,13 @@ impl BatchNorm {
         gy: &mut Tensor,
         grads: &mut [Grad],
     ) -> Result<Sums> {
-        let sums = match cx.target(Self::NAME) {
-            Target::Nothing => cpu::Sums::default(),
-            Target::Native => {
+        let sums = match cx.exec(Self::NAME) {
+            Exec::DryRun => cpu::Sums::default(),
+            Exec::Cpu => {
                 crate::dispatch!(gy.dtype(), T => cpu::gradient_sums::<T>(self, saved, gy))
             }
-            Target::Kernels(queue) => {
-                let terms = kernels::gradient_sums(self, cx, &queue, saved, gy, grads)?;
+            Exec::Device(launcher) => {
+                let terms = kernels::gradient_sums(self, cx, &launcher, saved, gy, grads)?;
                 return Ok(Sums::OnDevice(terms));
             }
         };
@@ -115,14 +115,14 @@ impl BatchNorm {
         gy: Option<&Tensor>,
         gx: &mut Tensor,
     ) -> Result<()> {
-        match (cx.target(Self::NAME), sums) {
-            (Target::Native, Sums::OnHost(sums)) => crate::dispatch!(gx.dtype(), T => {
+        match (cx.exec(Self::NAME), sums) {
+            (Exec::Cpu, Sums::OnHost(sums)) => crate::dispatch!(gx.dtype(), T => {
                 cpu::input_gradient::<T>(self, saved, sums, gy, gx)
             }),
-            (Target::Kernels(queue), Sums::OnDevice(terms)) => {
-                kernels::input_gradient(self, &queue, saved, terms, gy, gx)?;
+            (Exec::Device(launcher), Sums::OnDevice(terms)) => {
+                kernels::input_gradient(self, &launcher, saved, terms, gy, gx)?;
             }
-            (Target::Nothing, _) => {}
+            (Exec::DryRun, _) => {}
             _ => unreachable!("the sums are where the op runs"),
         }
         Ok(())
@@ -164,13 +164,13 @@ impl Op for BatchNorm {
         let stats = Meta::new(Shape::matrix(2 * groups, x.shape().c()), x.dtype().wide());
         let mut stats = cx.alloc(stats)?;
         let mut y = cx.alloc(x.meta())?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native => crate::dispatch!(x.dtype(), T => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(x.dtype(), T => {
                 cpu::forward::<T>(self, inputs, &mut stats, &mut y)
             }),
-            Target::Kernels(queue) => {
-                kernels::forward(self, cx, &queue, inputs, &mut stats, &mut y)?;
+            Exec::Device(launcher) => {
+                kernels::forward(self, cx, &launcher, inputs, &mut stats, &mut y)?;
             }
         }
         let mut saved = vec![x.clone(), inputs[1].clone(), inputs[2].clone(), stats];
@@ -246,12 +246,12 @@ pub fn statistics(cx: &Cx, x: &Tensor) -> Result<(Tensor, Tensor)> {
     }
     let meta = Meta::new(Shape::vector(x.shape().c()), x.dtype().wide());
     let (mut mean, mut var) = (cx.alloc(meta)?, cx.alloc(meta)?);
-    match cx.target(BatchNorm::NAME) {
-        Target::Nothing => {}
-        Target::Native => crate::dispatch!(x.dtype(), T => {
+    match cx.exec(BatchNorm::NAME) {
+        Exec::DryRun => {}
+        Exec::Cpu => crate::dispatch!(x.dtype(), T => {
             cpu::statistics(x.shape(), x.host::<T>(), mean.host_mut(), var.host_mut())
         }),
-        Target::Kernels(queue) => kernels::statistics(cx, &queue, x, &mut mean, &mut var)?,
+        Exec::Device(launcher) => kernels::statistics(cx, &launcher, x, &mut mean, &mut var)?,
     }
     Ok((mean, var))
 }

@@ -3,7 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::{Check, Outcome, on_schedules};
-use crate::device::{Cx, Geometry, Target};
+use crate::device::{Cx, Exec, Geometry};
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{DType, Meta, Shape};
 
@@ -83,11 +83,11 @@ fn against_cpu(cx: &Cx, seed: u64, purpose: Purpose, a: u64, b: u16) -> Result<O
 }
 
 fn draw(cx: &Cx, params: &Params) -> crate::Result<Vec<u32>> {
-    let Target::Kernels(queue) = cx.target("philox") else { return Ok(Vec::new()) };
+    let Exec::Device(launcher) = cx.exec("philox") else { return Ok(Vec::new()) };
     let words = STREAMS as usize * DRAWS;
     let mut out = cx.alloc(Meta::new(Shape::vector(words), DType::F32))?;
     let geometry = Geometry::cover(STREAMS, 128);
-    queue.launch("philox_draws", geometry, &[out.device_mut()], params)?;
+    launcher.launch("philox_draws", geometry, &[out.device_mut()], params)?;
     cx.download_bytes(&out, words)
 }
 

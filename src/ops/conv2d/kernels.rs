@@ -4,7 +4,7 @@ use bytemuck::NoUninit;
 
 use super::Geometry;
 use super::cpu::gcd;
-use crate::device::{self, Cx, DevicePtr, Queue, size};
+use crate::device::{self, Cx, DevicePtr, Launcher, size};
 use crate::error::{Error, Result};
 use crate::ops::divide::Divisor;
 use crate::tensor::{DType, Meta, Shape, Tensor};
@@ -247,7 +247,7 @@ impl Geometry {
 /// `y` from `x`, `w` and, where there is one, a bias of f32.
 pub(in crate::ops) fn fprop(
     g: &Geometry,
-    queue: &Queue,
+    launcher: &Launcher,
     [x, w]: [&Tensor; 2],
     bias: Option<&Tensor>,
     y: &mut Tensor,
@@ -255,18 +255,18 @@ pub(in crate::ops) fn fprop(
     let (dtype, params) = (x.dtype(), Params::new(g, g.cin, false)?);
     let pixels = params.n * params.p * params.q;
     let sums = g.sums(dtype, pixels, params.cout);
-    let tile = FPROP.choose(sums, queue.driver.shared_limit_bytes())?;
+    let tile = FPROP.choose(sums, launcher.driver.shared_limit_bytes())?;
     let blocks = pixels.div_ceil(tile.m) * params.cout.div_ceil(tile.n);
     let geometry = FPROP.geometry(&tile, dtype, blocks, 1);
     let bias = bias.map_or(DevicePtr::NULL, Tensor::device);
     let pointers = [x.device(), w.device(), bias, y.device_mut()];
-    queue.launch(tile.kernel, geometry, &pointers, &params)
+    launcher.launch(tile.kernel, geometry, &pointers, &params)
 }
 
 /// Gradient of `x`, written or added to `gx`, from `gy`, that of `y`.
 pub(in crate::ops) fn dgrad(
     g: &Geometry,
-    queue: &Queue,
+    launcher: &Launcher,
     [gy, w]: [&Tensor; 2],
     gx: &mut Tensor,
     accumulate: bool,
@@ -275,11 +275,11 @@ pub(in crate::ops) fn dgrad(
     // Of the first class, which is the largest.
     let pixels = params.n * params.h.div_ceil(params.stride) * params.w.div_ceil(params.stride);
     let sums = g.sums(dtype, pixels, params.cin);
-    let tile = DGRAD.choose(sums, queue.driver.shared_limit_bytes())?;
+    let tile = DGRAD.choose(sums, launcher.driver.shared_limit_bytes())?;
     let blocks = pixels.div_ceil(tile.m) * params.cin.div_ceil(tile.n);
     let classes = params.stride * params.stride;
     let geometry = DGRAD.geometry(&tile, dtype, blocks, classes);
-    queue.launch(tile.kernel, geometry, &[gy.device(), w.device(), gx.device_mut()], &params)
+    launcher.launch(tile.kernel, geometry, &[gy.device(), w.device(), gx.device_mut()], &params)
 }
 
 /// Gradient of `w`, of f32, whose active part is added to `gw`; where there is nothing in it
@@ -287,13 +287,13 @@ pub(in crate::ops) fn dgrad(
 pub(in crate::ops) fn wgrad(
     g: &Geometry,
     cx: &Cx,
-    queue: &Queue,
+    launcher: &Launcher,
     [x, gy]: [&Tensor; 2],
     gw: &mut Tensor,
     accumulate: bool,
 ) -> Result<()> {
     if !accumulate {
-        queue.driver.fill(gw.device_mut(), 0, gw.meta().size_bytes())?;
+        launcher.driver.fill(gw.device_mut(), 0, gw.meta().size_bytes())?;
     }
     let (dtype, mut params) = (x.dtype(), Params::new(g, g.cin, true)?);
     let columns = params.kernel * params.kernel * params.cin;
@@ -302,20 +302,20 @@ pub(in crate::ops) fn wgrad(
     let blocks = |tile: Tile| cout.div_ceil(tile.m) * columns.div_ceil(tile.n);
     // As where there is no limit, so that sums are the same bits on all devices.
     let wanted = WGRAD_BLOCKS.div_ceil(blocks(WGRAD.choose(sums, u32::MAX)?));
-    let tile = WGRAD.choose(sums, queue.driver.shared_limit_bytes())?;
+    let tile = WGRAD.choose(sums, launcher.driver.shared_limit_bytes())?;
     params.split(wanted, (SLICE_BYTES / dtype.size_bytes()) as u32);
     let elems = size(params.splits as usize * (params.cout * columns) as usize)?;
     let mut sums = cx.scratch(Meta::new(Shape::vector(elems as usize), DType::F32))?;
     let geometry = WGRAD.geometry(&tile, dtype, blocks(tile), params.splits);
     let pointers = [x.device(), gy.device(), sums.device_mut()];
-    queue.launch(tile.kernel, geometry, &pointers, &params)?;
+    launcher.launch(tile.kernel, geometry, &pointers, &params)?;
 
     let (kernel, lanes) = match params.cin % 4 == 0 && params.cin_max % 4 == 0 {
         true => ("conv2d_wgrad_sum_f32", 4),
         false => ("conv2d_wgrad_sum_scalar_f32", 1),
     };
     let geometry = device::Geometry::cover(params.cout * columns / lanes, SUM_THREADS);
-    queue.launch(kernel, geometry, &[sums.device(), gw.device_mut()], &params)
+    launcher.launch(kernel, geometry, &[sums.device(), gw.device_mut()], &params)
 }
 
 impl Params {

@@ -11,7 +11,7 @@ mod tests;
 mod wgrad;
 mod window;
 
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::dispatch;
 use crate::error::{Error, Result};
 use crate::ops::{Case, Op, Passes, Saved, bias, expect_float};
@@ -190,16 +190,16 @@ impl Op for Conv2d {
         let (x, w) = (inputs[0], inputs[1]);
         let g = self.geometry(x.shape(), w.shape());
         let mut y = cx.alloc(Meta::new(Shape::nhwc(g.n, g.p, g.q, g.cout), x.dtype()))?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native if cx.narrows(x) => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu if cx.narrows(x) => {
                 native_fprop(&g, inputs, y.host_mut(), |gather, y| gather.run_narrow(y));
             }
-            Target::Native => dispatch!(x.dtype(), T => {
+            Exec::Cpu => dispatch!(x.dtype(), T => {
                 native_fprop::<T>(&g, inputs, y.host_mut(), |gather, y| gather.run(y));
             }),
-            Target::Kernels(queue) => {
-                kernels::fprop(&g, &queue, [x, w], inputs.get(2).copied(), &mut y)?;
+            Exec::Device(launcher) => {
+                kernels::fprop(&g, &launcher, [x, w], inputs.get(2).copied(), &mut y)?;
             }
         }
         Ok((y, inputs.iter().map(|&t| t.clone()).collect()))
@@ -210,24 +210,24 @@ impl Op for Conv2d {
         let g = self.geometry(x.shape(), w.shape());
         let wide = |t: &Tensor| Meta::new(t.shape(), t.dtype().wide());
         grads[0].write(cx, x.meta(), |gx, accumulate| {
-            match cx.target(Self::NAME) {
-                Target::Nothing => {}
-                Target::Native if cx.narrows(gx) => {
+            match cx.exec(Self::NAME) {
+                Exec::DryRun => {}
+                Exec::Cpu if cx.narrows(gx) => {
                     let gathers = cpu::dgrad(&g, gy.host(), w.host(), accumulate);
                     gathers.for_each(|gather| gather.run_narrow(gx.host_mut()));
                 }
-                Target::Native => dispatch!(gx.dtype(), T => {
+                Exec::Cpu => dispatch!(gx.dtype(), T => {
                     let gathers = cpu::dgrad::<T>(&g, gy.host(), w.host(), accumulate);
                     gathers.for_each(|gather| gather.run(gx.host_mut()))
                 }),
-                Target::Kernels(queue) => kernels::dgrad(&g, &queue, [&gy, w], gx, accumulate)?,
+                Exec::Device(launcher) => kernels::dgrad(&g, &launcher, [&gy, w], gx, accumulate)?,
             }
             Ok(())
         })?;
         grads[1].write(cx, wide(w), |gw, accumulate| {
-            match cx.target(Self::NAME) {
-                Target::Nothing => {}
-                Target::Native => {
+            match cx.exec(Self::NAME) {
+                Exec::DryRun => {}
+                Exec::Cpu => {
                     if !accumulate {
                         dispatch!(gw.dtype(), T => gw.host_mut::<T>().fill(0.0));
                     }
@@ -238,24 +238,24 @@ impl Op for Conv2d {
                         }),
                     }
                 }
-                Target::Kernels(queue) => {
-                    kernels::wgrad(&g, cx, &queue, [x, &gy], gw, accumulate)?;
+                Exec::Device(launcher) => {
+                    kernels::wgrad(&g, cx, &launcher, [x, &gy], gw, accumulate)?;
                 }
             }
             Ok(())
         })?;
         let Some(b) = saved.get(2) else { return Ok(()) };
         grads[2].write(cx, wide(b), |gb, accumulate| {
-            match cx.target(Self::NAME) {
-                Target::Nothing => {}
-                Target::Native => dispatch!(gb.dtype(), T => {
+            match cx.exec(Self::NAME) {
+                Exec::DryRun => {}
+                Exec::Cpu => dispatch!(gb.dtype(), T => {
                     let gb = gb.host_mut::<T>();
                     if !accumulate {
                         gb.fill(0.0);
                     }
                     cpu::bias_grad::<T>(g.cout, gy.host(), gb)
                 }),
-                Target::Kernels(queue) => bias::gradient(cx, &queue, &gy, gb, accumulate)?,
+                Exec::Device(launcher) => bias::gradient(cx, &launcher, &gy, gb, accumulate)?,
             }
             Ok(())
         })

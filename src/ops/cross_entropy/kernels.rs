@@ -2,7 +2,7 @@
 
 use bytemuck::NoUninit;
 
-use crate::device::{Cx, Geometry, Queue, size};
+use crate::device::{Cx, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::{lanes, mean};
@@ -33,7 +33,7 @@ impl Params {
 /// The mean loss: NaN where a label is no class.
 pub(super) fn forward(
     cx: &Cx,
-    queue: &Queue,
+    launcher: &Launcher,
     logits: &Tensor,
     labels: &Tensor,
     loss: &mut Tensor,
@@ -42,13 +42,13 @@ pub(super) fn forward(
     let mut losses = cx.scratch(Meta::new(Shape::vector(logits.shape().n()), DType::F32))?;
     let pointers = [logits.device(), labels.device(), losses.device_mut()];
     let name = kernel!("cross_entropy_forward", logits.dtype());
-    queue.launch(name, params.geometry(), &pointers, &params)?;
-    mean::rows(queue, &losses, 1.0, loss)
+    launcher.launch(name, params.geometry(), &pointers, &params)?;
+    mean::rows(launcher, &losses, 1.0, loss)
 }
 
 /// The gradient of the logits: NaN in rows whose label is no class.
 pub(super) fn backward(
-    queue: &Queue,
+    launcher: &Launcher,
     logits: &Tensor,
     labels: &Tensor,
     gy: &Tensor,
@@ -57,5 +57,5 @@ pub(super) fn backward(
     let params = Params::new(logits.shape())?;
     let pointers = [logits.device(), labels.device(), gy.device(), gx.device_mut()];
     let name = kernel!("cross_entropy_backward", logits.dtype());
-    queue.launch(name, params.geometry(), &pointers, &params)
+    launcher.launch(name, params.geometry(), &pointers, &params)
 }

@@ -5,7 +5,7 @@ mod cpu;
 mod kernels;
 
 use super::{Case, Op, Saved, expect_index, expect_inputs, expect_shape};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
@@ -49,15 +49,15 @@ impl Op for CrossEntropy {
         let (logits, labels) = (inputs[0], inputs[1]);
         let (classes, dtype) = (logits.shape().c(), logits.dtype().wide());
         let mut loss = cx.alloc(Meta::new(Shape::vector(1), dtype))?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => {
                 cpu::check_labels(labels.host(), classes)?;
                 crate::dispatch!(logits.dtype(), T => {
                     loss.host_mut()[0] = cpu::loss(classes, logits.host::<T>(), labels.host());
                 });
             }
-            Target::Kernels(queue) => kernels::forward(cx, &queue, logits, labels, &mut loss)?,
+            Exec::Device(launcher) => kernels::forward(cx, &launcher, logits, labels, &mut loss)?,
         }
         Ok((loss, vec![logits.clone(), labels.clone()]))
     }
@@ -68,13 +68,13 @@ impl Op for CrossEntropy {
             return Err(Error::usage("labels are constants: no gradient"));
         }
         let mut gx = cx.alloc(logits.meta())?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native => crate::dispatch!(logits.dtype(), T => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(logits.dtype(), T => {
                 let c = logits.shape().c();
                 cpu::gradient(c, logits.host(), labels.host(), gy.host::<T>()[0], gx.host_mut())
             }),
-            Target::Kernels(queue) => kernels::backward(&queue, logits, labels, &gy, &mut gx)?,
+            Exec::Device(launcher) => kernels::backward(&launcher, logits, labels, &gy, &mut gx)?,
         }
         grads[0].put(cx, gx)
     }

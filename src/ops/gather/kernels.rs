@@ -2,7 +2,7 @@
 
 use bytemuck::NoUninit;
 
-use crate::device::{Cx, Geometry, Queue, size};
+use crate::device::{Cx, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::lanes;
@@ -20,7 +20,7 @@ struct Params {
 /// each tensor that something is taken from.
 pub(super) fn rows_of(
     cx: &Cx,
-    queue: &Queue,
+    launcher: &Launcher,
     parts: &[Tensor],
     sources: &[(usize, usize)],
     y: &mut Tensor,
@@ -41,7 +41,7 @@ pub(super) fn rows_of(
         let params = Params { moves: moves.len() as u32, picture: picture as u32 };
         let threads = (moves.len() * picture / at_once) as u32;
         let pointers = [x.device(), list.device(), y.device_mut()];
-        queue.launch(name, Geometry::cover(threads, lanes::THREADS), &pointers, &params)?;
+        launcher.launch(name, Geometry::cover(threads, lanes::THREADS), &pointers, &params)?;
     }
     Ok(())
 }

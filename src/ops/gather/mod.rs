@@ -4,7 +4,7 @@ mod kernels;
 pub mod work;
 
 use super::passes::chunks_mut;
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Shape, Tensor};
 
@@ -35,17 +35,17 @@ pub fn rows_of(cx: &Cx, parts: &[Tensor], order: &[usize]) -> Result<Tensor> {
     let mut y = cx.alloc(Meta::new(Shape::nhwc(order.len(), h, w, c), first.dtype))?;
     let sources: Vec<(usize, usize)> = order.iter().map(|i| places[*i]).collect();
     let picture = h * w * c;
-    match cx.target("gather") {
+    match cx.exec("gather") {
         _ if y.shape().elems() == 0 => {}
-        Target::Nothing => {}
-        Target::Native => crate::dispatch_element!(first.dtype, T => {
+        Exec::DryRun => {}
+        Exec::Cpu => crate::dispatch_element!(first.dtype, T => {
             let parts: Vec<&[T]> = parts.iter().map(Tensor::host).collect();
             chunks_mut(y.shape().elems(), y.host_mut::<T>(), picture, |i, y| {
                 let (part, row) = sources[i];
                 y.copy_from_slice(&parts[part][row * picture..][..picture]);
             });
         }),
-        Target::Kernels(queue) => kernels::rows_of(cx, &queue, parts, &sources, &mut y)?,
+        Exec::Device(launcher) => kernels::rows_of(cx, &launcher, parts, &sources, &mut y)?,
     }
     Ok(y)
 }

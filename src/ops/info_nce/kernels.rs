@@ -3,7 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::InfoNCE;
-use crate::device::{Cx, Geometry, Queue, size};
+use crate::device::{Cx, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::{lanes, mean, products};
@@ -54,7 +54,7 @@ impl Params {
 pub(super) fn forward(
     op: &InfoNCE,
     cx: &Cx,
-    launches: &Queue,
+    launches: &Launcher,
     [q, k, queue]: [&Tensor; 3],
     loss: &mut Tensor,
     direction: &mut Tensor,
@@ -85,7 +85,7 @@ pub(super) fn forward(
 /// The gradient of q from its direction.
 pub(super) fn backward(
     op: &InfoNCE,
-    launches: &Queue,
+    launches: &Launcher,
     direction: &Tensor,
     gy: &Tensor,
     gq: &mut Tensor,

@@ -5,7 +5,7 @@ mod cpu;
 mod kernels;
 
 use super::{Case, Fill, Op, Saved, expect_inputs, expect_shape};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
 use crate::tensor::{Meta, Real, Shape, Tensor};
@@ -42,9 +42,9 @@ impl Op for InfoNCE {
         let (q, k, queue) = (inputs[0], inputs[1], inputs[2]);
         let mut loss = cx.alloc(self.infer(&[q.meta(), k.meta(), queue.meta()])?)?;
         let mut direction = cx.alloc(Meta::new(q.shape(), loss.dtype()))?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => drop(self.parts(cx, q, queue)?),
-            Target::Native => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => drop(self.parts(cx, q, queue)?),
+            Exec::Cpu => {
                 let (split, mut parts) = self.parts(cx, q, queue)?;
                 crate::dispatch!(q.dtype(), T => {
                     let parts = parts.host_mut::<T>();
@@ -54,7 +54,7 @@ impl Op for InfoNCE {
                     loss.host_mut()[0] = T::of(self.weight * mean);
                 });
             }
-            Target::Kernels(launches) => {
+            Exec::Device(launches) => {
                 let inputs = [q, k, queue];
                 kernels::forward(self, cx, &launches, inputs, &mut loss, &mut direction)?;
             }
@@ -70,14 +70,14 @@ impl Op for InfoNCE {
         }
         let q = Meta::new(saved[0].shape(), saved[1].dtype());
         let direction = saved.swap_remove(0);
-        let gq = match cx.target(Self::NAME) {
-            Target::Kernels(launches) => {
+        let gq = match cx.exec(Self::NAME) {
+            Exec::Device(launches) => {
                 let mut gq = cx.alloc(q)?;
                 kernels::backward(self, &launches, &direction, &gy, &mut gq)?;
                 gq
             }
-            Target::Nothing => cx.alloc(q)?,
-            Target::Native => {
+            Exec::DryRun => cx.alloc(q)?,
+            Exec::Cpu => {
                 let mut gq = super::unshared(cx, direction)?;
                 crate::dispatch!(gq.dtype(), T => {
                     let g = gy.host::<T>()[0].f64();

@@ -3,7 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::EPS;
-use crate::device::{DevicePtr, Geometry, Queue, size};
+use crate::device::{DevicePtr, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::lanes;
@@ -23,27 +23,32 @@ const ROWS: u32 = lanes::THREADS / 32;
 
 /// y = x / max(‖x‖, ε) for each row, and the divisors.
 pub(super) fn forward(
-    queue: &Queue,
+    launcher: &Launcher,
     x: &Tensor,
     y: &mut Tensor,
     lengths: &mut Tensor,
 ) -> Result<()> {
     let at_once = lanes::of_row(x.shape().c(), x.dtype());
     let name = kernel!("l2_normalise_forward", x.dtype(), at_once);
-    launch(queue, name, x.shape(), &[x.device(), y.device_mut(), lengths.device_mut()])
+    launch(launcher, name, x.shape(), &[x.device(), y.device_mut(), lengths.device_mut()])
 }
 
 /// The gradient of x, in place of that of y.
-pub(super) fn backward(queue: &Queue, y: &Tensor, lengths: &Tensor, g: &mut Tensor) -> Result<()> {
+pub(super) fn backward(
+    launcher: &Launcher,
+    y: &Tensor,
+    lengths: &Tensor,
+    g: &mut Tensor,
+) -> Result<()> {
     let at_once = lanes::of_row(y.shape().c(), y.dtype());
     let name = kernel!("l2_normalise_backward", y.dtype(), at_once);
-    launch(queue, name, y.shape(), &[y.device(), lengths.device(), g.device_mut()])
+    launch(launcher, name, y.shape(), &[y.device(), lengths.device(), g.device_mut()])
 }
 
-fn launch(queue: &Queue, name: &str, shape: Shape, pointers: &[DevicePtr]) -> Result<()> {
+fn launch(launcher: &Launcher, name: &str, shape: Shape, pointers: &[DevicePtr]) -> Result<()> {
     size(shape.elems())?;
     let (rows, channels) = (shape.rows() as u32, shape.c() as u32);
     let params = Params { rows, channels, eps: EPS as f32 };
     let geometry = Geometry::linear(rows.div_ceil(ROWS), lanes::THREADS);
-    queue.launch(name, geometry, pointers, &params)
+    launcher.launch(name, geometry, pointers, &params)
 }

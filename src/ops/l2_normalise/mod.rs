@@ -5,7 +5,7 @@ mod cpu;
 mod kernels;
 
 use super::{Case, Op, Saved, expect_inputs, unshared};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::Result;
 use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
@@ -30,12 +30,12 @@ impl Op for L2Normalise {
         let x = inputs[0];
         let mut y = cx.alloc(x.meta())?;
         let mut lengths = cx.alloc(Meta::new(Shape::vector(x.shape().rows()), x.dtype().wide()))?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native => crate::dispatch!(x.dtype(), T => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(x.dtype(), T => {
                 cpu::forward(x.shape().c(), x.host::<T>(), y.host_mut(), lengths.host_mut())
             }),
-            Target::Kernels(queue) => kernels::forward(&queue, x, &mut y, &mut lengths)?,
+            Exec::Device(launcher) => kernels::forward(&launcher, x, &mut y, &mut lengths)?,
         }
         Ok((y.clone(), vec![y, lengths]))
     }
@@ -43,12 +43,12 @@ impl Op for L2Normalise {
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
         let (y, lengths) = (&saved[0], &saved[1]);
         let mut gy = unshared(cx, gy)?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native => crate::dispatch!(y.dtype(), T => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(y.dtype(), T => {
                 cpu::backward(y.shape().c(), y.host::<T>(), lengths.host(), gy.host_mut())
             }),
-            Target::Kernels(queue) => kernels::backward(&queue, y, lengths, &mut gy)?,
+            Exec::Device(launcher) => kernels::backward(&launcher, y, lengths, &mut gy)?,
         }
         grads[0].put(cx, gy)
     }

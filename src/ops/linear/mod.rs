@@ -5,7 +5,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::dispatch;
 use crate::error::{Error, Result};
 use crate::ops::conv2d::{self, Conv2d};
@@ -93,17 +93,17 @@ impl Op for Linear {
         let (x, w, b) = (inputs[0], inputs[1], inputs.get(2).copied());
         let g = self.geometry(x.shape(), w.shape());
         let mut y = cx.alloc(Meta::new(Shape::matrix(g.n, g.out), x.dtype()))?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native if cx.narrows(x) => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu if cx.narrows(x) => {
                 cpu::fprop(gemm_narrow, &g, x.host(), w.host(), b.map(|b| b.host()), y.host_mut());
             }
-            Target::Native => dispatch!(x.dtype(), T => {
+            Exec::Cpu => dispatch!(x.dtype(), T => {
                 cpu::fprop::<T>(gemm, &g, x.host(), w.host(), b.map(|b| b.host()), y.host_mut())
             }),
-            Target::Kernels(queue) => {
+            Exec::Device(launcher) => {
                 let c = self.convolution(x.shape(), w.shape());
-                conv2d::kernels::fprop(&c, &queue, [x, w], b, &mut y)?;
+                conv2d::kernels::fprop(&c, &launcher, [x, w], b, &mut y)?;
             }
         }
         Ok((y, inputs.iter().map(|&t| t.clone()).collect()))
@@ -115,25 +115,25 @@ impl Op for Linear {
         let c = self.convolution(x.shape(), w.shape());
         let wide = |t: &Tensor| Meta::new(t.shape(), t.dtype().wide());
         grads[0].write(cx, x.meta(), |gx, accumulate| {
-            match cx.target(Self::NAME) {
-                Target::Nothing => {}
-                Target::Native if cx.narrows(gx) => {
+            match cx.exec(Self::NAME) {
+                Exec::DryRun => {}
+                Exec::Cpu if cx.narrows(gx) => {
                     let (gy, w, gx) = (gy.host(), w.host(), gx.host_mut());
                     cpu::dgrad(gemm_narrow, &g, gy, w, gx, accumulate);
                 }
-                Target::Native => dispatch!(gx.dtype(), T => {
+                Exec::Cpu => dispatch!(gx.dtype(), T => {
                     cpu::dgrad::<T>(gemm, &g, gy.host(), w.host(), gx.host_mut(), accumulate)
                 }),
-                Target::Kernels(queue) => {
-                    conv2d::kernels::dgrad(&c, &queue, [&gy, w], gx, accumulate)?;
+                Exec::Device(launcher) => {
+                    conv2d::kernels::dgrad(&c, &launcher, [&gy, w], gx, accumulate)?;
                 }
             }
             Ok(())
         })?;
         grads[1].write(cx, wide(w), |gw, accumulate| {
-            match cx.target(Self::NAME) {
-                Target::Nothing => {}
-                Target::Native => {
+            match cx.exec(Self::NAME) {
+                Exec::DryRun => {}
+                Exec::Cpu => {
                     if !accumulate {
                         dispatch!(gw.dtype(), T => gw.host_mut::<T>().fill(0.0));
                     }
@@ -144,24 +144,24 @@ impl Op for Linear {
                         }),
                     }
                 }
-                Target::Kernels(queue) => {
-                    conv2d::kernels::wgrad(&c, cx, &queue, [x, &gy], gw, accumulate)?;
+                Exec::Device(launcher) => {
+                    conv2d::kernels::wgrad(&c, cx, &launcher, [x, &gy], gw, accumulate)?;
                 }
             }
             Ok(())
         })?;
         let Some(b) = saved.get(2) else { return Ok(()) };
         grads[2].write(cx, wide(b), |gb, accumulate| {
-            match cx.target(Self::NAME) {
-                Target::Nothing => {}
-                Target::Native => dispatch!(gb.dtype(), T => {
+            match cx.exec(Self::NAME) {
+                Exec::DryRun => {}
+                Exec::Cpu => dispatch!(gb.dtype(), T => {
                     let gb = gb.host_mut::<T>();
                     if !accumulate {
                         gb.fill(0.0);
                     }
                     cpu::bias_grad::<T>(&g, gy.host(), gb)
                 }),
-                Target::Kernels(queue) => bias::gradient(cx, &queue, &gy, gb, accumulate)?,
+                Exec::Device(launcher) => bias::gradient(cx, &launcher, &gy, gb, accumulate)?,
             }
             Ok(())
         })

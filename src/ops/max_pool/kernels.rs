@@ -3,7 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::pooled;
-use crate::device::{Geometry, Queue, size};
+use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::lanes;
@@ -39,7 +39,7 @@ fn cover(shape: Shape, at_once: usize) -> Geometry {
 
 /// y and the winners, a byte for each of its elements.
 pub(super) fn forward(
-    queue: &Queue,
+    launcher: &Launcher,
     x: &Tensor,
     y: &mut Tensor,
     winner: &mut Tensor,
@@ -47,13 +47,18 @@ pub(super) fn forward(
     let at_once = lanes::of_row(x.shape().c(), x.dtype());
     let name = kernel!("max_pool_forward", x.dtype(), at_once);
     let pointers = [x.device(), y.device_mut(), winner.device_mut()];
-    queue.launch(name, cover(y.shape(), at_once), &pointers, &Params::new(x.shape())?)
+    launcher.launch(name, cover(y.shape(), at_once), &pointers, &Params::new(x.shape())?)
 }
 
 /// gx from the gradient of the output and the winners.
-pub(super) fn backward(queue: &Queue, winner: &Tensor, gy: &Tensor, gx: &mut Tensor) -> Result<()> {
+pub(super) fn backward(
+    launcher: &Launcher,
+    winner: &Tensor,
+    gy: &Tensor,
+    gx: &mut Tensor,
+) -> Result<()> {
     let at_once = lanes::of_row(gx.shape().c(), gx.dtype());
     let name = kernel!("max_pool_backward", gx.dtype(), at_once);
     let pointers = [winner.device(), gy.device(), gx.device_mut()];
-    queue.launch(name, cover(gx.shape(), at_once), &pointers, &Params::new(gx.shape())?)
+    launcher.launch(name, cover(gx.shape(), at_once), &pointers, &Params::new(gx.shape())?)
 }

@@ -5,7 +5,7 @@ mod cpu;
 mod kernels;
 
 use super::{Case, Op, Saved, expect_inputs, remember_size, remembered_size};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::Result;
 use crate::tape::Grad;
 use crate::tensor::{DType, Meta, Shape, Tensor};
@@ -39,16 +39,16 @@ impl Op for MaxPool {
         let y_shape = pooled(x.shape());
         let mut y = cx.alloc(Meta::new(y_shape, x.dtype()))?;
         let mut winner = cx.alloc(winners(y_shape))?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => {
                 let winner = bytemuck::cast_slice_mut(winner.host_mut::<f32>());
                 let winner = &mut winner[..y_shape.elems()];
                 crate::dispatch!(x.dtype(), T => {
                     cpu::forward(x.shape(), x.host::<T>(), y.host_mut(), winner)
                 });
             }
-            Target::Kernels(queue) => kernels::forward(&queue, x, &mut y, &mut winner)?,
+            Exec::Device(launcher) => kernels::forward(&launcher, x, &mut y, &mut winner)?,
         }
         Ok((y, vec![winner, remember_size(cx, x)?]))
     }
@@ -57,15 +57,15 @@ impl Op for MaxPool {
         let (n, c) = (gy.shape().n(), gy.shape().c());
         let (h, w) = remembered_size(&saved[1]);
         let mut gx = cx.alloc(Meta::new(Shape::nhwc(n, h, w, c), gy.dtype()))?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => {
                 let winner = &bytemuck::cast_slice(saved[0].host::<f32>())[..gy.shape().elems()];
                 crate::dispatch!(gy.dtype(), T => {
                     cpu::backward(gx.shape(), winner, gy.host::<T>(), gx.host_mut())
                 });
             }
-            Target::Kernels(queue) => kernels::backward(&queue, &saved[0], &gy, &mut gx)?,
+            Exec::Device(launcher) => kernels::backward(&launcher, &saved[0], &gy, &mut gx)?,
         }
         grads[0].put(cx, gx)
     }

@@ -2,7 +2,7 @@
 
 use bytemuck::{NoUninit, Pod, Zeroable};
 
-use crate::device::{Cx, Geometry, Queue, size};
+use crate::device::{Cx, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::lanes::{THREADS, vector};
@@ -53,7 +53,7 @@ struct Sum {
 
 /// Σx² over all tensors, and the number of values that are not finite: a sum for each chunk,
 /// then the sum of these.
-pub(super) fn sum(cx: &Cx, queue: &Queue, tensors: &[&Tensor]) -> Result<(f64, u64)> {
+pub(super) fn sum(cx: &Cx, launcher: &Launcher, tensors: &[&Tensor]) -> Result<(f64, u64)> {
     let mut spans = Vec::with_capacity(tensors.len());
     let mut chunks = 0;
     for t in tensors {
@@ -69,22 +69,22 @@ pub(super) fn sum(cx: &Cx, queue: &Queue, tensors: &[&Tensor]) -> Result<(f64, u
     let (mut partials, mut total) = (sums(chunks)?, sums(1)?);
     let params = Params { spans: size(spans.len())?, chunk: CHUNK };
     let pointers = [table.device(), partials.device_mut()];
-    queue.launch("norm_chunks_f32", Geometry::linear(chunks, THREADS), &pointers, &params)?;
+    launcher.launch("norm_chunks_f32", Geometry::linear(chunks, THREADS), &pointers, &params)?;
     let params = TotalParams { partials: chunks };
     let pointers = [partials.device(), total.device_mut()];
-    queue.launch("norm_total_f32", Geometry::linear(1, THREADS), &pointers, &params)?;
+    launcher.launch("norm_total_f32", Geometry::linear(1, THREADS), &pointers, &params)?;
     let total = cx.download_bytes::<Sum>(&total, 1)?[0];
     Ok((total.squares, total.non_finite))
 }
 
 /// Whether a tensor's values are finite.
-pub(super) fn all_finite(cx: &Cx, queue: &Queue, t: &Tensor) -> Result<bool> {
+pub(super) fn all_finite(cx: &Cx, launcher: &Launcher, t: &Tensor) -> Result<bool> {
     let params = NonFiniteParams { elems: size(t.shape().elems())? };
     let mut count = cx.zeros(Shape::vector(1), DType::F32)?;
     let vectors = params.elems.div_ceil(vector(t.dtype()) as u32);
     let blocks = vectors.div_ceil(THREADS).min(MOST_BLOCKS);
     let pointers = [t.device(), count.device_mut()];
     let name = kernel!("norm_non_finite", t.dtype());
-    queue.launch(name, Geometry::linear(blocks, THREADS), &pointers, &params)?;
+    launcher.launch(name, Geometry::linear(blocks, THREADS), &pointers, &params)?;
     Ok(cx.download_bytes::<u32>(&count, 1)?[0] == 0)
 }

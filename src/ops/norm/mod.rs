@@ -4,7 +4,7 @@ pub mod checks;
 mod cpu;
 mod kernels;
 
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -33,21 +33,21 @@ pub fn norm<'a>(cx: &Cx, tensors: impl IntoIterator<Item = &'a Tensor>) -> Resul
             )));
         }
     }
-    let (squares, non_finite) = match cx.target("norm") {
+    let (squares, non_finite) = match cx.exec("norm") {
         _ if tensors.is_empty() => (0.0, 0),
-        Target::Nothing => (0.0, 0),
-        Target::Native => cpu::sum(&tensors),
-        Target::Kernels(queue) => kernels::sum(cx, &queue, &tensors)?,
+        Exec::DryRun => (0.0, 0),
+        Exec::Cpu => cpu::sum(&tensors),
+        Exec::Device(launcher) => kernels::sum(cx, &launcher, &tensors)?,
     };
     Ok(Norm { value: squares.sqrt(), non_finite })
 }
 
 /// Whether all values are finite (true while planning, and of integers).
 pub fn all_finite(cx: &Cx, t: &Tensor) -> Result<bool> {
-    match cx.target("norm") {
+    match cx.exec("norm") {
         _ if t.shape().elems() == 0 || t.dtype() == DType::I32 => Ok(true),
-        Target::Nothing => Ok(true),
-        Target::Native => Ok(cpu::all_finite(t)),
-        Target::Kernels(queue) => kernels::all_finite(cx, &queue, t),
+        Exec::DryRun => Ok(true),
+        Exec::Cpu => Ok(cpu::all_finite(t)),
+        Exec::Device(launcher) => kernels::all_finite(cx, &launcher, t),
     }
 }

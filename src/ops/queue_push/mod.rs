@@ -3,7 +3,7 @@
 pub mod checks;
 pub mod work;
 
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::ops::expect_float;
 use crate::tensor::Tensor;
@@ -28,14 +28,14 @@ pub fn push(cx: &Cx, queue: &mut Tensor, pointer: usize, keys: &Tensor) -> Resul
     let first = (n - skipped).min(rows - start);
     let spans = [(start, skipped, first), (0, skipped + first, n - skipped - first)];
     for (to, from, count) in spans.map(|(to, from, n)| (to * dim, from * dim, n * dim)) {
-        match cx.target("queue_push") {
+        match cx.exec("queue_push") {
             _ if count == 0 => {}
-            Target::Nothing => {}
-            Target::Native => crate::dispatch!(queue.dtype(), T => {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(queue.dtype(), T => {
                 let (queue, keys) = (queue.host_mut::<T>(), keys.host::<T>());
                 queue[to..to + count].copy_from_slice(&keys[from..from + count]);
             }),
-            Target::Kernels(launches) => {
+            Exec::Device(launches) => {
                 let size = queue.dtype().size_bytes();
                 let (to, from) =
                     (queue.device_mut().offset(to * size), keys.device().offset(from * size));

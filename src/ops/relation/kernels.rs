@@ -4,7 +4,7 @@ use std::f64::consts::{LN_2, LOG2_E};
 
 use bytemuck::NoUninit;
 
-use crate::device::{Cx, Geometry, Queue, size};
+use crate::device::{Cx, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::l2_normalise::EPS;
@@ -70,25 +70,30 @@ fn at_once(maps: &[&Tensor]) -> usize {
 
 /// What a student's score needs of a teacher's features `[N,H,W,C]` beside them, for each
 /// position: [`STATISTICS`] vectors of N·H·W in f32.
-pub(super) fn statistics(cx: &Cx, queue: &Queue, teacher: &Tensor, tau: f64) -> Result<Tensor> {
+pub(super) fn statistics(
+    cx: &Cx,
+    launcher: &Launcher,
+    teacher: &Tensor,
+    tau: f64,
+) -> Result<Tensor> {
     let params = Params::new(teacher.shape(), teacher.shape(), tau)?;
     let shape = Shape::matrix(STATISTICS, teacher.shape().rows());
     let mut kept = cx.scratch(Meta::new(shape, DType::F32))?;
-    lengths(queue, teacher, &mut kept)?;
+    lengths(launcher, teacher, &mut kept)?;
     let mut sums = zeros(cx, 1, &params)?;
     let name = kernel!("relation_teacher", teacher.dtype(), at_once(&[teacher]));
     let pointers = [teacher.device(), kept.device(), sums.device_mut()];
-    queue.launch(name, params.blocks(), &pointers, &params)?;
+    launcher.launch(name, params.blocks(), &pointers, &params)?;
     let pointers = [sums.device(), kept.device_mut()];
     let geometry = Geometry::cover(params.rows, THREADS);
-    queue.launch("relation_normaliser_f32", geometry, &pointers, &params)?;
+    launcher.launch("relation_normaliser_f32", geometry, &pointers, &params)?;
     Ok(kept)
 }
 
 /// The score of each image.
 pub(super) fn scores(
     cx: &Cx,
-    queue: &Queue,
+    launcher: &Launcher,
     teacher: &Tensor,
     of_teacher: &Tensor,
     student: &Tensor,
@@ -97,21 +102,21 @@ pub(super) fn scores(
     let (n, rows) = (student.shape().n(), student.shape().rows());
     let params = Params::new(teacher.shape(), student.shape(), tau)?;
     let mut of_student = cx.scratch(Meta::new(Shape::matrix(2, rows), DType::F32))?;
-    lengths(queue, student, &mut of_student)?;
+    lengths(launcher, student, &mut of_student)?;
     let mut sums = zeros(cx, 2, &params)?;
     let name = kernel!("relation_student", student.dtype(), at_once(&[teacher, student]));
     let maps = [teacher, student, of_teacher, &of_student].map(Tensor::device);
     let pointers = [&maps[..], &[sums.device_mut()]].concat();
-    queue.launch(name, params.blocks(), &pointers, &params)?;
+    launcher.launch(name, params.blocks(), &pointers, &params)?;
     let shape = Shape::matrix(n, student.shape().positions());
     let mut of_rows = cx.scratch(Meta::new(shape, DType::F32))?;
     let sums = [&sums, of_teacher, &of_student].map(Tensor::device);
     let pointers = [&sums[..], &[of_rows.device_mut()]].concat();
     let geometry = Geometry::cover(params.rows, THREADS);
-    queue.launch("relation_scores_f32", geometry, &pointers, &params)?;
+    launcher.launch("relation_scores_f32", geometry, &pointers, &params)?;
     let mut scores = cx.scratch(Meta::new(Shape::vector(n), DType::F32))?;
     // They are in base 2.
-    mean::rows(queue, &of_rows, LN_2, &mut scores)?;
+    mean::rows(launcher, &of_rows, LN_2, &mut scores)?;
     Ok(cx.download(&scores)?.into_iter().map(f64::from).collect())
 }
 
@@ -122,10 +127,10 @@ fn zeros(cx: &Cx, kinds: usize, params: &Params) -> Result<Tensor> {
 
 /// Of each row 1 / its length, and then its length when multiplied by that: the first of
 /// `of_rows`.
-fn lengths(queue: &Queue, x: &Tensor, of_rows: &mut Tensor) -> Result<()> {
+fn lengths(launcher: &Launcher, x: &Tensor, of_rows: &mut Tensor) -> Result<()> {
     let (rows, channels) = (x.shape().rows() as u32, x.shape().c() as u32);
     let params = LengthsParams { rows, channels, eps: EPS as f32 };
     let name = kernel!("relation_lengths", x.dtype(), at_once(&[x]));
     let geometry = Geometry::linear(rows.div_ceil(THREADS / 32), THREADS);
-    queue.launch(name, geometry, &[x.device(), of_rows.device_mut()], &params)
+    launcher.launch(name, geometry, &[x.device(), of_rows.device_mut()], &params)
 }

@@ -8,7 +8,7 @@ pub mod work;
 
 use super::l2_normalise::L2Normalise;
 use super::{Op, expect_inputs, expect_shape};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
@@ -36,9 +36,9 @@ impl Teacher {
             )));
         }
         expect_inputs(&[features.meta()], &["features"])?;
-        Ok(match cx.target("relation") {
-            Target::Kernels(queue) => {
-                let statistics = kernels::statistics(cx, &queue, features, tau)?;
+        Ok(match cx.exec("relation") {
+            Exec::Device(launcher) => {
+                let statistics = kernels::statistics(cx, &launcher, features, tau)?;
                 Self { features: features.clone(), statistics, tau }
             }
             _ => Self {
@@ -89,16 +89,16 @@ impl Teacher {
         expect_inputs(&[teacher.meta(), student.meta()], &["teacher", "student"])?;
         let [n, h, w, _] = teacher.shape().0;
         expect_shape("student", student.shape(), Shape::nhwc(n, h, w, student.shape().c()))?;
-        match cx.target("relation") {
-            Target::Nothing => Ok(vec![0.0; n]),
-            Target::Native => {
+        match cx.exec("relation") {
+            Exec::DryRun => Ok(vec![0.0; n]),
+            Exec::Cpu => {
                 let student = unit_rows(cx, student)?;
                 Ok(crate::dispatch!(teacher.dtype(), T => {
                     cpu::scores(h * w, teacher.host::<T>(), student.host(), n, *tau)
                 }))
             }
-            Target::Kernels(queue) => {
-                kernels::scores(cx, &queue, teacher, statistics, student, *tau)
+            Exec::Device(launcher) => {
+                kernels::scores(cx, &launcher, teacher, statistics, student, *tau)
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use bytemuck::NoUninit;
 
-use crate::device::{Queue, size};
+use crate::device::{Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::lanes;
@@ -16,19 +16,19 @@ struct Params {
 }
 
 /// y = max(x, 0).
-pub(super) fn forward(queue: &Queue, x: &Tensor, y: &mut Tensor) -> Result<()> {
+pub(super) fn forward(launcher: &Launcher, x: &Tensor, y: &mut Tensor) -> Result<()> {
     let name = kernel!("relu_forward", x.dtype());
-    launch(queue, name, x, y)
+    launch(launcher, name, x, y)
 }
 
 /// g = 0 where y = 0.
-pub(super) fn backward(queue: &Queue, y: &Tensor, g: &mut Tensor) -> Result<()> {
+pub(super) fn backward(launcher: &Launcher, y: &Tensor, g: &mut Tensor) -> Result<()> {
     let name = kernel!("relu_backward", y.dtype());
-    launch(queue, name, y, g)
+    launch(launcher, name, y, g)
 }
 
-fn launch(queue: &Queue, name: &str, x: &Tensor, y: &mut Tensor) -> Result<()> {
+fn launch(launcher: &Launcher, name: &str, x: &Tensor, y: &mut Tensor) -> Result<()> {
     let elems = x.shape().elems();
     let geometry = lanes::elementwise(elems, x.dtype())?;
-    queue.launch(name, geometry, &[x.device(), y.device_mut()], &Params { elems: size(elems)? })
+    launcher.launch(name, geometry, &[x.device(), y.device_mut()], &Params { elems: size(elems)? })
 }

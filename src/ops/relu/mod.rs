@@ -5,7 +5,7 @@ mod cpu;
 mod kernels;
 
 use super::{Case, Op, Saved, expect_inputs, unshared};
-use crate::device::{Cx, Target};
+use crate::device::{Cx, Exec};
 use crate::error::Result;
 use crate::tape::Grad;
 use crate::tensor::{Meta, Tensor};
@@ -25,12 +25,12 @@ impl Op for Relu {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let x = inputs[0];
         let mut y = cx.alloc(x.meta())?;
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => {
                 crate::dispatch!(x.dtype(), T => cpu::forward(x.host::<T>(), y.host_mut()));
             }
-            Target::Kernels(queue) => kernels::forward(&queue, x, &mut y)?,
+            Exec::Device(launcher) => kernels::forward(&launcher, x, &mut y)?,
         }
         Ok((y.clone(), vec![y]))
     }
@@ -38,12 +38,12 @@ impl Op for Relu {
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
         let mut gy = unshared(cx, gy)?;
         let y = &saved[0];
-        match cx.target(Self::NAME) {
-            Target::Nothing => {}
-            Target::Native => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => {
                 crate::dispatch!(gy.dtype(), T => cpu::backward(y.host::<T>(), gy.host_mut()));
             }
-            Target::Kernels(queue) => kernels::backward(&queue, y, &mut gy)?,
+            Exec::Device(launcher) => kernels::backward(&launcher, y, &mut gy)?,
         }
         grads[0].put(cx, gy)
     }

@@ -1,7 +1,7 @@
 //! What the emulator counts, held against numbers worked out by hand; tensor cores; costs.
 
 use super::{Planted, SEEDS, download, emulator, ramp, upload};
-use crate::device::driver::{DevicePtr, Driver, Geometry, Queue};
+use crate::device::driver::{DevicePtr, Driver, Geometry, Launcher};
 use crate::device::emulator::{Counters, Emulator, Races};
 
 /// Prints what accesses and switches cost: the figures of docs/emulator.md. It stands here, as
@@ -10,7 +10,7 @@ use crate::device::emulator::{Counters, Emulator, Races};
 #[ignore = "prints speeds, which no test holds to anything; run by hand, in release"]
 fn costs() {
     let e = emulator();
-    let q = Queue { driver: &e, op: "cost" };
+    let q = Launcher { driver: &e, op: "cost" };
     let (blocks, threads, rounds) = (16, 256, 256_u32);
     let n = blocks * threads;
     let x = upload(&e, &vec![1.0; (n * rounds) as usize]);
@@ -35,7 +35,7 @@ fn costs() {
 /// Counters of one launch of one warp.
 fn counted(kernel: &str, n: usize, shared_bytes: u32, stride: u32) -> Counters {
     let e = emulator();
-    let q = Queue { driver: &e, op: "count" };
+    let q = Launcher { driver: &e, op: "count" };
     let (x, y) = (upload(&e, &ramp(n)), e.alloc(128).unwrap());
     e.count(true);
     let geometry = Geometry::linear(1, 32).shared(shared_bytes);
@@ -70,7 +70,7 @@ fn bank_conflicts_are_counted() {
     }
     // A word that all lanes read is one turn.
     let e = emulator();
-    let q = Queue { driver: &e, op: "count" };
+    let q = Launcher { driver: &e, op: "count" };
     let (x, y) = (upload(&e, &ramp(32)), e.alloc(128).unwrap());
     e.count(true);
     q.launch("count_broadcast", Geometry::linear(1, 32), &[x, y], &0u32).unwrap();
@@ -96,7 +96,7 @@ fn asynchronous_copies_and_vectors_are_counted() {
 #[test]
 fn atomics_of_64_bits_add_up() {
     let e = Emulator::new(3).unwrap();
-    let q = Queue { driver: &e, op: "count" };
+    let q = Launcher { driver: &e, op: "count" };
     let sum = e.alloc(16).unwrap();
     e.check_races(Races::Everywhere);
     e.count(true);
@@ -127,7 +127,7 @@ fn product(a: &[f32], b: &[f32], k: usize) -> Vec<f32> {
 #[test]
 fn tensor_cores_multiply() {
     let e = emulator();
-    let q = Queue { driver: &e, op: "mma" };
+    let q = Launcher { driver: &e, op: "mma" };
     // Whole numbers, so that sums are exact; all of A and half of B are not zero.
     let values = |n: usize, step: usize| -> Vec<f32> {
         (0..n).map(|i| ((i * step) % 31) as f32 - 15.5).map(|x| 2.0 * x).collect()

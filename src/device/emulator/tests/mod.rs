@@ -4,7 +4,7 @@
 mod counters;
 
 use super::{Emulator, Races};
-use crate::device::driver::{DevicePtr, Driver, Geometry, Queue};
+use crate::device::driver::{DevicePtr, Driver, Geometry, Launcher};
 use crate::error::Result;
 
 #[link(name = "engine_faults", kind = "static", modifiers = "+whole-archive")]
@@ -54,10 +54,10 @@ impl<'a> Planted<'a> {
     fn run(&self, broken: bool) -> Result<DevicePtr> {
         let n = self.geometry.block[0] as usize;
         let y = self.e.alloc(4 * n)?;
-        let queue = Queue { driver: self.e, op: "fault" };
+        let launcher = Launcher { driver: self.e, op: "fault" };
         let x = upload(self.e, &ramp(4 * n));
         let pointers: &[_] = if self.reads { &[x, y] } else { &[y] };
-        let done = queue.launch(self.kernel, self.geometry, pointers, &u32::from(broken));
+        let done = launcher.launch(self.kernel, self.geometry, pointers, &u32::from(broken));
         self.e.free(x);
         done.map(|()| y)
     }
@@ -101,7 +101,7 @@ fn caught_without_input(kernel: &str, words: &[&str]) {
 #[test]
 fn relu_runs() {
     let e = Emulator::new(2).unwrap();
-    let q = Queue { driver: &e, op: "relu" };
+    let q = Launcher { driver: &e, op: "relu" };
     let x: Vec<f32> = (0..1000).map(|i| i as f32 - 500.5).collect();
     let (px, py) = (upload(&e, &x), e.alloc(4000).unwrap());
     for seed in SEEDS {
@@ -156,7 +156,7 @@ fn races_within_and_between_warps_are_seen() {
 fn races_between_blocks_are_seen() {
     let e = emulator();
     e.check_races(Races::Everywhere);
-    let q = Queue { driver: &e, op: "fault" };
+    let q = Launcher { driver: &e, op: "fault" };
     let (writes, reads) = (line("two blocks write"), line("another block reads"));
     let (x, y) = (upload(&e, &ramp(256)), upload(&e, &ramp(256)));
     let geometry = Geometry::linear(4, 64);
@@ -181,7 +181,7 @@ fn races_between_blocks_are_seen() {
 #[test]
 fn a_fault_on_any_host_thread_ends_the_launch() {
     let e = Emulator::new(3).unwrap();
-    let q = Queue { driver: &e, op: "relu" };
+    let q = Launcher { driver: &e, op: "relu" };
     let n = 512 * 256;
     let (x, y) = (upload(&e, &ramp(n)), e.alloc(4 * n).unwrap());
     let launch = || q.launch("relu_forward_f32", Geometry::linear(512, 256), &[x, y], &(n as u32));
@@ -284,7 +284,7 @@ fn barriers_that_some_threads_never_reach_are_caught() {
 #[test]
 fn launches_are_checked_against_the_kernel_table() {
     let e = emulator();
-    let q = Queue { driver: &e, op: "relu" };
+    let q = Launcher { driver: &e, op: "relu" };
     let p = e.alloc(4096).unwrap();
     e.fill(p, 0, 4096).unwrap();
     let geometry = Geometry::linear(1, 256);
@@ -310,7 +310,7 @@ fn launches_are_checked_against_the_kernel_table() {
 #[test]
 fn memory_that_was_given_back_is_not_used() {
     let e = emulator();
-    let q = Queue { driver: &e, op: "relu" };
+    let q = Launcher { driver: &e, op: "relu" };
     let (x, y) = (upload(&e, &ramp(256)), e.alloc(1024).unwrap());
     let launch = || {
         q.launch("relu_forward_f32", Geometry::linear(1, 256), &[x, y], &256u32)
@@ -334,7 +334,7 @@ fn memory_that_was_given_back_is_not_used() {
 #[test]
 fn storage_in_bf16_rounds_as_the_hardware_does() {
     let e = emulator();
-    let q = Queue { driver: &e, op: "round" };
+    let q = Launcher { driver: &e, op: "round" };
     let mut x: Vec<f32> = (0..2000u32).map(|i| f32::from_bits(i.wrapping_mul(2_147_483))).collect();
     x.extend([f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -f32::MAX, 0.0, -0.0, 1e-40]);
     x.retain(|x| !x.is_nan());
