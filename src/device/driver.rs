@@ -24,7 +24,7 @@ impl DevicePtr {
     }
 }
 
-/// A place in the order of queued work: what [`Driver::mark`] gave, in the driver's own terms.
+/// A place in the order of queued work: what [`Driver::record_event`] gave, in the driver's own terms.
 pub struct Event(Box<dyn Any + Send>);
 
 impl Event {
