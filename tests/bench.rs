@@ -310,7 +310,7 @@ fn a_search_is_timed_by_its_parts() {
 
     let (code, text, error) = said(&[&on_cpu[..], &["--task", "cls", "--archs", "min"]].concat());
     assert_eq!(code, 0, "{error}");
-    assert!(text.contains("metric z") && text.contains("pictures x subnets a second"), "{text}");
+    assert!(text.contains("metric z") && text.contains("images x subnets a second"), "{text}");
     let emulated = ["--device", "emulator", "--task", "det-c4", "--archs", "min"];
     let result = written(&[&args[..], &emulated].concat());
     let rows = result["benchmarks"].as_array().unwrap();
