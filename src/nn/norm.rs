@@ -1,6 +1,6 @@
 //! Which statistics batch norms use. Training and the teacher use the batch's own. Running
 //! statistics of shared batch norms mean nothing for a subnet, so they do not exist in the
-//! supernet: a [`Collector`] computes them for one architecture from images, afresh.
+//! supernet: a [`Collector`] computes them for one architecture from images.
 
 use crate::device::Cx;
 use crate::error::Result;

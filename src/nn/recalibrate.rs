@@ -9,7 +9,7 @@ use crate::space::Arch;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 
-/// Batch norm statistics of `arch`, afresh: the average, weighted by images, of what its
+/// New batch norm statistics of `arch`: the average, weighted by images, of what its
 /// batch norms see while every batch [N, H, W, 3] is normalised by its own statistics. It is
 /// PyTorch's `reset_running_stats` with `momentum=None`.
 ///

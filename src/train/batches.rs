@@ -67,7 +67,7 @@ impl Batches {
         self.room_bytes
     }
 
-    /// Starts the next batch's copy to the device, if it has not begun: best called when the
+    /// Starts the next batch's copy to the device, if it has not started: best called when the
     /// device has work to do. On the CPU the loader alone works ahead. Whatever goes wrong is
     /// reported by the [`Batches::next`] of the step that it belongs to.
     pub fn prefetch(&mut self, cx: &Cx) {

@@ -134,7 +134,7 @@ pub struct Planner<'a> {
 struct Beside {
     /// Bytes of decoded images on the device.
     decoded_bytes: usize,
-    /// Whether the loader's memory is to be found, as it has not begun.
+    /// Whether the loader's memory is to be found, as it has not started.
     with_loader: bool,
 }
 
@@ -155,7 +155,7 @@ impl Planner<'_> {
     /// # Errors
     /// [`Kind::Memory`], with the largest batch that fits, where they do not.
     pub fn reserve(&self, decoded_bytes: usize) -> Result<usize> {
-        // The loader has begun: what it holds is not available any more.
+        // The loader has started: what it holds is not available any more.
         let beside = Beside { decoded_bytes, with_loader: false };
         self.fit(beside, |layout| self.cx.reserve(layout)).map(|needs| needs.layout.bytes())
     }
