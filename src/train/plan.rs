@@ -9,13 +9,13 @@ use super::objective::{At, Make, Objective, Setup, StepBatch};
 use super::pretrain::{MOVING_AVERAGE, OPTIMIZER, Pretrain};
 use super::run::Options;
 use super::start::{initial_state, loader_options};
-use crate::config::{Config, TeacherArch};
+use crate::config::Config;
 use crate::data::{Batch, Dataset, LoaderOptions, Targets, steps_per_epoch};
 use crate::device::host::{self, Available};
 use crate::device::{Cx, Layout};
 use crate::error::{Error, Kind, Result};
 use crate::progress::human_bytes;
-use crate::space::{Arch, Sampler, Space};
+use crate::space::Space;
 use crate::ssl::Begin;
 use crate::tensor::{Meta, Shape};
 
@@ -312,10 +312,10 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     // The parts of a batch are timed as batches of their own.
     let mut whole = config.clone();
     whole.train.accum = 1;
-    let mut objective = Pretrain::make(cx, &Setup { config: &whole, ..setup })?;
+    let mut objective = Pretrain::new(cx, &Setup { config: &whole, ..setup })?;
     let (batch, parts) = (config.train.batch, config.train.accum);
     let first = FIRST_TIMED.min(batch / parts);
-    let mut batches = few(cx, &dataset, config, objective.as_ref(), first)?;
+    let mut batches = few(cx, &dataset, config, &objective, first)?;
     batches.prefetch(cx);
     // Those few images tell how large decoded ones are.
     let decoded_bytes = (batches.room_bytes() as f64 * batch as f64 / first as f64) as usize;
@@ -325,9 +325,9 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
         true => batches.next(cx).map(|_| None)?,
         false => {
             if let Some(init) = init {
-                init.fill(cx, objective.as_mut())?.iter().for_each(|line| tracing::info!("{line}"));
+                init.fill(cx, &mut objective)?.iter().for_each(|line| tracing::info!("{line}"));
             }
-            Some(time_steps(cx, config, objective.as_mut(), &dataset, (first, batches))?)
+            Some(time_steps(cx, config, &mut objective, &dataset, (first, batches))?)
         }
     };
     let steps_per_epoch = steps_per_epoch(dataset.len(), batch) as u64;
@@ -346,7 +346,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
         planned_bytes,
         available_bytes,
         limited_by,
-        macs_per_step: macs_per_step(config, &space)?,
+        macs_per_step: objective.macs_per_image() * config.rows() as u64,
         timed_images: timed.as_ref().map(|timed| timed.images),
         timed_steps: timed.as_ref().map_or(0, |timed| timed.steps),
         step_ms,
@@ -408,25 +408,6 @@ fn time_steps(
     let mut timed = if times.len() > 1 { times.split_off(1) } else { times };
     timed.sort_by(f64::total_cmp);
     Ok(Timed { images, steps: timed.len(), step_ms: timed[timed.len() / 2] })
-}
-
-/// Multiply-accumulates of a step's convolutions: a teacher's pass, and of each student the pass
-/// and twice as much for its gradients; the mean over a hundred draws.
-fn macs_per_step(config: &Config, space: &Space) -> Result<u64> {
-    const DRAWS: u64 = 100;
-    let sampler = Sampler::new(config.sampling.policy, space, config.seed)?;
-    let macs = |arch: &Arch| space.cost(arch).macs as f64;
-    let of_draw = |step: u64| {
-        let archs = sampler.draw(step);
-        let students: f64 = archs.iter().map(macs).sum();
-        let teachers = match config.teacher.arch {
-            TeacherArch::Max => macs(&space.max()),
-            TeacherArch::Same => students,
-        };
-        teachers + 3.0 * students
-    };
-    let mean = (0..DRAWS).map(of_draw).sum::<f64>() / DRAWS as f64;
-    Ok((mean * config.rows() as f64) as u64)
 }
 
 #[cfg(test)]

@@ -133,6 +133,27 @@ impl Pretrain {
         self.seed
     }
 
+    /// Multiply-accumulates of a step's convolutions for an image: the teacher's passes, and the
+    /// students', each of which takes twice as much again for its gradients; the mean over a
+    /// hundred draws of students.
+    pub fn macs_per_image(&self) -> u64 {
+        const DRAWS: u64 = 100;
+        let space = self.net.space();
+        let macs = |arch: &Arch| space.cost(arch).macs;
+        let teacher_passes = self.method.teacher_views().len() as u64;
+        let student_passes: usize = self.method.passes().iter().map(|views| views.len()).sum();
+        let of_draw = |step: u64| {
+            let archs = self.sampler.draw(step);
+            let students: u64 = archs.iter().map(macs).sum();
+            let teachers = match self.teacher_arch {
+                TeacherArch::Max => macs(&space.max()),
+                TeacherArch::Same => students,
+            };
+            teacher_passes * teachers + 3 * student_passes as u64 * students
+        };
+        (0..DRAWS).map(of_draw).sum::<u64>() / DRAWS
+    }
+
     /// Runs one iteration; see [`Objective::step`].
     pub fn iterate(
         &mut self,
