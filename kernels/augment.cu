@@ -19,7 +19,7 @@ enum : u32 { BILINEAR = 0, BICUBIC = 1 };
 
 // One view.
 struct View {
-    u64 picture;  // where its image begins among the bytes of all
+    u64 image;  // where its image begins among the bytes of all
     u32 width;    // of its image
     u32 crop_x, crop_y, crop_width, crop_height;
     u32 filter;
@@ -119,13 +119,13 @@ DEVICE float weigh(float sum, float weight, float value) {
 }
 
 // The resized pixel at (x, y) of the view: along the rows, rounded, then along the column.
-DEVICE Pixel resize(const u8* picture, const View& v, const Windows& across,
+DEVICE Pixel resize(const u8* image, const View& v, const Windows& across,
                     const Windows& down, u32 side, u32 x, u32 y) {
     u32 columns = across.count[x], rows = down.count[y];
     u64 left = v.crop_x + across.first[x], top = v.crop_y + down.first[y];
     Pixel sum = {0.5f, 0.5f, 0.5f};
     for (u32 j = 0; j < rows; ++j) {
-        const u8* at = picture + 3 * ((top + j) * v.width + left);
+        const u8* at = image + 3 * ((top + j) * v.width + left);
         Pixel row = {0.5f, 0.5f, 0.5f};
         for (u32 k = 0; k < columns; ++k, at += 3) {
             float weight = across.weights[k * side + x];
@@ -289,14 +289,14 @@ DEVICE void write_view(const u32* pixels, T* out, const View& v, const AugmentPa
 }
 
 // Makes a view's pixels up to the blur.
-DEVICE void colour_view(const u8* pictures, const View& v, const Windows& across,
+DEVICE void colour_view(const u8* images, const View& v, const Windows& across,
                         const Windows& down, u32* pixels, u32 side) {
     u32 contrast = 0;
     while (contrast < 4 && v.adjust[contrast] != CONTRAST) ++contrast;
     u32 sum = 0;
     for (u32 i = thread_index().x; i < side * side; i += AUGMENT_THREADS) {
         u32 x = i % side, y = i / side;
-        Pixel p = resize(pictures + v.picture, v, across, down, side, x, y);
+        Pixel p = resize(images + v.image, v, across, down, side, x, y);
         p = adjust(p, v, 0, -1.0f);
         sum += u32(grey_of(p));
         pixels[i] = pack(p);
@@ -311,7 +311,7 @@ DEVICE void colour_view(const u8* pictures, const View& v, const Windows& across
 }
 
 template <typename T>
-DEVICE void augment(const u8* pictures, const View* views, u32* windows, float* weights,
+DEVICE void augment(const u8* images, const View* views, u32* windows, float* weights,
                     u32* kept, T* out, const AugmentParams& p) {
     u32 side = p.side, area = side * side;
     u32* pixels = p.in_shared ? dynamic_shared<u32>() : kept + u64(block_index().x) * 2 * area;
@@ -329,7 +329,7 @@ DEVICE void augment(const u8* pictures, const View* views, u32* windows, float* 
             }
         }
         barrier();
-        colour_view(pictures, v, across, down, pixels, side);
+        colour_view(images, v, across, down, pixels, side);
         barrier();
         if (v.blur_centre != 0) blur(pixels, pixels + area, v, side);
         // The next view takes the same memory, after the barrier that follows its plan.
@@ -337,11 +337,11 @@ DEVICE void augment(const u8* pictures, const View* views, u32* windows, float* 
     }
 }
 
-KERNEL(augment_f32, 512, (const u8* pictures, const View* views, u32* windows, float* weights,
+KERNEL(augment_f32, 512, (const u8* images, const View* views, u32* windows, float* weights,
                           u32* kept, float* out, AugmentParams p)) {
-    augment(pictures, views, windows, weights, kept, out, p);
+    augment(images, views, windows, weights, kept, out, p);
 }
-KERNEL(augment_bf16, 512, (const u8* pictures, const View* views, u32* windows, float* weights,
+KERNEL(augment_bf16, 512, (const u8* images, const View* views, u32* windows, float* weights,
                            u32* kept, bf16* out, AugmentParams p)) {
-    augment(pictures, views, windows, weights, kept, out, p);
+    augment(images, views, windows, weights, kept, out, p);
 }

@@ -4,7 +4,7 @@
 #include "include/vector.h"
 
 struct AvgPoolParams {
-    u32 pictures, positions, channels;
+    u32 images, positions, channels;
     u32 columns;  // vectors of channels that a block has side by side
     u32 tiles;    // blocks that an image's channels take
 };
@@ -16,14 +16,14 @@ template <int N, typename T>
 DEVICE void forward(const T* x, T* y, const AvgPoolParams& p) {
     SHARED(float, shared, N * THREADS);
     Tile tile(p.columns);
-    u32 picture = block_index().x / p.tiles;
+    u32 image = block_index().x / p.tiles;
     u32 channel = (block_index().x % p.tiles * p.columns + tile.column) * N;
     bool busy = tile.has_place() && channel < p.channels;
     Values<N> sum;
     UNROLL
     for (int i = 0; i < N; ++i) sum[i] = 0.0f;
     for (u32 at = tile.row; busy && at < p.positions; at += tile.rows) {
-        Values<N> v = load<N>(x + (picture * p.positions + at) * p.channels + channel);
+        Values<N> v = load<N>(x + (image * p.positions + at) * p.channels + channel);
         UNROLL
         for (int i = 0; i < N; ++i) sum[i] += v[i];
     }
@@ -31,17 +31,17 @@ DEVICE void forward(const T* x, T* y, const AvgPoolParams& p) {
     if (!busy || tile.row > 0) return;
     UNROLL
     for (int i = 0; i < N; ++i) sum[i] /= float(p.positions);
-    store<N>(y + picture * p.channels + channel, sum);
+    store<N>(y + image * p.channels + channel, sum);
 }
 
 // Every position gets its share of the gradient: a thread has a vector of gx.
 template <int N, typename T>
 DEVICE void backward(const T* gy, T* gx, const AvgPoolParams& p) {
     u32 vectors = p.channels / N;
-    u32 picture = global_thread() / vectors / p.positions;
-    if (picture >= p.pictures) return;
+    u32 image = global_thread() / vectors / p.positions;
+    if (image >= p.images) return;
     u32 channel = global_thread() % vectors * N;
-    Values<N> g = load<N>(gy + picture * p.channels + channel);
+    Values<N> g = load<N>(gy + image * p.channels + channel);
     UNROLL
     for (int i = 0; i < N; ++i) g[i] /= float(p.positions);
     store<N>(gx + global_thread() * N, g);

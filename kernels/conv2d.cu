@@ -90,9 +90,9 @@ struct Block {
         first_channel = block_index().x % across * P::N;
     }
 
-    DEVICE void fill(Pixel* pixels, const Window& window, u32 pictures) const {
+    DEVICE void fill(Pixel* pixels, const Window& window, u32 images) const {
         for (u32 i = thread_index().x; i < u32(P::M); i += P::THREADS) {
-            pixels[i] = window.pixel(first_pixel + i, pictures);
+            pixels[i] = window.pixel(first_pixel + i, images);
         }
         barrier();
     }
@@ -221,11 +221,11 @@ DEVICE void wgrad(const T* x, const T* gy, float* sums, const Conv2dParams& p) {
         UNROLL
         for (u32 e = 0; e < Columns::EACH; ++e) {
             u32 deep = Columns::row() + e * Columns::STEP, pixel = begin + from + deep;
-            u32 picture = p.by_positions.quotient(pixel);
-            u32 position = pixel - picture * p.p * p.q, line = p.by_columns.quotient(position);
+            u32 image = p.by_positions.quotient(pixel);
+            u32 position = pixel - image * p.p * p.q, line = p.by_columns.quotient(position);
             i32 y = i32(line) * window.step + window.first_row;
             i32 left = i32(position - line * p.q) * window.step + window.first_column;
-            i32 base = ((i32(picture) * window.h + y) * window.w + left) * window.channels;
+            i32 base = ((i32(image) * window.h + y) * window.w + left) * window.channels;
             bring<VECTORS>(b + deep * P::B::STRIDE + Columns::column(), x + (base + source),
                            pixel < end && column < columns && window.is_inside(y, left, tap));
         }

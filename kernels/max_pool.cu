@@ -4,7 +4,7 @@
 #include "include/vector.h"
 
 struct MaxPoolParams {
-    u32 pictures, height, width, channels;  // of x
+    u32 images, height, width, channels;  // of x
     u32 out_height, out_width;
 };
 
@@ -12,7 +12,7 @@ struct MaxPoolParams {
 // tensor of `height` × `width` pixels.
 template <int N>
 struct Place {
-    u32 picture, row, column, channel;
+    u32 image, row, column, channel;
 
     DEVICE Place(u32 height, u32 width, u32 channels) {
         u32 vectors = channels / N;
@@ -20,7 +20,7 @@ struct Place {
         channel = global_thread() % vectors * N;
         column = pixel % width;
         row = pixel / width % height;
-        picture = pixel / width / height;
+        image = pixel / width / height;
     }
 };
 
@@ -29,7 +29,7 @@ struct Place {
 template <int N, typename T>
 DEVICE void forward(const T* x, T* y, u8* winner, const MaxPoolParams& p) {
     Place<N> out(p.out_height, p.out_width, p.channels);
-    if (out.picture >= p.pictures) return;
+    if (out.image >= p.images) return;
     Values<N> best;
     Vec<u8, N> taps;
     UNROLL
@@ -43,7 +43,7 @@ DEVICE void forward(const T* x, T* y, u8* winner, const MaxPoolParams& p) {
         // Counted from 1, so that the padding is row 0 and column 0.
         u32 row = 2 * out.row + tap / 3, column = 2 * out.column + tap % 3;
         if (row < 1 || row > p.height || column < 1 || column > p.width) continue;
-        u32 pixel = (out.picture * p.height + row - 1) * p.width + column - 1;
+        u32 pixel = (out.image * p.height + row - 1) * p.width + column - 1;
         Values<N> v = load<N>(x + pixel * p.channels + out.channel);
         UNROLL
         for (int i = 0; i < N; ++i) {
@@ -63,7 +63,7 @@ DEVICE void forward(const T* x, T* y, u8* winner, const MaxPoolParams& p) {
 template <int N, typename T>
 DEVICE void backward(const u8* winner, const T* gy, T* gx, const MaxPoolParams& p) {
     Place<N> in(p.height, p.width, p.channels);
-    if (in.picture >= p.pictures) return;
+    if (in.image >= p.images) return;
     Values<N> sum;
     UNROLL
     for (int i = 0; i < N; ++i) sum[i] = 0.0f;
@@ -72,7 +72,7 @@ DEVICE void backward(const u8* winner, const T* gy, T* gx, const MaxPoolParams& 
     for (u32 row = in.row / 2; row <= last_row; ++row) {
         for (u32 column = in.column / 2; column <= last_column; ++column) {
             u32 tap = 3 * (in.row + 1 - 2 * row) + in.column + 1 - 2 * column;
-            u32 pixel = (in.picture * p.out_height + row) * p.out_width + column;
+            u32 pixel = (in.image * p.out_height + row) * p.out_width + column;
             u32 at = pixel * p.channels + in.channel;
             Vec<u8, N> taps = load_vec<N>(winner + at);
             Values<N> g = load<N>(gy + at);

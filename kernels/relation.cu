@@ -50,7 +50,7 @@ DEVICE void lengths(const T* x, float* of_rows, const RelationLengthsParams& p) 
 
 // Where a block's tile begins in the matrices of an image, and the image in all rows.
 struct RelationPlace {
-    u32 picture, row, column;
+    u32 image, row, column;
 
     // Row tile i has the column tiles from 2i on: i·(columns + 1 − i) tiles come before it.
     DEVICE explicit RelationPlace(const RelationParams& p) {
@@ -62,7 +62,7 @@ struct RelationPlace {
             u32 middle = (tile + end) / 2;
             (middle * (columns + 1 - middle) <= number ? tile : end) = middle;
         }
-        picture = block_index().x / p.tiles * p.positions;
+        image = block_index().x / p.tiles * p.positions;
         row = tile * GRAM_ROWS;
         column = (2 * tile + number - tile * (columns + 1 - tile)) * GRAM_COLUMNS;
     }
@@ -81,9 +81,9 @@ constexpr u32 RELATION_SHARED = N == 8 ? GRAM_STAGES * GRAM_SLICE / 2 : GRAM_PLA
 template <int N, typename T>
 DEVICE void cosines(const T* x, u32 channels, const float* inverse, const RelationPlace& place,
                     u32 positions, GramTile& tile, float* shared) {
-    inverse += place.picture;
-    const T* a = x + (place.picture + place.row) * channels;
-    const T* b = x + (place.picture + place.column) * channels;
+    inverse += place.image;
+    const T* a = x + (place.image + place.row) * channels;
+    const T* b = x + (place.image + place.column) * channels;
     u32 a_rows = positions - place.row, b_rows = positions - place.column;
     if constexpr (N == 8) {
         gram(a, a_rows, b, b_rows, channels, tile, reinterpret_cast<bf16*>(shared));
@@ -152,7 +152,7 @@ DEVICE void sweep(const T* const (&maps)[K], const u32 (&channels)[K],
     if (line >= GRAM_LINES) return;
     u32 position = line < GRAM_ROWS ? place.row + line : place.column + line - GRAM_ROWS;
     if (position >= p.positions) return;
-    u32 row = place.picture + position;
+    u32 row = place.image + position;
     UNROLL
     for (u32 k = 0; k < K; ++k) {
         float sum = gram_sum<K>(shared, line, k);

@@ -94,7 +94,7 @@ fn counts_of_the_smallest_net_keep_their_limits() {
 }
 
 #[test]
-fn counts_of_large_pictures_keep_their_limits() {
+fn counts_of_large_images_keep_their_limits() {
     let shapes = "conv2d/(7x7|3x3 stride 1, 2x28|1x1 stride 1, 2x56x56x64 to 256|1x1 stride 2, 2x28)\
                   |max_pool|batch_norm/2x112";
     let (code, _, error) = said(&[
@@ -300,8 +300,8 @@ fn a_search_is_timed_by_its_parts() {
     let on_cpu = [&args[..], &["--device", "cpu"]].concat();
     let result = written(&[&on_cpu[..], &["--subnets", "2"]].concat());
     let rate = |key: &str| result[key].as_f64().unwrap();
-    let whole = rate("pictures_subnets_per_s_with_recalibration");
-    assert!(whole > 0.0 && whole < rate("pictures_subnets_per_s"), "{result}");
+    let whole = rate("images_subnets_per_s_with_recalibration");
+    assert!(whole > 0.0 && whole < rate("images_subnets_per_s"), "{result}");
     assert_eq!(result["features"], serde_json::json!(["c2", "c3", "c4", "c5"]));
     let rows = result["benchmarks"].as_array().unwrap();
     // The teacher; two subnets' statistics, passes, four levels, and scoring.
@@ -316,7 +316,7 @@ fn a_search_is_timed_by_its_parts() {
     let rows = result["benchmarks"].as_array().unwrap();
     assert!(rows.iter().all(|row| row["launches"].as_u64() > Some(0)), "{result}");
     assert_eq!(
-        (&rows[0]["time_ms"], &result["pictures_subnets_per_s"]),
+        (&rows[0]["time_ms"], &result["images_subnets_per_s"]),
         (&Value::Null, &Value::Null)
     );
 }
@@ -378,9 +378,8 @@ fn what_cannot_run_says_why() {
 fn the_loader_is_timed_alone_and_with_a_device() {
     let dir = tempfile::tempdir().unwrap();
     for i in 0..5 {
-        let picture =
-            image::RgbImage::from_fn(20 + i, 16, |x, y| image::Rgb([x as u8, y as u8, 9]));
-        picture.save(dir.path().join(format!("{i}.png"))).unwrap();
+        let image = image::RgbImage::from_fn(20 + i, 16, |x, y| image::Rgb([x as u8, y as u8, 9]));
+        image.save(dir.path().join(format!("{i}.png"))).unwrap();
     }
     let file = dir.path().join("loader.json");
     let timed = |device: &str| -> (String, Value) {

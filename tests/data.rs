@@ -18,7 +18,7 @@ fn fixture() -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-fn picture(file: &SafeTensors, name: &str) -> Image {
+fn image(file: &SafeTensors, name: &str) -> Image {
     let tensor = file.tensor(name).unwrap();
     let (height, width) = (tensor.shape()[0], tensor.shape()[1]);
     Image { width, height, rgb: tensor.data().to_vec() }
@@ -71,7 +71,7 @@ fn views_are_torchvisions() {
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let cases: Vec<Value> =
         serde_json::from_str(&header.metadata().as_ref().unwrap()["cases"]).unwrap();
-    let image = picture(&file, "picture");
+    let image = image(&file, "image");
     let normalise = Views::moco_v2().normalise();
     let mut scratch = Scratch::default();
     let mut out = vec![0.0; SIDE * SIDE * 3];
@@ -91,7 +91,7 @@ fn evaluation_crops_are_torchvisions() {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let dir = tempfile::tempdir().unwrap();
     for i in 0..3 {
-        let source = picture(&file, &format!("source.{i}"));
+        let source = image(&file, &format!("source.{i}"));
         let path = dir.path().join(format!("{i}.png"));
         let (width, height) = (source.width as u32, source.height as u32);
         image::save_buffer(&path, &source.rgb, width, height, image::ColorType::Rgb8).unwrap();
@@ -102,6 +102,6 @@ fn evaluation_crops_are_torchvisions() {
         let expected = file.tensor(&format!("centre.{i}")).unwrap();
         let (mean, worst) = differences(&batch.unwrap().x, expected.data());
         println!("{i} mean {mean:.4} worst {worst:.1}");
-        assert!(mean < 0.02 && worst < 2.0, "picture {i}: mean {mean}, worst {worst}");
+        assert!(mean < 0.02 && worst < 2.0, "image {i}: mean {mean}, worst {worst}");
     }
 }

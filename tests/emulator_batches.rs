@@ -18,15 +18,15 @@ use engine::train::Batches;
 use half::bf16;
 
 /// Fourteen images of many sizes, so that batches need more and less memory.
-fn pictures(dir: &Path) -> PathBuf {
-    let root = dir.join("pictures");
+fn images(dir: &Path) -> PathBuf {
+    let root = dir.join("images");
     fs::create_dir(&root).unwrap();
     for i in 0..14u32 {
-        let picture = image::RgbImage::from_fn(9 + 5 * i, 40 - 2 * i, |x, y| {
+        let image = image::RgbImage::from_fn(9 + 5 * i, 40 - 2 * i, |x, y| {
             let noise = (x * 31 + y * 17 + i * 1013).wrapping_mul(2_654_435_761) >> 25;
             image::Rgb([noise as u8, (x * 3 + i * 20) as u8, (y * 6) as u8])
         });
-        picture.save(root.join(format!("{i:02}.png"))).unwrap();
+        image.save(root.join(format!("{i:02}.png"))).unwrap();
     }
     root
 }
@@ -64,7 +64,7 @@ fn fed(cx: &Cx, data: &Path, first: u64, steps: usize, prefetch: bool) -> Vec<Ve
 #[test]
 fn views_are_the_cpus_bit_for_bit_whatever_is_taken_ahead() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path());
+    let data = images(dir.path());
     let expected = fed(&Cx::for_tests(), &data, 0, 7, false);
     assert_ne!(expected[0], expected[3]);
     for prefetch in [false, true] {
@@ -79,7 +79,7 @@ fn views_are_the_cpus_bit_for_bit_whatever_is_taken_ahead() {
 #[test]
 fn narrow_views_are_the_same_rounded() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path());
+    let data = images(dir.path());
     let expected = fed(&Cx::for_tests(), &data, 0, 1, false).remove(0);
     let cx = emulator().computing_in(DType::BF16);
     let mut batches = Batches::new(&cx, open(&data), options(0)).unwrap();
@@ -94,7 +94,7 @@ fn narrow_views_are_the_same_rounded() {
 #[test]
 fn memory_grows_with_the_largest_batch_only() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path());
+    let data = images(dir.path());
     let cx = emulator();
     let mut batches = Batches::new(&cx, open(&data), options(0)).unwrap();
     let mut allocations = |steps| {
@@ -113,9 +113,9 @@ fn spoil(data: &Path, name: &str) {
 }
 
 #[test]
-fn unreadable_pictures_are_replaced_by_the_same_ones() {
+fn unreadable_images_are_replaced_by_the_same_ones() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path());
+    let data = images(dir.path());
     let before = fed(&Cx::for_tests(), &data, 0, 3, false);
     (0..5).for_each(|i| spoil(&data, &format!("{:02}.png", 2 * i)));
     let expected = fed(&Cx::for_tests(), &data, 0, 3, false);
@@ -126,7 +126,7 @@ fn unreadable_pictures_are_replaced_by_the_same_ones() {
 #[test]
 fn a_batch_that_fails_fails_its_own_step() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path());
+    let data = images(dir.path());
     let mut loader = TrainLoader::new(open(&data), options(0)).unwrap();
     let third = std::iter::repeat_with(|| loader.next().unwrap()).nth(2).unwrap();
     spoil(&data, &format!("{:02}.png", third.indices[1]));
@@ -171,7 +171,7 @@ fn lines(run: &Path) -> usize {
 #[test]
 fn killed_and_resumed_on_a_device_is_bit_identical() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path());
+    let data = images(dir.path());
     let [whole, killed, cpu, dumps] =
         ["whole", "killed", "cpu", "dumps"].map(|d| dir.path().join(d));
     expect(0, &train("emulator", &data, &whole, &["--max-steps", "2"]));
@@ -214,7 +214,7 @@ fn killed_and_resumed_on_a_device_is_bit_identical() {
 #[test]
 fn nothing_is_taken_ahead_of_the_last_step() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path());
+    let data = images(dir.path());
     let seeded = LoaderOptions { seed: 0, ..options(0) };
     let mut loader = TrainLoader::new(open(&data), seeded).unwrap();
     let second = std::iter::repeat_with(|| loader.next().unwrap()).nth(1).unwrap();

@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{expect, pictures, s};
+use common::{expect, images, s};
 use serde_json::Value;
 
 const SMALL: [&str; 6] = [
@@ -51,7 +51,7 @@ fn a_quickstart_runs_through() {
 #[test]
 fn a_run_goes_on_on_another_device_and_its_search_ranks_alike() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 8);
+    let data = images(dir.path(), 2, 8);
     let run = dir.path().join("run");
     train("cpu", &data, &run, "2", &[]);
     let log = train("emulator", &data, &run, "3", &["--resume"]);
@@ -82,7 +82,7 @@ fn a_run_goes_on_on_another_device_and_its_search_ranks_alike() {
 #[test]
 fn memory_is_planned_before_the_first_step() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 1, 8);
+    let data = images(dir.path(), 1, 8);
     let args = ["train", "--device", "emulator", "--data", s(&data), "--dry-run"];
     // On a machine with less than 5 TB.
     let too_large = ["--preset", "data", "train.batch=65536"];

@@ -105,18 +105,18 @@ fn sums_of_gradients_are_rounded_once() {
 }
 
 #[test]
-fn pictures_are_gathered_from_several_tensors() {
+fn images_are_gathered_from_several_tensors() {
     let cx = emulator();
     let order = [4, 0, 6, 6, 2];
     for (c, dtype) in [(3, DType::F32), (8, DType::F32), (8, DType::BF16), (5, DType::BF16)] {
-        let picture = 3 * c;
-        let x: Vec<f32> = (0..7 * picture).map(|i| (i % 256) as f32).collect();
+        let image = 3 * c;
+        let x: Vec<f32> = (0..7 * image).map(|i| (i % 256) as f32).collect();
         let part = |from: usize, to: usize| {
             let shape = Shape::nhwc(to - from, 3, 1, c);
-            cx.upload(shape, dtype, &x[from * picture..to * picture]).unwrap()
+            cx.upload(shape, dtype, &x[from * image..to * image]).unwrap()
         };
         let y = gather::rows_of(&cx, &[part(0, 3), part(3, 4), part(4, 7)], &order).unwrap();
-        let expected = order.iter().flat_map(|i| &x[i * picture..][..picture]);
+        let expected = order.iter().flat_map(|i| &x[i * image..][..image]);
         assert_eq!(cx.download(&y).unwrap(), expected.copied().collect::<Vec<_>>());
         assert!(gather::rows(&cx, &y, &[5]).is_err());
         assert_eq!(gather::rows(&cx, &y, &[]).unwrap().shape().n(), 0);

@@ -21,7 +21,7 @@ use engine::space::Space;
 use engine::train::Checkpoint;
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
-use tiny_run::{collapse, write_changed, write_checkpoint, write_pictures, write_step};
+use tiny_run::{collapse, write_changed, write_checkpoint, write_images, write_step};
 
 const MIN: &str = "s8-w16.16.32.64-d1.1.2.1";
 
@@ -33,7 +33,7 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        write_pictures(&dir.path().join("pictures"));
+        write_images(&dir.path().join("images"));
         write_checkpoint(&Cx::for_tests(), &dir.path().join("run"), 2);
         fs::write(dir.path().join("run/config.toml"), "").unwrap();
         Self { dir }
@@ -63,7 +63,7 @@ impl Run {
     }
 }
 
-fn pictures(path: &str, count: usize) -> Images {
+fn images(path: &str, count: usize) -> Images {
     let dataset = Arc::new(Dataset::open(&[path.to_owned()]).unwrap());
     Images::new(dataset, (0..count).collect(), 32, 1)
 }
@@ -76,12 +76,12 @@ fn embeddings_hold_what_the_net_saw_and_said() {
     let net = checkpoint.supernet().unwrap();
     let params = checkpoint.student(&cx, net.specs()).unwrap();
     let arch = MIN.parse().unwrap();
-    let shown = pictures(&run.path("pictures"), 40);
+    let shown = images(&run.path("images"), 40);
     let subnet =
         Subnet::recalibrated(&cx, &net, &params, arch, shown.tensors(&cx, 40).unwrap()).unwrap();
     let file = Path::new(&run.path("f.safetensors")).to_owned();
     let outputs = ["x", "c5", "z", "pool"].map(|s| s.parse::<embed::Output>().unwrap());
-    let embedded = pictures(&run.path("pictures"), 40);
+    let embedded = images(&run.path("images"), 40);
     let found = embed(&cx, &subnet, embedded, &outputs, &[("arch", MIN.into())], &file).unwrap();
     assert_eq!((found.unreadable.len(), found.tensors.len()), (0, 5));
 
@@ -113,7 +113,7 @@ fn embeddings_hold_what_the_net_saw_and_said() {
 #[test]
 fn an_image_that_cannot_be_read_has_no_row() {
     let run = Run::new();
-    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let (ckpt, data) = (run.path("run"), run.path("images"));
     let (whole, rest) = (run.path("whole.safetensors"), run.path("rest.safetensors"));
     // An export's statistics do not depend on the images that are embedded.
     let export = run.path("exported");
@@ -124,7 +124,7 @@ fn an_image_that_cannot_be_read_has_no_row() {
     };
     embed(&whole);
     for name in ["dots/04.png", "stripes/19.png"] {
-        fs::write(run.path(&format!("pictures/{name}")), b"\x89PNG\r\n\x1a\n and no more").unwrap();
+        fs::write(run.path(&format!("images/{name}")), b"\x89PNG\r\n\x1a\n and no more").unwrap();
     }
     let said = embed(&rest);
     assert_eq!(said["tensors"]["z"], serde_json::json!([38, 16]));
@@ -148,7 +148,7 @@ fn an_image_that_cannot_be_read_has_no_row() {
     }
     // A source without classes has no labels.
     let flat = run.path("flat.safetensors");
-    let dots = run.path("pictures/dots");
+    let dots = run.path("images/dots");
     run.json(&["embed", "--model", &export, "--data", &dots, "--images", "3", "--out", &flat]);
     let flat = File::read(Path::new(&flat));
     assert!(flat.labels.is_none() && !flat.metadata.contains_key("classes"));
@@ -178,13 +178,13 @@ impl File {
 }
 
 #[test]
-fn two_kinds_of_pictures_are_told_apart() {
+fn two_kinds_of_images_are_told_apart() {
     let run = Run::new();
     let cx = Cx::for_tests();
     let checkpoint = Checkpoint::open(Path::new(&run.path("run"))).unwrap();
     let net = checkpoint.supernet().unwrap();
     let params = checkpoint.student(&cx, net.specs()).unwrap();
-    let open = || Dataset::open(&[run.path("pictures")]).unwrap();
+    let open = || Dataset::open(&[run.path("images")]).unwrap();
     let sets = Splits::new(open(), open(), None, 32, 1, 32, 1).unwrap();
     assert_eq!(sets.chance(), 0.5);
     let bn = sets.bn.tensors(&cx, 32).unwrap();
@@ -195,9 +195,9 @@ fn two_kinds_of_pictures_are_told_apart() {
         let verdict = evaluate(&cx, &subnet, &sets, &options).unwrap();
         assert!(verdict.accuracy() > 0.7, "{verdict:?}");
     }
-    fs::rename(run.path("pictures/dots"), run.path("pictures/spots")).unwrap();
-    let other = Dataset::open(&[run.path("pictures")]).unwrap();
-    fs::rename(run.path("pictures/spots"), run.path("pictures/dots")).unwrap();
+    fs::rename(run.path("images/dots"), run.path("images/spots")).unwrap();
+    let other = Dataset::open(&[run.path("images")]).unwrap();
+    fs::rename(run.path("images/spots"), run.path("images/dots")).unwrap();
     let err = Splits::new(open(), other, None, 32, 1, 32, 1).err().unwrap();
     assert_eq!(err.kind(), Kind::Data);
 }
@@ -205,7 +205,7 @@ fn two_kinds_of_pictures_are_told_apart() {
 #[test]
 fn search_evaluate_and_correlate_from_the_command_line() {
     let run = Run::new();
-    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let (ckpt, data) = (run.path("run"), run.path("images"));
     let search = [
         "search",
         "--ckpt",
@@ -224,7 +224,7 @@ fn search_evaluate_and_correlate_from_the_command_line() {
         "16",
     ];
     let winners = run.json(&search);
-    let tag = "cls-pictures-0-20M-2M";
+    let tag = "cls-images-0-20M-2M";
     assert!(winners["out"].as_str().unwrap().ends_with(tag), "{winners}");
     assert!(!winners["budgets"].as_array().unwrap().is_empty());
     let dir = format!("run/search/{tag}");
@@ -245,7 +245,7 @@ fn search_evaluate_and_correlate_from_the_command_line() {
     let result = run.json(&[&knn[..], &["--arch", MIN]].concat());
     assert!(result["accuracy"]["k20"].as_f64().unwrap() >= 0.5);
     let kept =
-        fs::read(run.path(&format!("run/eval/knn-pictures-{MIN}-step-00000007.json"))).unwrap();
+        fs::read(run.path(&format!("run/eval/knn-images-{MIN}-step-00000007.json"))).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&kept).unwrap(), result);
     let file = run.path(&format!("{dir}/candidates.jsonl"));
     let ranked = run.json(&[&knn[..], &["--archs-from", &file, "--limit", "3"]].concat());
@@ -270,7 +270,7 @@ fn search_evaluate_and_correlate_from_the_command_line() {
 #[test]
 fn baselines_stand_beside_an_accuracy() {
     let run = Run::new();
-    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let (ckpt, data) = (run.path("run"), run.path("images"));
     let eval = |protocol: &'static str, more: &[&str]| -> Vec<String> {
         let args = ["eval", protocol, "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
         let epochs: &[&str] = if protocol == "linear" { &["--epochs", "3"] } else { &[] };
@@ -328,7 +328,7 @@ fn baselines_stand_beside_an_accuracy() {
 #[test]
 fn baselines_without_a_net_are_computed_once() {
     let run = Run::new();
-    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let (ckpt, data) = (run.path("run"), run.path("images"));
     let evaluate = |arch: &str, more: &[&str]| -> (Value, String) {
         let args = ["eval", "knn", "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
         let out = run.engine(&[&args[..], &["--arch", arch, "--json"], more].concat());
@@ -353,7 +353,7 @@ fn baselines_without_a_net_are_computed_once() {
     // Fewer images, and images that changed, are another question.
     let (_, said) = evaluate(MIN, &["--images", "20"]);
     assert!(files().len() == 2 && !said.contains(KEPT), "{said}");
-    fs::copy(run.path("pictures/dots/03.png"), run.path("pictures/dots/04.png")).unwrap();
+    fs::copy(run.path("images/dots/03.png"), run.path("images/dots/04.png")).unwrap();
     let (_, said) = evaluate(MIN, &[]);
     assert!(files().len() == 3 && !said.contains(KEPT), "{said}");
     // What is damaged is computed again, whatever it is.
@@ -377,7 +377,7 @@ fn baselines_without_a_net_are_computed_once() {
 fn a_search_with_a_collapsed_teacher_is_exit_4() {
     let run = Run::new();
     write_changed(&Cx::for_tests(), &run.dir.path().join("run"), 2, 8, collapse);
-    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let (ckpt, data) = (run.path("run"), run.path("images"));
     let search = ["search", "--ckpt", &ckpt, "--data", &data, "--task", "seg", "--arch", MIN];
     assert_eq!(run.code(&search), 4);
     let forced = [&search[..], &["--force"]].concat();
@@ -394,7 +394,7 @@ fn a_search_with_a_collapsed_teacher_is_exit_4() {
 #[test]
 fn wrong_commands_end_with_the_right_code() {
     let run = Run::new();
-    let (ckpt, data, out) = (run.path("run"), run.path("pictures"), run.path("f.safetensors"));
+    let (ckpt, data, out) = (run.path("run"), run.path("images"), run.path("f.safetensors"));
     let search = ["search", "--ckpt", &ckpt, "--data", &data, "--task", "cls"];
     let with = |more: &[&str]| run.code(&[&search[..], more].concat());
     assert_eq!(with(&["--arch", "s8-w16.16.32.9999-d1.1.2.1"]), 2);
@@ -405,7 +405,7 @@ fn wrong_commands_end_with_the_right_code() {
     assert_eq!(run.code(&["search", "--ckpt", &ckpt, "--data", "nowhere", "--task", "cls"]), 3);
     assert_eq!(run.code(&["search", "--ckpt", "nowhere", "--data", &data, "--task", "cls"]), 3);
 
-    let flat = run.path("pictures/dots");
+    let flat = run.path("images/dots");
     let knn = ["eval", "knn", "--ckpt", &ckpt, "--arch", MIN];
     assert_eq!(run.code(&[&knn[..], &["--data", &flat, "--test-data", &flat]].concat()), 3);
     let no_arch = ["eval", "knn", "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
@@ -422,7 +422,7 @@ fn wrong_commands_end_with_the_right_code() {
 fn architectures_have_names() {
     let run = Run::new();
     let min = Space::preset("tiny").unwrap().min().to_string();
-    let (ckpt, data, out) = (run.path("run"), run.path("pictures"), run.path("winner"));
+    let (ckpt, data, out) = (run.path("run"), run.path("images"), run.path("winner"));
     let knn = ["eval", "knn", "--ckpt", &ckpt, "--data", &data, "--test-data", &data];
     let knn = |arch: &'static str| [&knn[..], &["--no-baselines", "--arch", arch]].concat();
     assert_eq!(run.json(&knn("min"))["arch"], min);
@@ -456,7 +456,7 @@ fn architectures_have_names() {
 #[test]
 fn a_search_by_latency_shows_latencies() {
     let run = Run::new();
-    let (ckpt, data) = (run.path("run"), run.path("pictures"));
+    let (ckpt, data) = (run.path("run"), run.path("images"));
     let search = ["search", "--ckpt", &ckpt, "--data", &data, "--images", "8", "--bn-images", "8"];
     let latency =
         ["--task", "cls", "--metric", "latency", "--budget", "1ns..60s", "--samples", "2"];

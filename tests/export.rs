@@ -14,15 +14,15 @@ const ARCH: &str = "s8-w8.24.48.96-d2.1.3.1";
 /// A run's folder and images, in a folder that goes with the test.
 fn setting() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
-    let (run, pictures) = (dir.path().join("run"), dir.path().join("pictures"));
-    tiny_run::write_pictures(&pictures);
+    let (run, images) = (dir.path().join("run"), dir.path().join("images"));
+    tiny_run::write_images(&images);
     tiny_run::write_checkpoint(&Cx::for_tests(), &run, 1);
-    (dir, run, pictures)
+    (dir, run, images)
 }
 
-fn export<'a>(run: &'a Path, pictures: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+fn export<'a>(run: &'a Path, images: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let mut args =
-        vec!["export", "--ckpt", s(run), "--bn-data", s(pictures), "--out", s(out), "--quiet"];
+        vec!["export", "--ckpt", s(run), "--bn-data", s(images), "--out", s(out), "--quiet"];
     if !more.contains(&"--arch") {
         args.extend(["--arch", ARCH]);
     }
@@ -32,9 +32,9 @@ fn export<'a>(run: &'a Path, pictures: &'a Path, out: &'a Path, more: &[&'a str]
 
 #[test]
 fn an_export_holds_what_is_promised_and_computes_the_same() {
-    let (dir, run, pictures) = setting();
+    let (dir, run, images) = setting();
     let out = dir.path().join("deep/er/export");
-    let (stdout, _) = expect(0, &export(&run, &pictures, &out, &["--json"]));
+    let (stdout, _) = expect(0, &export(&run, &images, &out, &["--json"]));
     let said: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((&said["arch"], &said["parity"]["ok"]), (&ARCH.into(), &true.into()));
 
@@ -63,7 +63,7 @@ fn an_export_holds_what_is_promised_and_computes_the_same() {
 
     // The same net, whether it is read from the run or from the export.
     let embed = |more: &[&str], file: &Path| {
-        let mut args = vec!["embed", "--data", s(&pictures), "--features", "c5,z", "--quiet"];
+        let mut args = vec!["embed", "--data", s(&images), "--features", "c5,z", "--quiet"];
         args.extend(["--out", s(file)]);
         args.extend(more);
         expect(0, &args);
@@ -81,10 +81,10 @@ fn an_export_holds_what_is_promised_and_computes_the_same() {
 
 #[test]
 fn threads_do_not_change_an_export() {
-    let (dir, run, pictures) = setting();
+    let (dir, run, images) = setting();
     let weights = |threads: &str| {
         let out = dir.path().join(threads);
-        expect(0, &export(&run, &pictures, &out, &["--threads", threads]));
+        expect(0, &export(&run, &images, &out, &["--threads", threads]));
         fs::read(out.join("model.safetensors")).unwrap()
     };
     assert_eq!(weights("1"), weights("3"));
@@ -92,28 +92,28 @@ fn threads_do_not_change_an_export() {
 
 #[test]
 fn wrong_requests_end_with_the_right_code_and_leave_nothing() {
-    let (dir, run, pictures) = setting();
+    let (dir, run, images) = setting();
     let out = dir.path().join("export");
-    let (_, error) = expect(7, &export(&run, &pictures, &out, &["--tolerance", "0"]));
+    let (_, error) = expect(7, &export(&run, &images, &out, &["--tolerance", "0"]));
     assert!(error.contains("not the same net"), "{error}");
     let (_, error) =
-        expect(2, &export(&run, &pictures, &out, &["--arch", "s8-w8.24.48.999-d1.1.1.1"]));
+        expect(2, &export(&run, &images, &out, &["--arch", "s8-w8.24.48.999-d1.1.1.1"]));
     assert!(error.contains("width of stage 4"), "{error}");
-    expect(2, &export(&run, &pictures, &out, &["--tolerance", "-1"]));
+    expect(2, &export(&run, &images, &out, &["--tolerance", "-1"]));
     expect(3, &export(&run, &dir.path().join("nowhere"), &out, &[]));
-    expect(3, &export(&pictures, &pictures, &out, &[]));
+    expect(3, &export(&images, &images, &out, &[]));
     let names = |dir: &Path| {
         let entries = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name());
         let mut names: Vec<_> = entries.collect();
         names.sort();
         names
     };
-    assert_eq!(names(dir.path()), ["pictures", "run"]);
+    assert_eq!(names(dir.path()), ["images", "run"]);
 
-    let (_, error) = expect(2, &export(&run, &pictures, &pictures, &["--overwrite"]));
+    let (_, error) = expect(2, &export(&run, &images, &images, &["--overwrite"]));
     assert!(error.contains("not an export"), "{error}");
-    expect(0, &export(&run, &pictures, &out, &[]));
-    expect(2, &export(&run, &pictures, &out, &[]));
-    expect(0, &export(&run, &pictures, &out, &["--overwrite"]));
-    assert_eq!(names(dir.path()), ["export", "pictures", "run"]);
+    expect(0, &export(&run, &images, &out, &[]));
+    expect(2, &export(&run, &images, &out, &[]));
+    expect(0, &export(&run, &images, &out, &["--overwrite"]));
+    assert_eq!(names(dir.path()), ["export", "images", "run"]);
 }

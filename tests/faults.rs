@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use common::runs::train;
-use common::{engine, expect, pictures, s};
+use common::{engine, expect, images, s};
 
 /// A command that writes into a folder.
 struct Scenario<'a> {
@@ -173,7 +173,7 @@ fn owned(args: Vec<&str>) -> Vec<String> {
 
 /// Images and a run on them: six steps, with checkpoints at 0, 3 and 6.
 fn run_on(dir: &Path) -> (PathBuf, PathBuf) {
-    let data = pictures(dir, 2, 12);
+    let data = images(dir, 2, 12);
     let run = dir.join("run");
     expect(0, &train(&data, &run, &["-q"]));
     (data, run)
@@ -182,7 +182,7 @@ fn run_on(dir: &Path) -> (PathBuf, PathBuf) {
 #[test]
 fn training() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let args = |out: &Path| owned(train(&data, out, &["--resume"]));
     let scenario = Scenario { before: None, args: &args, done: None, result: &trained };
     let changes = scenario.try_all(&["kill", "full"], |_, _| {});
@@ -299,7 +299,7 @@ fn evaluation() {
         owned([&base[..], &["--data", s(&data), "--test-data", s(&data)]].concat())
     };
     let result = |out: &Path| {
-        let name = format!("eval/knn-pictures-{arch}-step-00000006.json");
+        let name = format!("eval/knn-images-{arch}-step-00000006.json");
         files(out, &[name.as_str()])
     };
     let scenario = Scenario { before: Some(&run), args: &args, done: None, result: &result };

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use common::fuzz::{Answer, Counting, Fuzz};
-use common::{expect, pictures, s};
+use common::{expect, images, s};
 use engine::config::{read_file, resolve};
 use engine::device::Cx;
 use engine::train::Checkpoint;
@@ -82,7 +82,7 @@ fn checkpoints() {
 #[test]
 fn searches_and_exports() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 8);
+    let data = images(dir.path(), 2, 8);
     let cx = Cx::for_tests();
     tiny_run::write_step(&cx, dir.path(), 7, [1, 2]);
     let (run, found, net) = (s(dir.path()), dir.path().join("found"), dir.path().join("net"));

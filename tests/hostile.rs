@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::process::Command;
 
-use common::{engine, expect, pictures, run, s};
+use common::{engine, expect, images, run, s};
 
 fn fifo(path: &std::path::Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
@@ -19,7 +19,7 @@ fn pipes_are_refused_and_never_waited_for() {
     let out = dir.path().join("out");
     let (_, e) = expect(3, &["train", "--preset", "tiny", "--data", s(&pipe), "--out", s(&out)]);
     assert!(e.contains("found a pipe (FIFO)"), "{e}");
-    let root = pictures(dir.path(), 2, 4);
+    let root = images(dir.path(), 2, 4);
     let set = s(&root);
     let train = ["train", "--preset", "tiny", "--data", set, "--out", s(&out), "-c", s(&pipe)];
     let (_, e) = expect(2, &train);
@@ -33,7 +33,7 @@ fn pipes_are_refused_and_never_waited_for() {
 #[test]
 fn limits_come_from_the_environment() {
     let dir = tempfile::tempdir().unwrap();
-    let root = pictures(dir.path(), 1, 2);
+    let root = images(dir.path(), 1, 2);
     let check = |variable: &str, value: &str| {
         let out = engine(&["data", "check", s(&root)]).env(variable, value).output().unwrap();
         let text = [out.stdout, out.stderr].concat();
@@ -53,7 +53,7 @@ fn limits_come_from_the_environment() {
 #[test]
 fn names_cannot_write_to_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
-    let root = pictures(dir.path(), 1, 2);
+    let root = images(dir.path(), 1, 2);
     let name = "x\x1b]0;title\x07\nerror: y.png";
     fs::write(root.join("class0").join(name), "no image").unwrap();
     fs::create_dir(root.join("a\x1b[31mb\nc")).unwrap();

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::runs::train;
-use common::{engine, expect, pictures, s};
+use common::{engine, expect, images, s};
 use engine::files;
 use engine::train::checkpoint::{self, Checkpoint};
 use serde_json::Value;
@@ -31,7 +31,7 @@ fn text(out: &Output) -> String {
 /// A short run under each limit ends with 0, or with 5 and a line that says why.
 fn limited(limits: impl Iterator<Item = String>) -> Vec<(String, i32)> {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let out = dir.path().join("out");
     let args =
         ["train", "--preset", "tiny", "--data", s(&data), "--out", s(&out), "--threads", "2"];
@@ -81,7 +81,7 @@ fn every_memory_limit_ends_a_run_in_words() {
 #[test]
 fn the_batch_that_is_named_fits_and_the_next_does_not() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 1, 12);
+    let data = images(dir.path(), 1, 12);
     let run = |batch: &str| {
         let batch = format!("train.batch={batch}");
         let args = ["train", "--preset", "tiny", "--data", s(&data), "--dry-run", "--threads", "1"];
@@ -103,7 +103,7 @@ fn the_batch_that_is_named_fits_and_the_next_does_not() {
 #[test]
 fn planning_takes_seconds_whatever_the_sizes() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 1, 4);
+    let data = images(dir.path(), 1, 4);
     let began = Instant::now();
     for device in ["cpu", "emulator"] {
         let args =
@@ -129,7 +129,7 @@ fn doctor_says_what_bounds_memory() {
 #[test]
 fn a_limit_of_file_sizes_is_an_error_of_the_write() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let out = dir.path().join("out");
     let found = under("ulimit -f 200", &train(&data, &out, &["-q"]));
     let said = text(&found);
@@ -140,7 +140,7 @@ fn a_limit_of_file_sizes_is_an_error_of_the_write() {
 #[test]
 fn only_the_flag_decides_on_threads() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let run = |name: &str, threads: &[&str]| {
         let out = dir.path().join(name);
         let more = [threads, &["--max-steps", "1"]].concat();
@@ -186,7 +186,7 @@ fn start(args: &[&str]) -> Child {
 #[test]
 fn a_signal_before_the_first_step_leaves_what_resume_goes_on_from() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 40);
+    let data = images(dir.path(), 2, 40);
     for (name, code, wait_ms) in
         [("-TERM", 75, 0), ("-INT", 130, 0), ("-USR1", 75, 3), ("-TERM", 75, 30), ("-TERM", 75, 90)]
     {
@@ -207,7 +207,7 @@ fn a_signal_before_the_first_step_leaves_what_resume_goes_on_from() {
 #[test]
 fn a_signal_ends_a_long_filling_of_the_queue() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let out = dir.path().join("run");
     // Minutes of filling.
     let mut args = vec!["train", "--preset", "tiny", "--data", s(&data), "--out", s(&out)];
@@ -234,7 +234,7 @@ fn verbs_that_keep_nothing_end_as_signals_say() {
     use std::os::unix::process::ExitStatusExt;
     let dir = tempfile::tempdir().unwrap();
     // The word "train" is a path here.
-    let data = pictures(dir.path(), 8, 400);
+    let data = images(dir.path(), 8, 400);
     let link = dir.path().join("train");
     std::os::unix::fs::symlink(&data, &link).unwrap();
     let args = ["data", "pack", "train", "--out", "packed", "--threads", "1"];
@@ -249,7 +249,7 @@ fn verbs_that_keep_nothing_end_as_signals_say() {
 #[test]
 fn a_search_that_is_stopped_early_can_be_done_again() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let run = dir.path().join("run");
     expect(0, &train(&data, &run, &["--max-steps", "1"]));
     let args = ["search", "--ckpt", s(&run), "--data", s(&data), "--task", "cls", "--samples", "4"];
@@ -267,7 +267,7 @@ fn a_search_that_is_stopped_early_can_be_done_again() {
 #[test]
 fn weights_that_blow_up_end_a_run() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let out = dir.path().join("out");
     let wild = ["train.lr=1000", "train.warmup_epochs=0", "train.epochs=8", "-q"];
     let mut args = train(&data, &out, &[]);
@@ -304,7 +304,7 @@ fn poisoned(dir: &Path, data: &Path) -> PathBuf {
 #[test]
 fn weights_that_are_no_numbers_are_named() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let run = poisoned(dir.path(), &data);
     let net = ["--ckpt", s(&run), "--arch", MIN];
     let file = dir.path().join("features.safetensors");
@@ -332,7 +332,7 @@ fn weights_that_are_no_numbers_are_named() {
 #[test]
 fn images_that_are_all_the_same_are_said_to_be() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let run = dir.path().join("run");
     expect(0, &train(&data, &run, &["--max-steps", "1"]));
     let same = dir.path().join("same");

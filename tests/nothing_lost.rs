@@ -12,7 +12,7 @@ use serde_json::Value;
 use common::runs::{
     assert_same_weights, numbers, start_and_wait, steps_in_metrics, train as train_args,
 };
-use common::{engine, expect, pictures, s};
+use common::{engine, expect, images, s};
 
 fn train<'a>(data: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     train_args(data, out, &[more, &["--threads", "1"]].concat())
@@ -33,7 +33,7 @@ fn read(path: &Path) -> Value {
 #[test]
 fn a_second_run_cannot_take_a_running_ones_folder() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let out = dir.path().join("run");
     // From before its first step on: as soon as the folder is there.
     let mut long = train(&data, &out, &[]);
@@ -54,7 +54,7 @@ fn a_second_run_cannot_take_a_running_ones_folder() {
 #[test]
 fn overwrite_deletes_what_is_ours_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     // A folder of some other program, with a file that runs have too.
     let site = dir.path().join("site");
     fs::create_dir_all(site.join("content")).unwrap();
@@ -84,7 +84,7 @@ fn overwrite_deletes_what_is_ours_alone() {
 #[test]
 fn overwrite_deletes_nothing_before_all_is_ready() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let (out, absent) = (dir.path().join("run"), dir.path().join("absent"));
     expect(0, &train(&data, &out, &[]));
     expect(3, &train(&absent, &out, &["--overwrite"]));
@@ -105,7 +105,7 @@ fn overwrite_deletes_nothing_before_all_is_ready() {
 #[test]
 fn exports_leave_their_neighbours_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let (run, out) = (dir.path().join("run"), dir.path().join("net"));
     expect(0, &train(&data, &run, &["--max-steps", "2"]));
     for neighbour in ["net.part", "net.old"] {
@@ -148,7 +148,7 @@ fn exports_leave_their_neighbours_alone() {
 #[test]
 fn a_run_goes_on_from_its_checkpoint_whatever_its_metrics() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let (whole, out) = (dir.path().join("whole"), dir.path().join("run"));
     expect(0, &train(&data, &whole, &[]));
     expect(0, &train(&data, &out, &["--max-steps", "6"]));
@@ -171,7 +171,7 @@ fn a_run_goes_on_from_its_checkpoint_whatever_its_metrics() {
 #[test]
 fn an_edited_state_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let out = dir.path().join("run");
     expect(0, &train(&data, &out, &["--max-steps", "3"]));
     let state = out.join("checkpoints/last/state.json");
@@ -189,7 +189,7 @@ fn an_edited_state_is_noticed() {
 #[test]
 fn other_images_of_the_same_number_are_another_data_set() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let (run, found) = (dir.path().join("run"), dir.path().join("found"));
     expect(0, &train(&data, &run, &["--max-steps", "2"]));
     let second = run.join("checkpoints/step-00000002");
@@ -210,7 +210,7 @@ fn other_images_of_the_same_number_are_another_data_set() {
 #[test]
 fn a_damaged_search_finds_the_same_winners() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let (run, out) = (dir.path().join("run"), dir.path().join("found"));
     expect(0, &train(&data, &run, &[]));
     expect(0, &search(&run, &data, &out, &["--samples", "4", "--threads", "1"]));
@@ -244,7 +244,7 @@ fn a_damaged_search_finds_the_same_winners() {
 #[test]
 fn two_searches_cannot_share_a_folder() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let (run, out) = (dir.path().join("run"), dir.path().join("found"));
     expect(0, &train(&data, &run, &["--max-steps", "1"]));
     expect(6, &search(&run, &data, &out, &["--resume"]));
@@ -265,7 +265,7 @@ fn two_searches_cannot_share_a_folder() {
 #[test]
 fn exit_4_says_a_way_back_that_works() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let out = dir.path().join("run");
     // Three healthy steps, then a rate that no run survives.
     expect(0, &train(&data, &out, &["--max-steps", "3"]));
@@ -288,7 +288,7 @@ fn exit_4_says_a_way_back_that_works() {
 #[test]
 fn going_on_from_an_older_checkpoint_forgets_later_ones() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let (whole, out) = (dir.path().join("whole"), dir.path().join("run"));
     expect(0, &train(&data, &whole, &[]));
     expect(0, &train(&data, &out, &[]));
@@ -304,7 +304,7 @@ fn going_on_from_an_older_checkpoint_forgets_later_ones() {
 #[test]
 fn an_evaluation_is_shown_before_it_is_written() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let nested = dir.path().join("nested/a/b");
     fs::create_dir_all(nested.parent().unwrap()).unwrap();
     fs::rename(&data, &nested).unwrap();
@@ -330,7 +330,7 @@ fn an_evaluation_is_shown_before_it_is_written() {
 #[test]
 fn a_device_is_no_file_of_weights() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 12);
+    let data = images(dir.path(), 2, 12);
     let out = dir.path().join("run");
     let (_, stderr) = expect(3, &train(&data, &out, &["--init", "/dev/zero"]));
     assert!(stderr.contains("expected a regular file, found a device"), "{stderr}");
@@ -341,7 +341,7 @@ fn a_device_is_no_file_of_weights() {
 #[test]
 fn links_are_not_followed_when_files_are_written() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let (out, precious) = (dir.path().join("run"), dir.path().join("precious"));
     fs::write(&precious, "mine").unwrap();
     let mut child = start_and_wait(&train(&data, &out, &["train.epochs=1000"]), &out, 2);

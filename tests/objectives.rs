@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::runs::{numbers, steps_in_metrics};
-use common::{pictures, s};
+use common::{images, s};
 use engine::config::{resolve, word};
 use engine::data::{Targets, Views};
 use engine::device::Cx;
@@ -314,7 +314,7 @@ fn tensors(run: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 /// A run of 24 steps, and one that was killed and resumed, which ends with the same bits.
 fn whole_and_killed(objective: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
     let cx = Cx::for_tests();
     let outcome = train(&cx, objective, &data, &whole, &[]).unwrap();
@@ -351,7 +351,7 @@ fn a_supervised_objective_learns_classes() {
     let line = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     assert!(line.contains("\"losses\":{\"classes\":") && !line.contains("spread"), "{line}");
     // A longer run, whose last 20 batches of 8 are told apart better than its first 20.
-    let (data, long) = (dir.path().join("pictures"), dir.path().join("long"));
+    let (data, long) = (dir.path().join("images"), dir.path().join("long"));
     train(&Cx::for_tests(), "classes", &data, &long, &["train.epochs=40"]).unwrap();
     let losses = numbers(&long, "loss");
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
@@ -362,7 +362,7 @@ fn a_supervised_objective_learns_classes() {
 #[test]
 fn both_are_trained_on_devices_in_parts() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 4);
+    let data = images(dir.path(), 2, 4);
     let emulator = Cx::device(Arc::new(Emulator::new(2).unwrap()), 1).unwrap();
     let first = |cx: &Cx, name: &str, objective: &str, more: &[&str]| {
         let out = dir.path().join(name);
@@ -383,7 +383,7 @@ fn both_are_trained_on_devices_in_parts() {
 #[test]
 fn classes_must_be_there() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 1, 8).join("class0");
+    let data = images(dir.path(), 1, 8).join("class0");
     let out = dir.path().join("run");
     let error = train(&Cx::for_tests(), "classes", &data, &out, &[]).map(drop).unwrap_err();
     assert!(error.to_string().contains("expected a class for every image"), "{error}");

@@ -59,7 +59,7 @@ fn supernet(cx: &Cx, space: &Space) -> (Supernet, Params) {
     (net, params)
 }
 
-fn pictures(cx: &Cx, n: usize, side: usize) -> Tensor {
+fn images(cx: &Cx, n: usize, side: usize) -> Tensor {
     let mut rng = Philox::new(13, Purpose::Check, n as u64, 1);
     let values: Vec<f32> = (0..n * side * side * 3).map(|_| rng.normal()).collect();
     cx.upload(Shape::nhwc(n, side, side, 3), DType::F32, &values).unwrap()
@@ -93,7 +93,7 @@ fn a_subnet_is_the_net_built_separately() {
     let cx = Cx::for_tests();
     for space in [small_space(), Space::preset("tiny").unwrap()] {
         let (net, params) = supernet(&cx, &space);
-        let x = pictures(&cx, 4, space.resolution);
+        let x = images(&cx, 4, space.resolution);
         for arch in subnets(&space) {
             let (own, own_params) = subnet::extract(&cx, &net, &params, &arch).unwrap();
             assert_eq!(own.space().max(), arch);
@@ -129,7 +129,7 @@ fn a_subnets_gradient_is_the_slice_and_nothing_else() {
     let cx = Cx::for_tests();
     let space = small_space();
     let (net, params) = supernet(&cx, &space);
-    let x = pictures(&cx, 4, space.resolution);
+    let x = images(&cx, 4, space.resolution);
     for arch in subnets(&space) {
         let inside = gradients(&cx, &net, &params, &x, &arch);
         let (own, own_params) = subnet::extract(&cx, &net, &params, &arch).unwrap();
@@ -159,7 +159,7 @@ fn origin() -> Origin {
         method: "moco".into(),
         step: 7,
         bn_images: 8,
-        bn_data: vec!["pictures".into()],
+        bn_data: vec!["images".into()],
     }
 }
 
@@ -173,7 +173,7 @@ fn an_export_read_back_is_the_same_net() {
     let dir = tempfile::tempdir().unwrap();
     for space in [small_space(), Space::preset("tiny").unwrap()] {
         let (net, params) = supernet(&cx, &space);
-        let x = pictures(&cx, 8, space.resolution);
+        let x = images(&cx, 8, space.resolution);
         for arch in subnets(&space) {
             let stats = settled(&cx, &net, &params, &arch, &x);
             let subject =
@@ -209,7 +209,7 @@ fn damage_and_folders_in_the_way_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let space = small_space();
     let (net, params) = supernet(&cx, &space);
-    let (arch, x) = (space.min(), pictures(&cx, 4, space.resolution));
+    let (arch, x) = (space.min(), images(&cx, 4, space.resolution));
     let stats = settled(&cx, &net, &params, &arch, &x);
     let subject = Subject { net: &net, params: &params, arch, stats: &stats, origin: origin() };
     let out = dir.path().join("export");
@@ -254,7 +254,7 @@ fn a_net_that_is_not_the_same_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let space = small_space();
     let (net, params) = supernet(&cx, &space);
-    let (arch, x) = (space.max(), pictures(&cx, 4, space.resolution));
+    let (arch, x) = (space.max(), images(&cx, 4, space.resolution));
     let stats = settled(&cx, &net, &params, &arch, &x);
     let subject = Subject { net: &net, params: &params, arch, stats: &stats, origin: origin() };
     let out = dir.path().join("export");

@@ -16,7 +16,7 @@ use engine::space::{Arch, Budget, Metric, Space};
 use engine::tensor::Tensor;
 use engine::train::{Checkpoint, Health};
 use engine::{Kind, Result};
-use tiny_run::{collapse, write_changed, write_checkpoint, write_pictures};
+use tiny_run::{collapse, write_changed, write_checkpoint, write_images};
 
 struct Setting {
     dir: tempfile::TempDir,
@@ -28,11 +28,11 @@ struct Setting {
 impl Setting {
     fn new(threads: usize, teacher_seed: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        write_pictures(&dir.path().join("pictures"));
+        write_images(&dir.path().join("images"));
         let cx = Cx::cpu(threads).unwrap();
         let path = write_checkpoint(&cx, dir.path(), teacher_seed);
         let checkpoint = Checkpoint::open(&path).unwrap();
-        let data = dir.path().join("pictures").display().to_string();
+        let data = dir.path().join("images").display().to_string();
         Self { cx, checkpoint, dataset: Arc::new(Dataset::open(&[data]).unwrap()), dir }
     }
 
@@ -45,7 +45,7 @@ impl Setting {
 
     fn request(&self, selection: Selection) -> Request {
         Request {
-            data: vec!["pictures".into()],
+            data: vec!["images".into()],
             task: Some(Task::DetFpn),
             features: Task::DetFpn.features().to_vec(),
             selection,

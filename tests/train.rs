@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use common::runs::{assert_same_weights, numbers, start_and_wait, steps_in_metrics, train};
-use common::{expect, pictures, s};
+use common::{expect, images, s};
 
 #[test]
 fn killed_and_resumed_is_bit_identical_and_so_is_any_number_of_threads() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let whole = dir.path().join("whole");
     expect(0, &train(&data, &whole, &["--threads", "2"]));
     assert_eq!(steps_in_metrics(&whole), (0..12).collect::<Vec<_>>());
@@ -48,7 +48,7 @@ fn killed_and_resumed_is_bit_identical_and_so_is_any_number_of_threads() {
 #[test]
 fn probes_change_no_weight_and_are_written_once() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let run = |name: &str| dir.path().join(name);
     let (bare, whole, killed) = (run("bare"), run("whole"), run("killed"));
     expect(0, &train(&data, &bare, &["--threads", "2"]));
@@ -107,7 +107,7 @@ fn probes_change_no_weight_and_are_written_once() {
 #[test]
 fn term_checkpoints_and_can_be_resumed() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let (whole, stopped) = (dir.path().join("whole"), dir.path().join("stopped"));
     expect(0, &train(&data, &whole, &[]));
     let long = train(&data, &stopped, &[]);
@@ -129,7 +129,7 @@ fn term_checkpoints_and_can_be_resumed() {
 #[test]
 fn max_steps_does_not_change_the_schedule() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
     expect(0, &train(&data, &whole, &["--max-steps", "7"]));
     expect(0, &train(&data, &parts, &["--max-steps", "4"]));
@@ -148,7 +148,7 @@ fn max_steps_does_not_change_the_schedule() {
 #[test]
 fn mistakes_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let (out, absent) = (dir.path().join("run"), dir.path().join("absent"));
     expect(0, &train(&data, &out, &["--max-steps", "6"]));
     expect(3, &train(&absent, &out, &["--overwrite"]));
@@ -171,7 +171,7 @@ fn mistakes_lose_nothing() {
 #[test]
 fn a_folder_belongs_to_one_process() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let out = dir.path().join("run");
     let mut long = train(&data, &out, &[]);
     long.push("train.epochs=100000");
@@ -187,7 +187,7 @@ fn a_folder_belongs_to_one_process() {
 #[test]
 fn collapse_is_no_success() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let out = dir.path().join("run");
     let harsh = ["train.lr=50", "moco.head_norm=false", "moco.queue_fill=random"];
     let mut args = train(&data, &out, &harsh);
@@ -202,7 +202,7 @@ fn collapse_is_no_success() {
 #[test]
 fn a_collapse_stops_a_run_and_says_what_to_change() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 2, 8);
+    let data = images(dir.path(), 2, 8);
     let out = dir.path().join("run");
     let mut args = train(&data, &out, &["--threads", "2"]);
     args.extend(["train.batch=4", "train.accum=1", "moco.head_norm=false", "moco.symmetric=false"]);
@@ -241,9 +241,9 @@ fn a_collapse_stops_a_run_and_says_what_to_change() {
 }
 
 #[test]
-fn pictures_that_were_replaced_are_in_the_log() {
+fn images_that_were_replaced_are_in_the_log() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     fs::write(data.join("broken.jpg"), b"\xff\xd8\xff\xe0broken").unwrap();
     let out = dir.path().join("run");
     expect(0, &train(&data, &out, &[]));
@@ -258,7 +258,7 @@ fn pictures_that_were_replaced_are_in_the_log() {
 #[test]
 fn bf16_is_near_fp32_and_resumes_bit_for_bit() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let run = |name: &str, more: &[&str]| {
         let out = dir.path().join(name);
         // At the preset's rate a batch of eight leaves the way after a step.
@@ -280,7 +280,7 @@ fn bf16_is_near_fp32_and_resumes_bit_for_bit() {
 #[test]
 fn a_time_limit_stops_with_a_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let out = dir.path().join("run");
     let mut args = train(&data, &out, &["--time-limit", "1s"]);
     args.push("train.epochs=100000");
@@ -292,7 +292,7 @@ fn a_time_limit_stops_with_a_checkpoint() {
 #[test]
 fn a_full_disk_leaves_the_last_checkpoint_usable() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let out = dir.path().join("run");
     expect(0, &train(&data, &out, &["--max-steps", "3"]));
     let args = train(&data, &out, &["--resume", "must"]);
@@ -316,7 +316,7 @@ fn a_full_disk_leaves_the_last_checkpoint_usable() {
 #[test]
 fn divergence_names_step_architecture_and_tensor() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let out = dir.path().join("run");
     // Until a value overflows, weights that blow up may have any norm.
     let wild = ["train.lr=1000", "train.weight_decay=1", "guard.collapse=false"];
@@ -330,7 +330,7 @@ fn divergence_names_step_architecture_and_tensor() {
 #[test]
 fn a_dry_run_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let out = dir.path().join("run");
     let (stdout, _) = expect(0, &train(&data, &out, &["--dry-run"]));
     assert!(stdout.contains("memory") && stdout.to_lowercase().contains("eta"), "{stdout}");
@@ -347,7 +347,7 @@ fn a_dry_run_writes_nothing() {
 #[test]
 fn a_gpu_that_is_not_here_can_be_planned_for() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let out = dir.path().join("run");
     let plan = |memory: &'static str| train(&data, &out, &["--dry-run", "--device-memory", memory]);
     let (stdout, stderr) = expect(0, &[&plan("80GiB")[..], &["--json"]].concat());
@@ -370,7 +370,7 @@ fn a_gpu_that_is_not_here_can_be_planned_for() {
 #[test]
 fn the_log_has_times_and_a_loss_per_student() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let out = dir.path().join("run");
     let (stdout, stderr) = expect(0, &train(&data, &out, &[]));
     let log = fs::read_to_string(out.join("train.log")).unwrap();
@@ -399,7 +399,7 @@ fn the_log_has_times_and_a_loss_per_student() {
 #[test]
 fn what_is_in_the_way_or_does_not_fit_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let out = dir.path().join("run");
     expect(0, &train(&data, &out, &["--max-steps", "1"]));
     let (_, stderr) = expect(2, &train(&data, &out, &[]));
@@ -426,7 +426,7 @@ fn what_is_in_the_way_or_does_not_fit_is_refused() {
 #[test]
 fn a_run_leaves_what_the_docs_promise() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let (out, dumps) = (dir.path().join("run"), dir.path().join("dumps"));
     expect(
         0,

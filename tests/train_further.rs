@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use common::runs::{assert_same_weights, numbers, start_and_wait, steps_in_metrics, train};
-use common::{expect, pictures, s};
+use common::{expect, images, s};
 
 /// So few images at such a rate need not train well.
 const GUARD_OFF: &str = "guard.collapse=false";
@@ -27,7 +27,7 @@ fn train_epochs<'a>(
 #[test]
 fn a_finished_run_goes_on_with_more_epochs() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let out = dir.path().join("run");
     let epochs = |epochs, more: &[&str]| {
         let words = ["train.lr=0.01", "train.warmup_epochs=0.5", GUARD_OFF];
@@ -73,7 +73,7 @@ fn a_finished_run_goes_on_with_more_epochs() {
 #[test]
 fn an_extended_run_that_is_killed_resumes_bit_for_bit() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
     for (epochs, kill_at) in [("train.epochs=1", 3), ("train.epochs=2", 8), ("train.epochs=3", 14)]
     {
@@ -98,7 +98,7 @@ fn weights(run: &Path, checkpoint: &str, stem: &str) -> engine::files::Named {
 #[test]
 fn a_run_starts_from_another_ones_weights() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let (first, second) = (dir.path().join("first"), dir.path().join("second"));
     expect(0, &train(&data, &first, &["--max-steps", "2"]));
     let init = ["--init", s(&first), "--max-steps", "1"];
@@ -130,7 +130,7 @@ fn a_run_starts_from_another_ones_weights() {
 #[test]
 fn a_run_starts_from_an_export() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let [first, second, fresh, export] =
         ["first", "second", "fresh", "export"].map(|name| dir.path().join(name));
     expect(0, &train(&data, &first, &["--max-steps", "2"]));
@@ -170,7 +170,7 @@ fn a_run_starts_from_an_export() {
 #[test]
 fn weights_that_do_not_fit_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let data = pictures(dir.path(), 4, 12);
+    let data = images(dir.path(), 4, 12);
     let (out, file) = (dir.path().join("run"), dir.path().join("other.safetensors"));
     let tensor = vec![("encoder.weight".to_owned(), vec![2], vec![1.0, 2.0])];
     engine::files::write_safetensors(&file, &tensor, &[]).unwrap();

@@ -86,14 +86,14 @@ struct Window {
         return matrix + t.row * row_stride + t.column * column_stride;
     }
 
-    DEVICE Pixel pixel(u32 index, u32 pictures) const {
+    DEVICE Pixel pixel(u32 index, u32 images) const {
         u32 row = index / columns, column = index % columns;
-        u32 picture = row / rows;
+        u32 image = row / rows;
         row %= rows;
-        if (picture >= pictures) return {0, Place::nowhere(), NOWHERE};
+        if (image >= images) return {0, Place::nowhere(), NOWHERE};
         i32 y = i32(row) * step + first_row, x = i32(column) * step + first_column;
-        u32 to = (picture * to_h + to_row + row * to_step) * to_w + to_column + column * to_step;
-        return {((i32(picture) * h + y) * w + x) * channels, Place::of(y, x), to * to_channels};
+        u32 to = (image * to_h + to_row + row * to_step) * to_w + to_column + column * to_step;
+        return {((i32(image) * h + y) * w + x) * channels, Place::of(y, x), to * to_channels};
     }
 };
 

@@ -24,7 +24,7 @@ const ALIKE: [&str; 9] = [
 ];
 /// What must be the same besides where times are of the whole of it.
 const WHOLE: [&str; 7] =
-    ["archs", "queue", "features", "pictures", "mean_bytes", "resolution", "workers"];
+    ["archs", "queue", "features", "images", "mean_bytes", "resolution", "workers"];
 /// Counts that may not grow.
 const COUNTS: [&str; 8] = [
     "launches",

@@ -15,7 +15,7 @@ use super::{baseline, machine};
 use crate::cli::output::{print, table};
 use crate::cli::{DeviceArgs, open_device};
 use crate::data::{
-    Dataset, Decoded, Deliver, Image, Images, LoaderOptions, Pictures, Scratch, TrainLoader,
+    Dataset, Decoded, Deliver, Image, Images, LoaderOptions, RgbImages, Scratch, TrainLoader,
     ViewFormat, Views, render,
 };
 use crate::device::{Backend, Cx, DeviceChoice};
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::train::Batches;
 
 /// Images that are gone through, again and again; of these, those that are kept decoded.
-const MOST_PICTURES: usize = 500;
+const MOST_IMAGES: usize = 500;
 const MOST_DECODED: usize = 64;
 /// Slices of a row's time; the noise is theirs.
 const SLICES: u32 = 5;
@@ -110,7 +110,7 @@ struct Bench<'a> {
     args: &'a LoaderArgs,
     dataset: Arc<Dataset>,
     pool: ThreadPool,
-    pictures: usize,
+    images: usize,
     /// Of an image, encoded.
     mean_bytes: f64,
     batch: usize,
@@ -118,9 +118,9 @@ struct Bench<'a> {
 
 impl std::fmt::Display for Bench<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { pictures, mean_bytes, batch, .. } = self;
+        let Self { images, mean_bytes, batch, .. } = self;
         let (kb, workers) = (mean_bytes / 1e3, self.pool.current_num_threads());
-        write!(f, "{pictures} images of {kb:.0} kB, batches of {batch}, {workers} worker(s)")
+        write!(f, "{images} images of {kb:.0} kB, batches of {batch}, {workers} worker(s)")
     }
 }
 
@@ -133,17 +133,17 @@ impl<'a> Bench<'a> {
         let LoaderArgs { resolution, seconds, workers, .. } = *args;
         within("--resolution", (1..=4096).contains(&resolution), "1 to 4096 pixels")?;
         within("--seconds", seconds > 0.0 && seconds <= 86_400.0, "more than 0, at most 86400")?;
-        within("--batch", args.batch != Some(0), "at least 1 picture")?;
+        within("--batch", args.batch != Some(0), "at least 1 image")?;
         let dataset = Arc::new(Dataset::open(&args.data)?);
         let pool = ThreadPoolBuilder::new()
             .num_threads(workers)
             .build()
             .map_err(|e| Error::device(format!("cannot start {workers} threads: {e}")))?;
-        let pictures = dataset.len().min(MOST_PICTURES);
-        let bytes: usize = (0..pictures).map(|i| Ok(dataset.bytes(i)?.len())).sum::<Result<_>>()?;
+        let images = dataset.len().min(MOST_IMAGES);
+        let bytes: usize = (0..images).map(|i| Ok(dataset.bytes(i)?.len())).sum::<Result<_>>()?;
         let usual = (16 * pool.current_num_threads()).min(dataset.len());
-        let (mean_bytes, batch) = (bytes as f64 / pictures as f64, args.batch.unwrap_or(usual));
-        Ok(Self { args, dataset, pool, pictures, mean_bytes, batch })
+        let (mean_bytes, batch) = (bytes as f64 / images as f64, args.batch.unwrap_or(usual));
+        Ok(Self { args, dataset, pool, images, mean_bytes, batch })
     }
 
     fn settings(&self) -> Value {
@@ -151,7 +151,7 @@ impl<'a> Bench<'a> {
             "resolution": self.args.resolution,
             "workers": self.pool.current_num_threads(),
             "batch": self.batch,
-            "pictures": self.pictures,
+            "images": self.images,
             "mean_bytes": self.mean_bytes,
         })
     }
@@ -191,13 +191,13 @@ impl<'a> Bench<'a> {
     fn host(&self) -> Result<Vec<Row>> {
         let (dataset, pool, side) = (&self.dataset, &self.pool, self.args.resolution);
         let at_once = 8 * pool.current_num_threads();
-        let load = |i: usize| dataset.load(i % self.pictures);
+        let load = |i: usize| dataset.load(i % self.images);
         let decode = self.row(("decode_per_s", "decode"), at_once, |at| {
             pool.install(|| at.into_par_iter().try_for_each(|i| load(i).map(drop)))
         })?;
 
         let decoded: Vec<Image> = pool.install(|| {
-            (0..self.pictures.min(MOST_DECODED)).into_par_iter().map(load).collect::<Result<_>>()
+            (0..self.images.min(MOST_DECODED)).into_par_iter().map(load).collect::<Result<_>>()
         })?;
         let views = Views::moco_v2();
         let normalise = views.normalise();
@@ -234,12 +234,12 @@ impl<'a> Bench<'a> {
             loader.next().map(drop)
         })?;
         let Images::Decoded(Decoded { rgb, sizes, params }) = loader.next()?.views else {
-            return Err(Error::device("the loader made views, expected pictures"));
+            return Err(Error::device("the loader made views, expected images"));
         };
         drop(loader);
 
         let copied = || cx.staging_slot(rgb.len())?.upload(&rgb)?.arrive();
-        let pictures = Pictures::on_device(&sizes, copied()?)?;
+        let images = RgbImages::on_device(&sizes, copied()?)?;
         let copy = self.row(("copy_per_s", "device: copy"), batch, |_| {
             copied()?;
             driver.sync()
@@ -247,10 +247,10 @@ impl<'a> Bench<'a> {
         let (side, normalise) = (self.args.resolution, options.views[0].normalise());
         let format = ViewFormat { side, channels: 3, dtype: cx.dtype(), normalise };
         let views = self.row(("views_per_s", "device: two views"), batch, |_| {
-            params.iter().try_for_each(|params| pictures.views(cx, params, &format).map(drop))?;
+            params.iter().try_for_each(|params| images.views(cx, params, &format).map(drop))?;
             driver.sync()
         })?;
-        drop(pictures);
+        drop(images);
 
         let mut batches = Batches::new(cx, self.dataset.clone(), options)?;
         batches.next(cx)?;

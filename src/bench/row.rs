@@ -40,7 +40,7 @@ pub struct Row {
     /// Kernels queued each time, on devices.
     pub launches: Option<u64>,
     /// Images that it works on, where it is about images.
-    pub pictures: Option<usize>,
+    pub images: Option<usize>,
     /// The least time that it can take, where that is known.
     pub floor_ms: Option<f64>,
 }
@@ -49,7 +49,7 @@ impl Row {
     /// Of times alone.
     pub fn of_ms(name: impl Into<String>, samples_ms: Vec<f64>) -> Self {
         let name = name.into();
-        Self { name, samples_ms, launches: None, pictures: None, floor_ms: None }
+        Self { name, samples_ms, launches: None, images: None, floor_ms: None }
     }
 
     /// Does `work` so many rounds.
@@ -80,8 +80,8 @@ impl Row {
     }
 
     /// The same on these images.
-    pub fn of_pictures(self, pictures: usize) -> Self {
-        Self { pictures: Some(pictures), ..self }
+    pub fn of_images(self, images: usize) -> Self {
+        Self { images: Some(images), ..self }
     }
 
     /// The same with a floor.
@@ -96,7 +96,7 @@ impl Row {
 
     /// Images a second.
     pub fn rate(&self) -> Option<f64> {
-        Some(self.pictures? as f64 / self.median_ms()? * 1e3)
+        Some(self.images? as f64 / self.median_ms()? * 1e3)
     }
 
     /// Share of its floor that it reaches.
@@ -142,7 +142,7 @@ impl Row {
             "time_ms_max": self.timed(|s| quantile(s, 1.0)),
             "noise": self.timed(noise),
             "samples": self.samples_ms.len(),
-            "pictures_per_s": self.rate(),
+            "images_per_s": self.rate(),
             "launches": self.launches,
             "floor_ms": self.floor_ms,
             "floor_share": self.share(),

@@ -98,7 +98,7 @@ pub fn run(args: &SearchArgs) -> Result<()> {
         "precision": Precision::of(cx.operands()),
         "task": args.task,
         "features": args.task.features(),
-        "pictures": args.images,
+        "images": args.images,
         "archs": archs,
     });
     let mut result = machine::about(&cx, settings);
@@ -113,8 +113,8 @@ pub fn run(args: &SearchArgs) -> Result<()> {
         total_ms("scoring").zip(total_ms("recalibration")).map(|(a, b)| work / (a + b) * 1e3);
     let peak_bytes = cx.memory().peak_bytes;
     let more = json!({
-        "pictures_subnets_per_s": rate,
-        "pictures_subnets_per_s_with_recalibration": with_recalibration,
+        "images_subnets_per_s": rate,
+        "images_subnets_per_s_with_recalibration": with_recalibration,
         "peak_bytes": peak_bytes,
     });
     machine::extend(&mut result, more);
@@ -145,7 +145,7 @@ fn measure(
     let params = Params::init(cx, net.specs(), config.seed)?.ready(cx)?;
     let dir =
         tempfile::tempdir().map_err(|e| Error::device(format!("no temporary folder: {e}")))?;
-    let pictures = draw(dir.path(), args.images, space.resolution, cx.threads())?;
+    let images = draw(dir.path(), args.images, space.resolution, cx.threads())?;
     let timed = args.device.device != DeviceChoice::Emulator;
     let count = if timed { args.iterations } else { 1 };
     let (features, tau) = (args.task.features(), config.search.tau);
@@ -155,10 +155,10 @@ fn measure(
         params: &params,
         criterion: Criterion { features, images: args.images, tau },
         rounds: Rounds { count, timed, profile: args.profile },
-        batches: pictures.tensors(cx, args.images)?.collect::<Result<_>>()?,
+        batches: images.tensors(cx, args.images)?.collect::<Result<_>>()?,
     };
     let teacher = bench.recalibrated(space.max())?;
-    let prepare = || Target::new(cx, &teacher, &pictures, bench.criterion, dir.path());
+    let prepare = || Target::new(cx, &teacher, &images, bench.criterion, dir.path());
     let mut rows = vec![bench.row("teacher", teacher.arch(), || prepare().map(drop))?];
     let (target, references) = (prepare()?, bench.references(&teacher)?);
     for arch in archs {
@@ -177,7 +177,7 @@ fn draw(dir: &Path, count: usize, side: usize, workers: usize) -> Result<Images>
 impl<'a> Bench<'a> {
     fn row(&self, what: &str, arch: &Arch, work: impl FnMut() -> Result<()>) -> Result<Row> {
         let row = Row::measure(self.cx, format!("{what} {arch}"), &self.rounds, work)?;
-        Ok(row.of_pictures(self.criterion.images))
+        Ok(row.of_images(self.criterion.images))
     }
 
     fn recalibrated(&self, arch: Arch) -> Result<Subnet<'a>> {

@@ -190,13 +190,13 @@ const KEYS: usize = 4096;
 
 /// What surrounds the passes of a step and an evaluation: views, shuffling, the queue, neighbours.
 fn around(config: &Config, space: &Space, dtype: DType) -> Result<[Work; 4]> {
-    let (pictures, moco) = (pictures(config, space, dtype), &config.moco);
+    let (images, moco) = (images(config, space, dtype), &config.moco);
     let (batch, side) = (config.train.batch, space.resolution);
     let ([views, _], feature) = (config.views.pair(), 4 * space.max().widths[3]);
     let format = ViewFormat { side, channels: 3, dtype, normalise: views.normalise() };
     Ok([
         augment::work::work(&views, batch, format),
-        gather::work::work(pictures),
+        gather::work::work(images),
         queue_push::work::work(moco.queue, batch, moco.dim, dtype),
         knn::work::work([batch, KEYS, feature, NEIGHBOURS[1]]),
     ])
@@ -216,7 +216,7 @@ fn passes(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<V
     let wanted = method.reads().student;
     let mut out = Vec::new();
     for _view in method.passes()[0] {
-        let x = tape.constant(cx.alloc(pictures(config, space, dtype))?);
+        let x = tape.constant(cx.alloc(images(config, space, dtype))?);
         let mut norm = BnMode::Batch { group: config.train.bn_group };
         out.push(net.forward(&mut tape, &params, x, arch, &mut norm, wanted)?);
     }
@@ -230,7 +230,7 @@ fn passes(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<V
     Ok(seen.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn pictures(config: &Config, space: &Space, dtype: DType) -> Meta {
+fn images(config: &Config, space: &Space, dtype: DType) -> Meta {
     let side = space.resolution;
     Meta::new(Shape::nhwc(config.train.batch, side, side, 3), dtype)
 }
@@ -246,7 +246,7 @@ fn frozen(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<F
     let (cx, seen) = (Cx::plan()?.computing_in(dtype), Mutex::new(Vec::new()));
     let net = net(config, space);
     let params = Params::init(&cx, net.specs(), config.seed)?.ready(&cx)?;
-    let x = || cx.alloc(pictures(config, space, dtype));
+    let x = || cx.alloc(images(config, space, dtype));
     let stats = recalibrate(&cx, &net, &params, arch, [x()])?;
     let mut tape = Tape::inference(&cx).traced(&seen);
     let x = tape.constant(x()?);

@@ -268,7 +268,7 @@ fn rows(
     all.dedup();
     let work = shapes::all(bench.config, bench.space, &all, &[cx.dtype()])?;
     let floors = Floors { work: &work, peaks: args.peaks.of(cx) };
-    let mut rows = vec![iteration.of_pictures(batch)];
+    let mut rows = vec![iteration.of_images(batch)];
     rows.extend(parts(bench, run, archs, &floors));
     let least: Option<f64> = rows.iter().filter(|row| is_part(row)).map(|row| row.floor_ms).sum();
     rows[0].floor_ms = least;
@@ -290,11 +290,11 @@ fn parts(bench: &Bench, run: &Run, archs: &[Arch], floors: &Floors) -> Vec<Row> 
     let teacher = forward.zip(floors.ema()).map(|(forward, ema)| forward + ema);
     let of_ms = |name: &str, ms: fn(&Timed) -> f64| Row::of_ms(name, run.ms(ms));
     let mut rows = vec![
-        of_ms("teacher", |t| t.parts.teacher_ms).above(teacher).of_pictures(batch),
+        of_ms("teacher", |t| t.parts.teacher_ms).above(teacher).of_images(batch),
         of_ms("teacher: moving average", |t| t.parts.ema_ms).above(floors.ema()),
         of_ms("teacher: forward", |t| t.parts.teacher_ms - t.parts.ema_ms)
             .above(forward)
-            .of_pictures(batch),
+            .of_images(batch),
     ];
     let names = archs.iter().map(|arch| format!("student {arch}"));
     rows.extend(students(run, names.zip(archs), floors, batch));
@@ -312,7 +312,7 @@ fn students<'a>(
     let one = |(k, (name, arch)): (usize, (String, &Arch))| {
         Row::of_ms(name, run.ms(|t| t.parts.student_ms[k]))
             .above(floors.student(arch))
-            .of_pictures(batch)
+            .of_images(batch)
     };
     named.enumerate().map(one).collect()
 }

@@ -83,7 +83,7 @@ pub fn check(paths: &[String], json: bool) -> Result<()> {
     if json {
         print_json(&json!({
             "source": survey.source,
-            "pictures": survey.images,
+            "images": survey.images,
             "readable": survey.images - survey.corrupt.len(),
             "corrupt": survey.corrupt,
             "other_files": survey.other_files,

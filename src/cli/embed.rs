@@ -65,18 +65,18 @@ pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
     let found = cx.install(|| -> Result<_> {
         let subject = Subject::open(&cx, &args.model)?;
         let (arch, resolution) = (subject.named()?, subject.space().resolution);
-        let pictures = |indices| Images::new(dataset.clone(), indices, resolution, cx.threads());
+        let images = |indices| Images::new(dataset.clone(), indices, resolution, cx.threads());
         let seed = globals.seed.unwrap_or(subject.seed);
-        let bn = pictures(draw(dataset.len(), Some(args.bn_images), seed));
+        let bn = images(draw(dataset.len(), Some(args.bn_images), seed));
         let (subnet, statistics) = match args.bn {
             Bn::Batch => (subject.batch_normalised(arch), "batch".to_owned()),
             Bn::Recalibrate => {
                 let from =
-                    subject.bn_images(&bn).map_or("the export".into(), |n| format!("{n} pictures"));
+                    subject.bn_images(&bn).map_or("the export".into(), |n| format!("{n} images"));
                 (subject.subnet(&cx, arch, &bn)?, from)
             }
         };
-        let all = pictures((0..args.images.of(dataset.len())).collect());
+        let all = images((0..args.images.of(dataset.len())).collect());
         let metadata = [
             ("arch", arch.to_string()),
             ("preset", subject.preset.clone()),

@@ -68,7 +68,7 @@ fn folder(path: &Path) -> Result<(Value, String)> {
         "seed": state.seed,
         "step": state.step,
         "steps": state.steps,
-        "pictures": state.pictures,
+        "images": state.images,
         "files": contents,
         "checkpoints": all,
     });
@@ -87,7 +87,7 @@ fn folder(path: &Path) -> Result<(Value, String)> {
         state.seed,
         state.step,
         state.steps,
-        state.pictures,
+        state.images,
         table(&rows),
     );
     Ok((value, text))

@@ -193,7 +193,7 @@ pub fn domain(data: &[String]) -> String {
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let endings = [".zst", ".tar", ".txt", ".bin", ".pack"];
     let name = endings.iter().fold(name, |name, end| name.strip_suffix(end).unwrap_or(name));
-    let name = if name.is_empty() || name == "." { "pictures" } else { name };
+    let name = if name.is_empty() || name == "." { "images" } else { name };
     let inside = if inside.is_empty() { String::new() } else { format!("-{inside}") };
     format!("{name}{inside}").replace('/', "-")
 }
@@ -297,6 +297,6 @@ mod tests {
         assert_eq!(name("a.tar#x/y"), "a-x-y");
         assert_eq!(name("target/"), "target");
         assert_eq!(name("list.txt"), "list");
-        assert_eq!(name("."), "pictures");
+        assert_eq!(name("."), "images");
     }
 }

@@ -215,7 +215,7 @@ fn plan_in_words(plan: &Plan) -> String {
     });
     let not_measured = || "not measured, as the GPU is not here".to_owned();
     facts(&[
-        ("preset", format!("{}, {} images", plan.preset, plan.pictures)),
+        ("preset", format!("{}, {} images", plan.preset, plan.images)),
         ("batch", format!("{batch} images{in_parts}")),
         ("schedule", format!("{} steps, {epochs} epochs", plan.steps)),
         ("rate", format!("{warmup}{lr}, then down to 0 along half a cosine")),

@@ -243,7 +243,7 @@ struct Maker {
 }
 
 /// An image of a batch, whatever is done with it then.
-struct Picture<I = Loaded> {
+struct Sample<I = Loaded> {
     /// Index of what was read.
     index: usize,
     image: I,
@@ -279,16 +279,16 @@ impl Maker {
         let epoch = step / self.steps_per_epoch as u64;
         let order = self.orders.of(epoch);
         let first = (step % self.steps_per_epoch as u64) as usize * batch;
-        let picture = |i: usize| {
+        let image = |i: usize| {
             if stop.is_set() {
                 return Ok(None);
             }
             let index = order[(first + i) % order.len()] as usize;
-            self.picture(index, step * batch as u64 + i as u64).map(Some)
+            self.image(index, step * batch as u64 + i as u64).map(Some)
         };
         let made = match self.options.deliver {
-            Deliver::Views => self.views(picture),
-            Deliver::Decoded => self.decoded(picture),
+            Deliver::Views => self.views(image),
+            Deliver::Decoded => self.decoded(image),
         };
         let batch = |(indices, views): (Vec<usize>, Images)| {
             let targets = self.options.labels.then(|| self.classes(&indices));
@@ -303,18 +303,18 @@ impl Maker {
     }
 
     /// The image at `position` of the run, and its views.
-    fn picture(&self, index: usize, position: u64) -> Result<Picture> {
+    fn image(&self, index: usize, position: u64) -> Result<Sample> {
         let (index, image) = self.reader.load(index)?;
         let LoaderOptions { views, seed, .. } = &self.options;
         let draw = |(v, view): (usize, &Views)| {
             view.draw(*seed, position, v as u16, image.width, image.height)
         };
         let params = views.iter().enumerate().map(draw).collect();
-        Ok(Picture { index, image, params })
+        Ok(Sample { index, image, params })
     }
 
     /// Renders the views of `batch` images.
-    fn views(&self, picture: impl Fn(usize) -> Result<Option<Picture>> + Send + Sync) -> Made {
+    fn views(&self, image: impl Fn(usize) -> Result<Option<Sample>> + Send + Sync) -> Made {
         let LoaderOptions { batch, resolution, .. } = self.options;
         let elems = resolution * resolution * 3;
         let mut views: Vec<Pixels> =
@@ -325,7 +325,7 @@ impl Maker {
             let images = view.chunks_exact_mut(elems);
             places.iter_mut().zip(images).for_each(|(places, image)| places.push(image));
         }
-        let render_all = |p: Picture, places: Vec<&mut [f32]>| {
+        let render_all = |p: Sample, places: Vec<&mut [f32]>| {
             with_scratch(|scratch| {
                 for ((params, normalise), out) in p.params.iter().zip(&self.normalise).zip(places) {
                     render(&p.image, params, normalise, resolution, scratch, out);
@@ -337,26 +337,26 @@ impl Maker {
             .into_par_iter()
             .enumerate()
             .with_max_len(1)
-            .map(|(i, places)| Ok(picture(i)?.map(|p| render_all(p, places))))
+            .map(|(i, places)| Ok(image(i)?.map(|p| render_all(p, places))))
             .collect::<Result<_>>()?;
         let indices: Option<Vec<usize>> = indices.into_iter().collect();
         Ok(indices.map(|indices| (indices, Images::Views(views))))
     }
 
     /// Lays `batch` images out in one piece of memory.
-    fn decoded(&self, picture: impl Fn(usize) -> Result<Option<Picture>> + Send + Sync) -> Made {
+    fn decoded(&self, image: impl Fn(usize) -> Result<Option<Sample>> + Send + Sync) -> Made {
         let held = AtomicU64::new(0);
         let kept = |i: usize| {
-            let Some(Picture { index, image, params }) = picture(i)? else { return Ok(None) };
+            let Some(Sample { index, image, params }) = image(i)? else { return Ok(None) };
             // From here on it counts as part of the batch.
             let (image, _) = image.into_parts();
             let bytes = image.bytes();
             self.expect_room(held.fetch_add(bytes, Ordering::Relaxed) + bytes)?;
-            Ok(Some(Picture { index, image, params }))
+            Ok(Some(Sample { index, image, params }))
         };
         let all = (0..self.options.batch).into_par_iter().with_max_len(1).map(kept);
-        let all: Vec<Option<Picture<Image>>> = all.collect::<Result<_>>()?;
-        let Some(all) = all.into_iter().collect::<Option<Vec<Picture<Image>>>>() else {
+        let all: Vec<Option<Sample<Image>>> = all.collect::<Result<_>>()?;
+        let Some(all) = all.into_iter().collect::<Option<Vec<Sample<Image>>>>() else {
             return Ok(None);
         };
         let mut rgb = self.bytes.take(all.iter().map(|p| p.image.rgb.len()).sum());

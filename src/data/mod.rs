@@ -30,7 +30,7 @@ pub mod synthetic;
 mod unsupported;
 mod views;
 
-pub use self::augment::{Pictures, Scratch, ViewFormat, checks as augment_checks, render};
+pub use self::augment::{RgbImages, Scratch, ViewFormat, checks as augment_checks, render};
 pub use self::dataset::Dataset;
 pub use self::eval::{EvalBatch, EvalBatches, eval_batches, eval_batches_with};
 pub use self::image::{Admit, Format, Image, decodes};

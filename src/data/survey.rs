@@ -14,7 +14,6 @@ pub struct Survey {
     /// Where it was opened from.
     pub source: String,
     /// Images, readable or not.
-    #[serde(rename = "pictures")]
     pub images: usize,
     /// Those that cannot be read.
     pub corrupt: Vec<Corrupt>,
@@ -57,7 +56,6 @@ pub struct ClassCount {
     /// Its name.
     pub class: String,
     /// How many.
-    #[serde(rename = "pictures")]
     pub images: usize,
 }
 
@@ -69,7 +67,6 @@ pub struct SideCount {
     /// Longest: one less than the next.
     pub to: usize,
     /// How many.
-    #[serde(rename = "pictures")]
     pub images: usize,
 }
 

@@ -285,7 +285,7 @@ pub(crate) fn search(dir: &Path, space: &Space, candidates: usize, levels: &[Fea
         student: String::new(),
         teacher: String::new(),
         data: vec!["images".into()],
-        pictures: 2000,
+        data_images: 2000,
         digest: String::new(),
         task: Some(Task::Cls),
         features: levels.to_vec(),

@@ -100,9 +100,9 @@ pub fn run(
         known.admit(request.force)?;
         return finish(journal, request, &settings, &groups, &done, known.clone());
     }
-    let pictures = take_pictures(net.space().resolution, dataset, request, &settings)?;
+    let images = take_images(net.space().resolution, dataset, request, &settings)?;
     let params = checkpoint.teacher(cx, net.specs())?;
-    let work = Work { cx, net, student, pictures, settings: &settings, times: times.as_ref() };
+    let work = Work { cx, net, student, images, settings: &settings, times: times.as_ref() };
     let subnet = work.subnet(&params, work.net.space().max())?;
     let verdict = match known {
         Some(known) => known,
@@ -157,7 +157,7 @@ fn groups(
 
 /// The images, the same for all candidates: the first `images` of one seeded order are
 /// compared, the first `bn_images` give the statistics.
-fn take_pictures(
+fn take_images(
     resolution: usize,
     dataset: Arc<Dataset>,
     request: &Request,
@@ -173,7 +173,7 @@ struct Work<'a> {
     cx: &'a Cx,
     net: Supernet,
     student: Params,
-    pictures: Images,
+    images: Images,
     settings: &'a Settings,
     times: Option<&'a Times>,
 }
@@ -181,7 +181,7 @@ struct Work<'a> {
 impl Work<'_> {
     /// Whether the teacher, as it is scored against, can rank anything.
     fn judge(&self, teacher: &Subnet, trained: bool) -> Result<Teacher> {
-        Teacher::judge(self.cx, teacher, &self.pictures, self.settings.images, trained)
+        Teacher::judge(self.cx, teacher, &self.images, self.settings.images, trained)
     }
 
     /// Scores what is left of `todo`, in order, and writes each candidate down at once.
@@ -199,7 +199,7 @@ impl Work<'_> {
         }
         let Settings { features, images, tau, .. } = self.settings;
         let criterion = Criterion { features, images: *images, tau: *tau };
-        let target = Target::new(self.cx, teacher, &self.pictures, criterion, &request.out)?;
+        let target = Target::new(self.cx, teacher, &self.images, criterion, &request.out)?;
         let mut progress = Progress::new("candidates", todo.len(), done.len());
         for arch in &todo[done.len()..] {
             if let Some(kind) = signals.stop() {
@@ -219,7 +219,7 @@ impl Work<'_> {
         match self.settings.bn {
             Bn::Batch => Ok(Subnet::batch_normalised(&self.net, params, arch)),
             Bn::Recalibrate => {
-                let batches = self.pictures.tensors(self.cx, self.settings.bn_images)?;
+                let batches = self.images.tensors(self.cx, self.settings.bn_images)?;
                 Subnet::recalibrated(self.cx, &self.net, params, arch, batches)
             }
         }

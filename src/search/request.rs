@@ -93,7 +93,8 @@ pub struct Settings {
     pub(crate) teacher: String,
     pub(crate) data: Vec<String>,
     /// Images in the data.
-    pub(crate) pictures: usize,
+    #[serde(rename = "pictures")]
+    pub(crate) data_images: usize,
     /// Digest of the data.
     pub(crate) digest: String,
     pub(crate) task: Option<Task>,
@@ -137,7 +138,7 @@ impl Settings {
             student: hash("student"),
             teacher: hash("teacher"),
             data: request.data.clone(),
-            pictures: dataset.len(),
+            data_images: dataset.len(),
             digest: dataset.digest()?,
             task: request.task,
             features: request.features.clone(),

@@ -86,8 +86,8 @@ struct Level {
 
 /// What the students are compared with: the teacher's features of the images.
 pub struct Target<'a> {
-    pictures: &'a Images,
-    images: usize,
+    images: &'a Images,
+    count: usize,
     tau: f64,
     features: Vec<Feature>,
     levels: Vec<Level>,
@@ -99,21 +99,21 @@ impl<'a> Target<'a> {
     pub fn new(
         cx: &Cx,
         teacher: &Subnet,
-        pictures: &'a Images,
+        images: &'a Images,
         criterion: Criterion,
         dir: &Path,
     ) -> Result<Self> {
-        let Criterion { features, images, tau } = criterion;
+        let Criterion { features, images: count, tau } = criterion;
         let mut levels: Vec<Level> = Vec::new();
-        let mut progress = Progress::new("pictures seen by the teacher", images, 0);
-        for batch in pictures.batches(cx, images)? {
+        let mut progress = Progress::new("images seen by the teacher", count, 0);
+        for batch in images.batches(cx, count)? {
             let images::Batch { span, x, .. } = batch?;
             let mut out = teacher.features(cx, x, features)?;
             for (i, &feature) in features.iter().enumerate() {
                 let value = out.take(feature).into_value();
                 let numbers = Reference::new(cx, feature, &value, tau)?.numbers(cx)?;
                 if levels.len() == i {
-                    let elems = numbers.len() / span.len() * images;
+                    let elems = numbers.len() / span.len() * count;
                     let store = Store::new(dir, elems, MEMORY_LIMIT_BYTES / features.len())?;
                     levels.push(Level { feature, batches: Vec::new(), store });
                 }
@@ -122,13 +122,13 @@ impl<'a> Target<'a> {
             }
             progress.advance(span.len(), String::new);
         }
-        Ok(Self { pictures, images, tau, features: features.to_vec(), levels })
+        Ok(Self { images, count, tau, features: features.to_vec(), levels })
     }
 
     /// Similarity of a student to the teacher, as \[level\]\[image\]; higher is better.
     pub fn score(&self, cx: &Cx, student: &Subnet) -> Result<Vec<Vec<f64>>> {
-        let mut scores = vec![Vec::with_capacity(self.images); self.levels.len()];
-        for (b, batch) in self.pictures.batches(cx, self.images)?.enumerate() {
+        let mut scores = vec![Vec::with_capacity(self.count); self.levels.len()];
+        for (b, batch) in self.images.batches(cx, self.count)?.enumerate() {
             let mut out = student.features(cx, batch?.x, &self.features)?;
             for (level, scores) in self.levels.iter().zip(&mut scores) {
                 let value = out.take(level.feature).into_value();

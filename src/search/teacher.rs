@@ -50,13 +50,13 @@ impl Teacher {
     pub(super) fn judge(
         cx: &Cx,
         teacher: &Subnet,
-        pictures: &Images,
-        images: usize,
+        images: &Images,
+        count: usize,
         trained: bool,
     ) -> Result<Self> {
-        let images = images.min(MOST_IMAGES);
+        let count = count.min(MOST_IMAGES);
         let (mut z, mut dim) = (Vec::new(), 1);
-        for x in pictures.tensors(cx, images)? {
+        for x in images.tensors(cx, count)? {
             let value = teacher.features(cx, x?, &[Feature::Z])?.take(Feature::Z).into_value();
             dim = value.shape().c();
             z.extend(cx.download(&value)?);
@@ -66,7 +66,7 @@ impl Teacher {
         }
         let Scatter { spread, rank, expected_rank, .. } = Scatter::of(&z, dim);
         let health = Health::of(spread, rank_share(rank, expected_rank));
-        Ok(Self { spread, rank, expected_rank, images, health, untrained: !trained })
+        Ok(Self { spread, rank, expected_rank, images: count, health, untrained: !trained })
     }
 
     /// The `teacher.json` of a search's folder; none where a search has not come so far.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::data::{
-    Batch, Dataset, Decoded, Deliver, Images, LoaderOptions, Normalise, Pictures, Pixels,
+    Batch, Dataset, Decoded, Deliver, Images, LoaderOptions, Normalise, Pixels, RgbImages,
     TrainLoader, ViewFormat, ViewParams, Views,
 };
 use crate::device::{Cx, PendingCopy, StagingSlot};
@@ -87,7 +87,7 @@ impl Batches {
         batch.try_map(|pending| match pending {
             Pending::Rendered(views) => self.upload(cx, &views),
             Pending::Copied { rgb, sizes, params } => {
-                let images = Pictures::on_device(&sizes, rgb.arrive()?)?;
+                let images = RgbImages::on_device(&sizes, rgb.arrive()?)?;
                 let views = self.render(cx, &images, &params);
                 drop(images);
                 self.slot = Some(cx.staging_slot(self.room_bytes)?);
@@ -108,7 +108,7 @@ impl Batches {
     fn render(
         &self,
         cx: &Cx,
-        images: &Pictures,
+        images: &RgbImages,
         params: &[Vec<ViewParams>],
     ) -> Result<Vec<Tensor>> {
         let one = |(params, normalise): (&Vec<ViewParams>, &Normalise)| {

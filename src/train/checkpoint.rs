@@ -53,7 +53,8 @@ pub struct State {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pointers: BTreeMap<String, u64>,
     /// Images in the data set, for noticing that another one is used.
-    pub pictures: u64,
+    #[serde(rename = "pictures")]
+    pub images: u64,
     /// Digest of the data set ([`crate::data::Dataset::digest`]); none in older checkpoints.
     #[serde(default)]
     pub data: Option<String>,
@@ -381,7 +382,7 @@ pub(super) mod tests {
             sampler_cursor: 0,
             queue_pointer: 0,
             pointers: BTreeMap::new(),
-            pictures: 5,
+            images: 5,
             data: None,
             time_s: 0.0,
             collapsed_steps: 0,

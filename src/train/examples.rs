@@ -20,9 +20,9 @@ pub fn write(dir: &Path, dataset: &Dataset, config: &Config, space: &Space) -> R
     let chosen =
         Philox::new(config.seed, Purpose::Subset, u64::MAX, 0).sample(dataset.len(), EXAMPLES);
     let views = config.views.pair();
-    for (i, &picture) in chosen.iter().enumerate() {
+    for (i, &image) in chosen.iter().enumerate() {
         // One that cannot be read is the loader's to report.
-        let Ok(source) = dataset.load(picture) else { continue };
+        let Ok(source) = dataset.load(image) else { continue };
         save(&dir.join(format!("src_{i}.png")), &source)?;
         for (v, views) in views.iter().enumerate() {
             let seen = seen(&source, views, config.seed, i as u64, v as u16, space.resolution);
@@ -45,9 +45,9 @@ fn seen(source: &Image, views: &Views, seed: u64, position: u64, view: u16, side
     Image { width: side, height: side, rgb }
 }
 
-fn save(path: &Path, picture: &Image) -> Result<()> {
-    let (w, h) = (picture.width as u32, picture.height as u32);
-    let buffer: ImageBuffer<Rgb<u8>, _> = ImageBuffer::from_raw(w, h, picture.rgb.as_slice())
+fn save(path: &Path, image: &Image) -> Result<()> {
+    let (w, h) = (image.width as u32, image.height as u32);
+    let buffer: ImageBuffer<Rgb<u8>, _> = ImageBuffer::from_raw(w, h, image.rgb.as_slice())
         .ok_or_else(|| Error::data("a decoded image has the wrong size"))?;
     let mut png = Cursor::new(Vec::new());
     buffer.write_to(&mut png, ImageFormat::Png).map_err(|e| Error::write(path, e))?;

@@ -241,7 +241,7 @@ pub struct Plan {
     /// Name of the search space.
     pub preset: String,
     /// Images in the data set.
-    pub pictures: usize,
+    pub images: usize,
     /// Images of an optimizer step.
     pub batch: usize,
     /// Parts that a batch is worked off in.
@@ -336,7 +336,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let step_ms = timed.as_ref().map(|timed| timed.step_ms);
     Ok(Plan {
         preset: config.preset.clone(),
-        pictures: dataset.len(),
+        images: dataset.len(),
         batch,
         parts,
         epochs: config.train.epochs,

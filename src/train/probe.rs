@@ -146,7 +146,7 @@ impl Probe {
             )));
         }
         let batch = (config.train.batch / config.train.accum).max(LEAST_BATCH);
-        let pictures = |indices: Vec<usize>| -> Result<Images> {
+        let images = |indices: Vec<usize>| -> Result<Images> {
             let bytes = indices.len() * space.resolution.pow(2) * 3 * size_of::<f32>();
             let (side, workers) = (space.resolution, config.data.workers);
             let images = Images::new(dataset.clone(), indices, side, workers);
@@ -161,8 +161,8 @@ impl Probe {
         Ok(Some(Self {
             path: options.out.join(PROBES),
             title: dataset.title().to_owned(),
-            neighbours: pictures(neighbours)?,
-            queries: pictures(queries)?,
+            neighbours: images(neighbours)?,
+            queries: images(queries)?,
             classes,
             archs,
             every: config.probe.every,

@@ -133,9 +133,9 @@ pub(super) fn check_same_run(
             ),
         ))
     };
-    if then.pictures != now.pictures {
+    if then.images != now.images {
         let count = |n: u64| format!("{n} images");
-        let (found, expected) = (count(now.pictures), count(then.pictures));
+        let (found, expected) = (count(now.images), count(then.images));
         return mismatch("the data set", &found, &expected, "use the same images");
     }
     if let (Some(old), Some(new)) = (&then.data, &now.data)

@@ -62,7 +62,7 @@ pub(super) fn warm_up(
 }
 
 /// Before the first step.
-pub(super) fn initial_state(config: &Config, pictures: u64, steps_per_epoch: u64) -> State {
+pub(super) fn initial_state(config: &Config, images: u64, steps_per_epoch: u64) -> State {
     let steps = (config.train.epochs * steps_per_epoch as f64).round().max(1.0) as u64;
     State {
         step: 0,
@@ -74,7 +74,7 @@ pub(super) fn initial_state(config: &Config, pictures: u64, steps_per_epoch: u64
         sampler_cursor: 0,
         queue_pointer: 0,
         pointers: BTreeMap::new(),
-        pictures,
+        images,
         data: None,
         time_s: 0.0,
         collapsed_steps: 0,

@@ -34,19 +34,19 @@ pub fn expect(code: i32, args: &[&str]) -> (String, String) {
 }
 
 /// Class folders of small images: `classes` × `each`, 32×32, stripes of different angles.
-pub fn pictures(dir: &Path, classes: usize, each: usize) -> PathBuf {
-    let root = dir.join("pictures");
+pub fn images(dir: &Path, classes: usize, each: usize) -> PathBuf {
+    let root = dir.join("images");
     for class in 0..classes {
         let folder = root.join(format!("class{class}"));
         std::fs::create_dir_all(&folder).unwrap();
         for i in 0..each {
             let seed = (class * 7919 + i * 104_729) as u32;
-            let picture = image::RgbImage::from_fn(32, 32, |x, y| {
+            let image = image::RgbImage::from_fn(32, 32, |x, y| {
                 let wave = (x * (class as u32 + 1) + y * 2 + seed) % 17 * 15;
                 let noise = (x * 31 + y * 17 + seed).wrapping_mul(2_654_435_761) >> 26;
                 image::Rgb([(wave + noise).min(255) as u8, (seed % 200) as u8, wave as u8])
             });
-            picture.save(folder.join(format!("{i:04}.png"))).unwrap();
+            image.save(folder.join(format!("{i:04}.png"))).unwrap();
         }
     }
     root

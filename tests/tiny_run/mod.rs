@@ -17,13 +17,13 @@ pub const HIDDEN: usize = 32;
 pub const DIM: usize = 16;
 
 /// Forty images of two kinds, stripes and dots, in class folders.
-pub fn write_pictures(dir: &Path) {
+pub fn write_images(dir: &Path) {
     for (class, name) in ["dots", "stripes"].into_iter().enumerate() {
         fs::create_dir_all(dir.join(name)).unwrap();
         for i in 0..20u64 {
             let mut rng = Philox::new(3, Purpose::Check, i, class as u16);
             let (tint, period) = (rng.uniform(), 3 + rng.below(4) as u32);
-            let picture = image::RgbImage::from_fn(32, 32, |x, y| {
+            let image = image::RgbImage::from_fn(32, 32, |x, y| {
                 let on = match class {
                     0 => x % period == 0 && y % period == 0,
                     _ => (x + y) % period < period / 2,
@@ -31,7 +31,7 @@ pub fn write_pictures(dir: &Path) {
                 let level = if on { 220.0 } else { 60.0 } + 30.0 * rng.uniform();
                 image::Rgb([level as u8, (level * tint) as u8, (level * (1.0 - tint)) as u8])
             });
-            picture.save(dir.join(name).join(format!("{i:02}.png"))).unwrap();
+            image.save(dir.join(name).join(format!("{i:02}.png"))).unwrap();
         }
     }
 }
@@ -90,7 +90,7 @@ fn write(
         sampler_cursor: 0,
         queue_pointer: 0,
         pointers: BTreeMap::new(),
-        pictures: 40,
+        images: 40,
         data: None,
         time_s: 0.0,
         collapsed_steps: 0,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::pictures::Domain;
+use super::domains::Domain;
 use crate::cli::output::fitting_table;
 use crate::progress::human_duration;
 use crate::search::{BudgetResult, Task, Teacher, Winners};
@@ -17,7 +17,7 @@ use crate::train::Health;
 pub(super) struct Trained {
     pub(super) preset: &'static str,
     pub(super) steps: u64,
-    pub(super) pictures: usize,
+    pub(super) images: usize,
     /// Spread of the embeddings in the last step.
     pub(super) spread: f64,
     /// Their rank.
@@ -136,7 +136,7 @@ impl Found {
             "Trained the supernet `{}` on {} images without labels: {} steps in {}.\n\
              Health: {} (spread of the embeddings {:.2}, rank {:.1}).\n",
             t.preset,
-            t.pictures,
+            t.images,
             t.steps,
             human_duration(t.seconds),
             t.health,

@@ -1,8 +1,8 @@
 //! `engine quickstart`: the whole job on a small scale, with the library that the other verbs
 //! use: images, training, search, evaluation, export, report.
 
+mod domains;
 mod found;
-mod pictures;
 mod sizes;
 
 use std::path::{Path, PathBuf};
@@ -26,8 +26,8 @@ use crate::signals::Signals;
 use crate::space::{Arch, Budget, Metric, Space};
 use crate::train::{self, Checkpoint, RUN, RUN_FILES, Resume};
 use crate::{export, files, report};
+use domains::Domain;
 use found::{Accuracy, Exported, Found, Trained, Won};
-use pictures::Domain;
 use sizes::Sizes;
 
 /// What is trained.
@@ -50,9 +50,9 @@ static QUICKSTART: FolderKind = FolderKind {
         RUN_FILES,
         &[
             MARKER,
-            "pictures/*/train/*.png",
-            "pictures/*/train/*/*.png",
-            "pictures/*/test/*/*.png",
+            "images/*/train/*.png",
+            "images/*/train/*/*.png",
+            "images/*/test/*/*.png",
             "winner/.engine",
             "winner/model.safetensors",
             "winner/config.json",
@@ -210,20 +210,20 @@ impl Job<'_> {
     }
 
     fn domains(&self, space: &Space) -> Result<Vec<Domain>> {
-        let (dir, seed) = (self.place("pictures"), self.globals.seed());
+        let (dir, seed) = (self.place("images"), self.globals.seed());
         match self.data {
-            [] => pictures::draw(&dir, self.sizes.drawn, space.resolution, seed),
+            [] => domains::draw(&dir, self.sizes.drawn, space.resolution, seed),
             own => {
                 let most = self.sizes.own;
-                Ok(vec![pictures::take(own, &dir, most, space.resolution, seed)?])
+                Ok(vec![domains::take(own, &dir, most, space.resolution, seed)?])
             }
         }
     }
 
     /// The settings: the preset's, and as many epochs as make the wanted steps.
-    fn settings(&self, pictures: usize) -> Result<Resolved> {
+    fn settings(&self, images: usize) -> Result<Resolved> {
         let Sizes { steps, batch, .. } = self.sizes;
-        let epochs = steps as f64 / (pictures / batch).max(1) as f64;
+        let epochs = steps as f64 / (images / batch).max(1) as f64;
         let mut words = vec![
             format!("preset={PRESET}"),
             format!("train.epochs={epochs:.4}"),
@@ -240,8 +240,8 @@ impl Job<'_> {
 
     fn train(&self, domains: &[Domain]) -> Result<Trained> {
         let started = Instant::now();
-        let pictures = domains.iter().map(|d| d.pictures).sum();
-        let settings = self.settings(pictures)?;
+        let images = domains.iter().map(|d| d.images).sum();
+        let settings = self.settings(images)?;
         let options = train::Options {
             settings,
             command: std::env::args().collect::<Vec<_>>().join(" "),
@@ -267,7 +267,7 @@ impl Job<'_> {
         Ok(Trained {
             preset: PRESET,
             steps: outcome.step,
-            pictures,
+            images,
             spread: standing.spread,
             rank: standing.rank,
             health: standing.health,
@@ -429,10 +429,9 @@ mod tests {
             assert!(QUICKSTART.owns(&format!("winner/{name}")), "{name}");
         }
         let dir = tempfile::tempdir().unwrap();
-        let drawn = pictures::draw(&dir.path().join("pictures"), [9, 9], 32, 1).unwrap();
+        let drawn = domains::draw(&dir.path().join("images"), [9, 9], 32, 1).unwrap();
         let shapes = &drawn[0].train;
-        pictures::take(std::slice::from_ref(shapes), &dir.path().join("pictures"), 9, 32, 1)
-            .unwrap();
+        domains::take(std::slice::from_ref(shapes), &dir.path().join("images"), 9, 32, 1).unwrap();
         let mut folders = vec![dir.path().to_path_buf()];
         let mut files = 0;
         while let Some(folder) = folders.pop() {
@@ -449,6 +448,6 @@ mod tests {
         }
         assert!(files > 36, "{files}");
         // A run's folder may hold images of its owner's.
-        assert!(!RUN.owns("pictures/mine/train/cat/1.png"));
+        assert!(!RUN.owns("images/mine/train/cat/1.png"));
     }
 }

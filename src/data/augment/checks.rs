@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::{Pictures, ViewFormat};
+use super::{RgbImages, ViewFormat};
 use crate::data::resample::Filter;
 use crate::data::views::{Adjust, Crop, ViewParams, Views};
 use crate::data::{Image, Normalise};
@@ -32,7 +32,7 @@ pub fn checks() -> Vec<(String, Check)> {
         let channels = 3 + i % 2;
         all.push((name, Box::new(move |cx| against_cpu(cx, &situation, channels))));
     }
-    all.push(("augment/pictures copied ahead".into(), Box::new(copied_ahead)));
+    all.push(("augment/images copied ahead".into(), Box::new(copied_ahead)));
     all.push(("augment/what does not fit".into(), Box::new(refuses)));
     all
 }
@@ -45,7 +45,7 @@ fn situations() -> Vec<Situation> {
         situation("byol at 32, bicubic", 32, odd(), |i, s| draw(views_of_byol(i), i, s)),
         situation("odd side", 7, odd(), |i, s| draw(Views::moco_v2(), i, s)),
         situation("one pixel a view", 1, odd(), |i, s| draw(views_of_byol(i), i, s)),
-        situation("pictures of one pixel", 9, vec![(1, 1); 3], |i, s| draw(all_on(), i, s)),
+        situation("images of one pixel", 9, vec![(1, 1); 3], |i, s| draw(all_on(), i, s)),
         situation("crops of one pixel", 6, vec![(50, 40); 2], |i, _| ViewParams {
             crop: Crop { x: 49 * i, y: 39 * i, width: 1, height: 1 },
             ..plain()
@@ -117,7 +117,7 @@ fn order(i: usize) -> [Option<Adjust>; 4] {
 }
 
 /// Noise, over which every image has a gradient of its own.
-pub(super) fn picture(i: usize, (width, height): (usize, usize)) -> Image {
+pub(super) fn image(i: usize, (width, height): (usize, usize)) -> Image {
     let mut rng = Philox::new(i as u64, Purpose::Check, width as u64, 0);
     let byte = |k: usize| {
         let slope = (k / 3 * (i + 1) * 255) / (width * height * (i + 1)).max(1);
@@ -130,12 +130,12 @@ fn against_cpu(cx: &Cx, s: &Situation, channels: usize) -> Result<Outcome, Strin
     if !cx.is_device() {
         return Ok(Outcome::Skipped);
     }
-    let images: Vec<Image> = s.sizes.iter().enumerate().map(|(i, z)| picture(i, *z)).collect();
+    let images: Vec<Image> = s.sizes.iter().enumerate().map(|(i, z)| image(i, *z)).collect();
     let views: Vec<ViewParams> = s.sizes.iter().enumerate().map(|(i, z)| (s.view)(i, *z)).collect();
     let normalise = Views::moco_v2().normalise();
     let run = |cx: &Cx, dtype: DType| -> Result<Vec<f32>> {
         let format = ViewFormat { side: s.side, channels, dtype, normalise };
-        let views = Pictures::new(cx, images.clone())?.views(cx, &views, &format)?;
+        let views = RgbImages::new(cx, images.clone())?.views(cx, &views, &format)?;
         cx.download(&views)
     };
     let expected = Cx::cpu(1).and_then(|cpu| run(&cpu, DType::F32)).map_err(|e| e.to_string())?;
@@ -170,15 +170,15 @@ fn copied_ahead(cx: &Cx) -> Result<Outcome, String> {
     }
     let attempt = || -> Result<[Vec<f32>; 2]> {
         let sizes = [(40, 30), (33, 77), (1, 1), (64, 64)];
-        let images: Vec<Image> = sizes.iter().enumerate().map(|(i, z)| picture(i, *z)).collect();
+        let images: Vec<Image> = sizes.iter().enumerate().map(|(i, z)| image(i, *z)).collect();
         let views: Vec<ViewParams> =
             sizes.iter().enumerate().map(|(i, z)| draw(all_on(), i, *z)).collect();
         let normalise = Views::moco_v2().normalise();
         let format = ViewFormat { side: 9, channels: 3, dtype: DType::F32, normalise };
         let rgb: Vec<u8> = images.iter().flat_map(|image| image.rgb.clone()).collect();
         let arriving = cx.staging_slot(rgb.len() + 1000)?.upload(&rgb)?;
-        let expected = Pictures::new(cx, images)?.views(cx, &views, &format)?;
-        let found = Pictures::on_device(&sizes, arriving.arrive()?)?.views(cx, &views, &format)?;
+        let expected = RgbImages::new(cx, images)?.views(cx, &views, &format)?;
+        let found = RgbImages::on_device(&sizes, arriving.arrive()?)?.views(cx, &views, &format)?;
         Ok([cx.download(&found)?, cx.download(&expected)?])
     };
     let [found, expected] = attempt().map_err(|e| e.to_string())?;
@@ -193,23 +193,23 @@ fn refuses(cx: &Cx) -> Result<Outcome, String> {
     let normalise = Normalise::new([0.5; 3], [0.5; 3]);
     let format = ViewFormat { side: 4, channels: 3, dtype: DType::F32, normalise };
     let attempt = |image: Image, views: &[ViewParams], format: &ViewFormat| {
-        Pictures::new(cx, vec![image])?.views(cx, views, format)
+        RgbImages::new(cx, vec![image])?.views(cx, views, format)
     };
-    let fine = || picture(0, (6, 5));
+    let fine = || image(0, (6, 5));
     attempt(fine(), &[plain()], &format).map_err(|e| e.to_string())?;
     let crop = |x, y, width, height| ViewParams { crop: Crop { x, y, width, height }, ..plain() };
     let bytes = cx.alloc(Meta::new(Shape::vector(22), DType::F32)).map_err(|e| e.to_string())?;
-    let cut = Pictures::on_device(&[(6, 5)], bytes).and_then(|p| p.views(cx, &[plain()], &format));
+    let cut = RgbImages::on_device(&[(6, 5)], bytes).and_then(|p| p.views(cx, &[plain()], &format));
     let twice = ViewParams { adjust: [Some(Adjust::Contrast(1.0)); 4], ..plain() };
     for (what, result) in [
         ("a view too few", attempt(fine(), &[], &format)),
-        ("a crop beyond the picture", attempt(fine(), &[crop(3, 0, 4, 1)], &format)),
-        ("a crop below the picture", attempt(fine(), &[crop(0, 5, 1, 1)], &format)),
+        ("a crop beyond the image", attempt(fine(), &[crop(3, 0, 4, 1)], &format)),
+        ("a crop below the image", attempt(fine(), &[crop(0, 5, 1, 1)], &format)),
         ("an empty crop", attempt(fine(), &[crop(0, 0, 0, 1)], &format)),
         ("contrast twice", attempt(fine(), &[twice], &format)),
-        ("an empty picture", attempt(Image::default(), &[plain()], &format)),
+        ("an empty image", attempt(Image::default(), &[plain()], &format)),
         ("an image cut short", attempt(Image { rgb: vec![0; 9], ..fine() }, &[plain()], &format)),
-        ("pictures of more bytes than are on the device", cut),
+        ("images of more bytes than are on the device", cut),
         ("no pixels", attempt(fine(), &[plain()], &ViewFormat { side: 0, ..format })),
         ("two channels", attempt(fine(), &[plain()], &ViewFormat { channels: 2, ..format })),
     ] {

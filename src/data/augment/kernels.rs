@@ -25,7 +25,7 @@ const PIXEL_BYTES: usize = 4;
 #[derive(Clone, Copy, Debug, Default, NoUninit)]
 #[repr(C)]
 struct View {
-    picture: u64,
+    image: u64,
     width: u32,
     crop_x: u32,
     crop_y: u32,
@@ -69,8 +69,8 @@ pub(super) fn render(
     size(out.shape().elems())?;
     let mut records = Vec::with_capacity(views.len());
     let mut weights = 0;
-    for (picture, view) in sizes.iter().zip(views) {
-        let (record, taps) = record(picture, view, side, size(weights)?)?;
+    for (image, view) in sizes.iter().zip(views) {
+        let (record, taps) = record(image, view, side, size(weights)?)?;
         records.push(record);
         weights += taps * side;
     }
@@ -105,7 +105,7 @@ pub(super) fn render(
 
 /// What the kernel is told of a view, and how many weights an output has along both axes
 /// together. Its weights begin at `weights`.
-fn record(picture: &Size, view: &ViewParams, side: usize, weights: u32) -> Result<(View, usize)> {
+fn record(image: &Size, view: &ViewParams, side: usize, weights: u32) -> Result<(View, usize)> {
     let crop = view.crop;
     let taps = |input: usize| {
         let scale = (input as f64 / side as f64).max(1.0);
@@ -113,8 +113,8 @@ fn record(picture: &Size, view: &ViewParams, side: usize, weights: u32) -> Resul
     };
     let (across, down) = (taps(crop.width), taps(crop.height));
     let mut record = View {
-        picture: picture.offset as u64,
-        width: size(picture.width)?,
+        image: image.offset as u64,
+        width: size(image.width)?,
         crop_x: size(crop.x)?,
         crop_y: size(crop.y)?,
         crop_width: size(crop.width)?,

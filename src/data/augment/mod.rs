@@ -1,5 +1,5 @@
 //! Views of images, given their parameters: one at a time in native code ([`render`]), or a
-//! batch at once wherever the images lie ([`Pictures`]). Both give the same bits.
+//! batch at once wherever the images lie ([`RgbImages`]). Both give the same bits.
 
 mod checks;
 mod cpu;
@@ -33,7 +33,7 @@ pub struct ViewFormat {
 }
 
 /// The decoded images of a batch, where their views are made: in host memory, or on a device.
-pub struct Pictures {
+pub struct RgbImages {
     sizes: Vec<Size>,
     store: Store,
 }
@@ -53,7 +53,7 @@ enum Store {
     Planned,
 }
 
-impl Pictures {
+impl RgbImages {
     /// Takes images to where views are made of them.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Pictures {
             if rgb.is_empty() || rgb.len() != 3 * width * height {
                 let found = format!("{} bytes for {width}x{height}", rgb.len());
                 return Err(Error::data(format!(
-                    "picture {i} of a batch: expected 3 bytes for each of its pixels, at least \
+                    "image {i} of a batch: expected 3 bytes for each of its pixels, at least \
                      one, found {found}"
                 )));
             }
@@ -202,7 +202,7 @@ mod tests {
     use crate::data::Views;
 
     #[test]
-    fn a_batch_is_its_pictures_one_by_one() {
+    fn a_batch_is_its_images_one_by_one() {
         let cx = Cx::cpu(2).unwrap();
         let sizes = [(9, 7), (1, 1), (30, 12)];
         let image = |i: usize, (width, height): (usize, usize)| Image {
@@ -215,10 +215,10 @@ mod tests {
         let draw = |(i, s): (usize, &(usize, usize))| settings.draw(1, i as u64, 0, s.0, s.1);
         let views: Vec<ViewParams> = sizes.iter().enumerate().map(draw).collect();
         let (side, normalise) = (6, settings.normalise());
-        let pictures = Pictures::new(&cx, images.clone()).unwrap();
+        let on_device = RgbImages::new(&cx, images.clone()).unwrap();
         let batch = |channels| {
             let format = ViewFormat { side, channels, dtype: DType::F32, normalise };
-            cx.download(&pictures.views(&cx, &views, &format).unwrap()).unwrap()
+            cx.download(&on_device.views(&cx, &views, &format).unwrap()).unwrap()
         };
         let mut expected = Vec::new();
         for (image, view) in images.iter().zip(&views) {

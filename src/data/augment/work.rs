@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::checks::picture;
-use super::{Pictures, ViewFormat};
+use super::checks::image;
+use super::{RgbImages, ViewFormat};
 use crate::data::Image;
 use crate::data::views::{ViewParams, Views};
 use crate::error::Result;
@@ -29,9 +29,9 @@ pub fn work(settings: &Views, n: usize, format: ViewFormat) -> Work {
         bytes_floor: (crops + out) as u64,
         flops: 0,
         prepare: Box::new(move |cx, seed| -> Result<_> {
-            let images: Vec<Image> = (0..n).map(|i| picture(i, (side, side))).collect();
-            let (pictures, views) = (Arc::new(Pictures::new(cx, images)?), draw(seed));
-            Ok(repeat(move |cx| Ok(vec![pictures.views(cx, &views, &format)?])))
+            let images: Vec<Image> = (0..n).map(|i| image(i, (side, side))).collect();
+            let (images, views) = (Arc::new(RgbImages::new(cx, images)?), draw(seed));
+            Ok(repeat(move |cx| Ok(vec![images.views(cx, &views, &format)?])))
         }),
     }
 }

@@ -12,7 +12,7 @@ use crate::tensor::{Shape, Tensor};
 #[derive(Clone, Copy, Debug, NoUninit)]
 #[repr(C)]
 struct Params {
-    pictures: u32,
+    images: u32,
     positions: u32,
     channels: u32,
     columns: u32,
@@ -23,9 +23,9 @@ impl Params {
     /// For x of a shape, whose every element is counted in 31 bits.
     fn new(x: Shape, at_once: usize) -> Result<Self> {
         size(x.elems())?;
-        let [pictures, positions, channels] = [x.n(), x.positions(), x.c()].map(|d| d as u32);
+        let [images, positions, channels] = [x.n(), x.positions(), x.c()].map(|d| d as u32);
         let Tiles { columns, tiles } = Tiles::new(channels, at_once);
-        Ok(Self { pictures, positions, channels, columns, tiles })
+        Ok(Self { images, positions, channels, columns, tiles })
     }
 }
 
@@ -33,7 +33,7 @@ impl Params {
 pub(super) fn forward(launcher: &Launcher, x: &Tensor, y: &mut Tensor) -> Result<()> {
     let at_once = lanes::of_row(x.shape().c(), x.dtype());
     let params = Params::new(x.shape(), at_once)?;
-    let geometry = Geometry::linear(params.pictures * params.tiles, lanes::THREADS);
+    let geometry = Geometry::linear(params.images * params.tiles, lanes::THREADS);
     let name = kernel!("avg_pool_forward", x.dtype(), at_once);
     launcher.launch(name, geometry, &[x.device(), y.device_mut()], &params)
 }

@@ -58,9 +58,9 @@ impl Params {
     fn new(op: &BatchNorm, x: Meta) -> Result<Self> {
         size(x.shape.elems())?;
         let (channels, rows) = (x.shape.c() as u32, x.shape.rows() as u32);
-        let pictures = op.group(x.shape.n());
-        let groups = x.shape.n().div_ceil(pictures) as u32;
-        let group_rows = (pictures * x.shape.positions()) as u32;
+        let images = op.group(x.shape.n());
+        let groups = x.shape.n().div_ceil(images) as u32;
+        let group_rows = (images * x.shape.positions()) as u32;
         let tiles = Tiles::new(channels, lanes::of_row(x.shape.c(), x.dtype));
         let most = (BLOCKS / groups.saturating_mul(tiles.tiles)).clamp(1, PARTS);
         let parts = group_rows.div_ceil(tiles.rows() * ROWS_A_THREAD).min(most);

@@ -29,9 +29,9 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(shape: Shape, pictures: usize) -> Self {
+    pub(super) fn new(shape: Shape, images: usize) -> Self {
         let channels = shape.c();
-        let group_rows = pictures * shape.positions();
+        let group_rows = images * shape.positions();
         let fold = WIDE.div_ceil(channels);
         // Whole blocks of four wide rows.
         let part_rows = (PART / channels).max(1).next_multiple_of(4 * fold).min(group_rows);
@@ -41,7 +41,7 @@ impl Layout {
             group: group_rows * channels,
             part: part_rows * channels,
             parts: group_rows.div_ceil(part_rows),
-            groups: shape.n().div_ceil(pictures),
+            groups: shape.n().div_ceil(images),
             wide: fold * channels,
         }
     }

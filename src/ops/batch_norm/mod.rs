@@ -240,7 +240,7 @@ pub fn statistics(cx: &Cx, x: &Tensor) -> Result<(Tensor, Tensor)> {
     if x.shape().rows() < 2 {
         return Err(Error::usage(format!(
             "a variance needs at least two values per channel, and x has shape {}; \
-             use more pictures",
+             use more images",
             x.shape()
         )));
     }

@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn too_large_pictures_and_filters_are_errors() {
+    fn too_large_images_and_filters_are_errors() {
         for (x, kernel) in [([1, 1 << 15, 1, 1], 1), ([1, 1, 1, 1], 41)] {
             let w = Shape([1, kernel, kernel, 1]);
             let g = Conv2d::new(1, kernel, 1).geometry(Shape(x), w);

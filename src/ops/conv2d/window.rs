@@ -89,8 +89,8 @@ impl Window {
         if self.in_place() || rows.is_empty() {
             return 0;
         }
-        let pictures = (rows.end - 1) / self.grid[0] - rows.start / self.grid[0] + 1;
-        let lines = (rows.len() - pictures) * self.step + pictures * self.reach(0);
+        let images = (rows.end - 1) / self.grid[0] - rows.start / self.grid[0] + 1;
+        let lines = (rows.len() - images) * self.step + images * self.reach(0);
         lines * self.line()
     }
     /// The most that [`Window::copy_elems`] can be for so many output rows.

@@ -13,7 +13,7 @@ use crate::tensor::{Shape, Tensor};
 #[repr(C)]
 struct Params {
     moves: u32,
-    picture: u32,
+    image: u32,
 }
 
 /// Image i of y is that of `sources[i]`: (tensor of `parts`, image in it). A launch for
@@ -26,8 +26,8 @@ pub(super) fn rows_of(
     y: &mut Tensor,
 ) -> Result<()> {
     size(y.shape().elems())?;
-    let picture = y.shape().elems() / y.shape().n();
-    let at_once = lanes::of_row(picture, y.dtype());
+    let image = y.shape().elems() / y.shape().n();
+    let at_once = lanes::of_row(image, y.dtype());
     // Bits are moved: integers go as floats of their size.
     let name = kernel!("gather_rows", y.dtype(), at_once);
     for (part, x) in parts.iter().enumerate() {
@@ -38,8 +38,8 @@ pub(super) fn rows_of(
             continue;
         }
         let list = cx.upload_i32(Shape::matrix(moves.len(), 2), moves.as_flattened())?;
-        let params = Params { moves: moves.len() as u32, picture: picture as u32 };
-        let threads = (moves.len() * picture / at_once) as u32;
+        let params = Params { moves: moves.len() as u32, image: image as u32 };
+        let threads = (moves.len() * image / at_once) as u32;
         let pointers = [x.device(), list.device(), y.device_mut()];
         launcher.launch(name, Geometry::cover(threads, lanes::THREADS), &pointers, &params)?;
     }

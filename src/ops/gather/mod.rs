@@ -34,15 +34,15 @@ pub fn rows_of(cx: &Cx, parts: &[Tensor], order: &[usize]) -> Result<Tensor> {
     }
     let mut y = cx.alloc(Meta::new(Shape::nhwc(order.len(), h, w, c), first.dtype))?;
     let sources: Vec<(usize, usize)> = order.iter().map(|i| places[*i]).collect();
-    let picture = h * w * c;
+    let image = h * w * c;
     match cx.exec("gather") {
         _ if y.shape().elems() == 0 => {}
         Exec::DryRun => {}
         Exec::Cpu => crate::dispatch_element!(first.dtype, T => {
             let parts: Vec<&[T]> = parts.iter().map(Tensor::host).collect();
-            chunks_mut(y.shape().elems(), y.host_mut::<T>(), picture, |i, y| {
+            chunks_mut(y.shape().elems(), y.host_mut::<T>(), image, |i, y| {
                 let (part, row) = sources[i];
-                y.copy_from_slice(&parts[part][row * picture..][..picture]);
+                y.copy_from_slice(&parts[part][row * image..][..image]);
             });
         }),
         Exec::Device(launcher) => kernels::rows_of(cx, &launcher, parts, &sources, &mut y)?,

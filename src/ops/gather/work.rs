@@ -17,10 +17,10 @@ pub fn work(x: Meta) -> Work {
         bytes_floor: (2 * x.size_bytes() + 8 * n) as u64,
         flops: 0,
         prepare: Box::new(move |cx, seed| -> Result<_> {
-            let pictures = random(cx, x, Fill::Normal, seed)?;
+            let images = random(cx, x, Fill::Normal, seed)?;
             let mut order: Vec<usize> = (0..n).collect();
             Philox::new(seed, Purpose::Check, 0, 0).shuffle(&mut order);
-            Ok(repeat(move |cx| Ok(vec![super::rows(cx, &pictures, &order)?])))
+            Ok(repeat(move |cx| Ok(vec![super::rows(cx, &images, &order)?])))
         }),
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn all() -> Vec<Case<InfoNCE>> {
     };
     vec![
         case("short queue", 5, 16, 33, 0.2, 1.0),
-        case("one negative, one picture", 1, 7, 1, 0.2, 1.0),
+        case("one negative, one image", 1, 7, 1, 0.2, 1.0),
         case("several tiles, weight 0.5", 9, 12, 300, 0.2, 0.5),
         case("several strips and blocks", 131, 8, 4500, 0.07, 1.0),
         case("sharp", 6, 32, 70, 0.01, 1.0),

@@ -13,7 +13,7 @@ use crate::tensor::{Shape, Tensor};
 #[derive(Clone, Copy, Debug, NoUninit)]
 #[repr(C)]
 struct Params {
-    pictures: u32,
+    images: u32,
     height: u32,
     width: u32,
     channels: u32,
@@ -25,10 +25,10 @@ impl Params {
     /// For x of a shape, whose every element is counted in 31 bits.
     fn new(x: Shape) -> Result<Self> {
         size(x.elems())?;
-        let [pictures, height, width, channels] = x.0.map(|d| d as u32);
+        let [images, height, width, channels] = x.0.map(|d| d as u32);
         let y = pooled(x);
         let (out_height, out_width) = (y.h() as u32, y.w() as u32);
-        Ok(Self { pictures, height, width, channels, out_height, out_width })
+        Ok(Self { images, height, width, channels, out_height, out_width })
     }
 }
 

@@ -38,13 +38,13 @@ pub(super) fn scores<T: Real>(
     tau: f64,
 ) -> Vec<f64> {
     let (teacher_size, student_size) = (teacher.len() / n, student.len() / n);
-    let picture = |i: usize| {
+    let image = |i: usize| {
         let teacher = &teacher[i * teacher_size..][..teacher_size];
         let student = &student[i * student_size..][..student_size];
         let maps = [teacher, student].map(|x| MatRef::new(x, positions, x.len() / positions));
         score(maps, tau)
     };
-    (0..n).into_par_iter().map(picture).collect()
+    (0..n).into_par_iter().map(image).collect()
 }
 
 /// The score of one image.

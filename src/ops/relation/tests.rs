@@ -21,14 +21,14 @@ fn naive(shape: Shape, x: &[f64], channels: [usize; 2], y: &[f64], tau: f64) -> 
         };
         rows.iter().map(log_row).collect()
     };
-    let picture = |n| {
+    let image = |n| {
         let t = log_softmax(x, channels[0], n);
         let s = log_softmax(y, channels[1], n);
         let row =
             |(t, s): (&Vec<f64>, &Vec<f64>)| t.iter().zip(s).map(|(t, s)| t.exp() * s).sum::<f64>();
         t.iter().zip(&s).map(row).sum::<f64>() / hw as f64
     };
-    (0..shape.n()).map(picture).collect()
+    (0..shape.n()).map(image).collect()
 }
 
 /// Features as nets make them: no value below 0, and with a position of zeros.

@@ -27,7 +27,7 @@ pub(super) struct Domain {
     /// Labelled ones to test on.
     pub(super) test: Option<String>,
     /// How many there are to train on.
-    pub(super) pictures: usize,
+    pub(super) images: usize,
 }
 
 /// Draws two domains into `dir`, `counts` images of each to train on and to test on.
@@ -44,7 +44,7 @@ pub(super) fn draw(
             name: domain.name().to_owned(),
             train: part(&root, "train"),
             test: Some(part(&root, "test")),
-            pictures: counts[0],
+            images: counts[0],
         })
     };
     [synthetic::Domain::Shapes, synthetic::Domain::Textures].into_iter().map(one).collect()
@@ -74,8 +74,8 @@ pub(super) fn take(
     let side = (resolution as f64 * MARGIN) as u32;
     let copy = |(place, (i, folder)): (usize, &(usize, String))| -> Result<bool> {
         match dataset.load(*i) {
-            Ok(picture) => {
-                save(&root.join(folder).join(format!("{place:05}.png")), picture, side)?;
+            Ok(image) => {
+                save(&root.join(folder).join(format!("{place:05}.png")), image, side)?;
                 Ok(true)
             }
             Err(e) => {
@@ -98,7 +98,7 @@ pub(super) fn take(
         name: "yours".into(),
         train: part(&root, "train"),
         test: (tests > 0).then(|| part(&root, "test")),
-        pictures: copied.len() - bad - tests,
+        images: copied.len() - bad - tests,
     })
 }
 
@@ -123,14 +123,14 @@ fn plan(dataset: &Dataset, chosen: &[usize]) -> Vec<(usize, String)> {
 }
 
 /// Writes an image whose shorter side is at most `side`.
-fn save(path: &Path, picture: Image, side: u32) -> Result<()> {
-    let (w, h) = (picture.width as u32, picture.height as u32);
+fn save(path: &Path, image: Image, side: u32) -> Result<()> {
+    let (w, h) = (image.width as u32, image.height as u32);
     let wrong = || Error::data(format!("{}: a decoded image has the wrong size", path.display()));
-    let mut picture = image::RgbImage::from_raw(w, h, picture.rgb).ok_or_else(wrong)?;
+    let mut image = image::RgbImage::from_raw(w, h, image.rgb).ok_or_else(wrong)?;
     let shorter = w.min(h);
     if shorter > side {
         let scaled = |n: u32| (u64::from(n) * u64::from(side)).div_ceil(u64::from(shorter)) as u32;
-        picture = imageops::resize(&picture, scaled(w), scaled(h), FilterType::Triangle);
+        image = imageops::resize(&image, scaled(w), scaled(h), FilterType::Triangle);
     }
-    picture.save(path).map_err(|e| Error::write(path, e))
+    image.save(path).map_err(|e| Error::write(path, e))
 }
