@@ -21,6 +21,16 @@ struct BatchNormParams {
     u32 add, relu;       // whether a residual is added, whether y = max(·, 0)
     u32 given;           // whether the statistics were given
     float eps;
+    u32 images;  // of x
+};
+
+struct BatchNormAveragesParams {
+    u32 channels, images;
+};
+
+struct BatchNormGivenParams {
+    u32 channels;
+    float eps;
 };
 
 // For the gradients of γ and β.
@@ -166,9 +176,11 @@ DEVICE void mean_and_variance(const double (&sums)[2], float shift, u32 rows, do
     variance = max(sums[1] / n - offset * offset, 0.0);
 }
 
-// Rows 2g and 2g + 1 of `stats`: mean and 1/√(var + ε) of group g.
-KERNEL(batch_norm_finalise_f32, THREADS,
-       (const float* sums, const float* shifts, float* stats, BatchNormParams p)) {
+// Rows 2g and 2g + 1 of `stats`: mean and 1/√(var + ε) of group g. Adds to `running`, if there is
+// one, mean and unbiased variance of the only group, as often as there are images.
+KERNEL(batch_norm_statistics_f32, THREADS,
+       (const float* sums, const float* shifts, float* stats, double* running,
+        BatchNormParams p)) {
     SHARED(double, shared, 2 * THREADS);
     Total total(p);
     double sum[2], mean, variance;
@@ -179,25 +191,25 @@ KERNEL(batch_norm_finalise_f32, THREADS,
     stats += 2 * total.group * p.channels + total.channel;
     stats[0] = float(mean);
     stats[p.channels] = float(1.0 / sqrt(variance + double(p.eps)));
+    if (running == nullptr) return;
+    // A product of two floats is exact in a double, so that a fused multiply-add changes nothing.
+    double n = double(total.rows), weight = double(p.images);
+    running[total.channel] += weight * double(float(mean));
+    running[p.channels + total.channel] += weight * double(float(variance * n / (n - 1.0)));
 }
 
-// Mean and unbiased variance of the only group.
-KERNEL(batch_norm_statistics_f32, THREADS,
-       (const float* sums, const float* shifts, float* mean, float* var, BatchNormParams p)) {
-    SHARED(double, shared, 2 * THREADS);
-    Total total(p);
-    double sum[2], average, biased;
-    total.add(sums, sum, shared, p);
-    if (!total.writes(p)) return;
-    mean_and_variance(sum, shifts[total.channel], total.rows, average, biased);
-    double n = double(total.rows);
-    mean[total.channel] = float(average);
-    var[total.channel] = float(biased * n / (n - 1.0));
+// Mean and variance from what `batch_norm_statistics` added up over so many images.
+KERNEL(batch_norm_averages_f32, 256,
+       (const double* sums, float* mean, float* var, BatchNormAveragesParams p)) {
+    u32 channel = global_thread();
+    if (channel >= p.channels) return;
+    mean[channel] = float(sums[channel] / double(p.images));
+    var[channel] = float(sums[p.channels + channel] / double(p.images));
 }
 
-// `stats` as in `batch_norm_finalise`, from statistics that are given.
+// `stats` as in `batch_norm_statistics`, from statistics that are given.
 KERNEL(batch_norm_given_f32, 256,
-       (const float* mean, const float* var, float* stats, BatchNormParams p)) {
+       (const float* mean, const float* var, float* stats, BatchNormGivenParams p)) {
     u32 channel = global_thread();
     if (channel >= p.channels) return;
     stats[channel] = mean[channel];

@@ -7,7 +7,7 @@ use engine::Kind;
 use engine::device::Cx;
 use engine::device::emulator::Emulator;
 use engine::ops::add::accumulate;
-use engine::ops::batch_norm::{BatchNorm, statistics};
+use engine::ops::batch_norm::{BatchNorm, Running};
 use engine::ops::check::{run_all, values};
 use engine::ops::conv2d::Conv2d;
 use engine::ops::cross_entropy::{self, CrossEntropy};
@@ -203,20 +203,27 @@ fn bits_do_not_depend_on_the_shared_memory_of_a_block() {
 }
 
 #[test]
-fn statistics_are_those_of_the_cpu() {
+fn running_statistics_are_those_of_the_cpu() {
     for (shape, dtype) in [
         (Shape::nhwc(5, 9, 7, 24), DType::F32),
         (Shape::nhwc(40, 9, 7, 24), DType::BF16),
-        (Shape::nhwc(2, 1, 1, 3), DType::BF16),
+        (Shape::nhwc(2, 1, 2, 3), DType::BF16),
     ] {
         // bf16 holds multiples of 1/2 up to 128.
         let x: Vec<f32> = values(shape, Fill::Integers { lo: 190, hi: 210 }, 3);
         let x: Vec<f32> = x.into_iter().map(|x| x / 2.0).collect();
         let run = |cx: Cx, dtype| {
+            // A second batch of fewer images, which weigh the same.
+            let fewer = Shape([shape.n() - 1, shape.h(), shape.w(), shape.c()]);
+            let second = cx.upload(fewer, dtype, &x[..fewer.elems()]).unwrap();
             let x = cx.upload(shape, dtype, &x).unwrap();
-            let (mean, var) = cx.install(|| statistics(&cx, &x)).unwrap();
+            let mut running = Running::new(&cx, x.meta()).unwrap();
+            let mut add = |x: &Tensor| cx.install(|| running.add(&cx, x)).unwrap();
+            let own = [add(&x), add(&second)];
+            let (mean, var) = running.averages(&cx).unwrap();
             assert_eq!((mean.dtype(), var.dtype()), (DType::F32, DType::F32));
-            [cx.download(&mean).unwrap(), cx.download(&var).unwrap()].concat()
+            let all = [&mean, &var].into_iter().chain(&own);
+            all.flat_map(|t| cx.download(t).unwrap()).collect::<Vec<f32>>()
         };
         let (expected, found) = (run(cpu(), DType::F32), run(emulator(), dtype));
         for (e, f) in expected.iter().zip(&found) {

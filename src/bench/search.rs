@@ -145,7 +145,7 @@ fn measure(
     let params = Params::init(cx, net.specs(), config.seed)?.ready(cx)?;
     let dir =
         tempfile::tempdir().map_err(|e| Error::device(format!("no temporary folder: {e}")))?;
-    let images = draw(dir.path(), args.images, space.resolution, cx.threads())?;
+    let images = draw(cx, dir.path(), args.images, space.resolution)?;
     let timed = args.device.device != DeviceChoice::Emulator;
     let count = if timed { args.iterations } else { 1 };
     let (features, tau) = (args.task.features(), config.search.tau);
@@ -168,10 +168,10 @@ fn measure(
 }
 
 /// Images that are decoded and kept, as a search keeps them.
-fn draw(dir: &Path, count: usize, side: usize, workers: usize) -> Result<Images> {
+fn draw(cx: &Cx, dir: &Path, count: usize, side: usize) -> Result<Images> {
     synthetic::write(dir, Domain::Shapes, [count, 0], side, 0)?;
     let dataset = Dataset::open(&[dir.join("train").display().to_string()])?;
-    Images::new(Arc::new(dataset), (0..count).collect(), side, workers).cached(dir)
+    Images::new(Arc::new(dataset), (0..count).collect(), side, cx.threads()).cached_for(cx, dir)
 }
 
 impl<'a> Bench<'a> {
@@ -221,7 +221,7 @@ impl<'a> Bench<'a> {
             let compare = || {
                 let mut pairs = references.iter().zip(&outputs);
                 pairs.try_for_each(|(reference, out)| {
-                    reference[i].compare(cx, out.get(*feature).value()).map(drop)
+                    reference[i].compare(cx, out.get(*feature).value())?.read(cx).map(drop)
                 })
             };
             rows.push(self.row(&format!("metric {feature}"), &arch, compare)?);

@@ -9,12 +9,18 @@ use super::store::{MEMORY_LIMIT_BYTES, Store};
 use crate::data::{CorruptPolicy, Dataset, EvalBatches, eval_batches_with};
 use crate::device::Cx;
 use crate::error::{Error, Result};
+use crate::ops::gather;
 use crate::rng::{Philox, Purpose};
 use crate::signals;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Meta, Shape, Tensor};
 
 /// Prepared images that take more than this are not kept.
 const CACHE_LIMIT_BYTES: usize = 32 << 30;
+
+/// Pixels of a batch that is enough to fill a device: 128 images of 224 by 224.
+const DEVICE_BATCH_PIXELS: usize = 128 * 224 * 224;
+/// Most images of such a batch.
+const DEVICE_BATCH: usize = 2048;
 
 /// Splits `n` images into as few batches of at most `most` as possible, of nearly equal
 /// sizes, so that no batch is left with too few for its statistics.
@@ -68,8 +74,12 @@ pub struct Images {
     workers: usize,
     /// Images of a batch at most.
     batch: usize,
+    /// Likewise, if a device would rather have more.
+    large_batch: usize,
     policy: CorruptPolicy,
     cache: Option<Cache>,
+    /// All images on the device; none if they are not there.
+    resident: Vec<Tensor>,
 }
 
 /// Prepared images, and which ones they are.
@@ -99,7 +109,18 @@ impl Images {
         workers: usize,
     ) -> Self {
         let (batch, policy) = (batch_size(resolution), CorruptPolicy::default());
-        Self { dataset, indices, resolution, workers, batch, policy, cache: None }
+        let large_batch = (DEVICE_BATCH_PIXELS / resolution.pow(2)).clamp(batch, DEVICE_BATCH);
+        Self {
+            dataset,
+            indices,
+            resolution,
+            workers,
+            batch,
+            large_batch,
+            policy,
+            cache: None,
+            resident: Vec::new(),
+        }
     }
 
     /// Without substitutes for images that cannot be read: batches have fewer images than their
@@ -111,7 +132,8 @@ impl Images {
 
     /// In batches of at most `batch` images (at least 1) where that is less than usual.
     pub fn in_batches_of(self, batch: usize) -> Self {
-        Self { batch: batch.clamp(1, self.batch), ..self }
+        let most = batch.max(1);
+        Self { batch: self.batch.min(most), large_batch: self.large_batch.min(most), ..self }
     }
 
     /// Number of images.
@@ -143,10 +165,10 @@ impl Images {
         self.resolution * self.resolution * 3
     }
 
-    /// The first `count` images, read and prepared now, by spans.
-    fn decode(&self, count: usize) -> Result<Decoded> {
+    /// The first `count` images, read and prepared now, in batches of at most `most`.
+    fn decode(&self, count: usize, most: usize) -> Result<Decoded> {
         let indices = &self.indices[..count.min(self.len())];
-        let spans = spans(indices.len(), self.batch);
+        let spans = spans(indices.len(), most);
         let batch = spans.first().map_or(1, Range::len);
         let (dataset, side, workers) = (self.dataset.clone(), self.resolution, self.workers);
         Ok(Decoded {
@@ -170,9 +192,9 @@ impl Images {
             );
             return Ok(self);
         }
-        let mut values = Store::new(dir, self.len() * self.elems(), MEMORY_LIMIT_BYTES)?;
+        let mut values = Store::new(dir, MEMORY_LIMIT_BYTES);
         let mut shown = Vec::with_capacity(self.len());
-        for part in self.decode(self.len())? {
+        for part in self.decode(self.len(), self.batch)? {
             signals::go_on()?;
             let part = part?;
             values.push(&part.values)?;
@@ -182,13 +204,53 @@ impl Images {
         Ok(self)
     }
 
+    /// As [`Images::cached`], but on the device, in the type that nets compute in, if there is one
+    /// and they take at most a quarter of its free memory.
+    pub fn cached_for(mut self, cx: &Cx, dir: &Path) -> Result<Self> {
+        let meta = Meta::new(Shape::vector(self.len() * self.elems()), cx.dtype());
+        let room = cx.available_bytes()?.map_or(MEMORY_LIMIT_BYTES, |bytes| bytes / 4);
+        if !cx.is_device() || self.policy.leave_out || meta.size_bytes() > room {
+            return self.cached(dir);
+        }
+        let mut resident = Vec::new();
+        for batch in self.batches(cx, self.len())? {
+            signals::go_on()?;
+            resident.push(batch?.x);
+        }
+        self.resident = resident;
+        Ok(self)
+    }
+
+    /// The first `count` images on the host, in batches of at most `most`.
+    fn parts(&self, count: usize, most: usize) -> Result<BoxedParts<'_>> {
+        let elems = self.elems();
+        let Some(cache) = &self.cache else {
+            return Ok(Box::new(self.decode(count, most)?));
+        };
+        let read = move |span: Range<usize>| -> Result<Part> {
+            let values = cache.values.read(span.start * elems..span.end * elems)?;
+            let shown = cache.shown[span.clone()].to_vec();
+            Ok(Part { span, shown, values })
+        };
+        Ok(Box::new(spans(count.min(self.len()), most).into_iter().map(read)))
+    }
+
     /// Batches of the first `count` images.
     pub fn batches<'a>(
         &'a self,
         cx: &'a Cx,
         count: usize,
-    ) -> Result<Box<dyn Iterator<Item = Result<Batch>> + 'a>> {
-        let (side, elems) = (self.resolution, self.elems());
+    ) -> Result<impl Iterator<Item = Result<Batch>> + 'a> {
+        self.batches_of(cx, count, self.batch)
+    }
+
+    fn batches_of<'a>(
+        &'a self,
+        cx: &'a Cx,
+        count: usize,
+        most: usize,
+    ) -> Result<impl Iterator<Item = Result<Batch>> + 'a> {
+        let side = self.resolution;
         let upload = move |part: Result<Part>| -> Option<Result<Batch>> {
             let batch = part.and_then(|mut part| {
                 if self.policy.leave_out {
@@ -203,27 +265,33 @@ impl Images {
             });
             batch.transpose()
         };
-        let Some(cache) = &self.cache else {
-            return Ok(Box::new(self.decode(count)?.filter_map(upload)));
-        };
-        let spans = spans(count.min(self.len()), self.batch).into_iter();
-        let read = move |span: Range<usize>| -> Result<Part> {
-            let values = cache.values.read(span.start * elems..span.end * elems)?;
-            let shown = cache.shown[span.clone()].to_vec();
-            Ok(Part { span, shown, values })
-        };
-        Ok(Box::new(spans.map(read).filter_map(upload)))
+        Ok(self.parts(count, most)?.filter_map(upload))
     }
 
     /// Batches as [`Images::batches`] gives them, the images alone.
-    pub fn tensors<'a>(
-        &'a self,
-        cx: &'a Cx,
-        count: usize,
-    ) -> Result<impl Iterator<Item = Result<Tensor>> + 'a> {
-        Ok(self.batches(cx, count)?.map(|batch| batch.map(|b| b.x)))
+    pub fn tensors<'a>(&'a self, cx: &'a Cx, count: usize) -> Result<BoxedTensors<'a>> {
+        self.tensors_of(cx, count, self.batch)
+    }
+
+    /// As [`Images::tensors`], for nets that look at every image by itself: in batches that fill a
+    /// device.
+    pub fn large_tensors<'a>(&'a self, cx: &'a Cx, count: usize) -> Result<BoxedTensors<'a>> {
+        self.tensors_of(cx, count, if cx.is_device() { self.large_batch } else { self.batch })
+    }
+
+    fn tensors_of<'a>(&'a self, cx: &'a Cx, count: usize, most: usize) -> Result<BoxedTensors<'a>> {
+        if self.resident.is_empty() {
+            let batches = self.batches_of(cx, count, most)?;
+            return Ok(Box::new(batches.map(|batch| batch.map(|b| b.x))));
+        }
+        let batch =
+            |span: Range<usize>| gather::rows_of(cx, &self.resident, &span.collect::<Vec<_>>());
+        Ok(Box::new(spans(count.min(self.len()), most).into_iter().map(batch)))
     }
 }
+
+type BoxedParts<'a> = Box<dyn Iterator<Item = Result<Part>> + 'a>;
+type BoxedTensors<'a> = Box<dyn Iterator<Item = Result<Tensor>> + 'a>;
 
 /// A batch that is not on the device yet.
 struct Part {

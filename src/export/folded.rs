@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::config::Config;
 use crate::error::{Error, Result};
 use crate::files::Named;
-use crate::nn::norm::EPS;
+use crate::ops::batch_norm::EPS;
 
 /// Output pixels that a thread computes at a time, so that weights are read once for all.
 const PIXELS: usize = 16;

@@ -150,7 +150,7 @@ pub(super) fn write_into(
 /// Writes `model.safetensors` and `config.json`.
 fn write_net(cx: &Cx, subject: &Subject, dir: &Path) -> Result<()> {
     let (small, params) = subnet::extract(cx, subject.net, subject.params, &subject.arch)?;
-    let stats = subnet::extract_stats(subject.net, subject.stats, &small)?;
+    let stats = subnet::extract_stats(cx, subject.net, subject.stats, &small)?;
     let mut tensors = params.to_torch(cx)?;
     tensors.extend(subnet::stats_to_torch(cx, &small, &stats)?);
     let mut config = Config::of(&small, subject.origin.clone())?;

@@ -48,6 +48,7 @@ pub fn extract(
 /// Statistics of one architecture, under the indices that the batch norms have in the net
 /// that consists of nothing else.
 pub fn extract_stats(
+    cx: &Cx,
     net: &Supernet,
     stats: &RunningStats,
     small: &Supernet,
@@ -55,9 +56,9 @@ pub fn extract_stats(
     let place = |name: &String| net.norms().iter().position(|n| n == name);
     let layer = |name: &String| -> Result<Option<(Tensor, Tensor)>> {
         let pair = place(name).and_then(|i| stats.layer(i));
-        pair.cloned().map(Some).ok_or_else(|| missing(name))
+        pair.map(|(mean, var)| Some((mean.clone(), var.clone()))).ok_or_else(|| missing(name))
     };
-    Ok(RunningStats::new(small.norms().iter().map(layer).collect::<Result<_>>()?))
+    RunningStats::new(cx, small.norms().iter().map(layer).collect::<Result<_>>()?)
 }
 
 /// Statistics by torchvision's names: `bn1.running_mean`, `bn1.running_var`, ….
@@ -104,7 +105,7 @@ pub(super) fn stats_from_torch(
     let layer = |name: &String| -> Result<Option<(Tensor, Tensor)>> {
         Ok(Some((one(name, "running_mean")?, one(name, "running_var")?)))
     };
-    Ok(RunningStats::new(small.norms().iter().map(layer).collect::<Result<_>>()?))
+    RunningStats::new(cx, small.norms().iter().map(layer).collect::<Result<_>>()?)
 }
 
 fn missing(name: &str) -> Error {

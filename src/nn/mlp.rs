@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::builder::{BnPlace, Builder};
-use super::norm::{self, BnMode};
+use super::norm::BnMode;
 use super::params::{Init, Params, Role};
 use crate::error::Result;
+use crate::ops::batch_norm::BatchNorm;
 use crate::ops::linear::Linear;
 use crate::ops::relu::Relu;
 use crate::tape::{Tape, Var};
@@ -159,10 +160,8 @@ impl Placed {
             None => (constant(tape, 1.0)?, constant(tape, 0.0)?),
         };
         let mut inputs = vec![&y, &gamma, &beta];
-        if let Some((mean, var)) = &given {
-            inputs.extend([mean, var]);
-        }
-        tape.apply(norm::op(stats, false, relu), &inputs)
+        inputs.extend(given.as_ref());
+        tape.apply(BatchNorm { stats, add: false, relu }, &inputs)
     }
 }
 

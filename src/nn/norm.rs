@@ -4,12 +4,9 @@
 
 use crate::device::Cx;
 use crate::error::Result;
-use crate::ops::batch_norm::{self, BatchNorm, Stats};
+use crate::ops::batch_norm::{self, Running, Stats};
 use crate::tape::{Tape, Var};
-use crate::tensor::{DType, Shape, Tensor};
-
-/// PyTorch's ε of batch norm.
-pub const EPS: f64 = 1e-5;
+use crate::tensor::Tensor;
 
 /// Where batch norms take their statistics from.
 pub enum BnMode<'a> {
@@ -27,33 +24,40 @@ pub enum BnMode<'a> {
 /// Mean and (unbiased) variance of every batch norm that one architecture uses.
 #[derive(Clone)]
 pub struct RunningStats {
-    layers: Vec<Option<(Tensor, Tensor)>>,
+    layers: Vec<Option<Layer>>,
+}
+
+#[derive(Clone)]
+struct Layer {
+    mean: Tensor,
+    var: Tensor,
+    /// Both as the op takes them.
+    given: Tensor,
 }
 
 impl RunningStats {
     /// From (mean, variance) of the batch norm with each index; `None` where the architecture
     /// has no such layer.
-    pub fn new(layers: Vec<Option<(Tensor, Tensor)>>) -> Self {
-        Self { layers }
+    pub fn new(cx: &Cx, layers: Vec<Option<(Tensor, Tensor)>>) -> Result<Self> {
+        let layer = |pair: Option<(Tensor, Tensor)>| -> Result<Option<Layer>> {
+            let Some((mean, var)) = pair else { return Ok(None) };
+            let given = batch_norm::given_statistics(cx, &mean, &var)?;
+            Ok(Some(Layer { mean, var, given }))
+        };
+        Ok(Self { layers: layers.into_iter().map(layer).collect::<Result<_>>()? })
     }
+
     /// Mean and variance of batch norm `index`.
-    pub fn layer(&self, index: usize) -> Option<&(Tensor, Tensor)> {
-        self.layers.get(index)?.as_ref()
+    pub fn layer(&self, index: usize) -> Option<(&Tensor, &Tensor)> {
+        self.layers.get(index)?.as_ref().map(|layer| (&layer.mean, &layer.var))
     }
 }
 
-/// Cumulative averages of batch statistics, weighted by images: what PyTorch's batch norm
-/// keeps with `momentum=None` (batches of one size).
+/// Running statistics of every batch norm that an architecture uses. They stay on the device.
 #[derive(Default)]
 pub struct Collector {
-    layers: Vec<Option<Sums>>,
+    layers: Vec<Option<Running>>,
     images: usize,
-}
-
-struct Sums {
-    weight: f64,
-    mean: Vec<f64>,
-    var: Vec<f64>,
 }
 
 impl Collector {
@@ -67,78 +71,50 @@ impl Collector {
         self.images
     }
 
-    fn add(
-        &mut self,
-        cx: &Cx,
-        index: usize,
-        images: usize,
-        mean: &Tensor,
-        var: &Tensor,
-    ) -> Result<()> {
+    /// Adds what batch norm `index` sees, and gives that batch's own statistics.
+    fn add(&mut self, cx: &Cx, index: usize, x: &Tensor) -> Result<Tensor> {
         if self.layers.len() <= index {
             self.layers.resize_with(index + 1, || None);
         }
         if index == 0 {
-            self.images += images;
+            self.images += x.shape().n();
         }
-        let c = mean.shape().c();
-        let sums = self.layers[index].get_or_insert_with(|| Sums {
-            weight: 0.0,
-            mean: vec![0.0; c],
-            var: vec![0.0; c],
-        });
-        let weight = images as f64;
-        sums.weight += weight;
-        for (sum, value) in [(&mut sums.mean, mean), (&mut sums.var, var)] {
-            let value = cx.download(value)?;
-            sum.iter_mut().zip(value).for_each(|(s, v)| *s += weight * f64::from(v));
-        }
-        Ok(())
+        let layer = &mut self.layers[index];
+        let running = match layer {
+            Some(running) => running,
+            None => layer.insert(Running::new(cx, x.meta())?),
+        };
+        running.add(cx, x)
     }
 
     /// The averages.
     pub fn finish(self, cx: &Cx) -> Result<RunningStats> {
-        let layer = |sums: Option<Sums>| -> Result<Option<(Tensor, Tensor)>> {
-            let Some(sums) = sums else { return Ok(None) };
-            let average = |v: &[f64]| {
-                let v: Vec<f32> = v.iter().map(|x| (x / sums.weight) as f32).collect();
-                cx.upload(Shape::vector(v.len()), DType::F32, &v)
-            };
-            Ok(Some((average(&sums.mean)?, average(&sums.var)?)))
-        };
-        Ok(RunningStats { layers: self.layers.into_iter().map(layer).collect::<Result<_>>()? })
+        let average = |layer: Option<Running>| layer.map(|l| l.averages(cx)).transpose();
+        RunningStats::new(cx, self.layers.into_iter().map(average).collect::<Result<_>>()?)
     }
 }
-
-/// A batch norm's statistics as the op wants them: the mode and, where they are given, mean
-/// and variance.
-pub(super) type Resolved = (Stats, Option<(Var, Var)>);
 
 impl BnMode<'_> {
-    /// What batch norm `index` uses on `x`.
-    pub(super) fn resolve(&mut self, tape: &Tape, index: usize, x: &Var) -> Result<Resolved> {
-        let cx = tape.cx();
-        match self {
-            BnMode::Batch { group } => Ok((Stats::Batch { group: *group }, None)),
-            BnMode::Frozen(stats) => {
-                let (mean, var) = stats.layer(index).ok_or_else(|| {
-                    crate::Error::usage(format!(
+    /// What batch norm `index` uses on `x`: the op's mode and, if they are given, the statistics.
+    pub(super) fn resolve(
+        &mut self,
+        tape: &Tape,
+        index: usize,
+        x: &Var,
+    ) -> Result<(Stats, Option<Var>)> {
+        let given = match self {
+            BnMode::Batch { group } => return Ok((Stats::Batch { group: *group }, None)),
+            BnMode::Frozen(stats) => match stats.layers.get(index) {
+                Some(Some(layer)) => layer.given.clone(),
+                _ => {
+                    return Err(crate::Error::usage(format!(
                         "no statistics for batch norm {index}: they were computed for another \
                          architecture"
-                    ))
-                })?;
-                Ok((Stats::Given, Some((tape.constant(mean.clone()), tape.constant(var.clone())))))
-            }
-            BnMode::Calibrate(collector) => {
-                let (mean, unbiased) = batch_norm::statistics(cx, x.value())?;
-                collector.add(cx, index, x.value().shape().n(), &mean, &unbiased)?;
-                Ok((Stats::Batch { group: 0 }, None))
-            }
-        }
+                    )));
+                }
+            },
+            BnMode::Calibrate(collector) => collector.add(tape.cx(), index, x.value())?,
+        };
+        Ok((Stats::Given, Some(tape.constant(given))))
     }
-}
-
-/// Parameters of the batch norm op with the usual ε.
-pub(super) fn op(stats: Stats, add: bool, relu: bool) -> BatchNorm {
-    BatchNorm { stats, add, relu, eps: EPS }
 }

@@ -76,6 +76,11 @@ impl<'a> Subnet<'a> {
         Self { net, params, arch, stats: None }
     }
 
+    /// Whether what it says of an image does not depend on the batch.
+    pub fn is_frozen(&self) -> bool {
+        self.stats.is_some()
+    }
+
     /// Its architecture.
     pub fn arch(&self) -> &Arch {
         &self.arch

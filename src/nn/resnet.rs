@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use super::builder::{BnPlace, Builder};
 use super::mlp::{Mlp, MlpLayers};
-use super::norm::{self, BnMode};
+use super::norm::BnMode;
 use super::params::{Init, ParamSpec, Params, Role};
 use crate::error::{Error, Result};
 use crate::ops::avg_pool::GlobalAvgPool;
+use crate::ops::batch_norm::BatchNorm;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::l2_normalise::L2Normalise;
 use crate::ops::max_pool::MaxPool;
@@ -386,10 +387,8 @@ impl ConvBn {
         let (gamma, beta) = (param(tape, self.weight + 1), param(tape, self.weight + 2));
         let mut inputs = vec![&y, &gamma, &beta];
         inputs.extend(residual.as_ref());
-        if let Some((mean, var)) = &given {
-            inputs.extend([mean, var]);
-        }
-        tape.apply(norm::op(stats, residual.is_some(), relu), &inputs)
+        inputs.extend(given.as_ref());
+        tape.apply(BatchNorm { stats, add: residual.is_some(), relu }, &inputs)
     }
 }
 

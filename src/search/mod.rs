@@ -100,7 +100,7 @@ pub fn run(
         known.admit(request.force)?;
         return finish(journal, request, &settings, &groups, &done, known.clone());
     }
-    let images = take_images(net.space().resolution, dataset, request, &settings)?;
+    let images = take_images(cx, net.space().resolution, dataset, request, &settings)?;
     let params = checkpoint.teacher(cx, net.specs())?;
     let work = Work { cx, net, student, images, settings: &settings, times: times.as_ref() };
     let subnet = work.subnet(&params, work.net.space().max())?;
@@ -158,6 +158,7 @@ fn groups(
 /// The images, the same for all candidates: the first `images` of one seeded order are
 /// compared, the first `bn_images` give the statistics.
 fn take_images(
+    cx: &Cx,
     resolution: usize,
     dataset: Arc<Dataset>,
     request: &Request,
@@ -165,7 +166,7 @@ fn take_images(
 ) -> Result<Images> {
     let count = settings.images.max(settings.bn_images);
     let indices = images::draw(dataset.len(), Some(count), settings.seed);
-    Images::new(dataset, indices, resolution, request.workers).cached(&request.out)
+    Images::new(dataset, indices, resolution, request.workers).cached_for(cx, &request.out)
 }
 
 /// What candidates are scored with.

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use crate::device::Cx;
 use crate::error::{Error, Result};
-use crate::eval::images::{self, Images};
+use crate::eval::images::Images;
 use crate::eval::progress::Progress;
 use crate::eval::store::{MEMORY_LIMIT_BYTES, Store};
 use crate::nn::{Feature, Subnet};
-use crate::ops::relation;
-use crate::tensor::{Meta, Tensor};
+use crate::ops::{expect_shape, relation};
+use crate::tensor::{Meta, Shape, Tensor};
 
 /// What decides a score.
 #[derive(Clone, Copy)]
@@ -26,14 +26,27 @@ pub struct Criterion<'a> {
 
 /// The teacher's features of a batch, prepared for comparison with those of students.
 pub enum Reference {
-    /// A feature map: compared by the relation of its positions.
+    /// A feature map: compared by the relation of its positions, where nets compute.
     Map(relation::Teacher),
-    /// Embeddings [N, D], rows of unit length: compared by their cosines.
+    /// Embeddings [N, D], rows of unit length: compared by their cosines, on the host.
     Embeddings {
         /// Row by row.
         values: Vec<f32>,
         /// D.
         dim: usize,
+    },
+}
+
+/// What a comparison gives, which a device may still be computing.
+pub enum Compared<'a> {
+    /// Scores of feature maps.
+    Map(relation::Scores),
+    /// Embeddings of teacher and student.
+    Embeddings {
+        /// Of the teacher, row by row.
+        teacher: &'a [f32],
+        /// Of the student [N, D].
+        student: Tensor,
     },
 }
 
@@ -46,108 +59,160 @@ impl Reference {
         })
     }
 
-    /// What [`Reference::from_numbers`] makes the same from.
-    fn numbers(self, cx: &Cx) -> Result<Vec<f32>> {
-        match self {
-            Self::Embeddings { values, .. } => Ok(values),
-            Self::Map(teacher) => teacher.numbers(cx),
-        }
-    }
-
-    fn from_numbers(
-        cx: &Cx,
-        feature: Feature,
-        meta: Meta,
-        numbers: Vec<f32>,
-        tau: f64,
-    ) -> Result<Self> {
-        Ok(match feature {
-            Feature::Z => Self::Embeddings { values: numbers, dim: meta.shape.c() },
-            _ => Self::Map(relation::Teacher::from_numbers(cx, meta, &numbers, tau)?),
+    /// Compares a student's features of the same images, without waiting for the device.
+    pub fn compare(&self, cx: &Cx, student: &Tensor) -> Result<Compared<'_>> {
+        Ok(match self {
+            Self::Embeddings { values, dim } => {
+                expect_shape("z", student.shape(), Shape::matrix(values.len() / dim, *dim))?;
+                Compared::Embeddings { teacher: values, student: student.clone() }
+            }
+            Self::Map(teacher) => Compared::Map(teacher.compare(cx, student)?),
         })
     }
+}
 
-    /// Similarity of a student's features of the same images, of each; higher is better.
-    pub fn compare(&self, cx: &Cx, student: &Tensor) -> Result<Vec<f64>> {
+impl Compared<'_> {
+    /// Similarity of each image; higher is better. Waits for the device.
+    pub fn read(self, cx: &Cx) -> Result<Vec<f64>> {
         match self {
-            Self::Embeddings { values, dim } => Ok(cosines(values, &cx.download(student)?, *dim)),
-            Self::Map(teacher) => teacher.score(cx, student),
+            Self::Map(scores) => scores.read(cx),
+            Self::Embeddings { teacher, student } => {
+                Ok(cosines(teacher, &cx.download(&student)?, student.shape().c()))
+            }
         }
     }
 }
 
-/// The teacher's features of one kind, of all images, prepared for comparison.
-struct Level {
-    feature: Feature,
-    /// Shape and type of each batch's features, and where what is kept of them is in the store.
-    batches: Vec<(Meta, Range<usize>)>,
-    store: Store,
+/// What is kept of the teacher's features of a batch until a student is compared with them.
+enum Kept {
+    /// Themselves.
+    Ready(Reference),
+    /// A feature map of this shape and type, in the store.
+    Stored(Meta, Range<usize>),
 }
 
-/// What the students are compared with: the teacher's features of the images.
+/// Bytes that the teacher's features may take where nets compute, once its first pass is done.
+fn room_bytes(cx: &Cx) -> Result<usize> {
+    if !cx.is_device() {
+        return Ok(MEMORY_LIMIT_BYTES);
+    }
+    // A student takes at most what the teacher's pass has just taken.
+    let of_pass = cx.memory().reserved_bytes;
+    Ok(cx.available_bytes()?.map_or(MEMORY_LIMIT_BYTES, |bytes| bytes.saturating_sub(of_pass)))
+}
+
+/// What the students are compared with: the teacher's features of the images. They stay where
+/// nets compute while there is room; the rest is read again for every student, from memory of the
+/// host or from a file.
 pub struct Target<'a> {
     images: &'a Images,
-    count: usize,
-    tau: f64,
-    features: Vec<Feature>,
-    levels: Vec<Level>,
+    criterion: Criterion<'a>,
+    /// As \[batch\]\[level\].
+    batches: Vec<Vec<Kept>>,
+    store: Store,
+    room_bytes: usize,
 }
 
 impl<'a> Target<'a> {
-    /// Runs the teacher on the images that are to be compared. Features that do not fit in
-    /// memory go to nameless files in `dir`.
+    /// Runs the teacher on the images that are to be compared. What does not fit into memory goes
+    /// to a file in `dir` that has no name.
     pub fn new(
         cx: &Cx,
         teacher: &Subnet,
         images: &'a Images,
-        criterion: Criterion,
+        criterion: Criterion<'a>,
         dir: &Path,
     ) -> Result<Self> {
+        Self::within(cx, teacher, images, criterion, dir, None)
+    }
+
+    /// As [`Target::new`], with so much room where nets compute.
+    fn within(
+        cx: &Cx,
+        teacher: &Subnet,
+        images: &'a Images,
+        criterion: Criterion<'a>,
+        dir: &Path,
+        room: Option<usize>,
+    ) -> Result<Self> {
         let Criterion { features, images: count, tau } = criterion;
-        let mut levels: Vec<Level> = Vec::new();
+        // The host's memory is the room already where nets compute on it.
+        let store_bytes = if cx.is_device() { MEMORY_LIMIT_BYTES } else { 0 };
+        let (batches, store) = (Vec::new(), Store::new(dir, store_bytes));
+        let mut target = Self { images, criterion, batches, store, room_bytes: 0 };
         let mut progress = Progress::new("images seen by the teacher", count, 0);
-        for batch in images.batches(cx, count)? {
-            let images::Batch { span, x, .. } = batch?;
+        for x in inputs(cx, teacher, images, count)? {
+            let x = x?;
+            let n = x.shape().n();
             let mut out = teacher.features(cx, x, features)?;
-            for (i, &feature) in features.iter().enumerate() {
-                let value = out.take(feature).into_value();
-                let numbers = Reference::new(cx, feature, &value, tau)?.numbers(cx)?;
-                if levels.len() == i {
-                    let elems = numbers.len() / span.len() * count;
-                    let store = Store::new(dir, elems, MEMORY_LIMIT_BYTES / features.len())?;
-                    levels.push(Level { feature, batches: Vec::new(), store });
-                }
-                let range = levels[i].store.push(&numbers)?;
-                levels[i].batches.push((value.meta(), range));
+            if target.batches.is_empty() {
+                target.room_bytes = room.map_or_else(|| room_bytes(cx), Ok)?;
             }
-            progress.advance(span.len(), String::new);
+            let keep = |feature: &Feature| {
+                let value = out.take(*feature).into_value();
+                target.keep(cx, Reference::new(cx, *feature, &value, tau)?)
+            };
+            let batch = features.iter().map(keep).collect::<Result<_>>()?;
+            target.batches.push(batch);
+            progress.advance(n, String::new);
         }
-        Ok(Self { images, count, tau, features: features.to_vec(), levels })
+        Ok(target)
+    }
+
+    fn keep(&mut self, cx: &Cx, reference: Reference) -> Result<Kept> {
+        let Reference::Map(teacher) = &reference else { return Ok(Kept::Ready(reference)) };
+        if let Some(room) = self.room_bytes.checked_sub(teacher.size_bytes()) {
+            self.room_bytes = room;
+            return Ok(Kept::Ready(reference));
+        }
+        self.room_bytes = 0;
+        Ok(Kept::Stored(teacher.meta(), self.store.push(&teacher.numbers(cx)?)?))
     }
 
     /// Similarity of a student to the teacher, as \[level\]\[image\]; higher is better.
     pub fn score(&self, cx: &Cx, student: &Subnet) -> Result<Vec<Vec<f64>>> {
-        let mut scores = vec![Vec::with_capacity(self.count); self.levels.len()];
-        for (b, batch) in self.images.batches(cx, self.count)?.enumerate() {
-            let mut out = student.features(cx, batch?.x, &self.features)?;
-            for (level, scores) in self.levels.iter().zip(&mut scores) {
-                let value = out.take(level.feature).into_value();
-                scores.extend(level.compare(cx, b, &value, self.tau)?);
+        let Criterion { features, images: count, .. } = self.criterion;
+        let mut compared = Vec::with_capacity(self.batches.len() * features.len());
+        for (x, batch) in inputs(cx, student, self.images, count)?.zip(&self.batches) {
+            let mut out = student.features(cx, x?, features)?;
+            for (feature, kept) in features.iter().zip(batch) {
+                compared.push(self.compare(cx, kept, &out.take(*feature).into_value())?);
             }
+        }
+        // Read at the end, so that a device does not wait for the host between batches.
+        let mut scores = vec![Vec::with_capacity(count); features.len()];
+        for (i, compared) in compared.into_iter().enumerate() {
+            scores[i % features.len()].extend(compared.read(cx)?);
         }
         if scores.iter().flatten().all(|s| s.is_finite()) {
             return Ok(scores);
         }
         Err(crate::eval::not_finite(student.arch()))
     }
+
+    fn compare<'k>(&self, cx: &Cx, kept: &'k Kept, student: &Tensor) -> Result<Compared<'k>> {
+        match kept {
+            Kept::Ready(reference) => reference.compare(cx, student),
+            Kept::Stored(meta, range) => {
+                let (numbers, tau) = (self.store.read(range.clone())?, self.criterion.tau);
+                let teacher = relation::Teacher::from_numbers(cx, *meta, &numbers, tau)?;
+                Ok(Compared::Map(teacher.compare(cx, student)?))
+            }
+        }
+    }
 }
 
-impl Level {
-    /// Scores of a batch's images.
-    fn compare(&self, cx: &Cx, batch: usize, student: &Tensor, tau: f64) -> Result<Vec<f64>> {
-        let (meta, range) = &self.batches[batch];
-        let numbers = self.store.read(range.clone())?;
-        Reference::from_numbers(cx, self.feature, *meta, numbers, tau)?.compare(cx, student)
+/// The images by batches: teacher and students see the same, large ones unless what they say of
+/// an image depends on its batch.
+fn inputs<'a>(
+    cx: &'a Cx,
+    net: &Subnet,
+    images: &'a Images,
+    count: usize,
+) -> Result<impl Iterator<Item = Result<Tensor>> + 'a> {
+    match net.is_frozen() {
+        true => images.large_tensors(cx, count),
+        false => images.tensors(cx, count),
     }
 }
 
@@ -183,4 +248,71 @@ pub fn check(features: &[Feature], tau: f64) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::data::Dataset;
+    use crate::data::synthetic::{self, Domain};
+    use crate::device::emulator::Emulator;
+    use crate::nn::{Params, Supernet};
+    use crate::space::Space;
+    use crate::ssl;
+    use crate::tensor::DType;
+
+    const IMAGES: usize = 6;
+    const FEATURES: [Feature; 3] = [Feature::Z, Feature::C4, Feature::C5];
+    const CRITERION: Criterion = Criterion { features: &FEATURES, images: IMAGES, tau: 0.2 };
+
+    /// Scores of a net against another one, in batches of two, with so much room for the features,
+    /// and whatever `counted` says of the scoring.
+    fn scores<T>(cx: &Cx, room: Option<usize>, counted: impl Fn() -> T) -> (Vec<Vec<f64>>, T) {
+        let space = Space::preset("tiny").unwrap();
+        let net = Supernet::new(&space, Some(&ssl::heads(&Config::for_preset("tiny").unwrap())));
+        let params = |seed| Params::init(cx, net.specs(), seed).unwrap().ready(cx).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        synthetic::write(dir.path(), Domain::Shapes, [IMAGES, 0], space.resolution, 0).unwrap();
+        let data = Dataset::open(&[dir.path().join("train").display().to_string()]).unwrap();
+        let images = Images::new(Arc::new(data), (0..IMAGES).collect(), space.resolution, 1)
+            .in_batches_of(2)
+            .cached_for(cx, dir.path())
+            .unwrap();
+        let (one, other) = (params(1), params(2));
+        let subnet = |params| {
+            let batches = images.tensors(cx, IMAGES).unwrap();
+            Subnet::recalibrated(cx, &net, params, space.min(), batches).unwrap()
+        };
+        let (teacher, student) = (subnet(&one), subnet(&other));
+        let target = Target::within(cx, &teacher, &images, CRITERION, dir.path(), room).unwrap();
+        counted();
+        (target.score(cx, &student).unwrap(), counted())
+    }
+
+    #[test]
+    fn features_that_do_not_fit_are_stored_and_give_the_same_scores() {
+        let emulator = Arc::new(Emulator::new(1).unwrap());
+        let device = Cx::device(emulator.clone(), 1).unwrap();
+        let narrow = device.computing_in(DType::BF16);
+        for cx in [Cx::for_tests(), device, narrow] {
+            let of = |room| scores(&cx, room, || emulator.take_transfers());
+            let (expected, [loaded, read]) = of(None);
+            assert_eq!((expected.len(), expected[0].len()), (FEATURES.len(), IMAGES));
+            // Room for the first batch's maps alone, and for none.
+            for room in [10_000, 0] {
+                let (found, [stored, _]) = of(Some(room));
+                assert_eq!(found, expected, "{} bytes on {}", room, cx.name());
+                assert!(!cx.is_device() || stored > loaded, "{stored} bytes");
+            }
+            if cx.is_device() {
+                // Only scores, and embeddings of the student.
+                let of_z = IMAGES * 128 * cx.dtype().size_bytes();
+                let maps = (FEATURES.len() - 1) * IMAGES * size_of::<f32>();
+                assert_eq!(read, (of_z + maps) as u64);
+            }
+        }
+    }
 }

@@ -43,6 +43,8 @@ pub struct Emulator {
     counts: AtomicBool,
     shared_limit_bytes: AtomicU32,
     copies: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
     /// Destination and bytes of copies that have not arrived.
     arriving: Mutex<HashMap<CopyId, (DevicePtr, Vec<u8>)>>,
 }
@@ -90,6 +92,8 @@ impl Emulator {
             counts: AtomicBool::new(false),
             shared_limit_bytes: AtomicU32::new(MOST_SHARED_BYTES),
             copies: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
             arriving: Mutex::default(),
         })
     }
@@ -125,6 +129,11 @@ impl Emulator {
         counted
     }
 
+    /// Bytes that were copied [from the host to it, from it to the host] since the last call.
+    pub fn take_transfers(&self) -> [u64; 2] {
+        [&self.bytes_in, &self.bytes_out].map(|bytes| bytes.swap(0, Ordering::Relaxed))
+    }
+
     fn device(&self) -> MutexGuard<'_, Handle> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,11 +163,13 @@ impl Driver for Emulator {
     }
 
     fn copy_to_device(&self, dst: DevicePtr, src: &[u8]) -> Result<()> {
+        self.bytes_in.fetch_add(src.len() as u64, Ordering::Relaxed);
         // SAFETY: the source is a slice; the emulator checks the destination.
         call(|m| unsafe { ffi::emu_copy_in(dst.0, src.as_ptr().cast(), src.len() as u64, m) })
     }
 
     fn copy_to_host(&self, dst: &mut [u8], src: DevicePtr) -> Result<()> {
+        self.bytes_out.fetch_add(dst.len() as u64, Ordering::Relaxed);
         // SAFETY: the destination is a slice; the emulator checks the source.
         call(|m| unsafe { ffi::emu_copy_out(dst.as_mut_ptr().cast(), src.0, dst.len() as u64, m) })
     }

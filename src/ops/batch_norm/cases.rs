@@ -1,6 +1,6 @@
 //! Situations in which batch normalisation is checked.
 
-use super::{BatchNorm, EPS, POSITIVE, Stats};
+use super::{BatchNorm, POSITIVE, Stats};
 use crate::ops::{Case, Fill, Input};
 use crate::tensor::Shape;
 
@@ -13,8 +13,7 @@ fn case(name: &str, op: BatchNorm, x: [usize; 4], max: usize) -> Case<BatchNorm>
         inputs.push(Input::normal(x));
     }
     if op.stats == Stats::Given {
-        inputs.push(Input::wide(parameter).constant());
-        inputs.push(Input::wide(parameter).fill(POSITIVE).constant());
+        inputs.push(Input::wide(Shape::matrix(2, x.c())).fill(POSITIVE).constant());
     }
     let tail = if op.relu { ", relu" } else { "" };
     let name = format!("{name}{}{tail}", if op.add { ", add" } else { "" });
@@ -24,7 +23,7 @@ fn case(name: &str, op: BatchNorm, x: [usize; 4], max: usize) -> Case<BatchNorm>
 pub(super) fn all() -> Vec<Case<BatchNorm>> {
     let mut cases = Vec::new();
     for (add, relu) in [(false, false), (false, true), (true, false), (true, true)] {
-        let op = |stats| BatchNorm { stats, add, relu, eps: EPS };
+        let op = |stats| BatchNorm { stats, add, relu };
         let batch = |group| op(Stats::Batch { group });
         cases.extend([
             case("whole batch", batch(0), [4, 3, 3, 5], 5),

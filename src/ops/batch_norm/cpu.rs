@@ -4,7 +4,7 @@
 //! value near the mean so that the variance does not cancel, and the parts added in f64.
 
 use super::layout::{Layout, repeat};
-use super::{BatchNorm, Stats};
+use super::{BatchNorm, EPS, Running, Stats};
 use crate::ops::gemm::scratch;
 use crate::ops::passes::{chunks_mut, relu_gradient, vectorise};
 use crate::tensor::{Real, Shape, Tensor};
@@ -90,15 +90,49 @@ fn moments<T: Real>(layout: &Layout, x: &[T]) -> Vec<f64> {
     total
 }
 
-/// Mean and unbiased variance over all rows.
-pub(super) fn statistics<T: Real>(shape: Shape, x: &[T], mean: &mut [T], var: &mut [T]) {
-    let layout = Layout::new(shape, shape.n());
-    let moments = moments(&layout, x);
-    let n = shape.rows() as f64;
-    for i in 0..layout.channels {
-        mean[i] = T::of(moments[i]);
-        var[i] = T::of(moments[layout.channels + i] * n / (n - 1.0));
+fn inv_std<T: Real>(var: f64) -> T {
+    T::of(1.0 / (var + EPS).sqrt())
+}
+
+/// Mean and 1/√(var + ε) of each group. Adds mean and unbiased variance of the only group to
+/// `running`.
+pub(super) fn statistics<T: Real>(
+    op: &BatchNorm,
+    x: &Tensor,
+    stats: &mut Tensor,
+    running: Option<&mut Running>,
+) {
+    let layout = op.layout(x.shape());
+    let c = layout.channels;
+    let moments = moments(&layout, x.host::<T>());
+    for (stats, moments) in stats.host_mut::<T>().chunks_mut(2 * c).zip(moments.chunks(2 * c)) {
+        for i in 0..c {
+            stats[i] = T::of(moments[i]);
+            stats[c + i] = inv_std(moments[c + i]);
+        }
     }
+    let Some(running) = running else { return };
+    let (images, n) = (x.shape().n() as f64, x.shape().rows() as f64);
+    let (means, vars) = running.sums.host_mut::<f64>().split_at_mut(c);
+    for i in 0..c {
+        means[i] += images * T::of(moments[i]).f64();
+        vars[i] += images * T::of(moments[c + i] * n / (n - 1.0)).f64();
+    }
+}
+
+/// Mean and variance from their sums over so many images.
+pub(super) fn averages<T: Real>(sums: &Tensor, images: usize, mean: &mut [T], var: &mut [T]) {
+    let sums = sums.host::<f64>();
+    for (out, sum) in mean.iter_mut().chain(var).zip(sums) {
+        *out = T::of(sum / images as f64);
+    }
+}
+
+/// Mean and 1/√(var + ε).
+pub(super) fn given_statistics<T: Real>(mean: &[T], var: &[T], stats: &mut [T]) {
+    let (out_mean, out_inv_std) = stats.split_at_mut(mean.len());
+    out_mean.copy_from_slice(mean);
+    out_inv_std.iter_mut().zip(var).for_each(|(s, v)| *s = inv_std(v.f64()));
 }
 
 /// What every pass of a group needs, as wide rows: y = x·scale + bias, and the mean.
@@ -131,45 +165,33 @@ impl BatchNorm {
     }
 }
 
-/// Fills `stats` (mean and 1/√(var + ε) of each group) and `y`.
-pub(super) fn forward<T: Real>(
+/// y from x and γ, β, and the statistics of each group.
+pub(super) fn normalise<T: Real>(
     op: &BatchNorm,
-    inputs: &[&Tensor],
-    stats: &mut Tensor,
+    x: &Tensor,
+    [gamma, beta, stats]: [&Tensor; 3],
+    residual: Option<&Tensor>,
     y: &mut Tensor,
 ) {
-    let layout = op.layout(inputs[0].shape());
-    let (c, x, stats) = (layout.channels, inputs[0].host::<T>(), stats.host_mut::<T>());
-    let inv_std = |var: f64| T::of(1.0 / (var + op.eps).sqrt());
-    if op.stats == Stats::Given {
-        let (mean, var) = (inputs[inputs.len() - 2], inputs[inputs.len() - 1]);
-        stats[..c].copy_from_slice(&mean.host::<T>()[..c]);
-        stats[c..].iter_mut().zip(var.host::<T>()).for_each(|(s, v)| *s = inv_std(v.f64()));
-    } else {
-        for (stats, moments) in stats.chunks_mut(2 * c).zip(moments(&layout, x).chunks(2 * c)) {
-            for i in 0..c {
-                stats[i] = T::of(moments[i]);
-                stats[c + i] = inv_std(moments[c + i]);
-            }
-        }
-    }
-    let affine = affine(&layout, inputs[1].host::<T>(), inputs[2].host(), stats);
-    let residual = if op.add { inputs[3].host::<T>() } else { &[] };
-    let normalise = match (op.add, op.relu) {
-        (false, false) => normalise::<T, false, false>,
-        (false, true) => normalise::<T, false, true>,
-        (true, false) => normalise::<T, true, false>,
-        (true, true) => normalise::<T, true, true>,
+    let layout = op.layout(x.shape());
+    let x = x.host::<T>();
+    let affine = affine(&layout, gamma.host::<T>(), beta.host(), stats.host());
+    let residual = residual.map_or(&[][..], |r| r.host::<T>());
+    let part = match (op.add, op.relu) {
+        (false, false) => normalise_part::<T, false, false>,
+        (false, true) => normalise_part::<T, false, true>,
+        (true, false) => normalise_part::<T, true, false>,
+        (true, true) => normalise_part::<T, true, true>,
     };
     let mut no_sums = vec![(); layout.groups * layout.parts];
     layout.each_part(y.host_mut::<T>(), &mut no_sums, 1, |g, at, y, _| {
         let residual = if op.add { &residual[at.clone()] } else { &[] };
-        normalise(&affine[g], &x[at], residual, y);
+        part(&affine[g], &x[at], residual, y);
     });
 }
 
 /// y = x·scale + bias (+ residual), at least 0 with a ReLU (NaN stays NaN).
-fn normalise<T: Real, const ADD: bool, const RELU: bool>(
+fn normalise_part<T: Real, const ADD: bool, const RELU: bool>(
     affine: &Affine<T>,
     x: &[T],
     residual: &[T],
@@ -257,7 +279,7 @@ fn sum_part<T: Real, const MASK: bool>(
 }
 
 /// first += g, second += g·(x − mean), over all wide rows; with `MASK`, g counts only where
-/// the output, computed again as in [`normalise`], is above 0.
+/// the output, computed again as in [`normalise_part`], is above 0.
 #[inline(always)]
 fn sum_products<T: Real, const MASK: bool>(
     affine: &Affine<T>,

@@ -2,7 +2,7 @@
 
 use bytemuck::NoUninit;
 
-use super::{BatchNorm, Stats};
+use super::{BatchNorm, EPS, Running, Stats};
 use crate::device::{Cx, DevicePtr, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
@@ -35,6 +35,23 @@ struct Params {
     add: u32,
     relu: u32,
     given: u32,
+    eps: f32,
+    images: u32,
+}
+
+/// `BatchNormAveragesParams`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct AveragesParams {
+    channels: u32,
+    images: u32,
+}
+
+/// `BatchNormGivenParams`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct GivenParams {
+    channels: u32,
     eps: f32,
 }
 
@@ -77,7 +94,8 @@ impl Params {
             add: op.add.into(),
             relu: op.relu.into(),
             given: (op.stats == Stats::Given).into(),
-            eps: op.eps as f32,
+            eps: EPS as f32,
+            images: x.shape.n() as u32,
         })
     }
 
@@ -103,46 +121,67 @@ fn moments(cx: &Cx, launcher: &Launcher, params: &Params, x: &Tensor) -> Result<
     Ok([sums, shifts])
 }
 
-/// Mean and unbiased variance over all rows.
+/// Fills `stats` with mean and 1/√(var + ε) of each group. Adds mean and unbiased variance of
+/// the only group to `running`.
 pub(super) fn statistics(
-    cx: &Cx,
-    launcher: &Launcher,
-    x: &Tensor,
-    mean: &mut Tensor,
-    var: &mut Tensor,
-) -> Result<()> {
-    let params = Params::new(&BatchNorm::batch(0), x.meta())?;
-    let [sums, shifts] = moments(cx, launcher, &params, x)?;
-    let pointers = [sums.device(), shifts.device(), mean.device_mut(), var.device_mut()];
-    launcher.launch("batch_norm_statistics_f32", params.total(), &pointers, &params)
-}
-
-/// Fills `stats` (mean and 1/√(var + ε) of each group) and `y`.
-pub(super) fn forward(
     op: &BatchNorm,
     cx: &Cx,
     launcher: &Launcher,
-    inputs: &[&Tensor],
+    x: &Tensor,
     stats: &mut Tensor,
+    running: Option<&mut Running>,
+) -> Result<()> {
+    let params = Params::new(op, x.meta())?;
+    let [sums, shifts] = moments(cx, launcher, &params, x)?;
+    let running = running.map_or(DevicePtr::NULL, |running| running.sums.device_mut());
+    let pointers = [sums.device(), shifts.device(), stats.device_mut(), running];
+    launcher.launch("batch_norm_statistics_f32", params.total(), &pointers, &params)
+}
+
+/// Mean and variance from their sums over so many images.
+pub(super) fn averages(
+    launcher: &Launcher,
+    sums: &Tensor,
+    images: usize,
+    mean: &mut Tensor,
+    var: &mut Tensor,
+) -> Result<()> {
+    let channels = mean.shape().c() as u32;
+    let params = AveragesParams { channels, images: size(images)? };
+    let pointers = [sums.device(), mean.device_mut(), var.device_mut()];
+    let geometry = Geometry::cover(channels, THREADS);
+    launcher.launch("batch_norm_averages_f32", geometry, &pointers, &params)
+}
+
+/// Mean and 1/√(var + ε).
+pub(super) fn given_statistics(
+    launcher: &Launcher,
+    mean: &Tensor,
+    var: &Tensor,
+    stats: &mut Tensor,
+) -> Result<()> {
+    let channels = mean.shape().c() as u32;
+    let params = GivenParams { channels, eps: EPS as f32 };
+    let pointers = [mean.device(), var.device(), stats.device_mut()];
+    let geometry = Geometry::cover(channels, THREADS);
+    launcher.launch("batch_norm_given_f32", geometry, &pointers, &params)
+}
+
+/// y from x and γ, β, and the statistics of each group.
+pub(super) fn normalise(
+    op: &BatchNorm,
+    launcher: &Launcher,
+    x: &Tensor,
+    [gamma, beta, stats]: [&Tensor; 3],
+    residual: Option<&Tensor>,
     y: &mut Tensor,
 ) -> Result<()> {
-    let x = inputs[0];
     let params = Params::new(op, x.meta())?;
-    if op.stats == Stats::Given {
-        let [mean, var] = [2, 1].map(|i| inputs[inputs.len() - i].device());
-        let geometry = Geometry::cover(params.channels, THREADS);
-        let pointers = [mean, var, stats.device_mut()];
-        launcher.launch("batch_norm_given_f32", geometry, &pointers, &params)?;
-    } else {
-        let [sums, shifts] = moments(cx, launcher, &params, x)?;
-        let pointers = [sums.device(), shifts.device(), stats.device_mut()];
-        launcher.launch("batch_norm_finalise_f32", params.total(), &pointers, &params)?;
-    }
-    let residual = if op.add { inputs[3].device() } else { DevicePtr::NULL };
-    let [gamma, beta] = [1, 2].map(|i| inputs[i].device());
+    let residual = residual.map_or(DevicePtr::NULL, Tensor::device);
     let at_once = lanes::of_row(x.shape().c(), x.dtype());
     let name = kernel!("batch_norm_forward", x.dtype(), at_once);
-    let pointers = [x.device(), gamma, beta, stats.device(), residual, y.device_mut()];
+    let [x, gamma, beta, stats] = [x, gamma, beta, stats].map(Tensor::device);
+    let pointers = [x, gamma, beta, stats, residual, y.device_mut()];
     launcher.launch(name, params.pass(), &pointers, &params)
 }
 

@@ -5,8 +5,13 @@ mod cases;
 mod cpu;
 mod kernels;
 mod layout;
+mod running;
 
-use super::{Case, Fill, Op, Saved, add_to_front, expect_float, expect_mixed, unshared};
+pub use running::Running;
+
+use super::{
+    Case, Fill, Op, Saved, add_to_front, expect_inputs, expect_mixed, expect_shape, unshared,
+};
 use crate::device::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tape::Grad;
@@ -20,12 +25,12 @@ pub enum Stats {
         /// Images of a group; 0 = the whole batch. The last group may be smaller.
         group: usize,
     },
-    /// They are inputs, constants of at least as many channels as x.
+    /// They are an input, a constant, see [`given_statistics`].
     Given,
 }
 
 /// The op. Inputs: x `[N,H,W,C]`; γ, β `[1,1,1,≥C]`, of which the first C are used; the
-/// residual `[N,H,W,C]` if `add`; mean and variance `[1,1,1,≥C]` if [`Stats::Given`].
+/// residual `[N,H,W,C]` if `add`; mean and 1/√(var + ε) as `[2,1,1,C]` if [`Stats::Given`].
 /// Output: `[N,H,W,C]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNorm {
@@ -35,20 +40,18 @@ pub struct BatchNorm {
     pub add: bool,
     /// Whether y = max(·, 0).
     pub relu: bool,
-    /// Added to the variance.
-    pub eps: f64,
 }
 
 /// Values of γ and of a variance that ops are checked and timed with.
 const POSITIVE: Fill = Fill::Uniform { lo: 0.5, hi: 1.5 };
 
-/// ε of all nets here, as in PyTorch.
+/// ε, which is added to variances: PyTorch's.
 pub const EPS: f64 = 1e-5;
 
 impl BatchNorm {
     /// Training: statistics of groups of `group` images (0 = the whole batch).
     pub fn batch(group: usize) -> Self {
-        Self { stats: Stats::Batch { group }, add: false, relu: false, eps: EPS }
+        Self { stats: Stats::Batch { group }, add: false, relu: false }
     }
     /// Evaluation: statistics are given.
     pub fn given() -> Self {
@@ -69,7 +72,7 @@ impl BatchNorm {
             names.push("residual");
         }
         if self.stats == Stats::Given {
-            names.extend(["mean", "var"]);
+            names.push("statistics");
         }
         names
     }
@@ -80,6 +83,29 @@ impl BatchNorm {
             Stats::Batch { group } if group > 0 => group.min(n),
             _ => n,
         }
+    }
+
+    /// Mean and 1/√(var + ε) of x in each group: rows 2g and 2g + 1 of `[2·groups,1,1,C]`. Adds
+    /// to `running` those of a single group.
+    fn batch_statistics(
+        &self,
+        cx: &Cx,
+        x: &Tensor,
+        running: Option<&mut Running>,
+    ) -> Result<Tensor> {
+        let groups = x.shape().n().div_ceil(self.group(x.shape().n()));
+        let meta = Meta::new(Shape::matrix(2 * groups, x.shape().c()), x.dtype().wide());
+        let mut stats = cx.alloc(meta)?;
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(x.dtype(), T => {
+                cpu::statistics::<T>(self, x, &mut stats, running)
+            }),
+            Exec::Device(launcher) => {
+                kernels::statistics(self, cx, &launcher, x, &mut stats, running)?;
+            }
+        }
+        Ok(stats)
     }
 
     /// The sums over the gradient; adds those that are the gradients of γ and β. With a
@@ -140,11 +166,12 @@ impl Op for BatchNorm {
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let names = self.names();
-        expect_mixed(inputs, &names, &["gamma", "beta", "mean", "var"])?;
+        expect_mixed(inputs, &names, &["gamma", "beta", "statistics"])?;
         let x = inputs[0];
         for (name, meta) in names.iter().zip(inputs).skip(1) {
             let fits = match *name {
                 "residual" => meta.shape == x.shape,
+                "statistics" => meta.shape == Shape::matrix(2, x.shape.c()),
                 _ => meta.shape.rows() == 1 && meta.shape.c() >= x.shape.c(),
             };
             if !fits {
@@ -159,21 +186,23 @@ impl Op for BatchNorm {
 
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let x = inputs[0];
-        let groups = x.shape().n().div_ceil(self.group(x.shape().n()));
-        // Rows 2g and 2g + 1: mean and 1/√(var + ε) of group g.
-        let stats = Meta::new(Shape::matrix(2 * groups, x.shape().c()), x.dtype().wide());
-        let mut stats = cx.alloc(stats)?;
+        let stats = match self.stats {
+            Stats::Given => inputs[inputs.len() - 1].clone(),
+            Stats::Batch { .. } => self.batch_statistics(cx, x, None)?,
+        };
+        let residual = self.add.then(|| inputs[3]);
+        let [gamma, beta] = [inputs[1], inputs[2]];
         let mut y = cx.alloc(x.meta())?;
         match cx.exec(Self::NAME) {
             Exec::DryRun => {}
             Exec::Cpu => crate::dispatch!(x.dtype(), T => {
-                cpu::forward::<T>(self, inputs, &mut stats, &mut y)
+                cpu::normalise::<T>(self, x, [gamma, beta, &stats], residual, &mut y)
             }),
             Exec::Device(launcher) => {
-                kernels::forward(self, cx, &launcher, inputs, &mut stats, &mut y)?;
+                kernels::normalise(self, &launcher, x, [gamma, beta, &stats], residual, &mut y)?;
             }
         }
-        let mut saved = vec![x.clone(), inputs[1].clone(), inputs[2].clone(), stats];
+        let mut saved = vec![x.clone(), gamma.clone(), beta.clone(), stats];
         if self.add && self.relu {
             saved.push(y.clone());
         }
@@ -181,8 +210,8 @@ impl Op for BatchNorm {
     }
 
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
-        if self.stats == Stats::Given && grads.iter().rev().take(2).any(|g| g.needed()) {
-            return Err(Error::usage("given mean and variance are constants: no gradient"));
+        if self.stats == Stats::Given && grads.last().is_some_and(|g| g.needed()) {
+            return Err(Error::usage("given statistics are constants: no gradient"));
         }
         let x = &saved[0];
         let mut gy = unshared(cx, gy)?;
@@ -233,25 +262,18 @@ impl Op for BatchNorm {
     }
 }
 
-/// Mean and unbiased variance of each channel over all of x `[N,H,W,C]`, as two `[1,1,1,C]`:
-/// what running statistics average. Fails where a channel has a single value.
-pub fn statistics(cx: &Cx, x: &Tensor) -> Result<(Tensor, Tensor)> {
-    expect_float("x", &x.meta())?;
-    if x.shape().rows() < 2 {
-        return Err(Error::usage(format!(
-            "a variance needs at least two values per channel, and x has shape {}; \
-             use more images",
-            x.shape()
-        )));
-    }
-    let meta = Meta::new(Shape::vector(x.shape().c()), x.dtype().wide());
-    let (mut mean, mut var) = (cx.alloc(meta)?, cx.alloc(meta)?);
+/// The input of [`Stats::Given`], `[2,1,1,C]`, from mean and variance `[1,1,1,C]`.
+pub fn given_statistics(cx: &Cx, mean: &Tensor, var: &Tensor) -> Result<Tensor> {
+    expect_inputs(&[mean.meta(), var.meta()], &["mean", "var"])?;
+    expect_shape("var", var.shape(), mean.shape())?;
+    expect_shape("mean", mean.shape(), Shape::vector(mean.shape().c()))?;
+    let mut stats = cx.alloc(Meta::new(Shape::matrix(2, mean.shape().c()), mean.dtype()))?;
     match cx.exec(BatchNorm::NAME) {
         Exec::DryRun => {}
-        Exec::Cpu => crate::dispatch!(x.dtype(), T => {
-            cpu::statistics(x.shape(), x.host::<T>(), mean.host_mut(), var.host_mut())
+        Exec::Cpu => crate::dispatch!(mean.dtype(), T => {
+            cpu::given_statistics::<T>(mean.host(), var.host(), stats.host_mut());
         }),
-        Exec::Device(launcher) => kernels::statistics(cx, &launcher, x, &mut mean, &mut var)?,
+        Exec::Device(launcher) => kernels::given_statistics(&launcher, mean, var, &mut stats)?,
     }
-    Ok((mean, var))
+    Ok(stats)
 }

@@ -90,7 +90,7 @@ pub(super) fn statistics(
     Ok(kept)
 }
 
-/// The score of each image.
+/// The score of each image, in f32.
 pub(super) fn scores(
     cx: &Cx,
     launcher: &Launcher,
@@ -98,7 +98,7 @@ pub(super) fn scores(
     of_teacher: &Tensor,
     student: &Tensor,
     tau: f64,
-) -> Result<Vec<f64>> {
+) -> Result<Tensor> {
     let (n, rows) = (student.shape().n(), student.shape().rows());
     let params = Params::new(teacher.shape(), student.shape(), tau)?;
     let mut of_student = cx.scratch(Meta::new(Shape::matrix(2, rows), DType::F32))?;
@@ -117,7 +117,7 @@ pub(super) fn scores(
     let mut scores = cx.scratch(Meta::new(Shape::vector(n), DType::F32))?;
     // They are in base 2.
     mean::rows(launcher, &of_rows, LN_2, &mut scores)?;
-    Ok(cx.download(&scores)?.into_iter().map(f64::from).collect())
+    Ok(scores)
 }
 
 /// `kinds` sums of 64 bits for each row.

@@ -78,6 +78,16 @@ impl Teacher {
         })
     }
 
+    /// Bytes of memory that it takes, where nets compute.
+    pub fn size_bytes(&self) -> usize {
+        self.features.meta().size_bytes() + self.statistics.meta().size_bytes()
+    }
+
+    /// Shape and type of its features.
+    pub fn meta(&self) -> Meta {
+        self.features.meta()
+    }
+
     /// The score of each image: with M the normalised channel vectors of an image's H·W
     /// positions, S = MᵀM and P = softmax over j of S/τ,
     /// score = mean over i of Σⱼ Pᵗᵉᵃᶜʰᵉʳᵢⱼ · log Pˢᵗᵘᵈᵉⁿᵗᵢⱼ. Higher is better.
@@ -85,21 +95,44 @@ impl Teacher {
     /// `student` is `[N,H,W,any]`, of the teacher's type. Memory grows with the positions, not
     /// with their square. Fails on other shapes.
     pub fn score(&self, cx: &Cx, student: &Tensor) -> Result<Vec<f64>> {
+        self.compare(cx, student)?.read(cx)
+    }
+
+    /// As [`Teacher::score`], without waiting for the device.
+    pub fn compare(&self, cx: &Cx, student: &Tensor) -> Result<Scores> {
         let Self { features: teacher, statistics, tau } = self;
         expect_inputs(&[teacher.meta(), student.meta()], &["teacher", "student"])?;
         let [n, h, w, _] = teacher.shape().0;
         expect_shape("student", student.shape(), Shape::nhwc(n, h, w, student.shape().c()))?;
-        match cx.exec("relation") {
-            Exec::DryRun => Ok(vec![0.0; n]),
+        Ok(Scores(match cx.exec("relation") {
+            Exec::DryRun => Place::Host(vec![0.0; n]),
             Exec::Cpu => {
                 let student = unit_rows(cx, student)?;
-                Ok(crate::dispatch!(teacher.dtype(), T => {
+                Place::Host(crate::dispatch!(teacher.dtype(), T => {
                     cpu::scores(h * w, teacher.host::<T>(), student.host(), n, *tau)
                 }))
             }
             Exec::Device(launcher) => {
-                kernels::scores(cx, &launcher, teacher, statistics, student, *tau)
+                Place::Device(kernels::scores(cx, &launcher, teacher, statistics, student, *tau)?)
             }
+        }))
+    }
+}
+
+/// Scores of a batch's images, which a device may still be computing.
+pub struct Scores(Place);
+
+enum Place {
+    Host(Vec<f64>),
+    Device(Tensor),
+}
+
+impl Scores {
+    /// Waits for them.
+    pub fn read(self, cx: &Cx) -> Result<Vec<f64>> {
+        match self.0 {
+            Place::Host(scores) => Ok(scores),
+            Place::Device(scores) => Ok(cx.download(&scores)?.into_iter().map(f64::from).collect()),
         }
     }
 }

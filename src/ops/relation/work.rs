@@ -20,7 +20,7 @@ pub fn work(teacher: Meta, student: Meta) -> [Work; 2] {
         one("student", &[teacher, student], move |cx, seed| {
             let teacher = Teacher::new(cx, &features(cx, teacher, seed)?, TAU)?;
             let map = features(cx, student, seed + 1)?;
-            Ok(repeat(move |cx| teacher.score(cx, &map).map(|_| Vec::new())))
+            Ok(repeat(move |cx| teacher.compare(cx, &map).map(|_| Vec::new())))
         }),
     ]
 }
