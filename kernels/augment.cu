@@ -119,21 +119,21 @@ DEVICE float weigh(float sum, float weight, float value) {
 }
 
 // The resized pixel at (x, y) of the view: along the rows, rounded, then along the column.
-DEVICE Pixel resize(const u8* image, const View& v, const Windows& across,
-                    const Windows& down, u32 side, u32 x, u32 y) {
-    u32 columns = across.count[x], rows = down.count[y];
-    u64 left = v.crop_x + across.first[x], top = v.crop_y + down.first[y];
+DEVICE Pixel resize(const u8* image, const View& v, const Windows& horizontal,
+                    const Windows& vertical, u32 side, u32 x, u32 y) {
+    u32 columns = horizontal.count[x], rows = vertical.count[y];
+    u64 left = v.crop_x + horizontal.first[x], top = v.crop_y + vertical.first[y];
     Pixel sum = {0.5f, 0.5f, 0.5f};
     for (u32 j = 0; j < rows; ++j) {
         const u8* at = image + 3 * ((top + j) * v.width + left);
         Pixel row = {0.5f, 0.5f, 0.5f};
         for (u32 k = 0; k < columns; ++k, at += 3) {
-            float weight = across.weights[k * side + x];
+            float weight = horizontal.weights[k * side + x];
             row.r = weigh(row.r, weight, at[0]);
             row.g = weigh(row.g, weight, at[1]);
             row.b = weigh(row.b, weight, at[2]);
         }
-        float weight = down.weights[j * side + y];
+        float weight = vertical.weights[j * side + y];
         sum.r = weigh(sum.r, weight, float(to_u8(row.r)));
         sum.g = weigh(sum.g, weight, float(to_u8(row.g)));
         sum.b = weigh(sum.b, weight, float(to_u8(row.b)));
@@ -216,9 +216,9 @@ DEVICE Pixel adjust(Pixel p, const View& v, u32 begin, float mean) {
 }
 
 // The sum over all threads of the block, the same in each.
-DEVICE u64 block_sum(u32 mine) {
+DEVICE u64 block_sum(u32 value) {
     SHARED(u64, sums, AUGMENT_THREADS);
-    u64 sum[1] = {mine};
+    u64 sum[1] = {value};
     sum_rows<AUGMENT_THREADS>(Tile(1), sum, sums);
     return sum[0];
 }
@@ -289,14 +289,14 @@ DEVICE void write_view(const u32* pixels, T* out, const View& v, const AugmentPa
 }
 
 // Makes a view's pixels up to the blur.
-DEVICE void colour_view(const u8* images, const View& v, const Windows& across,
-                        const Windows& down, u32* pixels, u32 side) {
+DEVICE void colour_view(const u8* images, const View& v, const Windows& horizontal,
+                        const Windows& vertical, u32* pixels, u32 side) {
     u32 contrast = 0;
     while (contrast < 4 && v.adjust[contrast] != CONTRAST) ++contrast;
     u32 sum = 0;
     for (u32 i = thread_index().x; i < side * side; i += AUGMENT_THREADS) {
         u32 x = i % side, y = i / side;
-        Pixel p = resize(images + v.image, v, across, down, side, x, y);
+        Pixel p = resize(images + v.image, v, horizontal, vertical, side, x, y);
         p = adjust(p, v, 0, -1.0f);
         sum += u32(grey_of(p));
         pixels[i] = pack(p);
@@ -318,18 +318,18 @@ DEVICE void augment(const u8* images, const View* views, u32* windows, float* we
     windows += block_index().x * 4 * side;
     for (u32 n = block_index().x; n < p.views; n += grid_size().x) {
         const View& v = views[n];
-        Windows across = {windows, windows + side, weights + v.weights};
-        Windows down = {windows + 2 * side, windows + 3 * side,
-                        across.weights + v.taps_across * side};
+        Windows horizontal = {windows, windows + side, weights + v.weights};
+        Windows vertical = {windows + 2 * side, windows + 3 * side,
+                        horizontal.weights + v.taps_across * side};
         for (u32 i = thread_index().x; i < 2 * side; i += AUGMENT_THREADS) {
             if (i < side) {
-                plan_output(Axis(v.filter, v.crop_width, side), across, side, i);
+                plan_output(Axis(v.filter, v.crop_width, side), horizontal, side, i);
             } else {
-                plan_output(Axis(v.filter, v.crop_height, side), down, side, i - side);
+                plan_output(Axis(v.filter, v.crop_height, side), vertical, side, i - side);
             }
         }
         barrier();
-        colour_view(images, v, across, down, pixels, side);
+        colour_view(images, v, horizontal, vertical, pixels, side);
         barrier();
         if (v.blur_centre != 0) blur(pixels, pixels + area, v, side);
         // The next view takes the same memory, after the barrier that follows its plan.

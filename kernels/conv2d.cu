@@ -12,9 +12,9 @@
 #include "include/gemm.h"
 #include "include/window.h"
 
-// Starts to bring a vector, or an element, to shared memory; zeros where there is none.
+// Starts to load a vector, or an element, into shared memory; zeros where there is none.
 template <bool VECTORS, typename T>
-DEVICE void bring(T* to, const T* from, bool is_there) {
+DEVICE void load_async(T* to, const T* from, bool is_there) {
     if constexpr (VECTORS) {
         copy_async<16>(to, from, is_there ? 16 : 0);
     } else {
@@ -23,24 +23,24 @@ DEVICE void bring(T* to, const T* from, bool is_there) {
 }
 
 // How the threads of a block share what a tile holds of an operand: pieces of `WIDTH` elements,
-// `ACROSS` of them in a row, so that neighbours have neighbours.
+// `PER_ROW` of them in a row, so that neighbours have neighbours.
 template <typename P, typename Shape, typename T, bool VECTORS>
-struct Share {
+struct ThreadTile {
     static constexpr u32 WIDTH = VECTORS ? VECTOR<T> : 1;
-    static constexpr u32 ACROSS = Shape::COLUMNS / WIDTH;
-    static constexpr u32 EACH = (Shape::ROWS * ACROSS + P::THREADS - 1) / P::THREADS;
+    static constexpr u32 PER_ROW = Shape::COLUMNS / WIDTH;
+    static constexpr u32 PIECES = (Shape::ROWS * PER_ROW + P::THREADS - 1) / P::THREADS;
     // Where a thread stays in its column: rows from one piece to the next.
-    static constexpr u32 STEP = P::THREADS / ACROSS;
-    static constexpr bool IS_EVEN = P::THREADS % ACROSS == 0;
+    static constexpr u32 STEP = P::THREADS / PER_ROW;
+    static constexpr bool IS_EVEN = P::THREADS % PER_ROW == 0;
 
-    DEVICE static u32 row() { return thread_index().x / ACROSS; }
-    DEVICE static u32 column() { return thread_index().x % ACROSS * WIDTH; }
+    DEVICE static u32 row() { return thread_index().x / PER_ROW; }
+    DEVICE static u32 column() { return thread_index().x % PER_ROW * WIDTH; }
 };
 
 // Reads sums of a row. Of eight lanes with 32 bytes each, four begin with the second half: so
 // they read all banks at once.
 template <int N>
-DEVICE Values<N> staged_sums(const float* from) {
+DEVICE Values<N> load_sums(const float* from) {
     if constexpr (N == 8) {
         bool turned = lane() / 4 % 2 == 1;
         Values<4> x = load<4>(from + (turned ? 4 : 0)), y = load<4>(from + (turned ? 0 : 4));
@@ -56,14 +56,14 @@ DEVICE Values<N> staged_sums(const float* from) {
 // Adds bias and what is there to a block's sums and writes them: rows to where `to(row)` says,
 // columns from `first` of `columns`.
 template <typename P, bool VECTORS, typename T, typename To>
-DEVICE void write(const float* staged, u32 first, u32 columns, const float* bias,
+DEVICE void write(const float* tile, u32 first, u32 columns, const float* bias,
                   bool accumulate, T* y, To to) {
     constexpr u32 V = VECTORS ? VECTOR<T> : 1, CHUNKS = P::N / V;
     for (u32 at = thread_index().x; at < u32(P::M) * CHUNKS; at += P::THREADS) {
         u32 row = at / CHUNKS, in_tile = at % CHUNKS * V, column = first + in_tile;
         u32 start = to(row);
         if (start == NOWHERE || column >= columns) continue;
-        Values<V> sum = staged_sums<V>(staged + row * P::STAGED + in_tile);
+        Values<V> sum = load_sums<V>(tile + row * P::SUMS_STRIDE + in_tile);
         if (bias) {
             Values<V> b = load<V>(bias + column);
             UNROLL
@@ -85,9 +85,9 @@ struct Block {
     u32 first_pixel, first_channel;
 
     DEVICE explicit Block(u32 channels) {
-        u32 across = (channels + P::N - 1) / P::N;
-        first_pixel = block_index().x / across * P::M;
-        first_channel = block_index().x % across * P::N;
+        u32 column_tiles = (channels + P::N - 1) / P::N;
+        first_pixel = block_index().x / column_tiles * P::M;
+        first_channel = block_index().x % column_tiles * P::N;
     }
 
     DEVICE void fill(Pixel* pixels, const Window& window, u32 images) const {
@@ -101,32 +101,32 @@ struct Block {
 // The gathered operand, whose rows are the pixels' windows.
 template <typename P, typename T, bool VECTORS>
 struct Gather {
-    using Mine = Share<P, typename P::A, T, VECTORS>;
-    static_assert(Mine::IS_EVEN, "a thread stays at its place in the slice");
+    using Rows = ThreadTile<P, typename P::A, T, VECTORS>;
+    static_assert(Rows::IS_EVEN, "a thread stays at its position in the slice");
     // With vectors a thread has few pixels, and keeps them.
-    static constexpr u32 KEPT = VECTORS ? Mine::EACH : 1;
+    static constexpr u32 KEPT = VECTORS ? Rows::PIECES : 1;
     const Pixel* pixels;
     i32 base[KEPT];
-    Place place[KEPT];
+    Position position[KEPT];
 
-    DEVICE explicit Gather(const Pixel* of_block) : pixels(of_block + Mine::row()) {
+    DEVICE explicit Gather(const Pixel* of_block) : pixels(of_block + Rows::row()) {
         UNROLL
         for (u32 e = 0; e < KEPT; ++e) {
-            base[e] = pixels[e * Mine::STEP].base;
-            place[e] = pixels[e * Mine::STEP].place;
+            base[e] = pixels[e * Rows::STEP].base;
+            position[e] = pixels[e * Rows::STEP].position;
         }
     }
 
     DEVICE void load(T* a, const T* src, const Window& window, const Tap& tap, bool is_there) {
         i32 offset = window.source(tap);
-        T* to = a + Mine::row() * P::A::STRIDE + Mine::column();
+        T* to = a + Rows::row() * P::A::STRIDE + Rows::column();
         UNROLL
-        for (u32 e = 0; e < Mine::EACH; ++e) {
-            const Pixel& pixel = pixels[e * Mine::STEP];
-            Place at = VECTORS ? place[e % KEPT] : pixel.place;
+        for (u32 e = 0; e < Rows::PIECES; ++e) {
+            const Pixel& pixel = pixels[e * Rows::STEP];
+            Position at = VECTORS ? position[e % KEPT] : pixel.position;
             i32 from = VECTORS ? base[e % KEPT] : pixel.base;
-            bring<VECTORS>(to + e * Mine::STEP * P::A::STRIDE, src + (from + offset),
-                           is_there && window.is_inside(at, tap));
+            load_async<VECTORS>(to + e * Rows::STEP * P::A::STRIDE, src + (from + offset),
+                                is_there && window.is_inside(at, tap));
         }
     }
 };
@@ -139,24 +139,24 @@ DEVICE void fprop(const T* x, const T* w, const float* bias, T* y, const Conv2dP
     Block<P> block(p.cout);
     block.fill(pixels, window, p.n);
     Gather<P, T, VECTORS> gather(pixels);
-    using Filters = Share<P, typename P::B, T, VECTORS>;
+    using Filters = ThreadTile<P, typename P::B, T, VECTORS>;
     P product;
     u32 depth = window.depth();
-    float* staged = product.run(depth, [&](T* a, T* b, u32 from) {
+    float* tile = product.run(depth, [&](T* a, T* b, u32 from) {
         u32 at = from + Filters::column();
         Tap tap = window.tap(at);
         gather.load(a, x, window, tap, at < depth);
         i32 matrix = window.weight(tap) + i32(tap.channel);
         UNROLL
-        for (u32 e = 0; e < Filters::EACH; ++e) {
+        for (u32 e = 0; e < Filters::PIECES; ++e) {
             u32 o = Filters::row() + e * Filters::STEP, filter = block.first_channel + o;
             if (o >= u32(N)) break;
-            bring<VECTORS>(b + o * P::B::STRIDE + Filters::column(),
-                           w + (i32(filter * p.filter_stride()) + matrix),
-                           at < depth && filter < p.cout);
+            load_async<VECTORS>(b + o * P::B::STRIDE + Filters::column(),
+                                w + (i32(filter * p.filter_stride()) + matrix),
+                                at < depth && filter < p.cout);
         }
     });
-    write<P, VECTORS>(staged, block.first_channel, p.cout, bias, p.accumulate != 0, y,
+    write<P, VECTORS>(tile, block.first_channel, p.cout, bias, p.accumulate != 0, y,
                       [&](u32 row) { return pixels[row].to; });
 }
 
@@ -171,25 +171,26 @@ DEVICE void dgrad(const T* gy, const T* w, T* gx, const Conv2dParams& p) {
     if (block.first_pixel >= p.n * window.rows * window.columns) return;
     block.fill(pixels, window, p.n);
     Gather<P, T, VECTORS> gather(pixels);
-    using Channels = Share<P, typename P::B, T, VECTORS>;
+    using Channels = ThreadTile<P, typename P::B, T, VECTORS>;
     P product;
     u32 depth = window.depth();
-    float* staged = product.run(depth, [&](T* a, T* b, u32 from) {
-        u32 at = from + Gather<P, T, VECTORS>::Mine::column();
+    float* tile = product.run(depth, [&](T* a, T* b, u32 from) {
+        u32 at = from + Gather<P, T, VECTORS>::Rows::column();
         gather.load(a, gy, window, window.tap(at), at < depth);
         UNROLL
-        for (u32 e = 0; e < Channels::EACH; ++e) {
+        for (u32 e = 0; e < Channels::PIECES; ++e) {
             u32 piece = thread_index().x + e * P::THREADS;
-            u32 deep = piece / Channels::ACROSS, across = piece % Channels::ACROSS * Channels::WIDTH;
+            u32 deep = piece / Channels::PER_ROW;
+            u32 column = piece % Channels::PER_ROW * Channels::WIDTH;
             if (deep >= u32(P::B::ROWS)) break;
             Tap tap = window.tap(from + deep);
             i32 filter = i32(tap.channel * p.filter_stride()) + window.weight(tap);
-            u32 channel = block.first_channel + across;
-            bring<VECTORS>(b + deep * P::B::STRIDE + across, w + (filter + i32(channel)),
-                           from + deep < depth && channel < p.cin);
+            u32 channel = block.first_channel + column;
+            load_async<VECTORS>(b + deep * P::B::STRIDE + column, w + (filter + i32(channel)),
+                                from + deep < depth && channel < p.cin);
         }
     });
-    write<P, VECTORS>(staged, block.first_channel, p.cin, nullptr, p.accumulate != 0, gx,
+    write<P, VECTORS>(tile, block.first_channel, p.cin, nullptr, p.accumulate != 0, gx,
                       [&](u32 row) { return pixels[row].to; });
 }
 
@@ -198,40 +199,41 @@ template <typename T, int M, int N, bool VECTORS>
 DEVICE void wgrad(const T* x, const T* gy, float* sums, const Conv2dParams& p) {
     using P = Product<T, M, N, Along::SIDE, Along::SIDE>;
     Window window = fprop_window(p);
-    u32 columns = window.depth(), across = (columns + N - 1) / N;
-    u32 first_row = block_index().x / across * M, first_column = block_index().x % across * N;
+    u32 columns = window.depth(), column_tiles = (columns + N - 1) / N;
+    u32 first_row = block_index().x / column_tiles * M;
+    u32 first_column = block_index().x % column_tiles * N;
     u32 begin = block_index().z * p.split_pixels;
     u32 end = min(begin + p.split_pixels, p.n * p.p * p.q);
 
-    using Rows = Share<P, typename P::A, T, VECTORS>;
-    using Columns = Share<P, typename P::B, T, VECTORS>;
+    using Rows = ThreadTile<P, typename P::A, T, VECTORS>;
+    using Columns = ThreadTile<P, typename P::B, T, VECTORS>;
     static_assert(Rows::IS_EVEN && Columns::IS_EVEN, "a thread's channels stay the same");
     u32 row = first_row + Rows::column(), column = first_column + Columns::column();
     Tap tap = window.tap(column);
     i32 source = window.source(tap);
 
     P product;
-    float* staged = product.run(end - begin, [&](T* a, T* b, u32 from) {
+    float* tile = product.run(end - begin, [&](T* a, T* b, u32 from) {
         UNROLL
-        for (u32 e = 0; e < Rows::EACH; ++e) {
+        for (u32 e = 0; e < Rows::PIECES; ++e) {
             u32 deep = Rows::row() + e * Rows::STEP, pixel = begin + from + deep;
-            bring<VECTORS>(a + deep * P::A::STRIDE + Rows::column(), gy + (pixel * p.cout + row),
-                           pixel < end && row < p.cout);
+            load_async<VECTORS>(a + deep * P::A::STRIDE + Rows::column(),
+                                gy + (pixel * p.cout + row), pixel < end && row < p.cout);
         }
         UNROLL
-        for (u32 e = 0; e < Columns::EACH; ++e) {
+        for (u32 e = 0; e < Columns::PIECES; ++e) {
             u32 deep = Columns::row() + e * Columns::STEP, pixel = begin + from + deep;
             u32 image = p.by_positions.quotient(pixel);
             u32 position = pixel - image * p.p * p.q, line = p.by_columns.quotient(position);
             i32 y = i32(line) * window.step + window.first_row;
             i32 left = i32(position - line * p.q) * window.step + window.first_column;
             i32 base = ((i32(image) * window.h + y) * window.w + left) * window.channels;
-            bring<VECTORS>(b + deep * P::B::STRIDE + Columns::column(), x + (base + source),
-                           pixel < end && column < columns && window.is_inside(y, left, tap));
+            load_async<VECTORS>(b + deep * P::B::STRIDE + Columns::column(), x + (base + source),
+                                pixel < end && column < columns && window.is_inside(y, left, tap));
         }
     });
     sums += block_index().z * p.cout * columns;
-    write<P, VECTORS>(staged, first_column, columns, nullptr, false, sums, [&](u32 row) {
+    write<P, VECTORS>(tile, first_column, columns, nullptr, false, sums, [&](u32 row) {
         row += first_row;
         return row < p.cout ? row * columns : NOWHERE;
     });

@@ -96,7 +96,7 @@ DEVICE void parts(const T* q, const T* queue, float* states, float* sums,
     u32 end = min((strip + 1) * p.strip, p.negatives);
     float most[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
     float total[4] = {};
-    Sums mine = {};
+    Sums weighted = {};
     for (u32 start = strip * p.strip; start < end; start += PRODUCT_TILE) {
         float s[4][4], factors[4];
         const T* negatives = queue + start * p.channels;
@@ -106,7 +106,7 @@ DEVICE void parts(const T* q, const T* queue, float* states, float* sums,
         UNROLL
         for (u32 i = 0; i < 4; ++i) {
             UNROLL
-            for (u32 c = 0; c < 8; ++c) mine[i][c] *= factors[i];
+            for (u32 c = 0; c < 8; ++c) weighted[i][c] *= factors[i];
             float* row = weights + (product_row() + PRODUCT_SIDE * i) * WEIGHTS_STRIDE;
             UNROLL
             for (u32 j = 0; j < 4; ++j) row[product_column() + PRODUCT_SIDE * j] = s[i][j];
@@ -116,7 +116,7 @@ DEVICE void parts(const T* q, const T* queue, float* states, float* sums,
             load_slice<N, GROUP, PIECE>(negatives + n * p.channels, end - start - n, p.channels,
                                         piece, b_slice, PIECE_STRIDE);
             barrier();
-            add_negatives(weights + n, b_slice, mine);
+            add_negatives(weights + n, b_slice, weighted);
         }
     }
     UNROLL
@@ -135,7 +135,7 @@ DEVICE void parts(const T* q, const T* queue, float* states, float* sums,
             if (channel >= p.channels) continue;
             Values<M> v;
             UNROLL
-            for (u32 k = 0; k < M; ++k) v[k] = mine[i][c + k];
+            for (u32 k = 0; k < M; ++k) v[k] = weighted[i][c + k];
             store<M>(sums + at * p.channels + channel, v);
         }
     }

@@ -44,11 +44,11 @@ DEVICE void add_squares(NormSum& sum, const float* values) {
 }
 
 // Writes the block's sum, added up in a fixed order. The block has NORM_THREADS threads.
-DEVICE void store_block_sum(NormSum mine, NormSum* out) {
+DEVICE void store_block_sum(NormSum partial, NormSum* out) {
     SHARED(double, shared_squares, NORM_THREADS);
     SHARED(u64, shared_counts, NORM_THREADS);
-    double squares[1] = {mine.squares};
-    u64 non_finite[1] = {mine.non_finite};
+    double squares[1] = {partial.squares};
+    u64 non_finite[1] = {partial.non_finite};
     Tile tile(1);
     sum_rows<NORM_THREADS>(tile, squares, shared_squares);
     sum_rows<NORM_THREADS>(tile, non_finite, shared_counts);

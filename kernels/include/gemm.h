@@ -27,13 +27,13 @@ struct TileShape {
 };
 
 // What all products have: `S` is the product itself, whose `multiply` adds a slice's products
-// and whose `put` writes the sums as f32 to rows of STAGED elements.
+// and whose `store_sums` writes the sums as f32 to rows of SUMS_STRIDE elements.
 template <typename S, typename T, int M_, int N_, Along A_, Along B_, int STAGES>
 struct Tiled {
     static constexpr int M = M_, N = N_;
     using A = TileShape<T, M, A_>;
     using B = TileShape<T, N, B_>;
-    static constexpr int STAGED = N + 8;
+    static constexpr int SUMS_STRIDE = N + 8;
 
     // Adds the products over `depth`. `load(a, b, from)` starts to load the slice that begins
     // there, zeros beyond the end. Returns the sums in shared memory.
@@ -67,10 +67,10 @@ struct Tiled {
         }
         // All slices have landed, and take no more reads.
         barrier();
-        float* staged = dynamic_shared<float>();
-        static_cast<S*>(this)->put(staged);
+        float* tile = dynamic_shared<float>();
+        static_cast<S*>(this)->store_sums(tile);
         barrier();
-        return staged;
+        return tile;
     }
 };
 
@@ -88,7 +88,7 @@ struct Product<float, M, N, A_ALONG, B_ALONG>
     // Which row or column of the tile is a thread's i-th, where `threads` share them: strided
     // along the depth, in vectors along the side, so that neighbours read different banks.
     template <Along ALONG>
-    DEVICE static u32 place(u32 thread, u32 threads, u32 i) {
+    DEVICE static u32 element(u32 thread, u32 threads, u32 i) {
         return ALONG == Along::DEPTH ? thread + threads * i : i / 4 * 4 * threads + thread * 4 + i % 4;
     }
 
@@ -99,8 +99,8 @@ struct Product<float, M, N, A_ALONG, B_ALONG>
         UNROLL
         for (u32 j = 0; j < 4; ++j) {
             bool is_deep = ALONG == Along::DEPTH;
-            u32 at = is_deep ? place<ALONG>(thread, threads, i + j) * STRIDE + depth
-                             : (depth + j) * STRIDE + place<ALONG>(thread, threads, i);
+            u32 at = is_deep ? element<ALONG>(thread, threads, i + j) * STRIDE + depth
+                             : (depth + j) * STRIDE + element<ALONG>(thread, threads, i);
             Values<4> x = load<4>(tile + at);
             UNROLL
             for (u32 k = 0; k < 4; ++k) (is_deep ? v[j][k] : v[k][j]) = x[int(k)];
@@ -134,15 +134,15 @@ struct Product<float, M, N, A_ALONG, B_ALONG>
         }
     }
 
-    DEVICE void put(float* staged) {
+    DEVICE void store_sums(float* tile) {
         u32 row = thread_index().x / (N / 8), column = thread_index().x % (N / 8);
         UNROLL
         for (u32 r = 0; r < 8; ++r) {
-            float* to = staged + place<A_ALONG>(row, M / 8, r) * Base::STAGED;
+            float* to = tile + element<A_ALONG>(row, M / 8, r) * Base::SUMS_STRIDE;
             UNROLL
             for (u32 c = 0; c < 8; c += 4) {
                 const float* four = sums[r] + c;
-                u32 at = place<B_ALONG>(column, N / 8, c);
+                u32 at = element<B_ALONG>(column, N / 8, c);
                 if (B_ALONG == Along::SIDE) {
                     store<4>(to + at, Values<4>{{four[0], four[1], four[2], four[3]}});
                 } else {
@@ -208,27 +208,27 @@ struct Product<bf16, M, N, A_ALONG, B_ALONG>
         }
     }
 
-    // 16 or 8 columns × 16 of the depth: deep, then across.
+    // 16 or 8 columns × 16 of the depth: deep, then right.
     template <int REGISTERS>
     DEVICE static void load_b(const bf16* b, u32 column, u32 depth, u32 (&y)[REGISTERS]) {
         u32 deep = lane() / 8 % 2 * 8, at = lane() % 8;
-        u32 across = REGISTERS == 4 ? lane() / 16 * 8 : 0;
+        u32 right = REGISTERS == 4 ? lane() / 16 * 8 : 0;
         if constexpr (B_ALONG == Along::DEPTH) {
-            const bf16* from = b + (column + across + at) * Base::B::STRIDE + depth + deep;
+            const bf16* from = b + (column + right + at) * Base::B::STRIDE + depth + deep;
             if constexpr (REGISTERS == 4) ldmatrix_x4(y, from); else ldmatrix_x2(y, from);
         } else {
-            const bf16* from = b + (depth + deep + at) * Base::B::STRIDE + column + across;
+            const bf16* from = b + (depth + deep + at) * Base::B::STRIDE + column + right;
             if constexpr (REGISTERS == 4) ldmatrix_x4_trans(y, from);
             else ldmatrix_x2_trans(y, from);
         }
     }
 
-    DEVICE void put(float* staged) {
+    DEVICE void store_sums(float* tile) {
         u32 row = warp() % WARPS_DOWN * 32 + lane() / 4;
         u32 column = warp() / WARPS_DOWN * COLUMNS + lane() % 4 * 2;
         UNROLL
         for (u32 i = 0; i < 4; ++i) {
-            float* to = staged + (row + 8 * i) * Base::STAGED + column;
+            float* to = tile + (row + 8 * i) * Base::SUMS_STRIDE + column;
             UNROLL
             for (int j = 0; j < EIGHTS; ++j) {
                 const float* sum = sums[i / 2][j] + i % 2 * 2;

@@ -25,14 +25,14 @@ struct Conv2dParams {
 };
 
 // Two numbers of 16 bits in one register: a place in an image.
-struct Place {
+struct Position {
     i32 packed;
 
-    DEVICE static Place of(i32 row, i32 column) {
+    DEVICE static Position of(i32 row, i32 column) {
         return {i32(u32(row) << 16 | (u32(column) & 0xffff))};
     }
     // So far outside that no tap is inside.
-    DEVICE static Place nowhere() { return of(-16384, 0); }
+    DEVICE static Position nowhere() { return of(-16384, 0); }
     DEVICE i32 row() const { return packed >> 16; }
     DEVICE i32 column() const { return i32(u32(packed) << 16) >> 16; }
 };
@@ -45,9 +45,9 @@ struct Tap {
 
 // One row of a product: a pixel of the result.
 struct Pixel {
-    i32 base;     // where the window's first tap lies in the source, in elements
-    Place place;  // the same in its image
-    u32 to;       // where the result goes, or NOWHERE
+    i32 base;           // where the window's first tap lies in the source, in elements
+    Position position;  // the same in its image
+    u32 to;             // where the result goes, or NOWHERE
 };
 constexpr u32 NOWHERE = 0xffffffff;
 
@@ -78,7 +78,7 @@ struct Window {
     DEVICE bool is_inside(i32 row, i32 column, const Tap& t) const {
         return u32(row + t.row * tap_step) < u32(h) && u32(column + t.column * tap_step) < u32(w);
     }
-    DEVICE bool is_inside(Place at, const Tap& t) const {
+    DEVICE bool is_inside(Position at, const Tap& t) const {
         return is_inside(at.row(), at.column(), t);
     }
     // Where the tap's matrix, output × input channels, starts in the weight.
@@ -90,10 +90,10 @@ struct Window {
         u32 row = index / columns, column = index % columns;
         u32 image = row / rows;
         row %= rows;
-        if (image >= images) return {0, Place::nowhere(), NOWHERE};
+        if (image >= images) return {0, Position::nowhere(), NOWHERE};
         i32 y = i32(row) * step + first_row, x = i32(column) * step + first_column;
         u32 to = (image * to_h + to_row + row * to_step) * to_w + to_column + column * to_step;
-        return {((i32(image) * h + y) * w + x) * channels, Place::of(y, x), to * to_channels};
+        return {((i32(image) * h + y) * w + x) * channels, Position::of(y, x), to * to_channels};
     }
 };
 
