@@ -79,12 +79,12 @@ constexpr u32 RELATION_SHARED = N == 8 ? GRAM_STAGES * GRAM_SLICE / 2 : GRAM_PLA
 
 // Cosines of a tile; with N = 8, of bf16, on tensor cores.
 template <int N, typename T>
-DEVICE void cosines(const T* x, u32 channels, const float* inverse, const RelationTile& tile,
+DEVICE void cosines(const T* x, u32 channels, const float* inverse, const RelationTile& corner,
                     u32 positions, GramTile& tile, float* shared) {
-    inverse += tile.image;
-    const T* a = x + (tile.image + tile.row) * channels;
-    const T* b = x + (tile.image + tile.column) * channels;
-    u32 a_rows = positions - tile.row, b_rows = positions - tile.column;
+    inverse += corner.image;
+    const T* a = x + (corner.image + corner.row) * channels;
+    const T* b = x + (corner.image + corner.column) * channels;
+    u32 a_rows = positions - corner.row, b_rows = positions - corner.column;
     if constexpr (N == 8) {
         gram(a, a_rows, b, b_rows, channels, tile, reinterpret_cast<bf16*>(shared));
     } else {
@@ -94,12 +94,12 @@ DEVICE void cosines(const T* x, u32 channels, const float* inverse, const Relati
     UNROLL
     for (u32 r = 0; r < 4; ++r) {
         u32 row = gram_row(r);
-        of_row[r] = row < a_rows ? inverse[tile.row + row] : 0.0f;
+        of_row[r] = row < a_rows ? inverse[corner.row + row] : 0.0f;
     }
     UNROLL
     for (u32 c = 0; c < 8; ++c) {
         u32 column = gram_column(c);
-        float of_column = column < b_rows ? inverse[tile.column + column] : 0.0f;
+        float of_column = column < b_rows ? inverse[corner.column + column] : 0.0f;
         UNROLL
         for (u32 r = 0; r < 4; ++r) gram_at(tile, r, c) *= of_column * of_row[r];
     }
@@ -108,13 +108,13 @@ DEVICE void cosines(const T* x, u32 channels, const float* inverse, const Relati
 // Leaves of the terms of a tile those that count, above the diagonal, for row and column. Those
 // on it count for both, too: half.
 template <u32 K>
-DEVICE void mask(GramTile (&terms)[K], const RelationTile& tile, u32 positions) {
+DEVICE void mask(GramTile (&terms)[K], const RelationTile& corner, u32 positions) {
     UNROLL
     for (u32 c = 0; c < 8; ++c) {
-        u32 column = tile.column + gram_column(c);
+        u32 column = corner.column + gram_column(c);
         UNROLL
         for (u32 r = 0; r < 4; ++r) {
-            u32 row = tile.row + gram_row(r);
+            u32 row = corner.row + gram_row(r);
             float share = row < column ? 1.0f : row == column ? 0.5f : 0.0f;
             if (column >= positions) share = 0.0f;
             UNROLL
@@ -130,11 +130,11 @@ template <int N, u32 K, typename T>
 DEVICE void sweep(const T* const (&maps)[K], const u32 (&channels)[K],
                   const float* const (&of_rows)[K], u64* sums, const RelationParams& p) {
     SHARED(float, shared, RELATION_SHARED<N>);
-    RelationTile tile(p);
+    RelationTile corner(p);
     GramTile terms[K];
     UNROLL
     for (u32 k = 0; k < K; ++k) {
-        cosines<N>(maps[k], channels[k], of_rows[k], tile, p.positions, terms[k], shared);
+        cosines<N>(maps[k], channels[k], of_rows[k], corner, p.positions, terms[k], shared);
     }
     UNROLL
     for (u32 i = 0; i < 32; ++i) {
@@ -146,13 +146,13 @@ DEVICE void sweep(const T* const (&maps)[K], const u32 (&channels)[K],
             s = exp2f((s - 1.0f) * p.scale);
         }
     }
-    if (!tile.is_inside(p.positions)) mask(terms, tile, p.positions);
+    if (!corner.is_inside(p.positions)) mask(terms, corner, p.positions);
     gram_sums(terms, shared);
     u32 line = thread_index().x;
     if (line >= GRAM_LINES) return;
-    u32 position = line < GRAM_ROWS ? tile.row + line : tile.column + line - GRAM_ROWS;
+    u32 position = line < GRAM_ROWS ? corner.row + line : corner.column + line - GRAM_ROWS;
     if (position >= p.positions) return;
-    u32 row = tile.image + position;
+    u32 row = corner.image + position;
     UNROLL
     for (u32 k = 0; k < K; ++k) {
         float sum = gram_sum<K>(shared, line, k);
