@@ -27,8 +27,7 @@ fn said(args: &[&str]) -> (i32, String, String) {
 const EMULATOR: [&str; 5] = ["kernels", "--device", "emulator", "--preset", "tiny"];
 const LIMITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/limits.toml");
 
-/// Four pieces of work of the largest net of `tiny` on eight images, by hand, as in
-/// `docs/performance.md`.
+/// Four pieces of work of the largest net of `tiny` on eight images, by hand.
 #[test]
 fn counts_are_those_worked_out_by_hand() {
     let names = [
