@@ -355,9 +355,17 @@ fn a_gpu_that_is_not_here_can_be_planned_for() {
     assert_eq!(found["available_bytes"].as_u64(), Some(80 << 30));
     assert!(found["planned_bytes"].as_u64() > Some(1 << 20), "{found}");
     assert!(found["step_ms"].is_null() && found["eta_s"].is_null(), "{found}");
+    // Two operations a multiply-accumulate, at 989.5 TFLOP/s.
+    let least_ms = 2.0 * found["macs_per_step"].as_f64().unwrap() / 989.5e9;
+    assert!((found["least_step_ms"].as_f64().unwrap() / least_ms - 1.0).abs() < 1e-9, "{found}");
+    let steps = found["steps"].as_f64().unwrap();
+    assert!((found["least_s"].as_f64().unwrap() / (steps * least_ms / 1e3) - 1.0).abs() < 1e-9);
     assert!(stderr.contains("not here, in bf16"), "{stderr}");
     let (stdout, _) = expect(0, &plan("80GiB"));
-    assert!(stdout.contains("not measured") && stdout.contains("MACs a step"), "{stdout}");
+    assert!(
+        stdout.contains("at the peak of an NVIDIA H200") && stdout.contains("MACs a step"),
+        "{stdout}"
+    );
     let (_, stderr) = expect(5, &plan("1MiB"));
     assert!(stderr.contains("1 MiB are available on a GPU that is not here"), "{stderr}");
     expect(2, &[&plan("80GiB")[..], &["--device", "cpu"]].concat());

@@ -201,7 +201,7 @@ pub fn text(counted: &[Counted], verbose: bool) -> String {
     rows.extend(counted.iter().flat_map(|c| c.rows(verbose)));
     format!(
         "{}\n* more than {MARK_BYTES} times the least bytes, less than {:.0} % of the sectors used, \
-         or more than {:.0} % of shared memory's turns lost to bank conflicts\n",
+         or more than {:.0} % of the wavefronts of shared memory lost to bank conflicts\n",
         table(&rows),
         100.0 * MARK_SECTORS,
         100.0 * MARK_CONFLICTS

@@ -1,7 +1,7 @@
 //! The least time of a step's parts: the sum of the floors of all that `bench kernels` has of them.
 
-use super::peaks::Peaks;
 use super::shapes::Used;
+use crate::device::peaks::Peaks;
 use crate::ops::work::Work;
 use crate::space::Arch;
 

@@ -271,7 +271,7 @@ fn text(args: &SearchArgs, rows: &[Row], archs: &[Arch]) -> String {
     let unit = if timed {
         format!("ms of {images} images, median of {} rounds; * the slowest", args.iterations)
     } else {
-        format!("kernels for {images} images; the emulator's times mean nothing about a GPU")
+        format!("kernels for {images} images; the emulator's times say nothing about a GPU")
     };
     format!("{}\n{unit}\n{teacher}", table(&cells))
 }

@@ -407,7 +407,7 @@ impl Run {
             out += &format!("launches: {range}{most} kernels an iteration\n");
         }
         if !is_timed(args) {
-            out += "times are left out: the emulator's mean nothing about a GPU\n";
+            out += "times are left out: the emulator's times say nothing about a GPU\n";
         } else if most > 0 {
             let gap = self.gap_ms();
             out += &format!(

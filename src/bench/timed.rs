@@ -5,10 +5,11 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::machine;
-use super::peaks::{Floor, Peaks};
+use super::peaks::Floor;
 use super::row::{noise, quantile};
 use super::shapes::Used;
 use crate::cli::output::table;
+use crate::device::peaks::Peaks;
 use crate::device::{Backend, Cx};
 use crate::error::Result;
 use crate::ops::work::{Ready, Work};

@@ -9,7 +9,7 @@ use crate::error::Result;
 /// Flags that choose the device.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DeviceArgs {
-    /// Where to compute: auto, cpu, cuda, cuda:N or emulator; auto takes CUDA where it can, else the
+    /// Where to compute: auto, cpu, cuda, cuda:N or emulator; auto takes CUDA if there is a GPU, else the
     /// CPU
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,

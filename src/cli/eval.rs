@@ -19,7 +19,7 @@ use crate::eval::record::{self, Setup};
 use crate::eval::{BaselineCache, Baselines, EvalResult, Protocol, RawBaselines, Splits};
 use crate::files;
 use crate::nn::Subnet;
-use crate::search::{self, Candidate, Ranking};
+use crate::search::{self, Ranking};
 use crate::space::{Arch, Metric};
 
 /// Arguments of `engine eval`.
@@ -77,26 +77,31 @@ pub struct EvalArgs {
     /// Evaluate the subnets of a search's candidates.jsonl too, and how their ranks agree
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "arch"])]
     pub archs_from: Option<PathBuf>,
-    /// At most so many of them, spread over the file
+    /// At most so many of them, spread over the file, winners first
     #[arg(long, value_name = "N", requires = "archs_from", value_parser = at_least_one)]
     pub limit: Option<usize>,
 }
 
-const KNN_EXAMPLES: &str = "\
-Examples:
-  engine eval knn --ckpt runs/a --arch winner --data train/ --test-data test/
-  engine eval knn --model exported/ --data cifar10.tar.zst#train \\
-    --test-data cifar10.tar.zst#test
-Beside the accuracy and its standard error stand baselines: the same net untrained, raw pixels,
-colour histograms and guessing. docs/evaluation.md explains them.";
+/// What stands below the help of one of the two protocols.
+macro_rules! examples {
+    ($verb:literal, $arch:literal) => {
+        concat!(
+            "Examples:\n  engine eval ",
+            $verb,
+            " --ckpt runs/a --arch ",
+            $arch,
+            " --data train/ --test-data test/\n  engine eval ",
+            $verb,
+            " --model exported/ --data cifar10.tar.zst#train \\\n    --test-data \
+             cifar10.tar.zst#test\nBaselines stand beside the accuracy and its standard error: the \
+             same net untrained, raw pixels,\ncolour histograms and guessing. docs/evaluation.md \
+             explains them."
+        )
+    };
+}
 
-const LINEAR_EXAMPLES: &str = "\
-Examples:
-  engine eval linear --ckpt runs/a --arch max --data train/ --test-data test/
-  engine eval linear --model exported/ --data cifar10.tar.zst#train \\
-    --test-data cifar10.tar.zst#test
-Beside the accuracy and its standard error stand baselines: the same net untrained, raw pixels,
-colour histograms and guessing. docs/evaluation.md explains them.";
+const KNN_EXAMPLES: &str = examples!("knn", "winner");
+const LINEAR_EXAMPLES: &str = examples!("linear", "max");
 
 /// What is measured, and how.
 pub struct Evaluation<'a> {
@@ -311,9 +316,11 @@ fn accuracy_table(found: &Evaluated, sets: &Splits) -> String {
         rows.push(row("raw pixels", &raw.pixels, raw.test_images));
         rows.push(row("colour histogram", &raw.histogram, raw.test_images));
     }
-    rows.push(vec!["guessing the largest class".into(), percent(sets.chance())]);
+    // As wide as accuracies with their errors, so that numbers stand below numbers.
+    let chance = |name: &str, value: f64| vec![name.into(), format!("{}      ", percent(value))];
+    rows.push(chance("guessing the largest class", sets.chance()));
     if sets.chance() != sets.uniform_chance() {
-        rows.push(vec!["guessing at random".into(), percent(sets.uniform_chance())]);
+        rows.push(chance("guessing at random", sets.uniform_chance()));
     }
     table(&rows)
 }
@@ -327,7 +334,7 @@ fn many(
     file: &Path,
 ) -> Result<()> {
     let args = how.args;
-    let candidates = spread(search::read_candidates(file)?, args.limit);
+    let candidates = search::sample(file, args.limit)?;
     if candidates.len() < 2 {
         return Err(Error::data(format!(
             "{} holds {} candidate(s): expected at least 2 to rank",
@@ -407,11 +414,4 @@ fn text(ranking: &Ranking) -> Result<String> {
         ranking.candidates.len(),
         show("kendall"),
     ))
-}
-
-/// At most `limit` of the candidates, spread evenly over the list.
-fn spread(all: Vec<Candidate>, limit: Option<usize>) -> Vec<Candidate> {
-    let n = all.len();
-    let keep = limit.unwrap_or(n).min(n);
-    (0..keep).map(|i| all[i * n / keep].clone()).collect()
 }

@@ -79,7 +79,7 @@ fn folder(path: &Path) -> Result<(Value, String)> {
         })
         .collect();
     let text = format!(
-        "{}: complete, every file as its hash says\npreset {}, method {}, seed {}: step {} of {}, \
+        "{}: complete, every file matches its hash\npreset {}, method {}, seed {}: step {} of {}, \
          {} images\n\n{}\ncheckpoints:\n{listed}",
         checkpoint.dir.display(),
         state.preset,
@@ -139,7 +139,7 @@ fn file(path: &Path) -> Result<(Value, String)> {
         found.numbers(),
         si(found.numbers()),
         found.bytes,
-        if verified { "as its hash says" } else { "whole; no hash lies beside it" },
+        if verified { "matches its hash" } else { "complete; there is no hash to compare with" },
         table(&rows),
     );
     Ok((value, text))

@@ -77,7 +77,7 @@ pub struct SearchArgs {
     /// Delete the search that is in --out
     #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
-    /// Search even where the teacher has collapsed, so that scores mean nothing (exit 4 otherwise)
+    /// Search even if the teacher has collapsed and scores mean nothing (exit 4 otherwise)
     #[arg(long)]
     pub force: bool,
 }

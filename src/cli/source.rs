@@ -55,7 +55,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["ckpt", "teacher"])]
     pub model: Option<PathBuf>,
     /// The subnet: an ID such as s32-w48.96.192.512-d2.2.5.2, max or min (of the run's space), r50,
-    /// or winner (of the run's search). An export has but one
+    /// or winner (of the run's search). An export holds a single one
     #[arg(long, value_name = "ARCH")]
     pub arch: Option<Named>,
     /// Take the teacher's (EMA) weights instead of the student's

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::progress::{human_bytes, human_duration, human_rate};
 use crate::signals::Signals;
 use crate::space::budget::macs;
-use crate::train::{self, Options, Outcome, Plan, ProbeOn, Resume};
+use crate::train::{self, FASTEST_GPU, Options, Outcome, Plan, ProbeOn, Resume};
 
 /// Arguments of `engine train`.
 #[derive(Args, Clone, Debug, Default)]
@@ -67,7 +67,7 @@ pub struct TrainArgs {
     /// Write all that goes into and comes out of these steps, say 0,1
     #[arg(long, value_name = "STEPS", value_delimiter = ',', requires = "dump_dir")]
     pub dump_steps: Vec<u64>,
-    /// Where to
+    /// Folder for the dumped steps
     #[arg(long, value_name = "DIR", requires = "dump_steps")]
     pub dump_dir: Option<PathBuf>,
 }
@@ -183,7 +183,7 @@ fn finish(outcome: &Outcome, options: &Options, json: bool) -> Result<()> {
         print(&format!("{out}: {state} at step {step} of {steps}{loss}{health}"))?;
     }
     outcome.stopped.map_or(Ok(()), |kind| {
-        let what = "with a checkpoint; go on with --resume";
+        let what = "with a checkpoint; continue with --resume";
         Err(Error::new(kind, format!("stopped after step {step} in {out}, {what}")))
     })
 }
@@ -213,7 +213,14 @@ fn plan_in_words(plan: &Plan) -> String {
             plan.timed_steps
         )
     });
-    let not_measured = || "not measured, as the GPU is not here".to_owned();
+    let least_step = || {
+        plan.least_step_ms.map_or("not measured".into(), |ms| {
+            format!("at least {:.3} s: its compute at the peak of an {FASTEST_GPU}", ms / 1e3)
+        })
+    };
+    let least_run = || {
+        plan.least_s.map_or("not measured".into(), |s| format!("at least {}", human_duration(s)))
+    };
     facts(&[
         ("preset", format!("{}, {} images", plan.preset, plan.images)),
         ("batch", format!("{batch} images{in_parts}")),
@@ -224,8 +231,8 @@ fn plan_in_words(plan: &Plan) -> String {
             format!("{} planned, {available} available{bound}", human_bytes(plan.planned_bytes)),
         ),
         ("compute", format!("{} a step on average, at least", macs(plan.macs_per_step))),
-        ("step", step.unwrap_or_else(not_measured)),
-        ("ETA", plan.eta_s.map_or_else(not_measured, human_duration)),
+        ("step", step.unwrap_or_else(least_step)),
+        ("ETA", plan.eta_s.map_or_else(least_run, human_duration)),
     ])
 }
 

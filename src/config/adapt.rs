@@ -71,7 +71,9 @@ pub fn adapt(
     let queue = 1 << most.ilog2();
     let reason = match images / 2 < LEAST_QUEUE {
         true => format!("the least that serves, however few images there are ({images})"),
-        false => format!("at most half of the {images} images, so that few meet themselves"),
+        false => {
+            format!("at most half of the {images} images, so that an image rarely meets itself")
+        }
     };
     set(resolved, "moco.queue", Value::Integer(queue), reason)?;
     if resolved.is_set("views.crop_min") && resolved.is_set("views.flip_p") {

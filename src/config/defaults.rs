@@ -11,7 +11,7 @@ impl Config {
     pub fn for_preset(preset: &str) -> Result<Self> {
         let name = Space::preset(preset)?.name;
         let data = Self::for_imagenet(name);
-        // What `docs/results.md` measured on small images. Small steps, many of them, are what
+        // Measured on small images, see `docs/training.md`. Small steps, many of them, are what
         // serves a CPU; blurring leaves little of 32×32 pixels; the rest keeps embeddings of
         // images that look alike from falling together.
         let small = |epochs, batch, lr, queue, hidden| Self {

@@ -12,6 +12,7 @@ pub mod gpu_code;
 pub mod guarded;
 pub mod host;
 pub mod kernels;
+pub mod peaks;
 mod planner;
 pub mod pool;
 pub mod ptxas;

@@ -22,7 +22,7 @@ pub use agreement::{Agreement, agreement};
 pub use correlation::{kendall, spearman};
 pub use journal::{Candidate, Scored, read_candidates};
 pub use plan::{Group, Selection};
-pub use ranking::Ranking;
+pub use ranking::{Ranking, sample};
 pub use request::{Bn, Request, Settings, Task};
 pub use teacher::Teacher;
 pub use winners::{BudgetResult, Winner};

@@ -5,11 +5,40 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Agreement, Candidate, agreement, kendall, read_candidates, spearman, winners};
+use super::{
+    Agreement, BudgetResult, Candidate, agreement, kendall, read_candidates, spearman, winners,
+};
 use crate::error::Result;
 use crate::eval::evaluate::standard_error;
 use crate::eval::record::Setup;
 use crate::eval::{Baselines, RawBaselines};
+use crate::space::Arch;
+
+/// At most `limit` of a search's candidates, by the path of its `candidates.jsonl`: the winners of
+/// its budgets, and others spread evenly over the file.
+///
+/// # Errors
+/// Those of reading the search's files.
+pub fn sample(file: &Path, limit: Option<usize>) -> Result<Vec<Candidate>> {
+    let all = read_candidates(file)?;
+    let Some(limit) = limit.filter(|&limit| limit < all.len()) else { return Ok(all) };
+    let budgets = read_winners(file)?;
+    let won: Vec<Arch> =
+        budgets.iter().filter_map(|b| b.winners.first()).map(|w| w.candidate.arch).collect();
+    let (mut chosen, others): (Vec<usize>, Vec<usize>) =
+        (0..all.len()).partition(|&i| won.contains(&all[i].arch));
+    chosen.truncate(limit);
+    let rest = limit - chosen.len();
+    chosen.extend((0..rest).map(|i| others[i * others.len() / rest]));
+    chosen.sort_unstable();
+    Ok(chosen.into_iter().map(|i| all[i].clone()).collect())
+}
+
+/// The budgets beside a `candidates.jsonl`; none while the search has not finished.
+fn read_winners(file: &Path) -> Result<Vec<BudgetResult>> {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    Ok(winners::read(dir)?.unwrap_or_default())
+}
 
 /// Candidates of a search with their accuracies.
 pub struct Ranking<'a> {
@@ -49,10 +78,10 @@ impl Ranking<'_> {
     pub fn agreement(&self) -> Result<Option<Agreement>> {
         let archs = self.candidates.iter().map(|c| c.arch);
         let accuracy = archs.zip(self.accuracies.iter().copied()).collect();
-        let budgets = winners::read(self.file.parent().unwrap_or(Path::new(".")))?;
+        let budgets = read_winners(self.file)?;
         let all = read_candidates(self.file)?;
         let tests = self.setup.test.images as u64;
-        Ok(agreement(&all, &budgets.unwrap_or_default(), &accuracy, tests))
+        Ok(agreement(&all, &budgets, &accuracy, tests))
     }
 
     /// As it is written.

@@ -139,9 +139,10 @@ impl Method for Moco {
         let rows = self.queue.shape().n();
         let even_loss = ((1 + rows) as f64).ln();
         let mut lines = vec![format!(
-            "whether it learns, spread (1: images lie apart, 0: one point) and rank (directions in \
-             use) of the embeddings tell; the loss does not: ln(1+queue) = {even_loss:.2} a student \
-             is that of equal embeddings, and nets that learn may have more, nets that do not less"
+            "spread (1: images lie apart, 0: one point) and rank (directions in use) of the \
+             embeddings show whether it learns; the loss does not: equal embeddings have \
+             ln(1+queue) = {even_loss:.2} a student, nets that learn can have more and nets that do \
+             not can have less"
         )];
         if rows >= images {
             lines.push(format!(

@@ -27,7 +27,7 @@ pub use checkpoint::Checkpoint;
 pub use folder::{RUN, RUN_FILES};
 pub use health::Health;
 pub use objective::{Make, Objective, Report, Setup};
-pub use plan::{Plan, dry_run};
+pub use plan::{FASTEST_GPU, Plan, dry_run};
 pub use pretrain::{Pretrain, Step};
 pub use probe::ProbeOn;
 pub use resume::Resume;

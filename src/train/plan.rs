@@ -12,12 +12,13 @@ use super::start::{initial_state, loader_options};
 use crate::config::Config;
 use crate::data::{Batch, Dataset, LoaderOptions, Targets, steps_per_epoch};
 use crate::device::host::{self, Available};
+use crate::device::peaks::Peaks;
 use crate::device::{Cx, Layout};
 use crate::error::{Error, Kind, Result};
 use crate::progress::human_bytes;
 use crate::space::Space;
 use crate::ssl::Begin;
-use crate::tensor::{Meta, Shape};
+use crate::tensor::{DType, Meta, Shape};
 
 /// Batches of views that the loader holds: two ready or in the making, one in use.
 const LOADED_BATCHES: usize = 3;
@@ -268,11 +269,19 @@ pub struct Plan {
     pub timed_steps: usize,
     /// Milliseconds of a step of a whole batch, from the median of the timed ones.
     pub step_ms: Option<f64>,
+    /// Where nothing could be timed, milliseconds that a step takes at least on the fastest GPU
+    /// known here, [`FASTEST_GPU`]: its convolutions at the peak of the data sheet.
+    pub least_step_ms: Option<f64>,
     /// Images per second.
     pub images_per_s: Option<f64>,
     /// Seconds that the whole run would take.
     pub eta_s: Option<f64>,
+    /// Seconds that it takes at least, where nothing could be timed.
+    pub least_s: Option<f64>,
 }
+
+/// The fastest GPU known here.
+pub const FASTEST_GPU: &str = "NVIDIA H200";
 
 /// Images of the first step that is timed.
 const FIRST_TIMED: usize = 2;
@@ -334,6 +343,9 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let steps = initial_state(config, dataset.len() as u64, steps_per_epoch).steps;
     let end = options.max_steps.map_or(steps, |most| most.min(steps));
     let step_ms = timed.as_ref().map(|timed| timed.step_ms);
+    let macs_per_step = objective.macs_per_image() * config.rows() as u64;
+    let least_step_ms = timed.is_none().then(|| least_ms(cx, macs_per_step)).flatten();
+    let of_run = |ms: f64| end as f64 * ms / 1e3;
     Ok(Plan {
         preset: config.preset.clone(),
         images: dataset.len(),
@@ -346,13 +358,23 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
         planned_bytes,
         available_bytes,
         limited_by,
-        macs_per_step: objective.macs_per_image() * config.rows() as u64,
+        macs_per_step,
         timed_images: timed.as_ref().map(|timed| timed.images),
         timed_steps: timed.as_ref().map_or(0, |timed| timed.steps),
         step_ms,
+        least_step_ms,
         images_per_s: step_ms.map(|ms| batch as f64 / ms * 1e3),
-        eta_s: step_ms.map(|ms| end as f64 * ms / 1e3),
+        eta_s: step_ms.map(of_run),
+        least_s: least_step_ms.map(of_run),
     })
+}
+
+/// Milliseconds that these multiply-accumulates take at least on [`FASTEST_GPU`].
+fn least_ms(cx: &Cx, macs: u64) -> Option<f64> {
+    let peaks = Peaks::of(Some(FASTEST_GPU));
+    let bf16 = cx.operands() == DType::BF16;
+    let tflops = if bf16 { peaks.tflops_bf16 } else { peaks.tflops_fp32 };
+    tflops.map(|tflops| 2.0 * macs as f64 / (tflops * 1e9))
 }
 
 /// Loads batches of `images` images.
@@ -416,7 +438,6 @@ mod tests {
 
     use super::*;
     use crate::device::emulator::Emulator;
-    use crate::tensor::DType;
 
     #[test]
     fn what_the_largest_net_takes_is_enough_for_all() {

@@ -197,7 +197,7 @@ impl Found {
             ]);
         }
         format!(
-            "Test images whose class the 20 nearest neighbours name right (the first two nets are the \
+            "Test images that their 20 nearest neighbours classify correctly (the first two nets are the \
              largest and the smallest; ± is the standard error):\n{}",
             fitting_table(&rows, &["guessing", "untrained"])
         )

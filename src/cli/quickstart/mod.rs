@@ -77,7 +77,7 @@ pub struct QuickstartArgs {
     /// Replace an earlier quickstart
     #[arg(long)]
     pub overwrite: bool,
-    /// Share of images, steps and candidates to take, up to 1; small ones show no more than that
+    /// Share of images, steps and candidates to take, up to 1; a small share only shows that
     /// everything works, say on the emulator
     #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
     pub scale: f64,
