@@ -32,9 +32,10 @@ const SEARCH_IMAGES: usize = 50;
 /// Step of the checkpoint that was searched and evaluated.
 pub(crate) const STEP: u64 = 300;
 
-/// The folder of a run of preset `preset` that has taken no step yet.
-pub(crate) fn begin(dir: &Path, preset: &str) -> (Folder, Resolved) {
-    let words = [format!("preset={preset}"), "train.batch=128".into(), "moco.queue=4096".into()];
+/// The folder of a run of preset `preset`, with more settings, that has taken no step yet.
+pub(crate) fn begin(dir: &Path, preset: &str, more: &[&str]) -> (Folder, Resolved) {
+    let preset_word = format!("preset={preset}");
+    let words = [&[preset_word.as_str(), "train.batch=128", "moco.queue=4096"], more].concat();
     let settings = words.iter().map(|word| config::word(word).unwrap());
     let resolved = config::resolve(&settings.collect::<Vec<_>>()).unwrap();
     let owned = Arc::new(Owned::claim(dir, &RUN, Existing::Refuse).unwrap());
@@ -48,7 +49,7 @@ pub(crate) fn begin(dir: &Path, preset: &str) -> (Folder, Resolved) {
 /// many candidates.
 pub(crate) fn write(dir: &Path, preset: &str, steps: u64, candidates: usize) {
     let space = Space::preset(preset).unwrap();
-    let (mut folder, resolved) = begin(dir, preset);
+    let (mut folder, resolved) = begin(dir, preset, &[]);
     metrics(&mut folder, &space, steps);
     folder.write_status(&status(steps)).unwrap();
     cut_off_a_line(dir);

@@ -110,7 +110,7 @@ fn forget(dir: &Path, names: &[&str]) {
 #[test]
 fn older_runs_are_judged_by_their_deviation() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut folder, _) = sample_run::begin(dir.path(), "tiny");
+    let (mut folder, _) = sample_run::begin(dir.path(), "tiny", &["moco.head_norm=false"]);
     let report = sample_run::report(Space::preset("tiny").unwrap().max(), 2.0, 0.01);
     for step in 0..40 {
         folder.write_metrics(&sample_run::facts(step, Health::Healthy), &report).unwrap();
@@ -127,7 +127,7 @@ fn older_runs_are_judged_by_their_deviation() {
 #[test]
 fn a_run_without_anything_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    sample_run::begin(dir.path(), "tiny");
+    sample_run::begin(dir.path(), "tiny", &[]);
     let page = page(dir.path());
     assert!(page.contains("No step has been taken yet"));
     assert!(page.contains("engine search --ckpt"));
@@ -147,7 +147,7 @@ fn one_step_and_one_candidate_are_enough() {
 fn names_from_outside_cannot_break_the_page() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("<b>run & co");
-    sample_run::begin(&run, "tiny");
+    sample_run::begin(&run, "tiny", &[]);
     let config = fs::read_to_string(run.join("config.toml")).unwrap();
     fs::write(run.join("config.toml"), config + "# <script>alert(1)</script>\n").unwrap();
     let page = page(&run);
