@@ -362,7 +362,9 @@ fn links_are_not_followed_when_files_are_written() {
         link(name);
     }
     fs::rename(out.join("link"), out.join("status.json")).unwrap();
+    let precious_is_mine = || assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
     while fs::symlink_metadata(out.join("status.json")).unwrap().is_symlink() {
+        precious_is_mine();
         assert_eq!(child.try_wait().unwrap(), None);
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
@@ -373,5 +375,5 @@ fn links_are_not_followed_when_files_are_written() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     kill(child);
-    assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
+    precious_is_mine();
 }
