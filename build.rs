@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 fn main() {
     // The binaries then tell the commit that they were built from: `engine --version`.
     println!("cargo:rustc-check-cfg=cfg(in_repository)");
+    println!("cargo:rustc-check-cfg=cfg(gpu_code)");
     if Path::new(".git").exists() {
         println!("cargo:rustc-cfg=in_repository");
     }
@@ -22,7 +23,10 @@ fn main() {
     let out = std::env::var_os("OUT_DIR").unwrap_or_else(|| fail("cargo did not set OUT_DIR"));
     let (out, kernels) = (Path::new(&out), files("kernels", "cu"));
     host::compile(&kernels, out);
-    nvcc::build(Path::new("kernels"), &kernels, out).unwrap_or_else(|e| fail(e));
+    if nvcc::build(Path::new("kernels"), &kernels, out).unwrap_or_else(|e| fail(e)) {
+        // Tests of GPU code are ignored, with a reason, in a build without it.
+        println!("cargo:rustc-cfg=gpu_code");
+    }
 }
 
 /// The files of a folder with an extension, sorted.

@@ -23,8 +23,8 @@ const DEFAULT_ARCHS: &str = "80,90a";
 const HOW_TO_GET: &str = "run scripts/install-nvcc, or set NVCC or CUDA_HOME";
 
 /// Compiles the kernels `sources`, files of `dir`, and writes `OUT/gpu_code.rs`, the table of
-/// what was built.
-pub fn build(dir: &Path, sources: &[PathBuf], out: &Path) -> Result<()> {
+/// what was built. Returns whether that is GPU code: false without nvcc.
+pub fn build(dir: &Path, sources: &[PathBuf], out: &Path) -> Result<bool> {
     let required = env("ENGINE_REQUIRE_NVCC").is_some_and(|v| v != "0");
     let targets = Targets::parse(&env("ENGINE_CUDA_ARCHS").unwrap_or(DEFAULT_ARCHS.into()))?;
     let off = env("ENGINE_NVCC").is_some_and(|v| v == "off");
@@ -35,11 +35,11 @@ pub fn build(dir: &Path, sources: &[PathBuf], out: &Path) -> Result<()> {
         if required {
             return Err(format!("ENGINE_REQUIRE_NVCC is set but nvcc was not found: {HOW_TO_GET}"));
         }
-        return write_table(out, None, &targets, &[]);
+        return write_table(out, None, &targets, &[]).map(|()| false);
     };
     let build = Build { dir, out, flags: flags(dir, &targets), nvcc: &nvcc };
     build.all(sources)?;
-    write_table(out, Some(&nvcc), &targets, sources)
+    write_table(out, Some(&nvcc), &targets, sources).map(|()| true)
 }
 
 /// What is compiled for: machine code for each architecture, and PTX of the lowest for GPUs

@@ -42,7 +42,9 @@ fn compare(file: &SafeTensors, name: &str, found: &Tensor, tolerance: f64) {
     let (_, want) = load(file, name);
     assert_eq!(found.shape().elems(), want.len(), "{name}");
     let largest = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-    let errors = found.to_f64().into_iter().zip(want).map(|(a, b)| (a - b).abs());
+    let found = found.to_f64();
+    assert!(found.iter().all(|x| x.is_finite()), "{name} is not finite");
+    let errors = found.into_iter().zip(want).map(|(a, b)| (a - b).abs());
     let error = errors.fold(0.0, f64::max) / largest;
     assert!(error < tolerance, "{name}: error {error:e}");
 }

@@ -1,15 +1,15 @@
 //! The CUDA driver of this program, above a stand-in for NVIDIA's library (`stand_in/`): what
 //! is queued, in which order, and what is said when something is missing. That kernels run on
-//! a GPU is not shown here.
+//! a GPU is not shown here. A build without nvcc cannot open a GPU: then most tests are ignored,
+//! and say so.
 
 #![cfg(target_os = "linux")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use engine::device::cuda::Cuda;
 use engine::device::driver::Launch;
-use engine::device::gpu_code::{GPU_CODE, HOW_TO_GET};
 use engine::device::{DevicePtr, Driver, Geometry};
 
 /// Compiles the stand-ins into a folder of their own.
@@ -52,15 +52,6 @@ fn doctor(libraries: &Path, args: &[&str], settings: &[(&str, &str)]) -> Output 
         .envs(settings.iter().copied())
         .output()
         .unwrap()
-}
-
-/// Whether this build can open a GPU at all.
-fn has_gpu_code() -> bool {
-    let has = GPU_CODE.nvcc.is_some() && GPU_CODE.kernels().unwrap() > 0;
-    if !has {
-        eprintln!("skipped: this build holds no GPU code; {HOW_TO_GET}");
-    }
-    has
 }
 
 /// Its arguments are those that the stand-in expects of every kernel.
@@ -143,14 +134,13 @@ fn order() {
 }
 
 #[test]
+#[cfg_attr(not(gpu_code), ignore = "this build holds no GPU code: run scripts/install-nvcc")]
 fn work_keeps_its_order() {
-    if has_gpu_code() {
-        let libraries = stand_in(&[]);
-        again("order", libraries.path(), &[]);
-        again("order", libraries.path(), &[("STAND_IN_EAGER", "1")]);
-        let ranges = std::fs::read_to_string(libraries.path().join("nvtx")).unwrap();
-        assert_eq!(ranges, "0 step/teacher\n1 layer1.0 \n1 end\n0 end\n".repeat(2));
-    }
+    let libraries = stand_in(&[]);
+    again("order", libraries.path(), &[]);
+    again("order", libraries.path(), &[("STAND_IN_EAGER", "1")]);
+    let ranges = std::fs::read_to_string(libraries.path().join("nvtx")).unwrap();
+    assert_eq!(ranges, "0 step/teacher\n1 layer1.0 \n1 end\n0 end\n".repeat(2));
 }
 
 #[test]
@@ -202,12 +192,11 @@ fn ahead() {
 }
 
 #[test]
+#[cfg_attr(not(gpu_code), ignore = "this build holds no GPU code: run scripts/install-nvcc")]
 fn copies_ahead_wait_for_nothing_but_their_place() {
-    if has_gpu_code() {
-        let libraries = stand_in(&[]);
-        again("ahead", libraries.path(), &[]);
-        again("ahead", libraries.path(), &[("STAND_IN_EAGER", "1")]);
-    }
+    let libraries = stand_in(&[]);
+    again("ahead", libraries.path(), &[]);
+    again("ahead", libraries.path(), &[("STAND_IN_EAGER", "1")]);
 }
 
 #[test]
@@ -235,10 +224,9 @@ fn wrong() {
 }
 
 #[test]
+#[cfg_attr(not(gpu_code), ignore = "this build holds no GPU code: run scripts/install-nvcc")]
 fn wrong_launches_are_named() {
-    if has_gpu_code() {
-        again("wrong", stand_in(&[]).path(), &[]);
-    }
+    again("wrong", stand_in(&[]).path(), &[]);
 }
 
 #[test]
@@ -260,35 +248,44 @@ fn fault() {
 }
 
 #[test]
+#[cfg_attr(not(gpu_code), ignore = "this build holds no GPU code: run scripts/install-nvcc")]
 fn a_fault_names_its_kernel() {
-    if has_gpu_code() {
-        let libraries = stand_in(&[]);
-        again("fault", libraries.path(), &[("STAND_IN_FAULT", "1")]);
-        let sync = [("STAND_IN_FAULT", "1"), ("ENGINE_CUDA_SYNC", "1")];
-        again("fault", libraries.path(), &sync);
-    }
+    let libraries = stand_in(&[]);
+    again("fault", libraries.path(), &[("STAND_IN_FAULT", "1")]);
+    let sync = [("STAND_IN_FAULT", "1"), ("ENGINE_CUDA_SYNC", "1")];
+    again("fault", libraries.path(), &sync);
+}
+
+/// What `engine doctor` prints.
+fn told(libraries: &Path, settings: &[(&str, &str)]) -> String {
+    let out = doctor(libraries, &[], settings);
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(out.status.success() && out.stderr.is_empty(), "{text} {:?}", out.stderr);
+    text
 }
 
 #[test]
 fn doctor_says_what_the_driver_lacks() {
     let (libraries, old) = (stand_in(&[]), stand_in(&["-DWITHOUT_POOLS"]));
-    let with = |path: PathBuf, settings: &[(&str, &str)]| {
-        let out = doctor(&path, &[], settings);
-        let text = String::from_utf8(out.stdout).unwrap();
-        assert!(out.status.success() && out.stderr.is_empty(), "{text} {:?}", out.stderr);
-        text
-    };
-    let here = || libraries.path().to_owned();
-    let text = with(here(), &[("STAND_IN_GPUS", "2")]);
+    let text = told(libraries.path(), &[("STAND_IN_GPUS", "2")]);
     assert!(text.contains("CUDA 13.0"), "{text}");
     assert!(text.contains("Stand-in 1, compute capability 9.0, 0.2 GiB"), "{text}");
-    assert!(with(old.path().to_owned(), &[]).contains("no cuDeviceGetDefaultMemPool"));
-    assert!(with(here(), &[("STAND_IN_INIT", "999")]).contains("does not work"));
-    if has_gpu_code() {
-        assert!(with(here(), &[]).contains("runs the kernels for sm_90a"));
-        assert!(with(here(), &[("STAND_IN_CAPABILITY", "120")]).contains("for compute_80"));
-        assert!(with(here(), &[("STAND_IN_CAPABILITY", "75")]).contains("8.0 or newer"));
-        assert!(with(here(), &[("STAND_IN_VERSION", "12020")]).contains("driver is too old"));
-        assert!(with(here(), &[("STAND_IN_GPUS", "0")]).contains("sees no GPU"));
+    assert!(told(old.path(), &[]).contains("no cuDeviceGetDefaultMemPool"));
+    assert!(told(libraries.path(), &[("STAND_IN_INIT", "999")]).contains("does not work"));
+}
+
+#[test]
+#[cfg_attr(not(gpu_code), ignore = "this build holds no GPU code: run scripts/install-nvcc")]
+fn doctor_says_what_runs_the_kernels() {
+    let libraries = stand_in(&[]);
+    for (settings, says) in [
+        (&[][..], "runs the kernels for sm_90a"),
+        (&[("STAND_IN_CAPABILITY", "120")], "for compute_80"),
+        (&[("STAND_IN_CAPABILITY", "75")], "8.0 or newer"),
+        (&[("STAND_IN_VERSION", "12020")], "driver is too old"),
+        (&[("STAND_IN_GPUS", "0")], "sees no GPU"),
+    ] {
+        let text = told(libraries.path(), settings);
+        assert!(text.contains(says), "{settings:?}: {text}");
     }
 }

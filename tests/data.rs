@@ -98,6 +98,7 @@ fn evaluation_crops_are_torchvisions() {
     }
     let dataset = Arc::new(Dataset::open(&[dir.path().to_str().unwrap().to_owned()]).unwrap());
     let batches = eval_batches(dataset, &[0, 1, 2], SIDE, 1, 1).unwrap();
+    assert_eq!(batches.batches(), 3);
     for (i, batch) in batches.enumerate() {
         let expected = file.tensor(&format!("centre.{i}")).unwrap();
         let (mean, worst) = differences(&batch.unwrap().x, expected.data());

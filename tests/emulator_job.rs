@@ -96,7 +96,9 @@ fn memory_is_planned_before_the_first_step() {
     let run = dir.path().join("run");
     let log = train("emulator", &data, &run, "2", &[]);
     assert!(log.contains("memory"), "{log}");
-    for step in lines(&run.join("metrics.jsonl")) {
+    let steps = lines(&run.join("metrics.jsonl"));
+    assert_eq!(steps.len(), 2);
+    for step in steps {
         let used = step["device_mem_bytes"].as_u64().unwrap();
         assert!(used <= planned && used > planned / 2, "{used} of {planned}");
     }

@@ -15,6 +15,7 @@ fn all_pass(checks: Vec<(String, Check)>) {
     emulator.check_races(Races::Everywhere);
     let cx = Cx::device(emulator, 1).unwrap();
     let (count, mut failures) = (checks.len(), Vec::new());
+    assert!(count > 0, "there is nothing to check");
     let summary = run(
         &cx,
         checks,

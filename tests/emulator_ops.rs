@@ -1,5 +1,4 @@
-//! The kernels of the ops on the emulator: every case of every op that has kernels, against
-//! the CPU, in several schedules; and what no case can say.
+//! The kernels of the ops on the emulator: what no case can say. The cases are in `ops.rs`.
 
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use engine::device::Cx;
 use engine::device::emulator::Emulator;
 use engine::ops::add::accumulate;
 use engine::ops::batch_norm::{BatchNorm, Running};
-use engine::ops::check::{run_all, values};
+use engine::ops::check::values;
 use engine::ops::conv2d::Conv2d;
 use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::max_pool::MaxPool;
@@ -23,23 +22,6 @@ fn emulator() -> Cx {
 
 fn cpu() -> Cx {
     Cx::cpu(1).unwrap()
-}
-
-/// Every check of every case, and none skipped that a device can go through.
-#[test]
-fn ops_conform_on_the_emulator() {
-    let mut failures = Vec::new();
-    let summary = run_all(
-        &emulator(),
-        |_| true,
-        |name, outcome| {
-            failures.extend(outcome.as_ref().err().map(|why| format!("{name}: {why}")));
-        },
-    );
-    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
-    let names: Vec<String> = engine::ops::registry().into_iter().map(|(name, _)| name).collect();
-    let on_the_cpu = names.iter().filter(|n| n.ends_with("/finite differences")).count();
-    assert_eq!((summary.passed, summary.skipped), (names.len() - on_the_cpu, on_the_cpu));
 }
 
 /// Output and gradients of the wanted inputs, given the gradient of the output.
@@ -226,6 +208,7 @@ fn running_statistics_are_those_of_the_cpu() {
             all.flat_map(|t| cx.download(t).unwrap()).collect::<Vec<f32>>()
         };
         let (expected, found) = (run(cpu(), DType::F32), run(emulator(), dtype));
+        assert_eq!((expected.len(), found.len()), (6 * shape.c(), 6 * shape.c()));
         for (e, f) in expected.iter().zip(&found) {
             assert!((e - f).abs() <= 1e-6 * e.abs(), "{e} {f}");
         }

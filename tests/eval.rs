@@ -467,6 +467,7 @@ fn a_search_by_latency_shows_latencies() {
     assert!(text.contains("2 of the 2 that were timed in 1ns..60s"), "{text}");
     let folder = fs::read_dir(run.path("run/search")).unwrap().next().unwrap().unwrap().path();
     let lines = fs::read_to_string(folder.join("candidates.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 2);
     for line in lines.lines() {
         let candidate: Value = serde_json::from_str(line).unwrap();
         assert!(candidate["latency_ms"].as_f64() > Some(0.0), "{line}");

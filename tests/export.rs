@@ -72,10 +72,11 @@ fn an_export_holds_what_is_promised_and_computes_the_same() {
     let inside = embed(&["--ckpt", s(&run), "--arch", ARCH, "--seed", "1"], &dir.path().join("a"));
     let outside = embed(&["--model", s(&out)], &dir.path().join("b"));
     for name in ["c5", "z"] {
-        let pairs = inside[name].1.iter().zip(&outside[name].1);
-        let worst = pairs.fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
-        let scale = inside[name].1.iter().fold(0.0_f32, |m, a| m.max(a.abs()));
-        assert!(worst <= 1e-4 * scale, "{name}: {worst} of {scale}");
+        let [a, b] = [&inside, &outside].map(|found| &found[name].1);
+        assert!(a.len() == b.len() && a.iter().chain(b).all(|x| x.is_finite()), "{name}");
+        let worst = a.iter().zip(b).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
+        let scale = a.iter().fold(0.0_f32, |m, a| m.max(a.abs()));
+        assert!(scale > 0.0 && worst <= 1e-4 * scale, "{name}: {worst} of {scale}");
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use serde_json::Value;
@@ -57,6 +58,8 @@ impl Scenario<'_> {
         let expected = (self.result)(&out);
         let changes = fs::read_to_string(&trace).unwrap();
         let changes: Vec<&str> = changes.lines().collect();
+        assert!(!changes.is_empty(), "nothing was written");
+        let full_disks = AtomicUsize::new(0);
         kinds.par_iter().for_each(|kind| {
             // A full disk takes the same way wherever it fills up; a kill has as many as there are
             // changes.
@@ -73,11 +76,16 @@ impl Scenario<'_> {
                 } else {
                     // Some changes need no space, and the last ones may be past all that do.
                     assert!(matches!(hit.status.code(), Some(0 | 5)), "{at}");
+                    let was_noticed = hit.status.code() == Some(5);
+                    full_disks.fetch_add(was_noticed.into(), Ordering::Relaxed);
                 }
                 between(&out, &at);
                 let again = self.run(&out, None);
                 let code = again.status.code();
-                assert!(code == Some(0) || code == self.done, "{at}\nthen {again:?}");
+                assert!(
+                    code == Some(0) || code.is_some() && code == self.done,
+                    "{at}\nthen {again:?}"
+                );
                 let found = (self.result)(&out);
                 for (name, expected) in &expected {
                     assert_eq!(
@@ -90,6 +98,8 @@ impl Scenario<'_> {
                 assert_eq!(leftovers(&out), Vec::<PathBuf>::new(), "{at}");
             });
         });
+        let was_noticed = full_disks.into_inner() > 0;
+        assert_eq!(was_noticed, kinds.contains(&"full"), "whether a full disk was an error");
         changes.len()
     }
 }

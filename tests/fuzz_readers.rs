@@ -149,7 +149,7 @@ fn a_frame_that_a_gif_claims_is_paid_for() {
         let (w, h): (u16, u16) = sides;
         bytes[at + 5..at + 7].copy_from_slice(&w.to_le_bytes());
         bytes[at + 7..at + 9].copy_from_slice(&h.to_le_bytes());
-        decode(&bytes);
+        assert!(matches!(decode(&bytes), Answer::Refused(_)), "{w}x{h} was taken");
     }
 }
 

@@ -1,8 +1,9 @@
-//! The GPU code in this build, as ptxas reported on it.
+//! The GPU code in this build, as ptxas reported on it. A build without nvcc has none: then the
+//! tests of it are ignored, and say so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::device::gpu_code::{GPU_CODE, HOW_TO_GET};
+use engine::device::gpu_code::GPU_CODE;
 use engine::device::kernels::kernels;
 use engine::device::ptxas::Usage;
 use serde::Deserialize;
@@ -47,15 +48,26 @@ impl Limits {
     }
 }
 
-/// What every kernel uses; nothing, with a word on why, in a build without nvcc.
+/// What every kernel uses.
 fn usage() -> Vec<Usage> {
-    if GPU_CODE.nvcc.is_none() {
-        eprintln!("skipped: this build holds no GPU code; {HOW_TO_GET}");
-    }
-    GPU_CODE.usage().unwrap()
+    let usage = GPU_CODE.usage().unwrap();
+    assert!(!usage.is_empty(), "ptxas reported on no kernel");
+    usage
+}
+
+/// Whether nvcc is required, as the build script reads it.
+fn nvcc_is_required() -> bool {
+    std::env::var("ENGINE_REQUIRE_NVCC").is_ok_and(|v| !v.is_empty() && v != "0")
 }
 
 #[test]
+fn tests_of_gpu_code_are_ignored_only_where_there_is_none() {
+    assert_eq!(cfg!(gpu_code), GPU_CODE.nvcc.is_some());
+    assert!(cfg!(gpu_code) || !nvcc_is_required(), "ENGINE_REQUIRE_NVCC is set");
+}
+
+#[test]
+#[cfg_attr(not(gpu_code), ignore = "this build holds no GPU code: run scripts/install-nvcc")]
 fn kernels_stay_within_their_limits() {
     let limits = Limits::read();
     let faults: Vec<String> = usage().iter().flat_map(|u| limits.faults(u)).collect();
@@ -63,6 +75,7 @@ fn kernels_stay_within_their_limits() {
 }
 
 #[test]
+#[cfg_attr(not(gpu_code), ignore = "this build holds no GPU code: run scripts/install-nvcc")]
 fn every_kernel_is_built_for_every_target() {
     let usage = usage();
     let machine: Vec<&str> =
@@ -74,10 +87,8 @@ fn every_kernel_is_built_for_every_target() {
 }
 
 #[test]
+#[cfg_attr(not(gpu_code), ignore = "this build holds no GPU code: run scripts/install-nvcc")]
 fn gpu_and_emulator_have_the_same_kernels() {
-    if usage().is_empty() {
-        return;
-    }
     let built: BTreeSet<String> =
         GPU_CODE.modules.iter().flat_map(|m| m.kernels().unwrap()).collect();
     let table: BTreeSet<String> = kernels().iter().map(|k| k.name.to_owned()).collect();
@@ -85,12 +96,10 @@ fn gpu_and_emulator_have_the_same_kernels() {
 }
 
 #[test]
+#[cfg_attr(not(gpu_code), ignore = "this build holds no GPU code: run scripts/install-nvcc")]
 fn no_limit_is_left_over() {
     let limits = Limits::read();
     let usage = usage();
-    if usage.is_empty() {
-        return;
-    }
     for pattern in limits.registers.keys() {
         let used = usage.iter().any(|u| limits.of(&u.kernel).0 == pattern);
         assert!(used, "{pattern:?} of kernels/limits.toml is no kernel's limit");

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use common::runs::{
-    assert_same_weights, numbers, start_and_wait, steps_in_metrics, train as train_args,
+    assert_same_weights, kill, numbers, start_and_wait, steps_in_metrics, train as train_args,
 };
 use common::{engine, expect, images, s};
 
@@ -40,6 +40,7 @@ fn a_second_run_cannot_take_a_running_ones_folder() {
     long.push("train.epochs=100000");
     let mut first = engine(&long).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     while !out.join(".engine").exists() {
+        assert_eq!(first.try_wait().unwrap(), None);
         std::thread::yield_now();
     }
     std::thread::sleep(std::time::Duration::from_millis(20));
@@ -118,8 +119,9 @@ fn exports_leave_their_neighbours_alone() {
     // Two at once into one new folder: one makes it, the other says so.
     let spawn = |args: &[&str]| engine(args).stderr(Stdio::null()).spawn().unwrap();
     let mut both = [spawn(&export(&[])), spawn(&export(&[]))];
-    let codes = both.each_mut().map(|child| child.wait().unwrap().code().unwrap());
-    assert!(codes.contains(&0) && codes.iter().all(|c| [0, 2].contains(c)), "{codes:?}");
+    let mut codes = both.each_mut().map(|child| child.wait().unwrap().code());
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(0), Some(2)]);
     expect(0, &export(&["--overwrite"]));
     for neighbour in ["net.part", "net.old"] {
         assert!(dir.path().join(neighbour).join("thesis.txt").exists());
@@ -217,6 +219,7 @@ fn a_damaged_search_finds_the_same_winners() {
     let names = ["candidates.jsonl", "scores.f64", "winners.json", "search.json", "teacher.json"];
     let good = names.map(|name| fs::read(out.join(name)).unwrap());
     for (name, good) in names.iter().zip(&good).filter(|(name, _)| **name != "winners.json") {
+        let mut refused = 0;
         for at in (0..good.len()).step_by(good.len() / 12 + 1) {
             let mut bad = good.clone();
             bad[at] ^= 4;
@@ -231,10 +234,16 @@ fn a_damaged_search_finds_the_same_winners() {
                     "{name} {at}: {stderr}"
                 ),
                 // The settings or the verdict on the teacher, of which there is no other copy.
-                code => assert!(matches!(code, Some(3 | 6)), "{name} {at}: {stderr}"),
+                code => {
+                    assert!(matches!(code, Some(3 | 6)), "{name} {at}: {stderr}");
+                    refused += 1;
+                }
             }
             fs::write(out.join(name), good).unwrap();
         }
+        // Of what cannot be computed again most places are hit inside what the digest covers.
+        let has_no_copy = ["search.json", "teacher.json"].contains(name);
+        assert!(refused > 5 || !has_no_copy, "{name}: {refused} changes were noticed");
     }
     for (name, good) in names.iter().zip(&good) {
         assert!(fs::read(out.join(name)).unwrap() == *good, "{name}");
@@ -344,13 +353,27 @@ fn links_are_not_followed_when_files_are_written() {
     let data = images(dir.path(), 4, 12);
     let (out, precious) = (dir.path().join("run"), dir.path().join("precious"));
     fs::write(&precious, "mine").unwrap();
-    let mut child = start_and_wait(&train(&data, &out, &["train.epochs=1000"]), &out, 2);
-    for name in ["status.json.part", ".status.json.part", ".last.part"] {
-        let link = if name == ".last.part" { out.join("checkpoints") } else { out.clone() };
-        let _ = std::os::unix::fs::symlink(&precious, link.join(name));
+    let mut args = train(&data, &out, &[]);
+    args.push("train.epochs=100000");
+    let mut child = start_and_wait(&args, &out, 2);
+    let link = |name: &str| std::os::unix::fs::symlink(&precious, out.join(name)).unwrap();
+    // Where the program might write aside, and what it writes.
+    for name in ["status.json.part", ".status.json.part", "checkpoints/.last.part", "link"] {
+        link(name);
     }
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
+    fs::rename(out.join("link"), out.join("status.json")).unwrap();
+    let precious_is_mine = || assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
+    while fs::symlink_metadata(out.join("status.json")).unwrap().is_symlink() {
+        precious_is_mine();
+        assert_eq!(child.try_wait().unwrap(), None);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let checkpoints = || fs::read_link(out.join("checkpoints/last")).unwrap();
+    let last = checkpoints();
+    while checkpoints() == last {
+        assert_eq!(child.try_wait().unwrap(), None);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    kill(child);
+    precious_is_mine();
 }

@@ -83,7 +83,8 @@ fn features(
 fn same(what: &str, a: &[f32], b: &[f32]) {
     assert_eq!(a.len(), b.len(), "{what}");
     let scale = a.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
-    assert!(scale > 0.0 && scale.is_finite(), "{what}: largest value {scale}");
+    assert!(scale > 0.0, "{what}: all values are 0");
+    assert!(a.iter().chain(b).all(|x| x.is_finite()), "{what} is not finite");
     let worst = a.iter().zip(b).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
     assert!(worst <= 1e-6 * scale, "{what}: {worst:e} of {scale:e}");
 }

@@ -72,6 +72,7 @@ fn nothing_is_wider_than_the_terminal() {
     for args in &all {
         for columns in [80, 120] {
             let text = plain(&on_terminal(columns, &[], args));
+            assert!(!text.trim().is_empty(), "{args:?} says nothing");
             for line in text.lines() {
                 assert!(line.chars().count() <= columns.into(), "{args:?}: {line}\n{text}");
             }

@@ -61,6 +61,8 @@ fn close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
     let worst = found.iter().zip(expected).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
+    // A NaN is no largest difference.
+    assert!(found.iter().all(|x| x.is_finite()), "{what} is not finite");
     assert!(worst <= tolerance * scale, "{what}: {worst:e} of {scale:e}");
 }
 

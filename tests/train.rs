@@ -4,9 +4,11 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 
-use common::runs::{assert_same_weights, numbers, start_and_wait, steps_in_metrics, train};
+use common::runs::{
+    assert_same_weights, kill, numbers, start_and_kill, start_and_wait, steps_in_metrics, train,
+};
 use common::{expect, images, s};
 
 #[test]
@@ -18,11 +20,9 @@ fn killed_and_resumed_is_bit_identical_and_so_is_any_number_of_threads() {
     assert_eq!(steps_in_metrics(&whole), (0..12).collect::<Vec<_>>());
 
     let killed = dir.path().join("killed");
-    for steps in [1, 5, 8] {
+    for steps in [1, 4, 7] {
         let args = train(&data, &killed, &["--threads", "1", "--resume", "auto"]);
-        let mut child = start_and_wait(&args, &killed, steps);
-        let _ = child.kill(); // It may have ended.
-        child.wait().unwrap();
+        start_and_kill(&args, &killed, steps);
     }
     expect(0, &train(&data, &killed, &["--threads", "3", "--resume", "auto"]));
     assert_same_weights(&whole, &killed);
@@ -65,11 +65,9 @@ fn probes_change_no_weight_and_are_written_once() {
         assert_eq!(fs::read_dir(run.join("checkpoints")).unwrap().count(), 1 + 2 + 1);
     }
 
-    for steps in [1, 5, 8] {
+    for steps in [1, 4, 7] {
         let more = ["--threads", "1", "--resume", "auto", "--probe", s(&data), "probe.every=4"];
-        let mut child = start_and_wait(&train(&data, &killed, &more), &killed, steps);
-        let _ = child.kill(); // It may have ended.
-        child.wait().unwrap();
+        start_and_kill(&train(&data, &killed, &more), &killed, steps);
     }
     let more = ["--threads", "3", "--resume", "--probe", s(&data), "probe.every=4"];
     expect(0, &train(&data, &killed, &more));
@@ -109,20 +107,29 @@ fn term_checkpoints_and_can_be_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let data = images(dir.path(), 4, 12);
     let (whole, stopped) = (dir.path().join("whole"), dir.path().join("stopped"));
-    expect(0, &train(&data, &whole, &[]));
-    let long = train(&data, &stopped, &[]);
-    let mut child = start_and_wait(&long, &stopped, 2);
-    let kill = |signal: &str, child: &Child| {
-        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    // So long that it cannot end by itself before the signal comes.
+    let long = "train.epochs=100000";
+    let mut args = train(&data, &stopped, &[]);
+    args.push(long);
+    let mut child = start_and_wait(&args, &stopped, 2);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+    let status = fs::read_to_string(stopped.join("status.json")).unwrap();
+    assert!(status.contains("\"stopped\""), "{status}");
+    let done = steps_in_metrics(&stopped).len();
+    assert!(stopped.join(format!("checkpoints/step-{done:08}/DONE")).exists(), "{done}");
+
+    // Two steps more are those of a run that was not stopped.
+    let steps = (done + 2).to_string();
+    let on = |out: &Path, more: &[&str]| {
+        let mut args = train(&data, out, &[more, &["--max-steps", &steps]].concat());
+        args.push(long);
+        expect(0, &args);
     };
-    kill("-TERM", &child);
-    let code = child.wait().unwrap().code();
-    assert!(code == Some(75) || code == Some(0), "{code:?}");
-    if code == Some(75) {
-        let status = fs::read_to_string(stopped.join("status.json")).unwrap();
-        assert!(status.contains("\"stopped\""), "{status}");
-    }
-    expect(0, &train(&data, &stopped, &["--resume", "must"]));
+    on(&stopped, &["--resume", "must"]);
+    on(&whole, &[]);
+    assert_eq!(steps_in_metrics(&stopped), (0..done as u64 + 2).collect::<Vec<_>>());
     assert_same_weights(&whole, &stopped);
 }
 
@@ -175,13 +182,12 @@ fn a_folder_belongs_to_one_process() {
     let out = dir.path().join("run");
     let mut long = train(&data, &out, &[]);
     long.push("train.epochs=100000");
-    let mut child = start_and_wait(&long, &out, 1);
+    let child = start_and_wait(&long, &out, 1);
     for flag in ["--resume", "--overwrite"] {
         let (_, stderr) = expect(2, &train(&data, &out, &[flag]));
         assert!(stderr.contains("another process writes into"), "{stderr}");
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill(child);
 }
 
 #[test]
@@ -269,7 +275,9 @@ fn bf16_is_near_fp32_and_resumes_bit_for_bit() {
     };
     let wide = run("wide", &["--max-steps", "4", "--precision", "fp32"]);
     let whole = run("whole", &["--max-steps", "4", "--precision", "bf16", "--threads", "1"]);
-    for (wide, narrow) in numbers(&wide, "loss").into_iter().zip(numbers(&whole, "loss")) {
+    let [wide, narrow] = [&wide, &whole].map(|run| numbers(run, "loss"));
+    assert_eq!((wide.len(), narrow.len()), (4, 4));
+    for (wide, narrow) in wide.into_iter().zip(narrow) {
         assert!(wide != narrow && (narrow / wide - 1.0).abs() < 0.02, "{wide} {narrow}");
     }
     run("parts", &["--max-steps", "2", "--precision", "bf16", "--threads", "3"]);

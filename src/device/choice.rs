@@ -56,37 +56,44 @@ pub struct Chosen {
     pub why: String,
 }
 
+/// An open device, and what it is in words.
+type Found = (Backend, String);
+
 /// Opens what was asked for; errors (exit 5) say why it cannot be. `auto` always finds
 /// something. `threads` are the host's (0 = all cores), which the emulator runs on.
 pub fn choose(wanted: DeviceChoice, threads: usize) -> Result<Chosen> {
-    let asked = |backend| Chosen { backend, why: "as asked for".to_owned() };
+    decide(wanted, open_cuda, || open_emulator(threads))
+}
+
+/// The choice, given what opening a GPU and opening the emulator give. Opens nothing else.
+fn decide(
+    wanted: DeviceChoice,
+    open_cuda: impl FnOnce(usize) -> Result<Found>,
+    open_emulator: impl FnOnce() -> Result<Found>,
+) -> Result<Chosen> {
+    let asked = |(backend, words)| Chosen { backend, why: format!("as asked for; {words}") };
     match wanted {
-        DeviceChoice::Auto => Ok(auto()),
-        DeviceChoice::Cpu => Ok(asked(Backend::Cpu)),
-        DeviceChoice::Cuda(index) => match open_cuda(index) {
-            Ok((backend, gpu)) => Ok(Chosen { backend, why: format!("as asked for; {gpu}") }),
-            Err(e) => Err(Error::device(format!(
-                "--device cuda:{index} cannot be used: {e}; or use --device cpu"
-            ))),
-        },
-        DeviceChoice::Emulator => {
-            let backend = Backend::Driver(Arc::new(Emulator::new(threads)?));
-            let n = kernels().len();
-            let why = format!("as asked for; {n} kernels run on the host, with checks: slowly");
-            Ok(Chosen { backend, why })
-        }
+        DeviceChoice::Auto => Ok(match open_cuda(0) {
+            Ok((backend, why)) => Chosen { backend, why },
+            Err(e) => Chosen { backend: Backend::Cpu, why: e.to_string() },
+        }),
+        DeviceChoice::Cpu => Ok(Chosen { backend: Backend::Cpu, why: "as asked for".to_owned() }),
+        DeviceChoice::Cuda(index) => open_cuda(index).map(asked).map_err(|e| {
+            Error::device(format!("--device cuda:{index} cannot be used: {e}; or use --device cpu"))
+        }),
+        DeviceChoice::Emulator => open_emulator().map(asked),
     }
 }
 
-fn auto() -> Chosen {
-    match open_cuda(0) {
-        Ok((backend, gpu)) => Chosen { backend, why: gpu },
-        Err(e) => Chosen { backend: Backend::Cpu, why: e.to_string() },
-    }
+/// The emulator, and what it does in words.
+fn open_emulator(threads: usize) -> Result<Found> {
+    let backend = Backend::Driver(Arc::new(Emulator::new(threads)?));
+    let n = kernels().len();
+    Ok((backend, format!("{n} kernels run on the host, with checks: slowly")))
 }
 
 /// A GPU, and what it is in words; an error that says what is missing.
-fn open_cuda(index: usize) -> Result<(Backend, String)> {
+fn open_cuda(index: usize) -> Result<Found> {
     // First what a driver would not help with.
     GPU_CODE.present()?;
     let cuda = Cuda::open(index)?;
@@ -111,8 +118,64 @@ mod tests {
         }
     }
 
+    /// A device that stands for a GPU.
+    fn gpu() -> Result<Found> {
+        Ok((Backend::Driver(Arc::new(Emulator::new(1)?)), "a GPU".to_owned()))
+    }
+
+    fn no_gpu() -> Result<Found> {
+        Err(Error::device("there is no GPU"))
+    }
+
+    fn not_opened<T>() -> T {
+        panic!("what nobody asked for was opened")
+    }
+
+    /// What is chosen, with a word on why, where GPU `index` alone may be opened.
+    fn chosen(wanted: DeviceChoice, index: usize, found: fn() -> Result<Found>) -> Result<Chosen> {
+        let open = |opened| {
+            assert_eq!(opened, index);
+            found()
+        };
+        decide(wanted, open, not_opened)
+    }
+
+    fn is_cpu(chosen: &Chosen) -> bool {
+        matches!(chosen.backend, Backend::Cpu)
+    }
+
     #[test]
-    fn auto_always_finds_something_and_says_why() {
-        assert!(!choose(DeviceChoice::Auto, 1).unwrap().why.is_empty());
+    fn auto_takes_the_first_gpu_or_else_the_cpu_and_says_why() {
+        let with = chosen(DeviceChoice::Auto, 0, gpu).unwrap();
+        assert!(matches!(with.backend, Backend::Driver(_)));
+        assert_eq!(with.why, "a GPU");
+        let without = chosen(DeviceChoice::Auto, 0, no_gpu).unwrap();
+        assert!(is_cpu(&without));
+        assert_eq!(without.why, "there is no GPU");
+    }
+
+    #[test]
+    fn a_gpu_that_is_asked_for_is_opened_or_the_error_says_what_to_do() {
+        let with = chosen(DeviceChoice::Cuda(3), 3, gpu).unwrap();
+        assert!(matches!(with.backend, Backend::Driver(_)));
+        assert_eq!(with.why, "as asked for; a GPU");
+        let e = chosen(DeviceChoice::Cuda(3), 3, no_gpu).err().unwrap();
+        assert_eq!(e.exit_code(), 5);
+        assert_eq!(
+            e.to_string(),
+            "--device cuda:3 cannot be used: there is no GPU; or use --device cpu"
+        );
+    }
+
+    #[test]
+    fn the_cpu_opens_nothing_and_the_emulator_no_gpu() {
+        let cpu = decide(DeviceChoice::Cpu, |_| not_opened(), not_opened).unwrap();
+        assert!(is_cpu(&cpu));
+        assert_eq!(cpu.why, "as asked for");
+        let open = || open_emulator(1);
+        let emulator = decide(DeviceChoice::Emulator, |_| not_opened(), open).unwrap();
+        assert_eq!(emulator.backend.name(), "emulator");
+        let kernels = format!("as asked for; {} kernels run on the host", kernels().len());
+        assert!(emulator.why.starts_with(&kernels), "{}", emulator.why);
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config;
+use crate::config::{self, Resolved};
 use crate::data::Dataset;
 use crate::device::Cx;
 use crate::eval::record::{self, Net, Setup, Split};
@@ -19,6 +19,9 @@ use crate::search::journal::Journal;
 use crate::search::winners::rank;
 use crate::search::{Bn, Candidate, Group, Ranking, Scored, Settings, Task, Teacher, Winners};
 use crate::space::{Arch, Budget, Metric, Space};
+use crate::train::checkpoint::tests::state;
+use crate::train::checkpoint::{self, State};
+use crate::train::extend::Extension;
 use crate::train::folder::{Folder, RUN, Status, StepFacts};
 use crate::train::health::Scatter;
 use crate::train::objective::Embeddings;
@@ -29,23 +32,27 @@ const SEARCH_IMAGES: usize = 50;
 /// Step of the checkpoint that was searched and evaluated.
 pub(crate) const STEP: u64 = 300;
 
+/// The folder of a run of preset `preset`, with more settings, that has taken no step yet.
+pub(crate) fn begin(dir: &Path, preset: &str, more: &[&str]) -> (Folder, Resolved) {
+    let preset_word = format!("preset={preset}");
+    let words = [&[preset_word.as_str(), "train.batch=128", "moco.queue=4096"], more].concat();
+    let settings = words.iter().map(|word| config::word(word).unwrap());
+    let resolved = config::resolve(&settings.collect::<Vec<_>>()).unwrap();
+    let owned = Arc::new(Owned::claim(dir, &RUN, Existing::Refuse).unwrap());
+    let folder = Folder::open(owned, 0).unwrap().0;
+    let command = format!("engine train --data images --out runs/first --preset {preset}");
+    folder.write_origin(&Cx::for_tests(), &resolved.to_toml(), &command).unwrap();
+    (folder, resolved)
+}
+
 /// Writes a run of so many steps of preset `preset`, with examples, and two searches of about so
 /// many candidates.
 pub(crate) fn write(dir: &Path, preset: &str, steps: u64, candidates: usize) {
     let space = Space::preset(preset).unwrap();
-    let words = [format!("preset={preset}"), "train.batch=128".into(), "moco.queue=4096".into()];
-    let settings = words.iter().map(|word| config::word(word).unwrap());
-    let resolved = config::resolve(&settings.collect::<Vec<_>>()).unwrap();
-    let owned = Arc::new(Owned::claim(dir, &RUN, Existing::Refuse).unwrap());
-    let mut folder = Folder::open(owned, 0).unwrap().0;
-    let command = format!("engine train --data images --out runs/first --preset {preset}");
-    folder.write_origin(&Cx::for_tests(), &resolved.to_toml(), &command).unwrap();
+    let (mut folder, resolved) = begin(dir, preset, &[]);
     metrics(&mut folder, &space, steps);
     folder.write_status(&status(steps)).unwrap();
-    // The line that a kill cut off.
-    let path = dir.join("metrics.jsonl");
-    let text = fs::read_to_string(&path).unwrap() + "{\"step\": 99999, \"lo";
-    fs::write(path, text).unwrap();
+    cut_off_a_line(dir);
     probes(dir, &space, steps);
     let images = tempfile::tempdir().unwrap();
     let dataset = images_in(images.path());
@@ -57,6 +64,49 @@ pub(crate) fn write(dir: &Path, preset: &str, steps: u64, candidates: usize) {
         let levels = [Feature::C2, Feature::C3, Feature::C4, Feature::C5];
         self::search(&search.join("det-fpn-images"), &space, candidates / 2, &levels);
         ranking(dir, &search.join("cls-images/candidates.jsonl"));
+    }
+}
+
+/// As a kill does that comes while a line is written.
+fn cut_off_a_line(dir: &Path) {
+    let path = dir.join("metrics.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let line = text.lines().last().unwrap_or_default();
+    fs::write(path, format!("{text}{}", &line[..line.len() / 2])).unwrap();
+}
+
+/// A checkpoint of the last step of ten, which were six at first.
+pub(crate) fn extended_checkpoint(dir: &Path) {
+    let extended = vec![Extension { step: 6, from: 6, to: 10 }];
+    let state = State { extended, ..state(10) };
+    checkpoint::write(&dir.join("checkpoints"), state, &Vec::new(), 1).unwrap();
+}
+
+/// Facts of a step, which took a while and had such a verdict.
+pub(crate) fn facts(step: u64, health: Health) -> StepFacts {
+    StepFacts {
+        step,
+        epoch: step as f64 / 10.0,
+        time_s: step as f64 * 0.21,
+        lr: 0.06,
+        images_per_s: 610.0,
+        data_wait_ms: 1.0,
+        device_mem_bytes: 412_000_000,
+        health,
+    }
+}
+
+/// A report of a step of one student, with embeddings of such a deviation.
+pub(crate) fn report(arch: Arch, loss: f64, std: f64) -> Report {
+    let scatter = Scatter { std, spread: std / 0.088, rank: 2.0, ..Scatter::default() };
+    Report {
+        loss,
+        losses: vec![(arch.to_string(), loss)],
+        archs: vec![arch],
+        grad_norm: 1.0,
+        ema: Some(0.99),
+        embeddings: Some(Embeddings { student: scatter, teacher: scatter }),
+        events: Vec::new(),
     }
 }
 
@@ -124,28 +174,23 @@ fn metrics(folder: &mut Folder, space: &Space, steps: u64) {
             rank: 40.0 * spread,
             ..Scatter::default()
         };
+        let (student, teacher) = (scatter(spread), scatter(0.97 * spread));
         let report = Report {
             loss: losses.iter().map(|(_, loss)| loss).sum(),
             losses,
             archs: archs.to_vec(),
             grad_norm,
-            ema: Some(0.99),
-            embeddings: Some(Embeddings {
-                student: scatter(spread),
-                teacher: scatter(0.97 * spread),
-            }),
-            events: Vec::new(),
+            embeddings: Some(Embeddings { student, teacher }),
+            ..report(archs[0], 0.0, 0.0)
         };
         let dip = if step % 150 == 0 { 250.0 } else { 0.0 };
+        let health = if spread < 0.5 { Health::Narrow } else { Health::Healthy };
         let facts = StepFacts {
-            step,
             epoch: t * 10.0,
-            time_s: step as f64 * 0.21,
             lr: 0.06 * 0.5 * (1.0 + (std::f64::consts::PI * t).cos()),
             images_per_s: 610.0 + 14.0 * f64::from(rng.normal()) - dip,
             data_wait_ms: 1.0 + 3.0 * f64::from(rng.uniform()),
-            device_mem_bytes: 412_000_000,
-            health: if spread < 0.5 { Health::Narrow } else { Health::Healthy },
+            ..facts(step, health)
         };
         folder.write_metrics(&facts, &report).unwrap();
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::run::Run;
 use super::{labels, sample_run};
 use crate::nn::Feature;
 use crate::search::read_candidates;
@@ -57,18 +58,64 @@ fn a_full_run_has_every_part_and_needs_no_network() {
     assert!(count(rows, "<td class=\"num\">20.0 %</td>") >= 6);
 }
 
+/// Every number that the report reads of a step is one that training writes.
+#[test]
+fn what_is_written_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    sample_run::write(dir.path(), "tiny", 3, 0);
+    sample_run::extended_checkpoint(dir.path());
+    let run = Run::open(dir.path()).unwrap();
+    assert_eq!((run.steps.len(), run.bad_lines), (3, 0));
+    for step in &run.steps {
+        let numbers = [
+            step.step,
+            step.time_s,
+            step.loss(),
+            step.lr,
+            step.grad_norm,
+            step.feature_std,
+            step.spread,
+            step.rank,
+            step.teacher_spread,
+            step.teacher_rank,
+            step.images_per_s,
+            step.data_wait_ms,
+            step.device_mem_bytes,
+        ];
+        assert!(numbers.iter().all(Option::is_some) && step.health.is_some(), "{step:?}");
+    }
+    assert_eq!(run.status["state"], "done");
+    assert_eq!(run.number("moco.queue"), Some(4096.0));
+    assert!(run.command.starts_with("engine train") && run.env["device"] == "cpu");
+    let page = page(dir.path());
+    assert!(page.contains("At step 6 the run was extended from 6 to 10 steps"));
+}
+
+/// Takes entries away from every line of metrics.
+fn forget(dir: &Path, names: &[&str]) {
+    let path = dir.join("metrics.jsonl");
+    let mut text = String::new();
+    for line in fs::read_to_string(&path).unwrap().lines() {
+        let mut line: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(line).unwrap();
+        for name in names {
+            assert!(line.remove(*name).is_some(), "no {name} in {line:?}");
+        }
+        text += &(serde_json::to_string(&line).unwrap() + "\n");
+    }
+    fs::write(path, text).unwrap();
+}
+
 /// Lines of metrics from before spread, rank and verdict were written, of a run that went badly.
 #[test]
 fn older_runs_are_judged_by_their_deviation() {
     let dir = tempfile::tempdir().unwrap();
-    sample_run::write(dir.path(), "tiny", 0, 0);
-    let line = |step| {
-        let losses = "{\"a\":2.0}";
-        format!("{{\"step\":{step},\"losses\":{losses},\"feature_std\":0.01}}\n")
-    };
-    let config = "preset = \"tiny\"\nmethod = \"moco\"\n[train]\nbatch = 128\n[moco]\nqueue = 4096\ndim = 128\n";
-    fs::write(dir.path().join("config.toml"), config).unwrap();
-    fs::write(dir.path().join("metrics.jsonl"), (0..40).map(line).collect::<String>()).unwrap();
+    let (mut folder, _) = sample_run::begin(dir.path(), "tiny", &["moco.head_norm=false"]);
+    let report = sample_run::report(Space::preset("tiny").unwrap().max(), 2.0, 0.01);
+    for step in 0..40 {
+        folder.write_metrics(&sample_run::facts(step, Health::Healthy), &report).unwrap();
+    }
+    forget(dir.path(), &["spread", "rank", "teacher_spread", "teacher_rank", "health"]);
     let page = page(dir.path());
     let verdict = page.find("Training is collapsed: the embeddings have a spread of 0.113");
     let verdict = page[verdict.unwrap()..].split("</").next().unwrap();
@@ -80,7 +127,7 @@ fn older_runs_are_judged_by_their_deviation() {
 #[test]
 fn a_run_without_anything_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("config.toml"), "preset = \"tiny\"\n").unwrap();
+    sample_run::begin(dir.path(), "tiny", &[]);
     let page = page(dir.path());
     assert!(page.contains("No step has been taken yet"));
     assert!(page.contains("engine search --ckpt"));
@@ -100,9 +147,11 @@ fn one_step_and_one_candidate_are_enough() {
 fn names_from_outside_cannot_break_the_page() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("<b>run & co");
-    fs::create_dir(&run).unwrap();
-    fs::write(run.join("config.toml"), "preset = \"tiny\"  # <script>alert(1)</script>\n").unwrap();
+    sample_run::begin(&run, "tiny", &[]);
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    fs::write(run.join("config.toml"), config + "# <script>alert(1)</script>\n").unwrap();
     let page = page(&run);
+    assert!(page.contains("alert(1)") && page.contains("run &amp; co"), "not shown");
     assert!(!page.contains("<script>") && !page.contains("<b>run"), "unescaped");
 }
 

@@ -368,7 +368,7 @@ fn remove_dir(dir: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub fn state(step: u64) -> State {

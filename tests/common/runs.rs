@@ -1,6 +1,7 @@
 //! Small training runs.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -20,11 +21,12 @@ const SMALL: [&str; 9] = [
     "log.every=1",
 ];
 
-/// `engine train` of preset tiny on `data` into `out`, with more arguments.
+/// `engine train` of preset tiny on `data` into `out`, with more arguments, which overrule
+/// [`SMALL`].
 pub fn train<'a>(data: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["train", "--preset", "tiny", "--data", s(data), "--out", s(out)];
-    args.extend(more);
     args.extend(SMALL);
+    args.extend(more);
     args
 }
 
@@ -57,6 +59,19 @@ pub fn numbers(run: &Path, name: &str) -> Vec<f64> {
     let value =
         |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()[name].as_f64();
     text.lines().map(|line| value(line).unwrap()).collect()
+}
+
+/// Starts a run and kills it after some steps. Fails if it ended by itself before.
+pub fn start_and_kill(args: &[&str], run: &Path, steps: usize) {
+    kill(start_and_wait(args, run, steps));
+}
+
+/// Kills a process. Fails if it ended by itself before.
+pub fn kill(mut child: Child) {
+    // An error says that it has ended, and so does its status.
+    let _ = child.kill();
+    let status = child.wait().unwrap();
+    assert_eq!(status.signal(), Some(9), "it ended before it was killed: {status}");
 }
 
 /// Starts a run and waits until it has done some steps (or ended).

@@ -45,15 +45,6 @@ pub struct Summary {
     pub skipped: usize,
 }
 
-/// Runs the checks of all ops whose name `wanted` lets through, as [`run`] does.
-pub fn run_all(
-    cx: &Cx,
-    wanted: impl Fn(&str) -> bool,
-    done: impl FnMut(&str, &Result<Outcome>),
-) -> Summary {
-    run(cx, super::registry(), wanted, done)
-}
-
 /// Runs those of `checks` whose name `wanted` lets through, on `cx`; `done` is told of each how
 /// it ended. A panic counts as a failure.
 pub fn run(
