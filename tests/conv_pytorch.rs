@@ -2,9 +2,8 @@
 //! `fixtures/conv_windows.py`.
 
 use engine::device::Cx;
-use engine::ops::Op;
 use engine::ops::conv2d::Conv2d;
-use engine::tape::Grad;
+use engine::ops::{Grad, Op};
 use engine::tensor::{DType, Shape, Tensor};
 use safetensors::SafeTensors;
 

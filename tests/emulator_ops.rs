@@ -13,8 +13,7 @@ use engine::ops::conv2d::Conv2d;
 use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::max_pool::MaxPool;
 use engine::ops::relu::Relu;
-use engine::ops::{Fill, Op, gather};
-use engine::tape::Grad;
+use engine::ops::{Fill, Grad, Op, gather};
 use engine::tensor::{DType, Shape, Tensor};
 
 fn emulator() -> Cx {

@@ -22,11 +22,11 @@ use engine::nn::{
     Bn, BnMode, Feature, Gradients, Heads, Layer, Mlp, MlpLayers, Outputs, Params, Supernet,
 };
 use engine::ops::cross_entropy::{self, CrossEntropy};
-use engine::ops::{Case, Op, Saved as Kept};
+use engine::ops::{Case, Grad, Op, Saved as Kept};
 use engine::optim::{self, Optimizer, Sgd};
 use engine::signals::Signals;
 use engine::ssl::{self, Memory, Method, Moment, Outlook, Reads, Recipe};
-use engine::tape::{Grad, Tape, Var};
+use engine::tape::{Tape, Var};
 use engine::tensor::{DType, Meta, Shape, Tensor};
 use engine::train::checkpoint::Checkpoint;
 use engine::train::dump::Dump;

@@ -8,8 +8,7 @@ use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::info_nce::InfoNCE;
 use engine::ops::l2_normalise::L2Normalise;
 use engine::ops::max_pool::MaxPool;
-use engine::ops::{Op, relation};
-use engine::tape::Grad;
+use engine::ops::{Grad, Op, relation};
 use engine::tensor::{DType, Meta, Shape, Tensor};
 use safetensors::SafeTensors;
 

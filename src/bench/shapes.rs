@@ -2,7 +2,7 @@
 //! that only plans.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::filter::Filter;
 use crate::config::Config;
@@ -15,12 +15,12 @@ use crate::nn::{BnMode, Feature, Gradients, Params, Supernet, recalibrate};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::linear::Linear;
 use crate::ops::work::{BenchCase, Work, kind, of_seen};
-use crate::ops::{self, Op, gather, queue_push, relation};
+use crate::ops::{OPS, Op, Trace, TraceEntry, gather, queue_push, relation};
 use crate::optim;
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Named, Space};
 use crate::ssl::{self, Begin};
-use crate::tape::{Tape, TraceEntry};
+use crate::tape::Tape;
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Work, and how often each architecture's training step does it.
@@ -81,7 +81,7 @@ pub fn all(config: &Config, space: &Space, archs: &[Arch], dtypes: &[DType]) -> 
             let pairs = teacher.levels.iter().zip(&student.levels);
             pairs.flat_map(|(t, s)| relation::work::work(*t, *s)).for_each(|w| works.add(w));
         }
-        for situation in ops::other_work(dtype)? {
+        for situation in OPS.iter().flat_map(|op| (op.benches)(dtype)) {
             works.add_situation(situation)?;
         }
         around(config, space, dtype)?.into_iter().for_each(|work| works.add(work));
@@ -208,11 +208,11 @@ fn net(config: &Config, space: &Space) -> Supernet {
 
 /// What a student's forward and backward pass runs, in order.
 fn passes(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<Vec<TraceEntry>> {
-    let (cx, seen) = (Cx::plan()?.computing_in(dtype), Mutex::new(Vec::new()));
+    let (cx, trace) = (Cx::plan()?.computing_in(dtype), Trace::default());
     let net = net(config, space);
     let params = Params::init(&cx, net.specs(), config.seed)?.ready(&cx)?;
     let method = (ssl::recipe(config).build)(&cx, Begin::Blank)?;
-    let mut tape = Tape::recording(&cx).traced(&seen);
+    let mut tape = Tape::recording(&cx).traced(&trace);
     let wanted = method.reads().student;
     let mut out = Vec::new();
     for _view in method.passes()[0] {
@@ -227,7 +227,7 @@ fn passes(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<V
     drop(out);
     let one: Tensor = cx.full(loss.value().shape(), loss.value().dtype(), 1.0)?;
     tape.backward(loss, one, Gradients::zeros(&cx, net.specs())?.slots())?;
-    Ok(seen.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(trace.into_entries())
 }
 
 fn images(config: &Config, space: &Space, dtype: DType) -> Meta {
@@ -243,18 +243,18 @@ struct Frozen {
 }
 
 fn frozen(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<Frozen> {
-    let (cx, seen) = (Cx::plan()?.computing_in(dtype), Mutex::new(Vec::new()));
+    let (cx, trace) = (Cx::plan()?.computing_in(dtype), Trace::default());
     let net = net(config, space);
     let params = Params::init(&cx, net.specs(), config.seed)?.ready(&cx)?;
     let x = || cx.alloc(images(config, space, dtype));
     let stats = recalibrate(&cx, &net, &params, arch, [x()])?;
-    let mut tape = Tape::inference(&cx).traced(&seen);
+    let mut tape = Tape::inference(&cx).traced(&trace);
     let x = tape.constant(x()?);
     let levels = [Feature::C2, Feature::C3, Feature::C4, Feature::C5];
     let out = net.forward(&mut tape, &params, x, arch, &mut BnMode::Frozen(&stats), &levels)?;
     let levels = levels.iter().map(|f| out.get(*f).value().meta()).collect();
     drop((out, tape));
-    Ok(Frozen { seen: seen.into_inner().unwrap_or_else(PoisonError::into_inner), levels })
+    Ok(Frozen { seen: trace.into_entries(), levels })
 }
 
 #[cfg(test)]

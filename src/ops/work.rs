@@ -3,10 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use super::check::{upload, values};
-use super::{Case, Fill, Op};
+use super::{Case, Fill, Grad, Op, TraceEntry, Wanted};
 use crate::device::{Backend, Cx};
 use crate::error::Result;
-use crate::tape::{Grad, TraceEntry, Wanted};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Runs once; returns what it made, which must be held until others have run that should not

@@ -9,9 +9,10 @@ use crate::config::Config;
 use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::nn::ParamSpec;
+use crate::ops::norm::all_finite;
 use crate::space::Arch;
 use crate::ssl::Targets;
-use crate::tape::{Tape, all_finite};
+use crate::tape::Tape;
 use crate::tensor::Tensor;
 
 impl Pretrain {

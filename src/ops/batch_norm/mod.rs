@@ -6,10 +6,9 @@ mod cpu;
 mod kernels;
 mod layout;
 
-use super::{Case, Fill, Op, Saved, add_to_front, expect_float, expect_mixed, unshared};
+use super::{Case, Fill, Grad, Op, Saved, add_to_front, expect_float, expect_mixed, unshared};
 use crate::device::{Cx, Exec};
 use crate::error::{Error, Result};
-use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
 
 /// Where mean and variance come from.
