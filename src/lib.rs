@@ -3,12 +3,13 @@
 //! exports it with proof that it is the same net: the DATA method (CVPR 2022).
 //!
 //! Read in this order: [`space`] → [`nn`] → [`ssl`] → [`train`] → [`search`] → [`export`],
-//! which stand on [`ops`] → [`tape`] → [`device`]. `docs/architecture.md` draws the map.
+//! which stand on [`tape`] → [`ops`] → [`cx`] → [`tensor`] → [`device`]. `docs/architecture.md` draws the map.
 
 pub mod bench;
 pub mod choice;
 pub mod cli;
 pub mod config;
+pub mod cx;
 pub mod data;
 pub mod device;
 pub mod error;

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::ops::norm::all_finite;
 use crate::ops::{AnyOp, Grad, Op, Saved, Trace, TraceEntry, Wanted};

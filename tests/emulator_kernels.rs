@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use engine::device::Cx;
+use engine::cx::Cx;
 use engine::device::emulator::{Emulator, Races};
 use engine::ops::Check;
 use engine::ops::check::{draws, run};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use engine::Kind;
-use engine::device::Cx;
+use engine::cx::Cx;
 use engine::device::emulator::Emulator;
 use engine::ops::add::accumulate;
 use engine::ops::batch_norm::{BatchNorm, statistics};

@@ -14,8 +14,8 @@ use std::time::Duration;
 use common::runs::{numbers, steps_in_metrics};
 use common::{images, s};
 use engine::config::{resolve, word};
+use engine::cx::Cx;
 use engine::data::{Targets, Views};
-use engine::device::Cx;
 use engine::device::emulator::Emulator;
 use engine::files::Named;
 use engine::nn::{

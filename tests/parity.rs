@@ -3,10 +3,8 @@
 
 use std::path::Path;
 
-use engine::Kind;
-use engine::device::Cx;
+use engine::cx::Cx;
 use engine::export::{self, Origin, Subject, subnet};
-use engine::files;
 use engine::nn::{
     BnMode, Feature, Gradients, Heads, Mlp, Params, RunningStats, Supernet, recalibrate,
 };
@@ -14,6 +12,7 @@ use engine::rng::{Philox, Purpose};
 use engine::space::{Arch, Space, StageSpace, StemSpace};
 use engine::tape::Tape;
 use engine::tensor::{DType, Shape, Tensor};
+use engine::{Kind, files};
 
 const WANTED: [Feature; 5] = [Feature::C2, Feature::C3, Feature::C4, Feature::C5, Feature::Z];
 

@@ -1,7 +1,7 @@
 //! The ops against what PyTorch computes: `fixtures/*.py` made the files that are read here.
 
 use engine::Error;
-use engine::device::Cx;
+use engine::cx::Cx;
 use engine::ops::avg_pool::GlobalAvgPool;
 use engine::ops::batch_norm::{self, BatchNorm};
 use engine::ops::cross_entropy::{self, CrossEntropy};

@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
-
 use super::filter::Filter;
 use super::{baseline, machine};
 use crate::cli::{DeviceArgs, open_device};
-use crate::data;
+use crate::cx::Cx;
+use crate::device::Backend;
 use crate::device::guarded::Guarded;
-use crate::device::{Backend, Cx};
 use crate::error::{Error, Result};
-use crate::eval;
 use crate::ops::check::{self, Summary};
 use crate::ops::{self, Outcome};
-use crate::optim;
+use crate::{data, eval, optim};
+use serde_json::json;
 
 /// Flags of `bench check`.
 #[derive(clap::Args, Debug)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::shapes::Used;
 use crate::cli::output::table;
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::device::emulator::{Counters, Emulator};
 use crate::error::Result;
 use crate::ops::work::Work;

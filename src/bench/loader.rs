@@ -14,11 +14,12 @@ use super::row::{noise, quantile};
 use super::{baseline, machine};
 use crate::cli::output::{print, table};
 use crate::cli::{DeviceArgs, open_device};
+use crate::cx::Cx;
 use crate::data::{
     Dataset, Decoded, Deliver, Image, Images, LoaderOptions, RgbImages, Scratch, TrainLoader,
     ViewFormat, Views, render,
 };
-use crate::device::{Backend, Cx, DeviceChoice};
+use crate::device::{Backend, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::train::Batches;
 

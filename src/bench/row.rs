@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::filter::Filter;
 use super::machine;
 use crate::cli::output::table;
-use crate::device::{self, Cx};
+use crate::cx::Cx;
+use crate::device;
 use crate::error::{Error, Result};
 
 /// The value that a share of all are not above.

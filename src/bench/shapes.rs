@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::filter::Filter;
 use crate::config::Config;
+use crate::cx::Cx;
 use crate::data::{ViewFormat, augment};
-use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::eval::evaluate::NEIGHBOURS;
 use crate::eval::knn;

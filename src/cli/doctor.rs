@@ -61,7 +61,7 @@ impl Found {
         let threads = host::threads(globals.device.threads.into());
         let wanted = globals.device.precision.unwrap_or(Precision::Auto);
         let device = device::choose(globals.device.device, threads).map(|chosen| {
-            let dtype = wanted.dtype(&chosen.backend);
+            let dtype = wanted.dtype(chosen.backend.runs_kernels());
             (chosen, Precision::of(dtype))
         });
         let folder = std::env::current_dir().map_err(|e| Error::read(Path::new("."), e))?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::source::{ModelArgs, find_arch};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::eval::Images;
 use crate::eval::record::Net;

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::config::{Config, Origin, WEIGHTS};
 use super::parity::{self, Parity};
 use super::subnet;
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::owned::Kind;
 use crate::files::staged::Staged;

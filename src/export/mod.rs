@@ -16,7 +16,7 @@ pub use config::{Config, Origin};
 pub use folder::{Model, Subject, load, write};
 pub use parity::Parity;
 
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::eval::images::{self, Images};
 use crate::files::staged::Staged;

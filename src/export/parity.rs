@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Origin;
 use super::folded;
 use super::folder::{Model, Subject};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::files::Named;
 use crate::nn::{Feature, Outputs, Subnet};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Fill, Grad, Op, Saved};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::Result;
 use crate::tensor::{Meta, Tensor};
 

@@ -1,6 +1,6 @@
 //! Where gradients go.
 
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::Result;
 use crate::tensor::{Meta, Real, Tensor};
 

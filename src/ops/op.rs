@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Grad, Passes};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::Result;
 use crate::tensor::{DType, Meta, Shape, Tensor};
 

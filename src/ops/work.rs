@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::check::{upload, values};
 use super::{Case, Fill, Grad, Op, TraceEntry, Wanted};
-use crate::device::{Backend, Cx};
+use crate::cx::Cx;
+use crate::device::Backend;
 use crate::error::Result;
 use crate::tensor::{DType, Meta, Shape, Tensor};
 

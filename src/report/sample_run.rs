@@ -6,12 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config;
+use crate::cx::Cx;
 use crate::data::Dataset;
-use crate::device::Cx;
 use crate::eval::record::{self, Net, Setup, Split};
 use crate::eval::{Baselines, EvalResult, RawBaselines};
-use crate::files;
 use crate::files::owned::{Existing, Owned};
 use crate::nn::Feature;
 use crate::rng::{Philox, Purpose};
@@ -23,6 +21,7 @@ use crate::train::folder::{Folder, RUN, Status, StepFacts};
 use crate::train::health::Scatter;
 use crate::train::objective::Embeddings;
 use crate::train::{self, Health, Report};
+use crate::{config, files};
 
 /// Images that a search compared features on.
 const SEARCH_IMAGES: usize = 50;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::checkpoint::Contents;
 use super::pretrain::{Pretrain, Step};
 use crate::config::Config;
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::nn::ParamSpec;
 use crate::ops::norm::all_finite;

@@ -15,7 +15,7 @@ use super::Image;
 use super::loader::with_scratch;
 use super::pixels::Normalise;
 use super::views::{Adjust, ViewParams};
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 

@@ -3,7 +3,8 @@
 use bytemuck::NoUninit;
 
 use super::{BatchNorm, Stats};
-use crate::device::{Cx, DevicePtr, Geometry, Launcher, size};
+use crate::cx::Cx;
+use crate::device::{DevicePtr, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::Grad;

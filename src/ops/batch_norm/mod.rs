@@ -7,7 +7,7 @@ mod kernels;
 mod layout;
 
 use super::{Case, Fill, Grad, Op, Saved, add_to_front, expect_float, expect_mixed, unshared};
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Shape, Tensor};
 

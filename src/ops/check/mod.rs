@@ -28,7 +28,8 @@ use trial::Trial;
 pub use trial::{upload, values};
 
 use super::{Case, Fill, Input, Op};
-use crate::device::{Backend, Cx};
+use crate::cx::Cx;
+use crate::device::Backend;
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{DType, Meta, Shape};
 

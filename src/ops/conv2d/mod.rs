@@ -12,7 +12,7 @@ mod wgrad;
 mod window;
 
 use super::{Case, Grad, Op, Passes, Saved, bias, expect_float};
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::dispatch;
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Real, Shape, Tensor};

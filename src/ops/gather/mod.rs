@@ -4,7 +4,7 @@ mod kernels;
 pub mod work;
 
 use super::passes::chunks_mut;
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Shape, Tensor};
 

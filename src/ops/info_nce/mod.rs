@@ -5,7 +5,7 @@ mod cpu;
 mod kernels;
 
 use super::{Case, Fill, Grad, Op, Saved, expect_inputs, expect_shape};
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Real, Shape, Tensor};
 

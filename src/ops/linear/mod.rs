@@ -6,7 +6,7 @@ mod cpu;
 mod tests;
 
 use super::{Case, Grad, Op, Passes, Saved, bias, expect_float};
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::dispatch;
 use crate::error::{Error, Result};
 use crate::ops::conv2d::{self, Conv2d};

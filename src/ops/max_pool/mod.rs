@@ -5,7 +5,7 @@ mod cpu;
 mod kernels;
 
 use super::{Case, Grad, Op, Saved, expect_inputs, remember_size, remembered_size};
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::Result;
 use crate::tensor::{DType, Meta, Shape, Tensor};
 

@@ -5,7 +5,7 @@ mod cpu;
 mod kernels;
 
 use super::{Case, Grad, Op, Saved, expect_inputs, unshared};
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::Result;
 use crate::tensor::{Meta, Tensor};
 
