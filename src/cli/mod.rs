@@ -16,7 +16,6 @@ pub mod report;
 pub mod search;
 pub mod source;
 pub mod space;
-pub mod subject;
 pub mod train;
 
 use std::ffi::OsString;

@@ -7,13 +7,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::fitting_table;
-use super::source::{Count, find_arch};
+use super::source::Count;
 use super::{Globals, open_device, print, print_json};
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::Feature;
 use crate::report;
+use crate::search::winners::find_arch;
 use crate::search::{self, Bn, BudgetResult, Request, Selection, Task, Winners};
 use crate::signals::Signals;
 use crate::space::{Budget, Metric, Named};
