@@ -20,6 +20,7 @@ pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod outside;
+pub mod program;
 pub mod progress;
 pub mod report;
 pub mod rng;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::filter::Filter;
 use super::{baseline, machine};
-use crate::cli::{DeviceArgs, open_device};
 use crate::cx::Cx;
 use crate::device::Backend;
 use crate::device::guarded::Guarded;
 use crate::error::{Error, Result};
 use crate::ops::check::{self, Summary};
 use crate::ops::{self, Outcome};
+use crate::program::{DeviceArgs, open_device};
 use crate::{data, eval, optim};
 use serde_json::json;
 

@@ -12,8 +12,6 @@ use serde_json::{Value, json};
 use super::filter::Filter;
 use super::row::{noise, quantile};
 use super::{baseline, machine};
-use crate::cli::output::{print, table};
-use crate::cli::{DeviceArgs, open_device};
 use crate::cx::Cx;
 use crate::data::{
     Dataset, Decoded, Deliver, Image, Images, LoaderOptions, RgbImages, Scratch, TrainLoader,
@@ -21,6 +19,8 @@ use crate::data::{
 };
 use crate::device::{Backend, DeviceChoice};
 use crate::error::{Error, Result};
+use crate::program::output::{print, table};
+use crate::program::{DeviceArgs, open_device};
 use crate::train::Batches;
 
 /// Images that are gone through, again and again; of these, those that are kept decoded.

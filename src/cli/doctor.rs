@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::output::{facts, fitting_table};
-use super::{Globals, print, print_json};
+use super::Globals;
 use crate::config::Precision;
 use crate::device::cuda::{self, Gpu, Installed};
 use crate::device::gpu_code::GPU_CODE;
@@ -17,6 +16,8 @@ use crate::device::ptxas::Usage;
 use crate::device::{self, Chosen};
 use crate::error::{Error, Result};
 use crate::ops::gemm;
+use crate::program::output::{facts, fitting_table};
+use crate::program::{print, print_json};
 use crate::progress::human_bytes;
 
 /// Arguments of `engine doctor`.

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::output::prepare_file;
-use super::search::at_least_two;
+use super::Globals;
 use super::source::{Count, ModelArgs};
-use super::{Globals, open_device, print, print_json};
 use crate::data::{Dataset, IMAGENET_MEAN, IMAGENET_STD};
 use crate::error::Result;
 use crate::eval::Images;
 use crate::eval::embed::{self, Embedded, Output};
 use crate::eval::images::draw;
 use crate::outside::printable;
+use crate::program::args::at_least_two;
+use crate::program::output::prepare_file;
+use crate::program::{open_device, print, print_json};
 use crate::search::Bn;
 
 /// Arguments of `engine embed`.

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-use super::output::{fitting_table, table};
-use super::search::{at_least_one, at_least_two, domain};
+use super::Globals;
+use super::search::domain;
 use super::source::{Count, ModelArgs};
-use super::{Globals, open_device, print, print_json};
 use crate::cx::Cx;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -19,6 +18,9 @@ use crate::eval::{BaselineCache, Baselines, EvalResult, Protocol, RawBaselines, 
 use crate::export::LoadedModel;
 use crate::files;
 use crate::nn::Subnet;
+use crate::program::args::{at_least_one, at_least_two};
+use crate::program::output::{fitting_table, table};
+use crate::program::{open_device, print, print_json};
 use crate::search::{self, Candidate, Ranking};
 use crate::space::{Arch, Metric};
 

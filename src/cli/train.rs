@@ -7,14 +7,15 @@ use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 
+use super::Globals;
 use super::config::SettingArgs;
-use super::device::open_device_in;
-use super::output::facts;
-use super::{Globals, print, print_json};
 use crate::config::{Precision, Resolved, Setting, looks_like_word, parse_duration, resolve, word};
 use crate::cx::Cx;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::program::device::open_device_in;
+use crate::program::output::facts;
+use crate::program::{print, print_json};
 use crate::progress::{human_bytes, human_duration, human_rate};
 use crate::signals::Signals;
 use crate::space::budget::macs;

@@ -11,15 +11,16 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::Globals;
 use super::eval::{self, EvalArgs, Evaluation};
 use super::source::{Count, ModelArgs};
-use super::{Globals, open_device, print, print_json};
 use crate::config::{self, Config, Resolved};
 use crate::cx::Cx;
 use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
 use crate::eval::{Protocol, evaluate};
 use crate::files::owned::{Existing, Kind as FolderKind, Owned};
+use crate::program::{open_device, print, print_json};
 use crate::search::{self, Bn, Request, Selection, Task};
 use crate::signals::Signals;
 use crate::space::{Arch, Budget, Metric, Space};
