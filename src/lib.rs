@@ -22,6 +22,7 @@ pub mod optim;
 pub mod outside;
 pub mod program;
 pub mod progress;
+pub mod registry;
 pub mod report;
 pub mod rng;
 pub mod search;

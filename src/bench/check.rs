@@ -8,10 +8,10 @@ use crate::cx::Cx;
 use crate::device::Backend;
 use crate::device::guarded::Guarded;
 use crate::error::{Error, Result};
+use crate::ops::Outcome;
 use crate::ops::check::{self, Summary};
-use crate::ops::{self, Outcome};
 use crate::program::{DeviceArgs, open_device};
-use crate::{data, eval, optim};
+use crate::registry;
 use serde_json::json;
 
 /// Flags of `bench check`.
@@ -44,17 +44,9 @@ pub fn run(args: &CheckArgs) -> Result<u8> {
     let mut result = machine::about(&cx, json!({}));
     let old = args.baseline.read(&result, false)?;
     let mut rows = Vec::new();
-    let mut checks = ops::registry();
-    checks.extend(check::draws::checks());
-    checks.extend(ops::norm::checks::checks());
-    checks.extend(ops::queue_push::checks::checks());
-    checks.extend(ops::relation::checks::checks());
-    checks.extend(optim::checks());
-    checks.extend(data::augment_checks());
-    checks.extend(eval::knn::checks::checks());
     let summary = check::run(
         &cx,
-        checks,
+        registry::checks(),
         |name| args.filter.matches(name),
         |name, outcome| {
             let (word, why) = match outcome {

@@ -1,5 +1,6 @@
 //! Images of a batch in another order.
 
+pub mod checks;
 mod kernels;
 pub mod work;
 
