@@ -3,12 +3,13 @@
 //! exports it with proof that it is the same net: the DATA method (CVPR 2022).
 //!
 //! Read in this order: [`space`] → [`nn`] → [`ssl`] → [`train`] → [`search`] → [`export`],
-//! which stand on [`ops`] → [`tape`] → [`device`]. `docs/architecture.md` draws the map.
+//! which stand on [`tape`] → [`ops`] → [`cx`] → [`tensor`] → [`device`]. `docs/architecture.md` draws the map.
 
 pub mod bench;
 pub mod choice;
 pub mod cli;
 pub mod config;
+pub mod cx;
 pub mod data;
 pub mod device;
 pub mod error;
@@ -19,7 +20,9 @@ pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod outside;
+pub mod program;
 pub mod progress;
+pub mod registry;
 pub mod report;
 pub mod rng;
 pub mod search;

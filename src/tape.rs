@@ -5,12 +5,12 @@
 //! every use adds to them in place. Other gradients are moved in by the first op that makes
 //! one; later ones are added.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
-pub use crate::ops::norm::all_finite;
-use crate::ops::{AnyOp, Op, Saved};
+use crate::ops::norm::all_finite;
+use crate::ops::{AnyOp, Grad, Op, Saved, Trace, TraceEntry, Wanted};
 use crate::tensor::{Meta, Tensor};
 
 /// A value on the tape.
@@ -41,65 +41,6 @@ impl Var {
     }
 }
 
-/// Where an op's backward pass puts the gradient of one input.
-pub struct Grad {
-    needed: bool,
-    value: Option<Tensor>,
-}
-
-impl Grad {
-    /// A slot for a gradient that is wanted, with what has been accumulated so far.
-    pub fn wanted(value: Option<Tensor>) -> Self {
-        Self { needed: true, value }
-    }
-    /// A slot for a gradient that nobody wants.
-    pub fn unwanted() -> Self {
-        Self { needed: false, value: None }
-    }
-    /// Whether the gradient is wanted; if not, the op skips the work.
-    pub fn needed(&self) -> bool {
-        self.needed
-    }
-    /// Lets `write(target, accumulate)` produce the gradient in place: into a new tensor of
-    /// shape `meta` whose contents are unspecified (`accumulate` false), or on top of what is
-    /// there (true). For a parameter the target has the parameter's full size and is always
-    /// there. Does nothing where the gradient is not wanted.
-    pub fn write(
-        &mut self,
-        cx: &Cx,
-        meta: Meta,
-        write: impl FnOnce(&mut Tensor, bool) -> Result<()>,
-    ) -> Result<()> {
-        if !self.needed {
-            return Ok(());
-        }
-        match &mut self.value {
-            Some(sum) => write(sum, true),
-            None => {
-                let mut fresh = cx.alloc(meta)?;
-                write(&mut fresh, false)?;
-                self.value = Some(fresh);
-                Ok(())
-            }
-        }
-    }
-    /// Moves a gradient in, or adds it to what is there.
-    pub fn put(&mut self, cx: &Cx, grad: Tensor) -> Result<()> {
-        match &mut self.value {
-            _ if !self.needed => Ok(()),
-            None => {
-                self.value = Some(grad);
-                Ok(())
-            }
-            Some(sum) => crate::ops::add::accumulate(cx, sum, &grad),
-        }
-    }
-    /// What has been accumulated.
-    pub fn into_value(self) -> Option<Tensor> {
-        self.value
-    }
-}
-
 struct Node {
     label: Arc<str>,
     op: Arc<dyn AnyOp>,
@@ -107,30 +48,6 @@ struct Node {
     inputs: Vec<Slot>,
     output: usize,
     saved: Saved,
-}
-
-/// What is done with the gradient of an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Wanted {
-    /// Nobody wants it.
-    No,
-    /// It is made.
-    New,
-    /// It is added to that of another use of the value.
-    Added,
-    /// It is added to a parameter's, which is always there.
-    Parameter,
-}
-
-/// One pass of an op, as a watched tape ran it.
-#[derive(Clone)]
-pub struct TraceEntry {
-    /// The op.
-    pub op: Arc<dyn AnyOp>,
-    /// Its inputs.
-    pub inputs: Vec<Meta>,
-    /// Of the backward pass: what was done with the gradient of each input.
-    pub gradients: Option<Vec<Wanted>>,
 }
 
 /// A recording of the ops of one forward pass.
@@ -141,7 +58,7 @@ pub struct Tape<'cx> {
     recording: bool,
     checking: bool,
     label: Arc<str>,
-    watch: Option<&'cx Mutex<Vec<TraceEntry>>>,
+    trace: Option<&'cx Trace>,
 }
 
 impl<'cx> Tape<'cx> {
@@ -155,7 +72,7 @@ impl<'cx> Tape<'cx> {
             recording: true,
             checking: false,
             label,
-            watch: None,
+            trace: None,
         }
     }
 
@@ -171,16 +88,15 @@ impl<'cx> Tape<'cx> {
         self
     }
 
-    /// Puts every pass that it runs on a list.
-    pub fn traced(mut self, list: &'cx Mutex<Vec<TraceEntry>>) -> Self {
-        self.watch = Some(list);
+    /// Puts every pass that it runs on `trace`.
+    pub fn traced(mut self, trace: &'cx Trace) -> Self {
+        self.trace = Some(trace);
         self
     }
 
-    fn see(&self, op: &Arc<dyn AnyOp>, inputs: &[Meta], gradients: Option<Vec<Wanted>>) {
-        if let Some(list) = self.watch {
-            let seen = TraceEntry { op: op.clone(), inputs: inputs.to_vec(), gradients };
-            list.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    fn note(&self, op: &Arc<dyn AnyOp>, inputs: &[Meta], gradients: Option<Vec<Wanted>>) {
+        if let Some(trace) = self.trace {
+            trace.push(TraceEntry { op: op.clone(), inputs: inputs.to_vec(), gradients });
         }
     }
 
@@ -218,7 +134,7 @@ impl<'cx> Tape<'cx> {
             Ok((out, saved))
         };
         let (value, saved) = run().map_err(|e: Error| self.name_error::<O>(e))?;
-        self.see(&op, &metas, None);
+        self.note(&op, &metas, None);
         if self.checking && !all_finite(self.cx, &value)? {
             return Err(Error::new(
                 Kind::Diverged,
@@ -274,10 +190,10 @@ impl<'cx> Tape<'cx> {
             let wanted = node.inputs.iter().zip(&slots).map(|(slot, grad)| match slot {
                 Slot::Constant => Wanted::No,
                 Slot::Param(_) => Wanted::Parameter,
-                Slot::Value(_) if grad.value.is_some() => Wanted::Added,
+                Slot::Value(_) if grad.has_value() => Wanted::Added,
                 Slot::Value(_) => Wanted::New,
             });
-            self.see(&node.op, &node.metas, Some(wanted.collect()));
+            self.note(&node.op, &node.metas, Some(wanted.collect()));
             let done = node.op.backward(self.cx, node.saved, gy, &mut slots);
             for (slot, grad) in node.inputs.iter().zip(slots) {
                 match *slot {

@@ -120,6 +120,27 @@ macro_rules! dispatch_element {
     };
 }
 
+/// The name of a kernel for tensors of `dtype`: `kernel!("relu_forward", dtype)` is
+/// `relu_forward_f32` or `relu_forward_bf16`. There are none for f64. With the number of
+/// elements that a thread has at once, `kernel!("max_pool_forward", dtype, lanes)` is the
+/// variant `max_pool_forward_scalar_…` where that is one.
+#[macro_export]
+macro_rules! kernel {
+    ($name:literal, $dtype:expr) => {
+        match $dtype {
+            $crate::tensor::DType::BF16 => concat!($name, "_bf16"),
+            _ => concat!($name, "_f32"),
+        }
+    };
+    ($name:literal, $dtype:expr, $lanes:expr) => {
+        match ($dtype, $lanes) {
+            ($crate::tensor::DType::BF16, 1) => concat!($name, "_scalar_bf16"),
+            (_, 1) => concat!($name, "_scalar_f32"),
+            (dtype, _) => $crate::kernel!($name, dtype),
+        }
+    };
+}
+
 /// Part of a dimension that is used, and its full size: subnets read the first `active`
 /// channels of weights that are stored at `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

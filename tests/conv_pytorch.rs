@@ -1,10 +1,9 @@
 //! Convolution and its gradients against PyTorch's, stored by `fixtures/conv.py` and
 //! `fixtures/conv_windows.py`.
 
-use engine::device::Cx;
-use engine::ops::Op;
+use engine::cx::Cx;
 use engine::ops::conv2d::Conv2d;
-use engine::tape::Grad;
+use engine::ops::{Grad, Op};
 use engine::tensor::{DType, Shape, Tensor};
 use safetensors::SafeTensors;
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use common::runs::kill;
 use common::{engine, expect, s};
+use engine::cx::Cx;
 use engine::data::{Dataset, LoaderOptions, OnCorrupt, TrainLoader, Views};
-use engine::device::Cx;
 use engine::device::emulator::Emulator;
 use engine::tensor::{DType, Tensor};
 use engine::train::Batches;

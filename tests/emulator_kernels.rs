@@ -1,19 +1,20 @@
-//! Kernels that belong to no differentiable op, on the emulator against the CPU: the
-//! optimizer, norms, random draws, views, the queue, the relation score, nearest neighbours.
-//! Each check runs in several schedules.
+//! Kernels that belong to no differentiable op, on the emulator against the CPU, each family of
+//! the registry in a test of its own. Each check runs in several schedules.
 
 use std::sync::Arc;
 
-use engine::device::Cx;
+use engine::cx::Cx;
 use engine::device::emulator::{Emulator, Races};
-use engine::ops::Check;
-use engine::ops::check::{draws, run};
+use engine::ops::check::run;
+use engine::registry::FAMILIES;
 
-fn all_pass(checks: Vec<(String, Check)>) {
+fn all_pass(name: &str) {
     let emulator = Arc::new(Emulator::new(2).unwrap());
     // These kernels pass values on through global memory too.
     emulator.check_races(Races::Everywhere);
     let cx = Cx::device(emulator, 1).unwrap();
+    let family = FAMILIES.iter().find(|family| family.name == name).expect("a family's name");
+    let checks = (family.checks)();
     let (count, mut failures) = (checks.len(), Vec::new());
     assert!(count > 0, "there is nothing to check");
     let summary = run(
@@ -28,37 +29,22 @@ fn all_pass(checks: Vec<(String, Check)>) {
     assert_eq!(summary.passed, count, "checks were skipped");
 }
 
-#[test]
-fn draws_are_those_of_the_cpu() {
-    all_pass(draws::checks());
+macro_rules! families {
+    ($($name:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                all_pass(stringify!($name));
+            }
+        )*
+        const TESTED: &[&str] = &[$(stringify!($name)),*];
+    };
 }
 
-#[test]
-fn norms_are_those_of_the_cpu() {
-    all_pass(engine::ops::norm::checks::checks());
-}
+families!(augment, gather, knn, norm, philox, queue_push, relation, sgd);
 
 #[test]
-fn updates_are_those_of_the_cpu() {
-    all_pass(engine::optim::checks());
-}
-
-#[test]
-fn views_are_those_of_the_cpu() {
-    all_pass(engine::data::augment_checks());
-}
-
-#[test]
-fn the_queue_holds_the_newest() {
-    all_pass(engine::ops::queue_push::checks::checks());
-}
-
-#[test]
-fn relation_scores_are_those_of_the_cpu() {
-    all_pass(engine::ops::relation::checks::checks());
-}
-
-#[test]
-fn nearest_neighbours_are_those_of_the_cpu() {
-    all_pass(engine::eval::knn::checks::checks());
+fn every_family_is_tested() {
+    let registered: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    assert_eq!(registered, TESTED);
 }

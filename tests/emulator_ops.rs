@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine::Kind;
-use engine::device::Cx;
+use engine::cx::Cx;
 use engine::device::emulator::Emulator;
 use engine::ops::add::accumulate;
 use engine::ops::batch_norm::{BatchNorm, Running};
@@ -12,8 +12,7 @@ use engine::ops::conv2d::Conv2d;
 use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::max_pool::MaxPool;
 use engine::ops::relu::Relu;
-use engine::ops::{Fill, Op, gather};
-use engine::tape::Grad;
+use engine::ops::{Fill, Grad, Op, gather};
 use engine::tensor::{DType, Shape, Tensor};
 
 fn emulator() -> Cx {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use engine::config::Config;
-use engine::device::Cx;
+use engine::cx::Cx;
 use engine::device::emulator::Emulator;
 use engine::ops::Fill;
 use engine::ops::check::values;

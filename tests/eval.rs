@@ -10,8 +10,8 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use engine::Kind;
+use engine::cx::Cx;
 use engine::data::Dataset;
-use engine::device::Cx;
 use engine::eval::embed::{self, embed};
 use engine::eval::evaluate::{self, evaluate};
 use engine::eval::{Images, Protocol, Splits};

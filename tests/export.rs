@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{expect, s};
-use engine::device::Cx;
+use engine::cx::Cx;
 
 const ARCH: &str = "s8-w8.24.48.96-d2.1.3.1";
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use common::fuzz::{Answer, Counting, Fuzz};
 use common::{expect, images, s};
 use engine::config::{read_file, resolve};
-use engine::device::Cx;
+use engine::cx::Cx;
 use engine::train::Checkpoint;
 use engine::{Result, export, files, search};
 

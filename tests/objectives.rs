@@ -14,19 +14,19 @@ use std::time::Duration;
 use common::runs::{numbers, steps_in_metrics};
 use common::{images, s};
 use engine::config::{resolve, word};
+use engine::cx::Cx;
 use engine::data::{Targets, Views};
-use engine::device::Cx;
 use engine::device::emulator::Emulator;
 use engine::files::Named;
 use engine::nn::{
     Bn, BnMode, Feature, Gradients, Heads, Layer, Mlp, MlpLayers, Outputs, Params, Supernet,
 };
 use engine::ops::cross_entropy::{self, CrossEntropy};
-use engine::ops::{Case, Op, Saved as Kept};
+use engine::ops::{Case, Grad, Op, Saved as Kept};
 use engine::optim::{self, Optimizer, Sgd};
 use engine::signals::Signals;
 use engine::ssl::{self, Memory, Method, Moment, Outlook, Reads, Recipe};
-use engine::tape::{Grad, Tape, Var};
+use engine::tape::{Tape, Var};
 use engine::tensor::{DType, Meta, Shape, Tensor};
 use engine::train::checkpoint::Checkpoint;
 use engine::train::dump::Dump;

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use engine::cx::Cx;
+use engine::device::Backend;
 use engine::device::emulator::Emulator;
-use engine::device::{Backend, Cx};
 use engine::ops::check::run;
 use engine::ops::{Check, Outcome, registry};
 use libtest_mimic::{Arguments, Failed, Trial};

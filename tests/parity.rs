@@ -3,10 +3,8 @@
 
 use std::path::Path;
 
-use engine::Kind;
-use engine::device::Cx;
-use engine::export::{self, Origin, Subject, subnet};
-use engine::files;
+use engine::cx::Cx;
+use engine::export::{self, Origin, SubnetSource, subnet};
 use engine::nn::{
     BnMode, Feature, Gradients, Heads, Mlp, Params, RunningStats, Supernet, recalibrate,
 };
@@ -14,6 +12,7 @@ use engine::rng::{Philox, Purpose};
 use engine::space::{Arch, Space, StageSpace, StemSpace};
 use engine::tape::Tape;
 use engine::tensor::{DType, Shape, Tensor};
+use engine::{Kind, files};
 
 const WANTED: [Feature; 5] = [Feature::C2, Feature::C3, Feature::C4, Feature::C5, Feature::Z];
 
@@ -178,7 +177,7 @@ fn an_export_read_back_is_the_same_net() {
         for arch in subnets(&space) {
             let stats = settled(&cx, &net, &params, &arch, &x);
             let subject =
-                Subject { net: &net, params: &params, arch, stats: &stats, origin: origin() };
+                SubnetSource { net: &net, params: &params, arch, stats: &stats, origin: origin() };
             let out = dir.path().join(format!("{}-{arch}", space.name));
             let (config, parity) =
                 export::write(&cx, &subject, std::slice::from_ref(&x), &out, 1e-4, false).unwrap();
@@ -212,7 +211,8 @@ fn damage_and_folders_in_the_way_are_refused() {
     let (net, params) = supernet(&cx, &space);
     let (arch, x) = (space.min(), images(&cx, 4, space.resolution));
     let stats = settled(&cx, &net, &params, &arch, &x);
-    let subject = Subject { net: &net, params: &params, arch, stats: &stats, origin: origin() };
+    let subject =
+        SubnetSource { net: &net, params: &params, arch, stats: &stats, origin: origin() };
     let out = dir.path().join("export");
     let write = |tolerance, overwrite| {
         export::write(&cx, &subject, std::slice::from_ref(&x), &out, tolerance, overwrite)
@@ -257,7 +257,8 @@ fn a_net_that_is_not_the_same_is_noticed() {
     let (net, params) = supernet(&cx, &space);
     let (arch, x) = (space.max(), images(&cx, 4, space.resolution));
     let stats = settled(&cx, &net, &params, &arch, &x);
-    let subject = Subject { net: &net, params: &params, arch, stats: &stats, origin: origin() };
+    let subject =
+        SubnetSource { net: &net, params: &params, arch, stats: &stats, origin: origin() };
     let out = dir.path().join("export");
     export::write(&cx, &subject, std::slice::from_ref(&x), &out, 1e-4, false).unwrap();
     let mut model = export::load(&cx, &out).unwrap();

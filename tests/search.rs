@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
+use engine::cx::Cx;
 use engine::data::Dataset;
-use engine::device::Cx;
 use engine::eval::images::{self, Images};
 use engine::nn::{Feature, Params, Subnet};
 use engine::search::{self, Bn, Request, Selection, Task, Winners};

@@ -1,15 +1,14 @@
 //! The ops against what PyTorch computes: `fixtures/*.py` made the files that are read here.
 
 use engine::Error;
-use engine::device::Cx;
+use engine::cx::Cx;
 use engine::ops::avg_pool::GlobalAvgPool;
 use engine::ops::batch_norm::{self, BatchNorm};
 use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::info_nce::InfoNCE;
 use engine::ops::l2_normalise::L2Normalise;
 use engine::ops::max_pool::MaxPool;
-use engine::ops::{Op, relation};
-use engine::tape::Grad;
+use engine::ops::{Grad, Op, relation};
 use engine::tensor::{DType, Meta, Shape, Tensor};
 use safetensors::SafeTensors;
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use engine::config::Config;
-use engine::device::Cx;
+use engine::cx::Cx;
 use engine::files::{self, Named};
 use engine::nn::{BnMode, Feature, Gradients, ParamSpec, Params, Supernet, recalibrate};
 use engine::space::{Arch, Space, StageSpace, StemSpace};

@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use crate::cli::output::{print, table};
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::program::output::{print, table};
 
 /// What must be the same for times or counts to be comparable.
 const ALIKE: [&str; 9] = [

@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
-
 use super::filter::Filter;
 use super::{baseline, machine};
-use crate::cli::{DeviceArgs, open_device};
-use crate::data;
+use crate::cx::Cx;
+use crate::device::Backend;
 use crate::device::guarded::Guarded;
-use crate::device::{Backend, Cx};
 use crate::error::{Error, Result};
-use crate::eval;
+use crate::ops::Outcome;
 use crate::ops::check::{self, Summary};
-use crate::ops::{self, Outcome};
-use crate::optim;
+use crate::program::{DeviceArgs, open_device};
+use crate::registry;
+use serde_json::json;
 
 /// Flags of `bench check`.
 #[derive(clap::Args, Debug)]
@@ -46,17 +44,9 @@ pub fn run(args: &CheckArgs) -> Result<u8> {
     let mut result = machine::about(&cx, json!({}));
     let old = args.baseline.read(&result, false)?;
     let mut rows = Vec::new();
-    let mut checks = ops::registry();
-    checks.extend(check::draws::checks());
-    checks.extend(ops::norm::checks::checks());
-    checks.extend(ops::queue_push::checks::checks());
-    checks.extend(ops::relation::checks::checks());
-    checks.extend(optim::checks());
-    checks.extend(data::augment_checks());
-    checks.extend(eval::knn::checks::checks());
     let summary = check::run(
         &cx,
-        checks,
+        registry::checks(),
         |name| args.filter.matches(name),
         |name, outcome| {
             let (word, why) = match outcome {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::shapes::Used;
-use crate::cli::output::table;
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::device::emulator::{Counters, Emulator};
 use crate::error::Result;
 use crate::ops::work::Work;
+use crate::program::output::table;
 
 /// Bytes of a sector, the unit in which global memory is read and written.
 const SECTOR_BYTES: u64 = 32;

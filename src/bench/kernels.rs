@@ -10,11 +10,12 @@ use super::filter::Filter;
 use super::peaks::PeakArgs;
 use super::shapes::{self, Used, Wanted};
 use super::{baseline, counted, limits, machine, timed};
-use crate::cli::output::print;
 use crate::config::{Config, Precision};
+use crate::cx::Cx;
 use crate::device::emulator::Emulator;
-use crate::device::{self, Backend, Cx, DeviceChoice};
+use crate::device::{self, Backend, DeviceChoice};
 use crate::error::{Error, Result};
+use crate::program::output::print;
 use crate::space::{Arch, Space};
 use crate::tensor::DType;
 

@@ -154,8 +154,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::cx::Cx;
     use crate::device::emulator::Emulator;
-    use crate::device::{Cx, Geometry, Launcher};
+    use crate::device::{Geometry, Launcher};
     use crate::tensor::{DType, Meta, Shape};
 
     /// What the planted kernel `count_global` does, which copies 32 values, `stride` apart.

@@ -12,14 +12,15 @@ use serde_json::{Value, json};
 use super::filter::Filter;
 use super::row::{noise, quantile};
 use super::{baseline, machine};
-use crate::cli::output::{print, table};
-use crate::cli::{DeviceArgs, open_device};
+use crate::cx::Cx;
 use crate::data::{
     Dataset, Decoded, Deliver, Image, Images, LoaderOptions, RgbImages, Scratch, TrainLoader,
     ViewFormat, Views, render,
 };
-use crate::device::{Backend, Cx, DeviceChoice};
+use crate::device::{Backend, DeviceChoice};
 use crate::error::{Error, Result};
+use crate::program::output::{print, table};
+use crate::program::{DeviceArgs, open_device};
 use crate::train::Batches;
 
 /// Images that are gone through, again and again; of these, those that are kept decoded.

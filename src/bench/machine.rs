@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::device::{Backend, Cx, Hardware};
+use crate::cx::Cx;
+use crate::device::{Backend, Hardware};
 use crate::error::Result;
 use crate::train::folder::environment;
 

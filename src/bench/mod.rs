@@ -19,8 +19,8 @@ mod timed;
 
 use clap::{Parser, Subcommand};
 
-use crate::cli::program;
 use crate::error::Result;
+use crate::program;
 
 /// Checks and times engine's ops and its training iteration.
 #[derive(Parser, Debug)]

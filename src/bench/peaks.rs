@@ -1,7 +1,7 @@
 //! The least time that work can take on a GPU: by its memory's bandwidth, and by its rate.
 
 use super::machine;
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::device::peaks::Peaks;
 use crate::error::{Error, Result};
 use crate::ops::work::Work;

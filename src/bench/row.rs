@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::filter::Filter;
 use super::machine;
-use crate::cli::output::table;
-use crate::device::{self, Cx};
+use crate::cx::Cx;
+use crate::device;
 use crate::error::{Error, Result};
+use crate::program::output::table;
 
 /// The value that a share of all are not above.
 pub fn quantile(values: &[f64], share: f64) -> f64 {

@@ -2,25 +2,23 @@
 //! that only plans.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::filter::Filter;
 use crate::config::Config;
-use crate::data::{ViewFormat, augment};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::eval::evaluate::NEIGHBOURS;
-use crate::eval::knn;
 use crate::nn::{BnMode, Feature, Gradients, Params, Supernet, recalibrate};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::linear::Linear;
-use crate::ops::work::{BenchCase, Work, kind, of_seen};
-use crate::ops::{self, Op, gather, queue_push, relation};
-use crate::optim;
+use crate::ops::work::{BenchCase, Work, kind, of_traced};
+use crate::ops::{Op, Trace, TraceEntry};
+use crate::registry::{FAMILIES, OPS, Workload};
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Named, Space};
 use crate::ssl::{self, Begin};
-use crate::tape::{Tape, TraceEntry};
+use crate::tape::Tape;
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Work, and how often each architecture's training step does it.
@@ -67,31 +65,49 @@ pub fn all(config: &Config, space: &Space, archs: &[Arch], dtypes: &[DType]) -> 
     let mut uses: BTreeMap<String, BTreeMap<Arch, usize>> = BTreeMap::new();
     for &dtype in dtypes {
         for arch in archs {
-            for situation in passes(config, space, arch, dtype)?.iter().flat_map(of_seen) {
-                *uses.entry(situation.name()).or_default().entry(*arch).or_insert(0) += 1;
-                works.add_situation(situation)?;
+            for case in passes(config, space, arch, dtype)?.iter().flat_map(of_traced) {
+                *uses.entry(case.name()).or_default().entry(*arch).or_insert(0) += 1;
+                works.add_case(case)?;
             }
         }
         let teacher = frozen(config, space, &space.max(), dtype)?;
+        let mut maps = Vec::new();
         for arch in archs {
             let student = frozen(config, space, arch, dtype)?;
-            for situation in student.seen.iter().flat_map(of_seen) {
-                works.add_situation(situation)?;
+            for case in student.trace.iter().flat_map(of_traced) {
+                works.add_case(case)?;
             }
-            let pairs = teacher.levels.iter().zip(&student.levels);
-            pairs.flat_map(|(t, s)| relation::work::work(*t, *s)).for_each(|w| works.add(w));
+            maps.extend(teacher.levels.iter().copied().zip(student.levels));
         }
-        for situation in ops::other_work(dtype)? {
-            works.add_situation(situation)?;
+        for case in OPS.iter().flat_map(|op| (op.benches)(dtype)) {
+            works.add_case(case)?;
         }
-        around(config, space, dtype)?.into_iter().for_each(|work| works.add(work));
+        let net = net(config, space);
+        let [views, _] = config.views.pair();
+        let workload = Workload {
+            images: images(config, space, dtype),
+            views: &views,
+            queue: config.moco.queue,
+            dim: config.moco.dim,
+            params: net.specs(),
+            maps: &maps,
+            feature: 4 * space.max().widths[3],
+            neighbours: NEIGHBOURS[1],
+        };
+        for family in FAMILIES {
+            (family.work)(&workload).into_iter().for_each(|work| works.add(work));
+        }
     }
     let mut works = works.all;
-    works.sort_by_key(|work| work.op);
-    works.extend(optim::work(net(config, space).specs()));
+    // Updates are the same for all architectures: they stand behind the passes.
+    let rank = |work: &Work| UPDATES.iter().position(|op| *op == work.op).map_or(0, |at| 1 + at);
+    works.sort_by_key(|work| (rank(work), work.op));
     let used = |work: Work| Used { uses: uses.remove(&work.name).unwrap_or_default(), work };
     Ok(works.into_iter().map(used).collect())
 }
+
+/// What follows the passes of a step, in this order.
+const UPDATES: [&str; 3] = ["sgd", "ema", "norm"];
 
 /// What is timed or counted.
 pub struct Wanted<'a> {
@@ -153,13 +169,12 @@ const PRODUCT: &str = "product";
 fn product(n: usize, dtype: DType) -> Result<Used> {
     let matrix = Meta::new(Shape::matrix(n, n), dtype);
     let inputs = vec![matrix, matrix, Meta::new(Shape::vector(n), dtype.wide())];
-    let seen = TraceEntry { op: Arc::new(Linear { out: n }), inputs, gradients: None };
-    let mut situations = of_seen(&seen).into_iter();
-    let Some(situation) = situations.next() else {
+    let entry = TraceEntry { op: Arc::new(Linear { out: n }), inputs, gradients: None };
+    let Some(case) = of_traced(&entry).into_iter().next() else {
         return Err(Error::usage("a linear layer has no forward pass"));
     };
     let name = format!("{PRODUCT}/{n}x{n}x{n}/forward/{}", kind(dtype));
-    let work = Work { name, op: PRODUCT, ..situation.work()? };
+    let work = Work { name, op: PRODUCT, ..case.work()? };
     Ok(Used { work, uses: BTreeMap::new() })
 }
 
@@ -171,9 +186,9 @@ struct Works {
 }
 
 impl Works {
-    fn add_situation(&mut self, situation: BenchCase) -> Result<()> {
-        if self.known.insert(situation.name()) {
-            self.all.push(situation.work()?);
+    fn add_case(&mut self, case: BenchCase) -> Result<()> {
+        if self.known.insert(case.name()) {
+            self.all.push(case.work()?);
         }
         Ok(())
     }
@@ -185,34 +200,17 @@ impl Works {
     }
 }
 
-/// Training images that a row of [`knn`] has: as many as a device compares at a time.
-const KEYS: usize = 4096;
-
-/// What surrounds the passes of a step and an evaluation: views, shuffling, the queue, neighbours.
-fn around(config: &Config, space: &Space, dtype: DType) -> Result<[Work; 4]> {
-    let (images, moco) = (images(config, space, dtype), &config.moco);
-    let (batch, side) = (config.train.batch, space.resolution);
-    let ([views, _], feature) = (config.views.pair(), 4 * space.max().widths[3]);
-    let format = ViewFormat { side, channels: 3, dtype, normalise: views.normalise() };
-    Ok([
-        augment::work::work(&views, batch, format),
-        gather::work::work(images),
-        queue_push::work::work(moco.queue, batch, moco.dim, dtype),
-        knn::work::work([batch, KEYS, feature, NEIGHBOURS[1]]),
-    ])
-}
-
 fn net(config: &Config, space: &Space) -> Supernet {
     Supernet::new(space, Some(&ssl::heads(config)))
 }
 
 /// What a student's forward and backward pass runs, in order.
 fn passes(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<Vec<TraceEntry>> {
-    let (cx, seen) = (Cx::plan()?.computing_in(dtype), Mutex::new(Vec::new()));
+    let (cx, trace) = (Cx::plan()?.computing_in(dtype), Trace::default());
     let net = net(config, space);
     let params = Params::init(&cx, net.specs(), config.seed)?.ready(&cx)?;
     let method = (ssl::recipe(config).build)(&cx, Begin::Blank)?;
-    let mut tape = Tape::recording(&cx).traced(&seen);
+    let mut tape = Tape::recording(&cx).traced(&trace);
     let wanted = method.reads().student;
     let mut out = Vec::new();
     for _view in method.passes()[0] {
@@ -227,7 +225,7 @@ fn passes(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<V
     drop(out);
     let one: Tensor = cx.full(loss.value().shape(), loss.value().dtype(), 1.0)?;
     tape.backward(loss, one, Gradients::zeros(&cx, net.specs())?.slots())?;
-    Ok(seen.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(trace.into_entries())
 }
 
 fn images(config: &Config, space: &Space, dtype: DType) -> Meta {
@@ -237,24 +235,24 @@ fn images(config: &Config, space: &Space, dtype: DType) -> Meta {
 
 /// What computing a search's features of a frozen subnet runs, and what it makes.
 struct Frozen {
-    seen: Vec<TraceEntry>,
+    trace: Vec<TraceEntry>,
     /// Stages 1 to 4.
     levels: Vec<Meta>,
 }
 
 fn frozen(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<Frozen> {
-    let (cx, seen) = (Cx::plan()?.computing_in(dtype), Mutex::new(Vec::new()));
+    let (cx, trace) = (Cx::plan()?.computing_in(dtype), Trace::default());
     let net = net(config, space);
     let params = Params::init(&cx, net.specs(), config.seed)?.ready(&cx)?;
     let x = || cx.alloc(images(config, space, dtype));
     let stats = recalibrate(&cx, &net, &params, arch, [x()])?;
-    let mut tape = Tape::inference(&cx).traced(&seen);
+    let mut tape = Tape::inference(&cx).traced(&trace);
     let x = tape.constant(x()?);
     let levels = [Feature::C2, Feature::C3, Feature::C4, Feature::C5];
     let out = net.forward(&mut tape, &params, x, arch, &mut BnMode::Frozen(&stats), &levels)?;
     let levels = levels.iter().map(|f| out.get(*f).value().meta()).collect();
     drop((out, tape));
-    Ok(Frozen { seen: seen.into_inner().unwrap_or_else(PoisonError::into_inner), levels })
+    Ok(Frozen { trace: trace.into_entries(), levels })
 }
 
 #[cfg(test)]
@@ -323,11 +321,11 @@ mod tests {
             let space = Space::preset(preset).unwrap();
             let config = Config::for_preset(preset).unwrap();
             for arch in [space.max(), space.min()] {
-                for seen in passes(&config, &space, &arch, DType::F32).unwrap() {
-                    let key = format!("{:?} {:?} {:?}", seen.op, seen.inputs, seen.gradients);
-                    for situation in of_seen(&seen) {
-                        let before = known.insert(situation.name(), key.clone());
-                        assert!(before.is_none_or(|b| b == key), "{}: {key}", situation.name());
+                for entry in passes(&config, &space, &arch, DType::F32).unwrap() {
+                    let key = format!("{:?} {:?} {:?}", entry.op, entry.inputs, entry.gradients);
+                    for case in of_traced(&entry) {
+                        let before = known.insert(case.name(), key.clone());
+                        assert!(before.is_none_or(|b| b == key), "{}: {key}", case.name());
                     }
                 }
             }

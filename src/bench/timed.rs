@@ -8,11 +8,12 @@ use super::machine;
 use super::peaks::Floor;
 use super::row::{noise, quantile};
 use super::shapes::Used;
-use crate::cli::output::table;
+use crate::cx::Cx;
+use crate::device::Backend;
 use crate::device::peaks::Peaks;
-use crate::device::{Backend, Cx};
 use crate::error::Result;
 use crate::ops::work::{Ready, Work};
+use crate::program::output::table;
 use crate::space::Arch;
 
 /// What the cache is taken to hold where the device does not tell: more than a GPU's second level,

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use engine::bench::{self, BenchCli};
-use engine::cli;
 use engine::device::allocator::Allocator;
+use engine::program;
 
 // What the system refuses ends the program with exit code 5.
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
-    cli::program::run(BenchCli::command(), bench::BEGIN, |cli: BenchCli| bench::run(cli))
+    program::run(BenchCli::command(), bench::BEGIN, |cli: BenchCli| bench::run(cli))
 }

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use engine::cli;
 use engine::device::allocator::Allocator;
+use engine::{cli, program};
 
 // What the system refuses ends the program with exit code 5.
 #[global_allocator]
@@ -21,5 +21,5 @@ const VERSION: &str = git_version::git_version!(
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn main() -> ExitCode {
-    cli::program::run(cli::command(VERSION), cli::BEGIN, cli::run)
+    program::run(cli::command(VERSION), cli::BEGIN, cli::run)
 }

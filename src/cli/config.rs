@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::output::{PROSE, columns, fill, print_file};
-use super::{Globals, print, print_json};
+use super::Globals;
 use crate::config::{Method, Resolved, Setting, explain, flag, markdown, read_file, resolve, word};
 use crate::error::Result;
+use crate::program::output::{PROSE, columns, fill, print_file};
+use crate::program::{print, print_json};
 
 /// Arguments that make up a run's settings.
 #[derive(Args, Clone, Debug, Default)]

@@ -7,14 +7,15 @@ use clap::{Args, Subcommand};
 use rayon::ThreadPoolBuilder;
 use serde_json::{Value, json};
 
-use super::output::{facts, prepare_file, table};
-use super::{Globals, print, print_json};
+use super::Globals;
 use crate::data::survey::{Survey, survey};
 use crate::data::{CorruptPolicy, Dataset, OnCorrupt, pack};
 use crate::device::host;
 use crate::error::{Error, Result};
 use crate::eval::progress::Progress;
 use crate::outside::printable;
+use crate::program::output::{facts, prepare_file, table};
+use crate::program::{print, print_json};
 
 /// Arguments of `engine data`.
 #[derive(Args, Clone, Debug)]

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::output::{facts, fitting_table};
-use super::{Globals, print, print_json};
+use super::Globals;
 use crate::config::Precision;
 use crate::device::cuda::{self, Gpu, Installed};
 use crate::device::gpu_code::GPU_CODE;
@@ -17,6 +16,8 @@ use crate::device::ptxas::Usage;
 use crate::device::{self, Chosen};
 use crate::error::{Error, Result};
 use crate::ops::gemm;
+use crate::program::output::{facts, fitting_table};
+use crate::program::{print, print_json};
 use crate::progress::human_bytes;
 
 /// Arguments of `engine doctor`.
@@ -61,7 +62,7 @@ impl Found {
         let threads = host::threads(globals.device.threads.into());
         let wanted = globals.device.precision.unwrap_or(Precision::Auto);
         let device = device::choose(globals.device.device, threads).map(|chosen| {
-            let dtype = wanted.dtype(&chosen.backend);
+            let dtype = wanted.dtype(chosen.backend.runs_kernels());
             (chosen, Precision::of(dtype))
         });
         let folder = std::env::current_dir().map_err(|e| Error::read(Path::new("."), e))?;

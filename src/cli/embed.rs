@@ -6,17 +6,17 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::output::prepare_file;
-use super::search::at_least_two;
+use super::Globals;
 use super::source::{Count, ModelArgs};
-use super::subject::Subject;
-use super::{Globals, open_device, print, print_json};
 use crate::data::{Dataset, IMAGENET_MEAN, IMAGENET_STD};
 use crate::error::Result;
 use crate::eval::Images;
 use crate::eval::embed::{self, Embedded, Output};
 use crate::eval::images::draw;
 use crate::outside::printable;
+use crate::program::args::at_least_two;
+use crate::program::output::prepare_file;
+use crate::program::{open_device, print, print_json};
 use crate::search::Bn;
 
 /// Arguments of `engine embed`.
@@ -63,25 +63,25 @@ pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
     let cx = open_device(&globals.device)?;
     let dataset = Arc::new(Dataset::open(&args.data)?);
     let found = cx.install(|| -> Result<_> {
-        let subject = Subject::open(&cx, &args.model)?;
-        let (arch, resolution) = (subject.named()?, subject.space().resolution);
+        let model = args.model.open(&cx)?;
+        let (arch, resolution) = (model.named()?, model.space().resolution);
         let images = |indices| Images::new(dataset.clone(), indices, resolution, cx.threads());
-        let seed = globals.seed.unwrap_or(subject.seed);
+        let seed = globals.seed.unwrap_or(model.seed);
         let bn = images(draw(dataset.len(), Some(args.bn_images), seed));
         let (subnet, statistics) = match args.bn {
-            Bn::Batch => (subject.batch_normalised(arch), "batch".to_owned()),
+            Bn::Batch => (model.batch_normalised(arch), "batch".to_owned()),
             Bn::Recalibrate => {
                 let from =
-                    subject.bn_images(&bn).map_or("the export".into(), |n| format!("{n} images"));
-                (subject.subnet(&cx, arch, &bn)?, from)
+                    model.bn_images(&bn).map_or("the export".into(), |n| format!("{n} images"));
+                (model.subnet(&cx, arch, &bn)?, from)
             }
         };
         let all = images((0..args.images.of(dataset.len())).collect());
         let metadata = [
             ("arch", arch.to_string()),
-            ("preset", subject.preset.clone()),
-            ("step", subject.step.to_string()),
-            ("weights", subject.weights.to_owned()),
+            ("preset", model.preset.clone()),
+            ("step", model.step.to_string()),
+            ("weights", model.weights.to_owned()),
             ("bn", statistics),
             ("mean", json!(IMAGENET_MEAN).to_string()),
             ("std", json!(IMAGENET_STD).to_string()),

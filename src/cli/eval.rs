@@ -5,20 +5,22 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-use super::output::{fitting_table, table};
-use super::search::{at_least_one, at_least_two, domain};
+use super::Globals;
+use super::search::domain;
 use super::source::{Count, ModelArgs};
-use super::subject::Subject;
-use super::{Globals, open_device, print, print_json};
+use crate::cx::Cx;
 use crate::data::Dataset;
-use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::eval::evaluate::{self, evaluate_all};
 use crate::eval::progress::Progress;
 use crate::eval::record::{self, Setup};
 use crate::eval::{BaselineCache, Baselines, EvalResult, Protocol, RawBaselines, Splits};
+use crate::export::LoadedModel;
 use crate::files;
 use crate::nn::Subnet;
+use crate::program::args::{at_least_one, at_least_two};
+use crate::program::output::{fitting_table, table};
+use crate::program::{open_device, print, print_json};
 use crate::search::{self, Ranking};
 use crate::space::{Arch, Metric};
 
@@ -123,36 +125,36 @@ pub fn run(args: &EvalVerbArgs, globals: &Globals) -> Result<()> {
     };
     let cx = open_device(&globals.device)?;
     cx.install(|| {
-        let subject = Subject::open(&cx, &how.args.model)?;
+        let model = how.args.model.open(&cx)?;
         match &how.args.archs_from {
-            None => one(&cx, &how, globals, &subject),
-            Some(file) => many(&cx, &how, globals, &subject, file),
+            None => one(&cx, &how, globals, &model),
+            Some(file) => many(&cx, &how, globals, &model, file),
         }
     })
 }
 
 impl EvalArgs {
     /// The images to learn from and to test on.
-    pub fn sets(&self, globals: &Globals, subject: &Subject, workers: usize) -> Result<Splits> {
+    pub fn sets(&self, globals: &Globals, model: &LoadedModel, workers: usize) -> Result<Splits> {
         Splits::new(
             Dataset::open(&self.data)?,
             Dataset::open(&self.test_data)?,
             self.images.limit(),
             self.bn_images,
-            globals.seed.unwrap_or(subject.seed),
-            subject.space().resolution,
+            globals.seed.unwrap_or(model.seed),
+            model.space().resolution,
             workers,
         )
     }
 }
 
 impl Evaluation<'_> {
-    fn options(&self, globals: &Globals, subject: &Subject) -> Result<evaluate::Options> {
+    fn options(&self, globals: &Globals, model: &LoadedModel) -> Result<evaluate::Options> {
         Ok(evaluate::Options {
             protocol: self.protocol,
             feature: self.args.features.parse()?,
             epochs: self.epochs,
-            seed: globals.seed.unwrap_or(subject.seed),
+            seed: globals.seed.unwrap_or(model.seed),
         })
     }
 
@@ -163,14 +165,14 @@ impl Evaluation<'_> {
 }
 
 /// `knn-<images>-<arch>-step-00000100.json`, with `-teacher` for the teacher's weights.
-fn file_name(what: &str, subject: &Subject) -> String {
-    let teacher = if subject.weights == "teacher" { "-teacher" } else { "" };
-    format!("{what}-step-{:08}{teacher}.json", subject.step)
+fn file_name(what: &str, model: &LoadedModel) -> String {
+    let teacher = if model.weights == "teacher" { "-teacher" } else { "" };
+    format!("{what}-step-{:08}{teacher}.json", model.step)
 }
 
 /// Writes a result into the run's `eval` folder, where there is one.
-fn keep(subject: &Subject, name: &str, result: &Map<String, Value>) -> Result<()> {
-    let Some(run) = &subject.run_dir else { return Ok(()) };
+fn keep(model: &LoadedModel, name: &str, result: &Map<String, Value>) -> Result<()> {
+    let Some(run) = &model.run_dir else { return Ok(()) };
     let path = run.join("eval").join(name);
     files::create_dir(&run.join("eval"))?;
     files::write_json(&path, result)?;
@@ -192,8 +194,8 @@ pub struct Evaluated {
 
 impl Evaluated {
     /// Writes the result into the run's `eval` folder, where there is one.
-    pub fn keep(&self, subject: &Subject) -> Result<()> {
-        keep(subject, &self.name, &self.result)
+    pub fn keep(&self, model: &LoadedModel) -> Result<()> {
+        keep(model, &self.name, &self.result)
     }
 }
 
@@ -203,21 +205,21 @@ pub fn evaluate(
     cx: &Cx,
     how: &Evaluation,
     globals: &Globals,
-    subject: &Subject,
+    model: &LoadedModel,
     sets: &Splits,
     arch: Arch,
     raw: &mut Option<RawBaselines>,
 ) -> Result<Evaluated> {
-    let options = how.options(globals, subject)?;
+    let options = how.options(globals, model)?;
     let wanted = !how.args.no_baselines;
-    let params = wanted.then(|| subject.untrained(cx)).transpose()?;
+    let params = wanted.then(|| model.untrained(cx)).transpose()?;
     let before = match &params {
-        Some(Ok(params)) => Some(subject.subnet_of(cx, params, arch, &sets.bn)?),
+        Some(Ok(params)) => Some(model.subnet_of(cx, params, arch, &sets.bn)?),
         _ => None,
     };
-    let subnet = subject.subnet(cx, arch, &sets.bn)?;
+    let subnet = model.subnet(cx, arch, &sets.bn)?;
     let subnets: Vec<&Subnet> = std::iter::once(&subnet).chain(&before).collect();
-    let kept = baseline_cache(cx, subject, sets, &options, wanted && raw.is_none())?;
+    let kept = baseline_cache(cx, model, sets, &options, wanted && raw.is_none())?;
     *raw = raw.take().or_else(|| kept.as_ref()?.read());
     let mut done = evaluate_all(cx, &subnets, sets, &options, wanted && raw.is_none())?;
     if let (Some(kept), Some(found)) = (&kept, &done.raw) {
@@ -230,35 +232,35 @@ pub fn evaluate(
         let untrained = done.nets.pop().ok_or_else(|| params.err().unwrap_or_default());
         Baselines::new(untrained, raw, &setup)
     });
-    let (net, bn_images) = (subject.describe(arch), subject.bn_images(&sets.bn));
+    let (net, bn_images) = (model.describe(arch), model.bn_images(&sets.bn));
     let result = record::of_net(&net, &setup, bn_images, &verdict, baselines.as_ref());
     let what = format!("{}-{}-{arch}", how.protocol, domain(&how.args.test_data));
-    Ok(Evaluated { verdict, baselines, result, name: file_name(&what, subject) })
+    Ok(Evaluated { verdict, baselines, result, name: file_name(&what, model) })
 }
 
 /// Where what pixels and colours are worth is kept, where it is `wanted` and the net lies in a run's
 /// folder.
 fn baseline_cache(
     cx: &Cx,
-    subject: &Subject,
+    model: &LoadedModel,
     sets: &Splits,
     options: &evaluate::Options,
     wanted: bool,
 ) -> Result<Option<BaselineCache>> {
-    let run = subject.run_dir.as_ref().filter(|_| wanted);
+    let run = model.run_dir.as_ref().filter(|_| wanted);
     run.map(|run| BaselineCache::new(&run.join("eval"), cx, sets, options)).transpose()
 }
 
 /// One subnet.
-fn one(cx: &Cx, how: &Evaluation, globals: &Globals, subject: &Subject) -> Result<()> {
-    let arch = subject.named()?;
-    let sets = how.args.sets(globals, subject, cx.threads())?;
-    let found = evaluate(cx, how, globals, subject, &sets, arch, &mut None)?;
+fn one(cx: &Cx, how: &Evaluation, globals: &Globals, model: &LoadedModel) -> Result<()> {
+    let arch = model.named()?;
+    let sets = how.args.sets(globals, model, cx.threads())?;
+    let found = evaluate(cx, how, globals, model, &sets, arch, &mut None)?;
     if globals.json {
         print_json(&found.result)?;
-        return found.keep(subject).map_err(printed);
+        return found.keep(model).map_err(printed);
     }
-    let mut text = format!("{arch}, {} of step {}\n\n", subject.weights, subject.step);
+    let mut text = format!("{arch}, {} of step {}\n\n", model.weights, model.step);
     text += &accuracy_table(&found, &sets);
     text += &format!(
         "\n{} on {}: {} training images, {} test images; ± is the standard error\n",
@@ -281,7 +283,7 @@ fn one(cx: &Cx, how: &Evaluation, globals: &Globals, subject: &Subject) -> Resul
         text.extend(baselines.remarks(&found.verdict).iter().map(|remark| format!("{remark}\n")));
     }
     print(&text)?;
-    found.keep(subject).map_err(printed)
+    found.keep(model).map_err(printed)
 }
 
 /// Results are printed before they are written: a folder that cannot be written loses nothing.
@@ -330,7 +332,7 @@ fn many(
     cx: &Cx,
     how: &Evaluation,
     globals: &Globals,
-    subject: &Subject,
+    model: &LoadedModel,
     file: &Path,
 ) -> Result<()> {
     let args = how.args;
@@ -342,15 +344,15 @@ fn many(
             candidates.len()
         )));
     }
-    let options = how.options(globals, subject)?;
+    let options = how.options(globals, model)?;
     let spill = std::env::temp_dir();
-    let sets = args.sets(globals, subject, cx.threads())?.cached(&spill)?;
+    let sets = args.sets(globals, model, cx.threads())?.cached(&spill)?;
     let mut accuracies = Vec::new();
-    let kept = baseline_cache(cx, subject, &sets, &options, !args.no_baselines)?;
+    let kept = baseline_cache(cx, model, &sets, &options, !args.no_baselines)?;
     let mut raw = kept.as_ref().and_then(BaselineCache::read);
     let mut progress = Progress::new("subnets", candidates.len(), 0);
     for candidate in &candidates {
-        let subnet = subject.subnet(cx, candidate.arch, &sets.bn)?;
+        let subnet = model.subnet(cx, candidate.arch, &sets.bn)?;
         let wanted = !args.no_baselines && raw.is_none();
         let mut done = evaluate_all(cx, &[&subnet], &sets, &options, wanted)?;
         if let (Some(kept), Some(found)) = (&kept, &done.raw) {
@@ -368,8 +370,8 @@ fn many(
         accuracies: &accuracies,
         setup: how.setup(&options, &sets),
         raw,
-        step: subject.step,
-        weights: subject.weights,
+        step: model.step,
+        weights: model.weights,
     };
     let result = ranking.to_json()?;
     let tag = file.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
@@ -388,7 +390,7 @@ fn many(
         }
         print(&text)?;
     }
-    keep(subject, &file_name(&name, subject), &result).map_err(printed)
+    keep(model, &file_name(&name, model), &result).map_err(printed)
 }
 
 fn text(ranking: &Ranking) -> Result<String> {

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::device::open_device_in;
-use super::output::table;
-use super::search::at_least_two;
-use super::source::find_arch;
-use super::{Globals, print, print_json};
+use super::Globals;
 use crate::config::Precision;
 use crate::error::{Error, Result};
 use crate::export;
+use crate::program::args::at_least_two;
+use crate::program::device::open_device_in;
+use crate::program::output::table;
+use crate::program::{print, print_json};
+use crate::search::winners::find_arch;
 use crate::space::Named;
 use crate::space::budget::{macs, si};
 use crate::train::Checkpoint;

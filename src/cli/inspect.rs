@@ -11,10 +11,11 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
 use serde_json::{Value, json};
 
-use super::output::table;
-use super::{Globals, print, print_json};
+use super::Globals;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::program::output::table;
+use crate::program::{print, print_json};
 use crate::space::budget::si;
 use crate::train::Checkpoint;
 

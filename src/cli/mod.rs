@@ -3,32 +3,26 @@
 
 pub mod config;
 pub mod data;
-pub mod device;
 pub mod doctor;
 pub mod embed;
 pub mod eval;
 pub mod export;
 pub mod inspect;
-pub mod output;
-pub mod program;
 pub mod quickstart;
 pub mod report;
 pub mod search;
 pub mod source;
 pub mod space;
-pub mod subject;
 pub mod train;
 
 use std::ffi::OsString;
 
 use clap::{Arg, Args, Command, CommandFactory, Parser, Subcommand};
 
-pub use device::{DeviceArgs, open_device};
-pub use output::{print, print_json};
-
 use crate::bench::{self, BenchCli};
 use crate::config::{Setting, flag};
 use crate::error::Result;
+use crate::program::{self, DeviceArgs};
 use crate::signals;
 
 /// Trains one elastic ResNet supernet on images without labels, searches the subnet that

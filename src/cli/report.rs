@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Globals, print, print_json};
+use super::Globals;
 use crate::error::Result;
+use crate::program::{print, print_json};
 use crate::report;
 
 /// Arguments of `engine report`.

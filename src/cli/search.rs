@@ -6,14 +6,17 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::output::fitting_table;
-use super::source::{Count, find_arch};
-use super::{Globals, open_device, print, print_json};
+use super::Globals;
+use super::source::Count;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::Feature;
+use crate::program::args::{at_least_one, at_least_two};
+use crate::program::output::fitting_table;
+use crate::program::{open_device, print, print_json};
 use crate::report;
+use crate::search::winners::find_arch;
 use crate::search::{self, Bn, BudgetResult, Request, Selection, Task, Winners};
 use crate::signals::Signals;
 use crate::space::{Budget, Metric, Named};
@@ -90,18 +93,6 @@ Examples:
   engine search --ckpt runs/a --data target/ --task cls \\
     --metric latency --budget 2ms..5ms
 Higher scores are better.";
-
-/// Parses a number of images that statistics can be taken of.
-pub fn at_least_two(s: &str) -> Result<usize> {
-    let number = s.parse().ok().filter(|&n| n >= 2);
-    number.ok_or_else(|| Error::usage(format!("{s:?}: expected a number of at least 2")))
-}
-
-/// Parses a number of something that there must be.
-pub fn at_least_one(s: &str) -> Result<usize> {
-    let number = s.parse().ok().filter(|&n| n >= 1);
-    number.ok_or_else(|| Error::usage(format!("{s:?}: expected a number of at least 1")))
-}
 
 impl SearchArgs {
     /// The budgets that were asked for; none means the space's default groups.

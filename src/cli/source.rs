@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use crate::cx::Cx;
 use crate::error::{Error, Result};
-use crate::search;
-use crate::space::{Arch, Named};
-use crate::train::Checkpoint;
+use crate::export::{LoadedModel, ModelSource};
+use crate::space::Named;
 
 /// How many of something: a number, or all there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,22 +63,21 @@ pub struct ModelArgs {
     pub teacher: bool,
 }
 
-/// The architecture that `--arch` names in a checkpoint's space and run; the log says which one
-/// it is, if it was not named by its ID.
-///
-/// # Errors
-/// Exit 2 where it does not fit in the space, or the run has no one winner.
-pub fn find_arch(named: Named, checkpoint: &Checkpoint) -> Result<Arch> {
-    let winner = || match checkpoint.run_dir() {
-        Some(run) => search::winners::of_run(&run),
-        None => Err(Error::usage(format!(
-            "{} lies in no run's folder, so it has no search: name an architecture by its ID",
-            checkpoint.dir.display()
-        ))),
-    };
-    let arch = named.within(&checkpoint.space()?, winner).map_err(|e| e.context("--arch"))?;
-    if !matches!(named, Named::Id(_)) {
-        tracing::info!("--arch {named} is {arch}");
+impl ModelArgs {
+    /// Reads the weights. Exit 2 for an architecture outside the space, 3 for a checkpoint or an
+    /// export that cannot be read.
+    pub fn open(&self, cx: &Cx) -> Result<LoadedModel> {
+        let source = match (&self.model, &self.ckpt) {
+            (Some(dir), _) => ModelSource::Export(dir.clone()),
+            (None, Some(path)) => {
+                ModelSource::Checkpoint { path: path.clone(), teacher: self.teacher }
+            }
+            (None, None) => {
+                return Err(Error::usage(
+                    "no net was given: expected --ckpt RUN with --arch ID, or --model DIR",
+                ));
+            }
+        };
+        LoadedModel::open(cx, &source, self.arch)
     }
-    Ok(arch)
 }

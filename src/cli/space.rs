@@ -3,9 +3,10 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::output::table;
-use super::{Globals, print, print_json};
+use super::Globals;
 use crate::error::{Error, Result};
+use crate::program::output::table;
+use crate::program::{print, print_json};
 use crate::space::budget::{macs, si};
 use crate::space::{Arch, Budget, EXPANSION, Metric, Named, Space, presets};
 

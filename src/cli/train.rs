@@ -7,13 +7,15 @@ use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 
+use super::Globals;
 use super::config::SettingArgs;
-use super::device::open_device_in;
-use super::output::facts;
-use super::{Globals, print, print_json};
 use crate::config::{Precision, Resolved, Setting, looks_like_word, parse_duration, resolve, word};
-use crate::device::{Cx, DeviceChoice};
+use crate::cx::Cx;
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::program::device::open_device_in;
+use crate::program::output::facts;
+use crate::program::{print, print_json};
 use crate::progress::{human_bytes, human_duration, human_rate};
 use crate::signals::Signals;
 use crate::space::budget::macs;
@@ -249,7 +251,7 @@ fn absent_gpu(memory: ByteSize, globals: &Globals, precision: Precision) -> Resu
             Error::usage(format!("--device-memory {memory}: expected a size such as 80GiB"))
         })?;
     let cx = Cx::planning_gpu(bytes, device.threads.into())?;
-    let dtype = precision.dtype(cx.backend());
+    let dtype = precision.dtype(cx.is_device());
     tracing::info!(
         "planning for a GPU of {} that is not here, in {}; what its driver takes for itself is not \
          in the plan",

@@ -22,7 +22,6 @@ pub use time::{CkptEvery, ProbeEvery, format_duration, parse_duration};
 
 use crate::data;
 pub use crate::data::OnCorrupt;
-use crate::device::Backend;
 use crate::space::Policy;
 use crate::tensor::DType;
 
@@ -48,11 +47,12 @@ crate::choice! {
 }
 
 impl Precision {
-    /// The type that nets compute in on a device.
-    pub fn dtype(self, backend: &Backend) -> DType {
-        match (self, backend) {
-            (Self::Bf16, _) | (Self::Auto, Backend::Driver(_)) => DType::BF16,
-            _ => DType::F32,
+    /// The type that nets compute in, on a device that runs kernels or on the CPU.
+    pub fn dtype(self, runs_kernels: bool) -> DType {
+        match self {
+            Self::Bf16 => DType::BF16,
+            Self::Auto if runs_kernels => DType::BF16,
+            Self::Auto | Self::Fp32 => DType::F32,
         }
     }
 

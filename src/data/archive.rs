@@ -13,7 +13,7 @@ use super::image::Format;
 use super::index::Refusal;
 use super::limits::{UNPACKED_BYTES, ZSTD_WINDOW_LOG};
 use super::ranges::{Ranges, Unpacked};
-use super::source::{Content, Member, Scan};
+use super::scan::{Content, Member, Scan};
 use crate::error::{Error, Result};
 use crate::outside::{open_regular, printable};
 use crate::signals;
@@ -55,7 +55,7 @@ pub(super) fn scan(scan: &mut Scan) -> Result<()> {
 /// Adds the images of a plain archive.
 pub(super) fn scan_tar(scan: &mut Scan) -> Result<()> {
     let path = scan.path.clone();
-    let ranges = Ranges::open(&path, scan.index)?;
+    let ranges = Ranges::open(&path, &mut scan.index.kept_open)?;
     let found = gather(scan, |scan, targets| {
         let reader = ranges.reader().map_err(|e| Error::read(&path, e))?;
         let watched = Watched::new(reader, u64::MAX);

@@ -9,15 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use super::image::{FORMATS, Format, Image};
-use super::index::{Coding, Entry, Index, NO_LABEL, Names, Others, Store};
+use super::index::{Coding, Entry, Index, NO_LABEL, Names, Store};
 use super::limits::{FILE_BYTES, Limits, Memory, Permit};
-use super::unsupported::{ADVICE, Unsupported};
+use super::packed::CHECKSUM_BYTES;
+use super::unsupported::{ADVICE, Others, Unsupported};
 use super::{cifar, source};
 use crate::error::{Error, Result};
 use crate::outside::{printable, read_at_most};
-
-/// Bytes of the hash before every image of a packed file.
-pub(super) const CHECKSUM_BYTES: usize = 16;
 
 /// A data set of at most so many encoded bytes enters its digest as a whole.
 const DIGEST_WHOLE_BYTES: u64 = 64 << 20;

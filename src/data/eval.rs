@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
-use super::augment::{Scratch, write_normalised};
-use super::loader::{Buffers, with_scratch};
+use super::augment::{Scratch, with_scratch, write_normalised};
+use super::loader::Buffers;
 use super::pipeline::Pipeline;
 use super::pixels::{IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels};
 use super::policy::Reader;
-use super::resample::{Filter, Window, resize};
-use super::views::Crop;
+use super::resample::{Crop, Filter, Window, resize};
 use super::{CorruptPolicy, Dataset, Image};
 use crate::error::{Error, Result};
+use rayon::prelude::*;
 
 /// Images as a net sees them when it is not trained.
 #[derive(Debug)]

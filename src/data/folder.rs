@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::image::Format;
 use super::index::{Coding, Entry, NO_LABEL, Store};
 use super::ranges::Ranges;
-use super::source::Scan;
+use super::scan::Scan;
 use super::{archive, cifar};
 use crate::error::{Error, Result};
 use crate::outside::{open_regular, printable, read_at_most};
@@ -77,7 +77,7 @@ pub(super) fn push_cifar_file(scan: &mut Scan, path: &Path, name: &str) -> Resul
     if !name.ends_with(".bin") {
         return Ok(false);
     }
-    let ranges = Ranges::open(path, scan.index)?;
+    let ranges = Ranges::open(path, &mut scan.index.kept_open)?;
     let records = cifar::recognise(name, ranges.len(), &ranges, 0);
     let Some(records) = records.map_err(|e| Error::read(path, e))? else {
         scan.index.give_back(&ranges);

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use super::ranges::{Ranges, Unpacked};
-use super::unsupported::{self, Unsupported};
+use super::unsupported::{self, Others, Unsupported};
 
 /// Label of an image that has no class.
 pub(super) const NO_LABEL: u32 = u32::MAX;
@@ -133,30 +133,6 @@ pub(super) struct Index {
     pub unpacked: Option<Unpacked>,
     /// Files that are kept open.
     pub kept_open: usize,
-}
-
-/// Files met that are no images: how many, and one of them.
-#[derive(Debug, Default)]
-pub(super) struct Others {
-    pub count: usize,
-    pub example: String,
-}
-
-impl Others {
-    pub fn note(&mut self, name: &str) {
-        if self.count == 0 {
-            name.clone_into(&mut self.example);
-        }
-        self.count += 1;
-    }
-
-    /// Adds others' files.
-    pub fn add(&mut self, others: &Others) {
-        if self.count == 0 {
-            others.example.clone_into(&mut self.example);
-        }
-        self.count += others.count;
-    }
 }
 
 impl Index {

@@ -12,8 +12,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::augment::render;
-use super::loader::with_scratch;
+use super::augment::{render, with_scratch};
 use super::policy::Reader;
 use super::{CorruptPolicy, Dataset, Image, Views};
 use crate::error::Result;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::image::Format;
 use super::index::{Coding, Entry, Group, NO_LABEL, Store};
 use super::limits::FILE_BYTES;
-use super::source::Scan;
+use super::scan::Scan;
 use crate::error::{Error, Result};
 use crate::outside::{printable, read_at_most};
 

@@ -1,7 +1,6 @@
 //! Batches for training: views of every image, or what a device makes them of, and the labels
 //! where a task learns from them, prepared ahead of time by a pool of threads.
 
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +8,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::augment::{Scratch, render};
+use super::augment::{render, with_scratch};
 use super::dataset::Loaded;
 use super::limits::BATCH_BYTES;
 use super::pipeline::{Pipeline, Stop};
@@ -143,15 +142,6 @@ pub struct TrainLoader {
     pipeline: Pipeline<Batch<Images>>,
     reader: Arc<Reader>,
     steps_per_epoch: usize,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// Calls `use_it` with this thread's scratch memory.
-pub(super) fn with_scratch<T>(use_it: impl FnOnce(&mut Scratch) -> T) -> T {
-    SCRATCH.with_borrow_mut(use_it)
 }
 
 /// Steps of an epoch over so many images, at least 1.

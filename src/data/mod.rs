@@ -19,11 +19,13 @@ mod limits;
 mod list;
 mod loader;
 pub mod pack;
+pub(crate) mod packed;
 mod pipeline;
 mod pixels;
 mod policy;
 mod ranges;
 mod resample;
+mod scan;
 mod source;
 pub mod survey;
 pub mod synthetic;
@@ -41,8 +43,8 @@ pub use self::loader::{
 };
 pub use self::pixels::{Bytes, IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels, Recycled};
 pub use self::policy::{CorruptPolicy, OnCorrupt, allowed_corrupt};
-pub use self::resample::Filter;
-pub use self::views::{Adjust, Crop, ViewParams, Views};
+pub use self::resample::{Crop, Filter};
+pub use self::views::{Adjust, ViewParams, Views};
 
 /// Compiles a function a second time for AVX2 and takes that version where the machine has it.
 /// Both do the same arithmetic in the same order, so they give the same bits.

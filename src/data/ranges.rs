@@ -7,7 +7,6 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::index::Index;
 use super::limits::Limits;
 use crate::error::{Error, Result};
 use crate::outside::{open_regular, printable};
@@ -48,13 +47,13 @@ impl Identity {
 }
 
 impl Ranges {
-    /// Opens a file.
-    pub fn open(path: &Path, index: &mut Index) -> Result<Self> {
+    /// Opens a file. `kept_open` counts the files that its data set keeps open.
+    pub fn open(path: &Path, kept_open: &mut usize) -> Result<Self> {
         let bad = |e| Error::read(path, e);
         let file = open_regular(path).map_err(bad)?;
         let metadata = file.metadata().map_err(bad)?;
-        let file = if index.kept_open < KEPT_OPEN {
-            index.kept_open += 1;
+        let file = if *kept_open < KEPT_OPEN {
+            *kept_open += 1;
             Kept::Open(Arc::new(file))
         } else {
             Kept::Closed(Identity::of(&metadata))

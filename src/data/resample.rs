@@ -3,8 +3,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::views::Crop;
 use super::{Image, vectorised};
+
+/// Part of an image, in its pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crop {
+    /// Left edge.
+    pub x: usize,
+    /// Upper edge.
+    pub y: usize,
+    /// Width, at least 1.
+    pub width: usize,
+    /// Height, at least 1.
+    pub height: usize,
+}
 
 /// The filter of a resize.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use super::index::Others;
 use crate::outside::printable;
 
 /// A format: its name, what a file's name ends with, and what its first bytes are.
@@ -80,6 +79,30 @@ fn by_name(name: &str) -> Option<&'static str> {
 /// The format that a file is in, by its name or else by its first bytes.
 pub(super) fn format(name: &str, head: &[u8]) -> Option<&'static str> {
     by_name(name).or_else(|| by_bytes(head))
+}
+
+/// Files met that are no images: how many, and one of them.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    pub count: usize,
+    pub example: String,
+}
+
+impl Others {
+    pub fn note(&mut self, name: &str) {
+        if self.count == 0 {
+            name.clone_into(&mut self.example);
+        }
+        self.count += 1;
+    }
+
+    /// Adds others' files.
+    pub fn add(&mut self, others: &Others) {
+        if self.count == 0 {
+            others.example.clone_into(&mut self.example);
+        }
+        self.count += others.count;
+    }
 }
 
 /// Files met that are images in formats that are not read: how many in each, and one of them.

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::pixels::{IMAGENET_MEAN, IMAGENET_STD, Normalise};
-use super::resample::Filter;
+use super::resample::{Crop, Filter};
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
 
@@ -209,19 +209,6 @@ fn expect(fine: bool, name: &str, wanted: &str, found: impl std::fmt::Display) -
         return Ok(());
     }
     Err(Error::usage(format!("views.{name}: expected {wanted}, found {found}")))
-}
-
-/// Part of an image, in its pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Crop {
-    /// Left edge.
-    pub x: usize,
-    /// Upper edge.
-    pub y: usize,
-    /// Width, at least 1.
-    pub width: usize,
-    /// Height, at least 1.
-    pub height: usize,
 }
 
 /// One step of colour jitter.

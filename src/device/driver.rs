@@ -161,7 +161,7 @@ pub trait Driver: Send + Sync {
 
     /// The first of three steps of a copy that no queued work waits for, but what is queued
     /// after it has arrived: says that its destination is free once the work queued so far is
-    /// done. [`StagingSlot`](super::StagingSlot) takes them in this order. A driver without such
+    /// done. [`StagingSlot`](crate::cx::StagingSlot) takes them in this order. A driver without such
     /// copies copies at once.
     fn staging_slot(&self) -> Result<CopyId> {
         Ok(CopyId(0))
@@ -236,27 +236,6 @@ impl Launcher<'_> {
             shapes: params,
         })
     }
-}
-
-/// The name of a kernel for tensors of `dtype`: `kernel!("relu_forward", dtype)` is
-/// `relu_forward_f32` or `relu_forward_bf16`. There are none for f64. With the number of
-/// elements that a thread has at once, `kernel!("max_pool_forward", dtype, lanes)` is the
-/// variant `max_pool_forward_scalar_…` where that is one.
-#[macro_export]
-macro_rules! kernel {
-    ($name:literal, $dtype:expr) => {
-        match $dtype {
-            $crate::tensor::DType::BF16 => concat!($name, "_bf16"),
-            _ => concat!($name, "_f32"),
-        }
-    };
-    ($name:literal, $dtype:expr, $lanes:expr) => {
-        match ($dtype, $lanes) {
-            ($crate::tensor::DType::BF16, 1) => concat!($name, "_scalar_bf16"),
-            (_, 1) => concat!($name, "_scalar_f32"),
-            (dtype, _) => $crate::kernel!($name, dtype),
-        }
-    };
 }
 
 /// A size as kernels take it: 31 bits, so that sums of two do not overflow.

@@ -198,7 +198,8 @@ impl Driver for Guarded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Cx, Geometry};
+    use crate::cx::Cx;
+    use crate::device::Geometry;
     use crate::tensor::{DType, Shape};
 
     /// Host memory in one vector; its only kernel writes one byte at a distance.

@@ -13,7 +13,7 @@ use super::baselines::{MOST_TEST, MOST_TRAIN, RawBaselines};
 use super::evaluate::{Options, Protocol, Splits};
 use super::images::Images;
 use super::raw_features::{BINS, MOST_SIDE};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::{self, sealed};
 

@@ -6,18 +6,16 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::str::FromStr;
 
-use safetensors::tensor::Dtype;
-use serde_json::json;
-
 use super::images::Images;
 use super::progress::Progress;
+use crate::cx::Cx;
 use crate::data::Dataset;
-use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
-use crate::files;
 use crate::nn::{Feature, Subnet};
-use crate::signals;
 use crate::tensor::{Tensor, to_nchw};
+use crate::{files, signals};
+use safetensors::tensor::Dtype;
+use serde_json::json;
 
 /// What a file of embeddings can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

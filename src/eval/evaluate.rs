@@ -11,8 +11,8 @@ use super::images::{self, Images};
 use super::progress::Progress;
 use super::raw_features::RawFeatures;
 use super::{knn, linear};
+use crate::cx::Cx;
 use crate::data::Dataset;
-use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::nn::{Feature, Subnet};
 

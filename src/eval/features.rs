@@ -2,8 +2,8 @@
 
 use super::images::{Batch, Images};
 use super::progress::Progress;
+use crate::cx::Cx;
 use crate::data::Dataset;
-use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::nn::{Feature, Subnet};
 use crate::signals;

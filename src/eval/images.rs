@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::store::{MEMORY_LIMIT_BYTES, Store};
+use crate::cx::Cx;
 use crate::data::{CorruptPolicy, Dataset, EvalBatches, eval_batches_with};
-use crate::device::Cx;
 use crate::error::{Error, Result};
 use crate::ops::gather;
 use crate::rng::{Philox, Purpose};

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::features::Labelled;
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::nn::{Gradients, Init, ParamSpec, Params, Role};
 use crate::ops::cross_entropy::{self, CrossEntropy};

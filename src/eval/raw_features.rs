@@ -99,7 +99,7 @@ pub fn centre(train: &mut Labelled, test: &mut Labelled) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Cx;
+    use crate::cx::Cx;
     use crate::tensor::{DType, Shape};
 
     /// A batch of images of which each is given by its colour at (row, column).

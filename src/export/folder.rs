@@ -2,26 +2,26 @@
 
 use std::path::Path;
 
-use super::config::{Config, Origin, WEIGHTS};
+use super::config::{CONFIG, Config, Origin, WEIGHTS};
+use super::model::load_with_tensors;
 use super::parity::{self, Parity};
 use super::subnet;
-use crate::device::Cx;
-use crate::error::{Error, Result};
+use crate::cx::Cx;
+use crate::error::Result;
 use crate::files::owned::Kind;
 use crate::files::staged::Staged;
-use crate::files::{self, Named, sealed};
-use crate::nn::{Params, RunningStats, Subnet, Supernet};
+use crate::files::{self, sealed};
+use crate::nn::{Params, RunningStats, Supernet};
 use crate::space::Arch;
 use crate::space::budget::macs;
 use crate::tensor::Tensor;
 
-const CONFIG: &str = "config.json";
 const PARITY: &str = "parity.json";
 const MODEL_PY: &str = include_str!("model.py");
 const README: &str = include_str!("README.template.md");
 
 /// A subnet inside a supernet, ready to be exported.
-pub struct Subject<'a> {
+pub struct SubnetSource<'a> {
     /// The supernet.
     pub net: &'a Supernet,
     /// Its weights.
@@ -32,66 +32,6 @@ pub struct Subject<'a> {
     pub stats: &'a RunningStats,
     /// Where all this is from.
     pub origin: Origin,
-}
-
-/// An exported net.
-pub struct Model {
-    /// The net: the supernet of a space that has one architecture.
-    pub net: Supernet,
-    /// Its weights.
-    pub params: Params,
-    /// Its batch norm statistics.
-    pub stats: RunningStats,
-    /// Its architecture.
-    pub arch: Arch,
-    /// Its `config.json`.
-    pub config: Config,
-}
-
-impl Model {
-    /// The net as one that is ready to compute features.
-    pub fn subnet(&self) -> Subnet<'_> {
-        Subnet::with_stats(&self.net, &self.params, self.arch, self.stats.clone())
-    }
-}
-
-/// Opens an export.
-///
-/// # Errors
-/// [`crate::Kind::Data`] where a file is missing, truncated, was changed after the export, or
-/// does not fit the description.
-pub fn load(cx: &Cx, dir: &Path) -> Result<Model> {
-    let (model, _) = load_with_tensors(cx, dir)?;
-    Ok(model)
-}
-
-/// [`load`], with the tensors of the file as well.
-fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, Named)> {
-    let config_path = dir.join(CONFIG);
-    if !config_path.is_file() {
-        return Err(Error::data(format!(
-            "{} is not an export: it has no {CONFIG}; expected the --out folder of engine export",
-            dir.display()
-        )));
-    }
-    let config: Config =
-        sealed::read_json_or_older(&config_path).map_err(|e| e.and("export the subnet again"))?;
-    let net = config.net(&config_path.display().to_string())?;
-    let path = dir.join(WEIGHTS);
-    let (expected, found) = (config.hashes.get(WEIGHTS), files::hash(&path)?);
-    if expected != Some(&found) {
-        return Err(Error::data(format!(
-            "{} is damaged or was changed: its BLAKE3 is {found}, {CONFIG} says {}; export the \
-             subnet again",
-            path.display(),
-            expected.map_or("nothing", |h| h)
-        )));
-    }
-    let (named, _) = files::read_safetensors(&path)?;
-    let origin = path.display().to_string();
-    let params = Params::from_torch(cx, net.specs(), &named, &origin)?.ready(cx)?;
-    let stats = subnet::stats_from_torch(cx, &net, &named, &origin)?;
-    Ok((Model { arch: config.arch, net, params, stats, config }, named))
 }
 
 /// An export's folder as [`crate::files::owned`] sees it.
@@ -110,27 +50,27 @@ pub static EXPORT: Kind = Kind {
 /// way, [`crate::Kind::Device`] where the disk refuses.
 pub fn write(
     cx: &Cx,
-    subject: &Subject,
+    source: &SubnetSource,
     images: &[Tensor],
     out: &Path,
     tolerance: f64,
     overwrite: bool,
 ) -> Result<(Config, Parity)> {
-    write_into(cx, subject, images, Staged::begin(out, &EXPORT, overwrite)?, tolerance)
+    write_into(cx, source, images, Staged::begin(out, &EXPORT, overwrite)?, tolerance)
 }
 
 /// [`write()`], where the folder is this process's already.
 pub(super) fn write_into(
     cx: &Cx,
-    subject: &Subject,
+    source: &SubnetSource,
     images: &[Tensor],
     staged: Staged,
     tolerance: f64,
 ) -> Result<(Config, Parity)> {
     let fill = |dir: &Path| -> Result<(Config, Parity)> {
-        write_net(cx, subject, dir)?;
+        write_net(cx, source, dir)?;
         let (model, named) = load_with_tensors(cx, dir)?;
-        let parity = parity::compare(cx, subject, &model, &named, images, tolerance)?;
+        let parity = parity::compare(cx, source, &model, &named, images, tolerance)?;
         parity.require()?;
         files::write_json(&dir.join(PARITY), &parity)?;
         files::write_text(&dir.join("model.py"), MODEL_PY)?;
@@ -148,14 +88,14 @@ pub(super) fn write_into(
 }
 
 /// Writes `model.safetensors` and `config.json`.
-fn write_net(cx: &Cx, subject: &Subject, dir: &Path) -> Result<()> {
-    let (small, params) = subnet::extract(cx, subject.net, subject.params, &subject.arch)?;
-    let stats = subnet::extract_stats(cx, subject.net, subject.stats, &small)?;
+fn write_net(cx: &Cx, source: &SubnetSource, dir: &Path) -> Result<()> {
+    let (small, params) = subnet::extract(cx, source.net, source.params, &source.arch)?;
+    let stats = subnet::extract_stats(cx, source.net, source.stats, &small)?;
     let mut tensors = params.to_torch(cx)?;
     tensors.extend(subnet::stats_to_torch(cx, &small, &stats)?);
-    let mut config = Config::of(&small, subject.origin.clone())?;
+    let mut config = Config::of(&small, source.origin.clone())?;
     let metadata = [
-        ("arch", subject.arch.to_string()),
+        ("arch", source.arch.to_string()),
         ("preset", config.origin.preset.clone()),
         ("method", config.origin.method.clone()),
         ("step", config.origin.step.to_string()),

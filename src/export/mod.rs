@@ -7,16 +7,18 @@
 pub mod config;
 mod folded;
 pub mod folder;
+pub mod model;
 pub mod parity;
 pub mod subnet;
 
 use std::path::PathBuf;
 
 pub use config::{Config, Origin};
-pub use folder::{Model, Subject, load, write};
+pub use folder::{SubnetSource, write};
+pub use model::{LoadedModel, Model, ModelSource, load};
 pub use parity::Parity;
 
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::eval::images::{self, Images};
 use crate::files::staged::Staged;
@@ -72,7 +74,7 @@ pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
     tracing::info!("batch norm statistics of {} from {} images", options.arch, images.len());
     let batches = images.tensors(cx, images.len())?;
     let stats = nn::recalibrate(cx, &net, &params, &options.arch, batches)?;
-    let subject = Subject {
+    let source = SubnetSource {
         net: &net,
         params: &params,
         arch: options.arch,
@@ -86,7 +88,7 @@ pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
         },
     };
     let probe = images.tensors(cx, PARITY_IMAGES)?.collect::<Result<Vec<Tensor>>>()?;
-    folder::write_into(cx, &subject, &probe, staged, options.tolerance)
+    folder::write_into(cx, &source, &probe, staged, options.tolerance)
 }
 
 /// The images for the batch norms: a seeded draw.

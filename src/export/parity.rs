@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Origin;
 use super::folded;
-use super::folder::{Model, Subject};
-use crate::device::Cx;
+use super::folder::SubnetSource;
+use super::model::Model;
+use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::files::Named;
 use crate::nn::{Feature, Outputs, Subnet};
@@ -107,16 +108,15 @@ fn wanted(model: &Model) -> Vec<Feature> {
 /// error here: see [`Parity::require`].
 pub fn compare(
     cx: &Cx,
-    subject: &Subject,
+    source: &SubnetSource,
     model: &Model,
     named: &Named,
     images: &[Tensor],
     tolerance: f64,
 ) -> Result<Parity> {
-    expect_finite(named, &subject.origin)?;
+    expect_finite(named, &source.origin)?;
     let wanted = wanted(model);
-    let inside =
-        Subnet::with_stats(subject.net, subject.params, subject.arch, subject.stats.clone());
+    let inside = Subnet::with_stats(source.net, source.params, source.arch, source.stats.clone());
     let outside = model.subnet();
     let plain = folded::Net::new(&model.config, named)?;
     let mut most = (FOLDED_MACS / model.config.macs.max(1)).clamp(1, 4) as usize;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::Entry;
 use crate::nn::{Heads, Params, RunningStats, Supernet};

@@ -2,7 +2,7 @@
 //! statistics of shared batch norms mean nothing for a subnet, so they do not exist in the
 //! supernet: a [`Collector`] computes them for one architecture from images.
 
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::Result;
 use crate::ops::batch_norm::{self, Running, Stats};
 use crate::tape::{Tape, Var};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::Entry;
 use crate::rng::{Philox, Purpose};

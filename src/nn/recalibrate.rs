@@ -3,7 +3,7 @@
 use super::norm::{BnMode, Collector, RunningStats};
 use super::params::Params;
 use super::resnet::{Feature, Outputs, Supernet};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::space::Arch;
 use crate::tape::Tape;

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use super::{Fill, Op, Saved};
-use crate::device::Cx;
+use super::{Fill, Grad, Op, Saved};
+use crate::cx::Cx;
 use crate::error::Result;
-use crate::tape::Grad;
 use crate::tensor::{Meta, Tensor};
 
 /// An [`Op`] without its type: what a tape keeps of it. Every op is one.

@@ -6,6 +6,10 @@ use rayon::prelude::*;
 
 use crate::tensor::{DType, Real};
 
+/// Elements that a thread takes at a time in elementwise passes (64 KiB of f32): the split
+/// does not depend on the number of threads.
+pub const CHUNK: usize = 16 * 1024;
+
 /// Elements below which a pass stays on the calling thread: waking another takes longer.
 pub const SERIAL: usize = 32 * 1024;
 

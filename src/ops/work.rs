@@ -3,10 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use super::check::{upload, values};
-use super::{Case, Fill, Op};
-use crate::device::{Backend, Cx};
+use super::{Case, Fill, Grad, Op, TraceEntry, Wanted};
+use crate::cx::Cx;
+use crate::device::Backend;
 use crate::error::Result;
-use crate::tape::{Grad, TraceEntry, Wanted};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Runs once; returns what it made, which must be held until others have run that should not
@@ -21,7 +21,7 @@ pub type Prepare = Box<dyn Fn(&Cx, u64) -> Result<Ready> + Send + Sync>;
 
 /// A pass of an op, or another piece of work of a training step.
 pub struct Work {
-    /// `op/situation/pass/type`.
+    /// `op/case/pass/type`.
     pub name: String,
     /// The op.
     pub op: &'static str,
@@ -49,15 +49,15 @@ pub fn kind(dtype: DType) -> String {
 /// An op, its inputs, and the pass that is run: forward, or backward for some gradients.
 #[derive(Clone)]
 pub struct BenchCase {
-    seen: TraceEntry,
+    entry: TraceEntry,
     fills: Vec<Fill>,
     pass: &'static str,
 }
 
 /// The passes of one that a tape ran: itself, or one for each gradient of an op such as a
 /// convolution.
-pub fn of_seen(seen: &TraceEntry) -> Vec<BenchCase> {
-    split(seen, &seen.op.fills(&seen.inputs))
+pub fn of_traced(entry: &TraceEntry) -> Vec<BenchCase> {
+    split(entry, &entry.op.fills(&entry.inputs))
 }
 
 /// All passes of a case, with values kept in `dtype`.
@@ -71,17 +71,17 @@ pub fn of_case<O: Op>(case: Case<O>, dtype: DType) -> Vec<BenchCase> {
     let gradients = Some(case.inputs.iter().map(|i| wanted(i.grad)).collect());
     let backward = TraceEntry { gradients, ..forward.clone() };
     let fills: Vec<Fill> = case.inputs.iter().map(|i| i.fill).collect();
-    [forward, backward].iter().flat_map(|seen| split(seen, &fills)).collect()
+    [forward, backward].iter().flat_map(|entry| split(entry, &fills)).collect()
 }
 
-fn split(seen: &TraceEntry, fills: &[Fill]) -> Vec<BenchCase> {
-    let passes = seen.op.passes();
+fn split(entry: &TraceEntry, fills: &[Fill]) -> Vec<BenchCase> {
+    let passes = entry.op.passes();
     let one = |pass, gradients: Option<Vec<Wanted>>| BenchCase {
-        seen: TraceEntry { gradients, ..seen.clone() },
+        entry: TraceEntry { gradients, ..entry.clone() },
         fills: fills.to_vec(),
         pass,
     };
-    match &seen.gradients {
+    match &entry.gradients {
         None => vec![one(passes.forward, None)],
         Some(all) if passes.gradients.is_empty() => vec![one("backward", Some(all.clone()))],
         Some(all) => {
@@ -99,10 +99,10 @@ fn split(seen: &TraceEntry, fills: &[Fill]) -> Vec<BenchCase> {
 }
 
 impl BenchCase {
-    /// `op/situation/pass/type`; the pass is `… added` where an activation's gradient is added to
+    /// `op/case/pass/type`; the pass is `… added` where an activation's gradient is added to
     /// that of another use of it.
     pub fn name(&self) -> String {
-        let TraceEntry { op, inputs, gradients } = &self.seen;
+        let TraceEntry { op, inputs, gradients } = &self.entry;
         let added = gradients.iter().flatten().any(|wanted| *wanted == Wanted::Added);
         let added = if added { " added" } else { "" };
         let kind = kind(inputs[0].dtype);
@@ -111,7 +111,7 @@ impl BenchCase {
 
     /// The pass as work. Errors where the inputs do not fit the op.
     pub fn work(self) -> Result<Work> {
-        let TraceEntry { op, inputs, gradients } = &self.seen;
+        let TraceEntry { op, inputs, gradients } = &self.entry;
         let shapes: Vec<String> = inputs.iter().map(|m| m.shape.to_string()).collect();
         let products = match gradients {
             None => 1,
@@ -131,7 +131,7 @@ impl BenchCase {
     }
 
     fn bytes_floor(&self) -> Result<u64> {
-        let TraceEntry { op, inputs, gradients } = &self.seen;
+        let TraceEntry { op, inputs, gradients } = &self.entry;
         let (y, used) = (op.infer(inputs)?.size_bytes(), op.used(inputs));
         let bytes = |i: usize| used[i] * inputs[i].dtype.size_bytes();
         let Some(gradients) = gradients else {
@@ -157,8 +157,8 @@ impl BenchCase {
     fn saved_bytes(&self, used: &[usize]) -> Result<usize> {
         let cx = Cx::plan()?;
         let inputs: Vec<Tensor> =
-            self.seen.inputs.iter().map(|m| cx.alloc(*m)).collect::<Result<_>>()?;
-        let (_, saved) = self.seen.op.forward(&cx, &inputs.iter().collect::<Vec<_>>())?;
+            self.entry.inputs.iter().map(|m| cx.alloc(*m)).collect::<Result<_>>()?;
+        let (_, saved) = self.entry.op.forward(&cx, &inputs.iter().collect::<Vec<_>>())?;
         let bytes = |t: &Tensor| {
             let input = inputs.iter().position(|input| input.shares_with(t));
             input.map_or(t.meta().size_bytes(), |i| used[i] * t.dtype().size_bytes())
@@ -167,7 +167,7 @@ impl BenchCase {
     }
 
     fn prepare(&self, cx: &Cx, seed: u64) -> Result<Ready> {
-        let TraceEntry { op, inputs, gradients } = self.seen.clone();
+        let TraceEntry { op, inputs, gradients } = self.entry.clone();
         let fill = |(i, meta): (usize, &Meta)| {
             random(cx, *meta, self.fills[i], seed.wrapping_mul(101) + i as u64)
         };

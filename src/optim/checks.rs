@@ -4,7 +4,7 @@
 use half::bf16;
 
 use super::{Sgd, ema};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::Result;
 use crate::nn::{Gradients, Init, ParamSpec, Params, Role};
 use crate::ops::check::{on_schedules, values};

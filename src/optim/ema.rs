@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{expect_alike, kernels};
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::Result;
 use crate::nn::Params;
 use crate::ops::CHUNK;

@@ -3,7 +3,8 @@
 use bytemuck::NoUninit;
 
 use super::Sgd;
-use crate::device::{Cx, Geometry, Launcher, size};
+use crate::cx::Cx;
+use crate::device::{Geometry, Launcher, size};
 use crate::error::{Error, Result};
 use crate::nn::{Gradients, Params};
 use crate::ops::lanes::THREADS;

@@ -16,7 +16,7 @@ pub use schedule::{Decay, Schedule};
 pub use sgd::Sgd;
 pub use work::work;
 
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::nn::{Gradients, Params};
 use crate::ops::norm::norm;

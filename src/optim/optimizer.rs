@@ -1,7 +1,7 @@
 //! An optimizer with what it remembers between steps.
 
 use super::Sgd;
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::Result;
 use crate::files::{Entry, Named};
 use crate::nn::{Gradients, ParamSpec, Params};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::checks::{Pass, State};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::Result;
 use crate::nn::ParamSpec;
 use crate::ops::norm::norm;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{self, Resolved};
+use crate::cx::Cx;
 use crate::data::Dataset;
-use crate::device::Cx;
 use crate::eval::record::{self, Net, Setup, Split};
 use crate::eval::{Baselines, EvalResult, RawBaselines};
 use crate::files;

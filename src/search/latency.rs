@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Group;
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::eval::progress::Progress;
 use crate::files::sealed;

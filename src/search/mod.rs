@@ -27,8 +27,8 @@ pub use request::{Bn, Request, Settings, Task};
 pub use teacher::Teacher;
 pub use winners::{BudgetResult, Winner};
 
+use crate::cx::Cx;
 use crate::data::Dataset;
-use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::eval::images::{self, Images};
 use crate::eval::progress::Progress;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::eval::Images;
 use crate::files::sealed;

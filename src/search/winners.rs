@@ -10,7 +10,8 @@ use super::journal::{self, Candidate, Scored};
 use super::plan::Group;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::space::{Arch, Metric};
+use crate::space::{Arch, Metric, Named};
+use crate::train::Checkpoint;
 
 /// One of a budget's best.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,6 +169,26 @@ pub fn rank(group: &Group, scored: &[&Scored], top: usize, seed: u64) -> BudgetR
         winners: (0..order.len().min(top)).map(winner).collect(),
         ties: others.map(|i| order[i].candidate.arch.to_string()).collect(),
     }
+}
+
+/// The architecture that `--arch` names in a checkpoint's space and run; the log says which one
+/// it is, if it was not named by its ID.
+///
+/// # Errors
+/// Exit 2 where it does not fit in the space, or the run has no one winner.
+pub fn find_arch(named: Named, checkpoint: &Checkpoint) -> Result<Arch> {
+    let winner = || match checkpoint.run_dir() {
+        Some(run) => of_run(&run),
+        None => Err(Error::usage(format!(
+            "{} lies in no run's folder, so it has no search: name an architecture by its ID",
+            checkpoint.dir.display()
+        ))),
+    };
+    let arch = named.within(&checkpoint.space()?, winner).map_err(|e| e.context("--arch"))?;
+    if !matches!(named, Named::Id(_)) {
+        tracing::info!("--arch {named} is {arch}");
+    }
+    Ok(arch)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Begin, Memory, Method, Moment, Outlook, Reads, Recipe, Targets};
 use crate::config::{Config, Moco as Settings, QueueFill};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::Named;
 use crate::nn::{Feature, Heads, Mlp, Outputs};

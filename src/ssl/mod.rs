@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 pub use moco::Moco;
 
 use crate::config::{self, Config};
+use crate::cx::Cx;
 use crate::data::Views;
-use crate::device::Cx;
 use crate::error::Result;
 use crate::files::{Entry, Named};
 use crate::nn::{Feature, Gradients, Heads, Outputs};

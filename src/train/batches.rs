@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::cx::{Cx, PendingCopy, StagingSlot};
 use crate::data::{
     Batch, Dataset, Decoded, Deliver, Images, LoaderOptions, Normalise, Pixels, RgbImages,
     TrainLoader, ViewFormat, ViewParams, Views,
 };
-use crate::device::{Cx, PendingCopy, StagingSlot};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor};
 

@@ -15,7 +15,7 @@ use super::extend::Extension;
 use super::health::{Health, Watch};
 use super::init::Origin;
 use super::resume::{Changed, config_of};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::{self, Entry, disk, disk_hint, sealed, staged};
 use crate::nn::{ParamSpec, Params, Supernet};

@@ -6,12 +6,13 @@ use std::ops::Range;
 use super::checkpoint::Contents;
 use super::pretrain::{Pretrain, Step};
 use crate::config::Config;
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::nn::ParamSpec;
+use crate::ops::norm::all_finite;
 use crate::space::Arch;
 use crate::ssl::Targets;
-use crate::tape::{Tape, all_finite};
+use crate::tape::Tape;
 use crate::tensor::Tensor;
 
 impl Pretrain {

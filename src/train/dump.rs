@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::pretrain::{Pretrain, Step};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::Result;
 use crate::files::{self, Entry};
 use crate::nn::{Feature, Gradients, ParamSpec, Params};

@@ -179,7 +179,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::device::Cx;
+    use crate::cx::Cx;
     use crate::device::emulator::Emulator;
     use crate::ops::Fill;
     use crate::ops::check::values;

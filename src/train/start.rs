@@ -14,8 +14,8 @@ use super::objective::Objective;
 use super::resume::{Changed, Resume, check_same_run};
 use super::run::Options;
 use crate::config::Config;
+use crate::cx::Cx;
 use crate::data::{Dataset, Deliver, LoaderOptions};
-use crate::device::Cx;
 use crate::error::Result;
 use crate::signals;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::device::Cx;
+use engine::cx::Cx;
 use engine::nn::{Heads, Init, Mlp, Params, Role, Supernet};
 use engine::rng::{Philox, Purpose};
 use engine::space::Space;

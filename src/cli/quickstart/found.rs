@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::domains::Domain;
-use crate::cli::output::fitting_table;
+use crate::program::output::fitting_table;
 use crate::progress::human_duration;
 use crate::search::{BudgetResult, Task, Teacher, Winners};
 use crate::space::Arch;

@@ -11,16 +11,16 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::Globals;
 use super::eval::{self, EvalArgs, Evaluation};
 use super::source::{Count, ModelArgs};
-use super::subject::Subject;
-use super::{Globals, open_device, print, print_json};
 use crate::config::{self, Config, Resolved};
+use crate::cx::Cx;
 use crate::data::Dataset;
-use crate::device::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::eval::{Protocol, evaluate};
 use crate::files::owned::{Existing, Kind as FolderKind, Owned};
+use crate::program::{open_device, print, print_json};
 use crate::search::{self, Bn, Request, Selection, Task};
 use crate::signals::Signals;
 use crate::space::{Arch, Budget, Metric, Space};
@@ -364,14 +364,14 @@ impl Job<'_> {
         };
         let how = Evaluation { args: &args, protocol: Protocol::Knn, epochs: 0 };
         let (cx, globals) = (self.cx, self.globals);
-        let subject = Subject::open(cx, &args.model)?;
-        let sets = args.sets(globals, &subject, cx.threads())?.cached(self.out)?;
+        let model = args.model.open(cx)?;
+        let sets = args.sets(globals, &model, cx.threads())?.cached(self.out)?;
         let mut raw = None;
         for &arch in archs {
-            let found = eval::evaluate(cx, &how, globals, &subject, &sets, arch, &mut raw)?;
-            found.keep(&subject)?;
+            let found = eval::evaluate(cx, &how, globals, &model, &sets, arch, &mut raw)?;
+            found.keep(&model)?;
             let untrained = found.baselines.as_ref().and_then(|b| b.untrained.as_ref().ok());
-            let steps = [untrained.map(|v| (0, v)), Some((subject.step, &found.verdict))];
+            let steps = [untrained.map(|v| (0, v)), Some((model.step, &found.verdict))];
             all.extend(steps.into_iter().flatten().map(|(step, verdict)| Accuracy {
                 domain: domain.name.clone(),
                 arch,

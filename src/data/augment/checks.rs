@@ -3,10 +3,10 @@
 use half::bf16;
 
 use super::{RgbImages, ViewFormat};
-use crate::data::resample::Filter;
-use crate::data::views::{Adjust, Crop, ViewParams, Views};
+use crate::cx::Cx;
+use crate::data::resample::{Crop, Filter};
+use crate::data::views::{Adjust, ViewParams, Views};
 use crate::data::{Image, Normalise};
-use crate::device::Cx;
 use crate::error::Result;
 use crate::ops::check::on_schedules;
 use crate::ops::{Check, Outcome};

@@ -1,6 +1,8 @@
 //! Makes a view of an image, given its parameters. Values stay 8-bit between the steps, and
 //! every step rounds as PIL does, so that views are those that published recipes trained on.
 
+use std::cell::RefCell;
+
 use crate::data::blur::blur;
 use crate::data::pixels::Normalise;
 use crate::data::resample::{ResizeScratch, Window, resize, to_u8};
@@ -14,6 +16,15 @@ pub struct Scratch {
     pub(in crate::data) planes: Vec<u8>,
     other: Vec<u8>,
     padded: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Calls `use_it` with this thread's scratch memory.
+pub(in crate::data) fn with_scratch<T>(use_it: impl FnOnce(&mut Scratch) -> T) -> T {
+    SCRATCH.with_borrow_mut(use_it)
 }
 
 /// Pixels that colour is adjusted in at a time: what lies in the first-level cache as f32.

@@ -4,10 +4,11 @@ use bytemuck::NoUninit;
 
 use super::cpu::hue_levels;
 use super::{Size, ViewFormat};
+use crate::cx::Cx;
 use crate::data::blur::BoxFilter;
 use crate::data::resample::Filter;
 use crate::data::views::{Adjust, ViewParams};
-use crate::device::{Cx, DevicePtr, Geometry, Launcher, size};
+use crate::device::{DevicePtr, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::tensor::{DType, Meta, Shape, Tensor};

@@ -9,13 +9,12 @@ pub mod work;
 use rayon::prelude::*;
 
 pub use self::checks::checks;
-pub(super) use self::cpu::write_normalised;
 pub use self::cpu::{Scratch, render};
+pub(super) use self::cpu::{with_scratch, write_normalised};
 use super::Image;
-use super::loader::with_scratch;
 use super::pixels::Normalise;
 use super::views::{Adjust, ViewParams};
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 

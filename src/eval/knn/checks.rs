@@ -1,7 +1,7 @@
 //! Nearest neighbours on a device against the CPU.
 
 use super::{Neighbour, Pair, cpu, kernels};
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::ops::check::{on_schedules, values};
 use crate::ops::{Check, Fill, Outcome};
 use crate::tensor::Shape;

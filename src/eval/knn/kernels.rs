@@ -3,7 +3,8 @@
 use bytemuck::NoUninit;
 
 use super::{Neighbour, Pair};
-use crate::device::{Cx, DevicePtr, Geometry, Launcher, size};
+use crate::cx::Cx;
+use crate::device::{DevicePtr, Geometry, Launcher, size};
 use crate::error::{Error, Result};
 use crate::ops::{lanes, products};
 use crate::tensor::{DType, Meta, Shape, Tensor};

@@ -10,7 +10,7 @@ pub mod work;
 use rayon::prelude::*;
 
 use super::features::Labelled;
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 
 /// Temperature of the vote: a neighbour with cosine s weighs exp(s / 0.07).

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::kernels::Search;
 use super::{Pair, cpu};
-use crate::device::Exec;
+use crate::cx::Exec;
 use crate::error::Result;
 use crate::ops::Fill;
 use crate::ops::check::values;

@@ -4,10 +4,9 @@ mod cases;
 mod cpu;
 mod kernels;
 
-use super::{Case, Op, Saved, expect_float, expect_inputs, expect_shape};
-use crate::device::{Cx, Exec};
+use super::{Case, Grad, Op, Saved, expect_float, expect_inputs, expect_shape};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
-use crate::tape::Grad;
 use crate::tensor::{Meta, Tensor};
 
 /// The op. Inputs: a and b of one shape. Output: the same shape. Saves nothing.

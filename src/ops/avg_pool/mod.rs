@@ -4,10 +4,9 @@ mod cases;
 mod cpu;
 mod kernels;
 
-use super::{Case, Op, Saved, expect_inputs, remember_size, remembered_size};
-use crate::device::{Cx, Exec};
+use super::{Case, Grad, Op, Saved, expect_inputs, remember_size, remembered_size};
+use crate::cx::{Cx, Exec};
 use crate::error::Result;
-use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
 
 /// The op. Input: x `[N,H,W,C]`. Output: `[N,1,1,C]`. Saves nothing.

@@ -3,11 +3,12 @@
 use bytemuck::NoUninit;
 
 use super::{BatchNorm, EPS, Running, Stats};
-use crate::device::{Cx, DevicePtr, Geometry, Launcher, size};
+use crate::cx::Cx;
+use crate::device::{DevicePtr, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
+use crate::ops::Grad;
 use crate::ops::lanes::{self, THREADS, Tiles};
-use crate::tape::Grad;
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Rows that a thread has at least, so that sums over a block are little of its work.

@@ -10,11 +10,10 @@ mod running;
 pub use running::Running;
 
 use super::{
-    Case, Fill, Op, Saved, add_to_front, expect_inputs, expect_mixed, expect_shape, unshared,
+    Case, Fill, Grad, Op, Saved, add_to_front, expect_inputs, expect_mixed, expect_shape, unshared,
 };
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
-use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
 
 /// Where mean and variance come from.

@@ -1,7 +1,7 @@
 //! Running statistics of a batch norm: averages of what batches have.
 
 use super::{BatchNorm, cpu, kernels};
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::ops::{Op, expect_float};
 use crate::tensor::{DType, Meta, Shape, Tensor};

@@ -3,7 +3,8 @@
 use bytemuck::NoUninit;
 
 use super::{Check, Outcome, on_schedules};
-use crate::device::{Cx, Exec, Geometry};
+use crate::cx::{Cx, Exec};
+use crate::device::Geometry;
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{DType, Meta, Shape};
 

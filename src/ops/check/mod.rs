@@ -27,12 +27,25 @@ use shapes::shapes;
 use trial::Trial;
 pub use trial::{upload, values};
 
-use super::{Case, Check, Fill, Input, Op, Outcome};
-use crate::device::{Backend, Cx};
+use super::{Case, Fill, Input, Op};
+use crate::cx::Cx;
+use crate::device::Backend;
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{DType, Meta, Shape};
 
 type Result<T = (), E = String> = std::result::Result<T, E>;
+
+/// How a check ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should be.
+    Passed,
+    /// The check does not apply to the context.
+    Skipped,
+}
+
+/// A check of an op in one case: on a context, how it ended or why it failed.
+pub type Check = Box<dyn Fn(&Cx) -> Result<Outcome> + Send + Sync>;
 
 /// How many checks went how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,8 +88,9 @@ fn guarded<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
     })
 }
 
-/// Adds the checks of all cases of an op, named `op/case/check`.
-pub fn add_cases<O: Op>(all: &mut Vec<(String, Check)>) {
+/// The checks of all cases of an op, named `op/case/check`.
+pub fn of_cases<O: Op>() -> Vec<(String, Check)> {
+    let mut all: Vec<(String, Check)> = Vec::new();
     for case in O::cases() {
         let case = Arc::new(case);
         let mut add = |what: &str, check: fn(&Case<O>, &Cx) -> Result<Outcome>| {
@@ -93,6 +107,7 @@ pub fn add_cases<O: Op>(all: &mut Vec<(String, Check)>) {
         add("order", order);
         add("shapes", shapes);
     }
+    all
 }
 
 /// The nearest value that a type holds.

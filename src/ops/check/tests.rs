@@ -1,7 +1,7 @@
 use super::super::{Saved, add_to_front, expect_inputs};
 use super::*;
 use crate::error::{Error, Result as OpResult};
-use crate::tape::Grad;
+use crate::ops::Grad;
 use crate::tensor::{Real, Tensor};
 
 /// What is wrong with a [`Scale`].

@@ -1,7 +1,7 @@
 //! A case with values, run forward and backward.
 
 use super::*;
-use crate::tape::Grad;
+use crate::ops::Grad;
 use crate::tensor::Tensor;
 
 /// Values of an input, the same in f32 and f64: a function of `seed`.

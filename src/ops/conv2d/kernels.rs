@@ -4,7 +4,8 @@ use bytemuck::NoUninit;
 
 use super::Geometry;
 use super::cpu::gcd;
-use crate::device::{self, Cx, DevicePtr, Launcher, size};
+use crate::cx::Cx;
+use crate::device::{self, DevicePtr, Launcher, size};
 use crate::error::{Error, Result};
 use crate::ops::divide::Divisor;
 use crate::tensor::{DType, Meta, Shape, Tensor};

@@ -11,11 +11,10 @@ mod tests;
 mod wgrad;
 mod window;
 
-use crate::device::{Cx, Exec};
+use super::{Case, Grad, Op, Passes, Saved, bias, expect_float};
+use crate::cx::{Cx, Exec};
 use crate::dispatch;
 use crate::error::{Error, Result};
-use crate::ops::{Case, Op, Passes, Saved, bias, expect_float};
-use crate::tape::Grad;
 use crate::tensor::{Meta, Real, Shape, Tensor};
 use gather::Gather;
 

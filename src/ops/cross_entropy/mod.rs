@@ -4,10 +4,9 @@ mod cases;
 mod cpu;
 mod kernels;
 
-use super::{Case, Op, Saved, expect_index, expect_inputs, expect_shape};
-use crate::device::{Cx, Exec};
+use super::{Case, Grad, Op, Saved, expect_index, expect_inputs, expect_shape};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
-use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
 
 /// The op: the mean over rows of −log softmax(logits)\[label\]. Inputs: logits `[N,1,1,C]`;

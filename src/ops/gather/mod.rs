@@ -1,10 +1,11 @@
 //! Images of a batch in another order.
 
+pub mod checks;
 mod kernels;
 pub mod work;
 
 use super::passes::chunks_mut;
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Shape, Tensor};
 

@@ -3,7 +3,8 @@
 use bytemuck::NoUninit;
 
 use super::InfoNCE;
-use crate::device::{Cx, Geometry, Launcher, size};
+use crate::cx::Cx;
+use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::{lanes, mean, products};

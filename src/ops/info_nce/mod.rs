@@ -4,10 +4,9 @@ mod cases;
 mod cpu;
 mod kernels;
 
-use super::{Case, Fill, Op, Saved, expect_inputs, expect_shape};
-use crate::device::{Cx, Exec};
+use super::{Case, Fill, Grad, Op, Saved, expect_inputs, expect_shape};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
-use crate::tape::Grad;
 use crate::tensor::{Meta, Real, Shape, Tensor};
 
 /// The op: weight · mean over rows of −log softmax(\[q·k, q·queue₁, …\]/τ)\[0\]. Inputs: q

@@ -4,10 +4,9 @@ mod cases;
 mod cpu;
 mod kernels;
 
-use super::{Case, Op, Saved, expect_inputs, unshared};
-use crate::device::{Cx, Exec};
+use super::{Case, Grad, Op, Saved, expect_inputs, unshared};
+use crate::cx::{Cx, Exec};
 use crate::error::Result;
-use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
 
 /// Least length that is divided by, as in PyTorch's `normalize`.

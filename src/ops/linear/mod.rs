@@ -5,13 +5,12 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Cx, Exec};
+use super::{Case, Grad, Op, Passes, Saved, bias, expect_float};
+use crate::cx::{Cx, Exec};
 use crate::dispatch;
 use crate::error::{Error, Result};
 use crate::ops::conv2d::{self, Conv2d};
 use crate::ops::gemm::{gemm, gemm_narrow};
-use crate::ops::{Case, Op, Passes, Saved, bias, expect_float};
-use crate::tape::Grad;
 use crate::tensor::{Meta, Shape, Tensor};
 
 /// y = x · wᵀ (+ b).

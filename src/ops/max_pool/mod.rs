@@ -4,10 +4,9 @@ mod cases;
 mod cpu;
 mod kernels;
 
-use super::{Case, Op, Saved, expect_inputs, remember_size, remembered_size};
-use crate::device::{Cx, Exec};
+use super::{Case, Grad, Op, Saved, expect_inputs, remember_size, remembered_size};
+use crate::cx::{Cx, Exec};
 use crate::error::Result;
-use crate::tape::Grad;
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// The op. Input: x `[N,H,W,C]`. Output: `[N,⌈H/2⌉,⌈W/2⌉,C]`, the greatest value of each

@@ -1,7 +1,7 @@
 //! Norm and finite check on a device against the CPU.
 
 use super::{all_finite, norm};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::Result;
 use crate::ops::check::{on_schedules, values};
 use crate::ops::{Check, Fill, Outcome};

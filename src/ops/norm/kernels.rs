@@ -2,7 +2,8 @@
 
 use bytemuck::{NoUninit, Pod, Zeroable};
 
-use crate::device::{Cx, Geometry, Launcher, size};
+use crate::cx::Cx;
+use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::lanes::{THREADS, vector};

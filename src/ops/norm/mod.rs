@@ -4,7 +4,7 @@ pub mod checks;
 mod cpu;
 mod kernels;
 
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 

@@ -1,7 +1,8 @@
 //! The ring buffer, row by row, on any context.
 
 use super::push;
-use crate::device::{Backend, Cx};
+use crate::cx::Cx;
+use crate::device::Backend;
 use crate::error::Result;
 use crate::ops::{Check, Outcome};
 use crate::tensor::{DType, Shape};

@@ -3,9 +3,9 @@
 pub mod checks;
 pub mod work;
 
-use crate::device::{Cx, Exec};
+use super::expect_float;
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
-use crate::ops::expect_float;
 use crate::tensor::Tensor;
 
 /// Writes the rows of `keys` `[N,1,1,D]` over those of `queue` `[K,1,1,D]` from row `pointer` on,

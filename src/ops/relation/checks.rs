@@ -1,7 +1,7 @@
 //! The relation score on a device against f64 on the CPU.
 
 use super::{MIN_TAU, Teacher};
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::Result;
 use crate::ops::check::{on_schedules, values};
 use crate::ops::{Check, Fill, Outcome};

@@ -4,7 +4,8 @@ use std::f64::consts::{LN_2, LOG2_E};
 
 use bytemuck::NoUninit;
 
-use crate::device::{Cx, Geometry, Launcher, size};
+use crate::cx::Cx;
+use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::l2_normalise::EPS;

@@ -8,7 +8,7 @@ pub mod work;
 
 use super::l2_normalise::L2Normalise;
 use super::{Op, expect_inputs, expect_shape};
-use crate::device::{Cx, Exec};
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 

@@ -1,7 +1,7 @@
 //! The relation score to be timed or counted.
 
 use super::Teacher;
-use crate::device::Cx;
+use crate::cx::Cx;
 use crate::error::Result;
 use crate::ops::Fill;
 use crate::ops::check::values;

@@ -4,10 +4,9 @@ mod cases;
 mod cpu;
 mod kernels;
 
-use super::{Case, Op, Saved, expect_inputs, unshared};
-use crate::device::{Cx, Exec};
+use super::{Case, Grad, Op, Saved, expect_inputs, unshared};
+use crate::cx::{Cx, Exec};
 use crate::error::Result;
-use crate::tape::Grad;
 use crate::tensor::{Meta, Tensor};
 
 /// The op. Input: x of any shape. Output: the same shape. Saves y.

@@ -33,7 +33,7 @@ impl Tables {
 mod tests {
     use std::sync::Arc;
 
-    use crate::device::Cx;
+    use crate::cx::Cx;
     use crate::device::emulator::Emulator;
 
     #[test]

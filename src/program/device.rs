@@ -3,7 +3,8 @@
 use clap::Args;
 
 use crate::config::Precision;
-use crate::device::{self, Chosen, Cx, DeviceChoice, host};
+use crate::cx::Cx;
+use crate::device::{self, Chosen, DeviceChoice, host};
 use crate::error::Result;
 
 /// Flags that choose the device.
@@ -33,7 +34,7 @@ pub fn open_device(args: &DeviceArgs) -> Result<Cx> {
 pub fn open_device_in(args: &DeviceArgs, precision: Precision) -> Result<Cx> {
     let threads = usize::from(args.threads);
     let Chosen { backend, why } = device::choose(args.device, threads)?;
-    let dtype = precision.dtype(&backend);
+    let dtype = precision.dtype(backend.runs_kernels());
     let cx = Cx::new(backend, threads)?.computing_in(dtype);
     let threads = cx.threads();
     if usize::from(args.threads) > threads {

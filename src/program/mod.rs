@@ -1,5 +1,9 @@
 //! What the binaries have in common: parsing, logs, exit codes, and what happens to a panic.
 
+pub mod args;
+pub mod device;
+pub mod output;
+
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
@@ -12,11 +16,14 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::output::{PROSE, columns, facts, fill, wrap};
+pub use device::{DeviceArgs, open_device};
+pub use output::{print, print_json};
+
 use crate::device::allocator;
 use crate::error::{Error, Kind, Result};
 use crate::outside::{HarmlessWriter, harmless};
 use crate::signals::{self, Signals};
+use output::{PROSE, columns, facts, fill, wrap};
 
 /// How clap writes `error:`, too.
 const ERROR: Style = AnsiColor::Red.on_default().bold();

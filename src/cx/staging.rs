@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::driver::{CopyId, Driver};
-use super::{Backend, Cx};
+use super::Cx;
+use crate::device::driver::CopyId;
+use crate::device::{Backend, Driver};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 

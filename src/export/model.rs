@@ -1,0 +1,242 @@
+//! Nets that are read back: an export, or a checkpoint of which subnets are wanted.
+
+use std::path::{Path, PathBuf};
+
+use super::config::{CONFIG, Config, WEIGHTS};
+use super::subnet;
+use crate::cx::Cx;
+use crate::error::{Error, Result};
+use crate::eval::Images;
+use crate::eval::record::Net;
+use crate::files::{self, Named as NamedTensors, sealed};
+use crate::nn::{Params, RunningStats, Subnet, Supernet};
+use crate::search::winners::find_arch;
+use crate::space::{Arch, Named, Space};
+use crate::train::{Checkpoint, checkpoint};
+
+/// An exported net.
+pub struct Model {
+    /// The net: the supernet of a space that has one architecture.
+    pub net: Supernet,
+    /// Its weights.
+    pub params: Params,
+    /// Its batch norm statistics.
+    pub stats: RunningStats,
+    /// Its architecture.
+    pub arch: Arch,
+    /// Its `config.json`.
+    pub config: Config,
+}
+
+impl Model {
+    /// The net as one that is ready to compute features.
+    pub fn subnet(&self) -> Subnet<'_> {
+        Subnet::with_stats(&self.net, &self.params, self.arch, self.stats.clone())
+    }
+}
+
+/// Opens an export.
+///
+/// # Errors
+/// [`crate::Kind::Data`] where a file is missing, truncated, was changed after the export, or
+/// does not fit the description.
+pub fn load(cx: &Cx, dir: &Path) -> Result<Model> {
+    let (model, _) = load_with_tensors(cx, dir)?;
+    Ok(model)
+}
+
+/// [`load`], with the tensors of the file as well.
+pub(super) fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, NamedTensors)> {
+    let config_path = dir.join(CONFIG);
+    if !config_path.is_file() {
+        return Err(Error::data(format!(
+            "{} is not an export: it has no {CONFIG}; expected the --out folder of engine export",
+            dir.display()
+        )));
+    }
+    let config: Config =
+        sealed::read_json_or_older(&config_path).map_err(|e| e.and("export the subnet again"))?;
+    let net = config.net(&config_path.display().to_string())?;
+    let path = dir.join(WEIGHTS);
+    let (expected, found) = (config.hashes.get(WEIGHTS), files::hash(&path)?);
+    if expected != Some(&found) {
+        return Err(Error::data(format!(
+            "{} is damaged or was changed: its BLAKE3 is {found}, {CONFIG} says {}; export the \
+             subnet again",
+            path.display(),
+            expected.map_or("nothing", |h| h)
+        )));
+    }
+    let (named, _) = files::read_safetensors(&path)?;
+    let origin = path.display().to_string();
+    let params = Params::from_torch(cx, net.specs(), &named, &origin)?.ready(cx)?;
+    let stats = subnet::stats_from_torch(cx, &net, &named, &origin)?;
+    Ok((Model { arch: config.arch, net, params, stats, config }, named))
+}
+
+/// Where a net with weights is read from.
+#[derive(Clone, Debug)]
+pub enum ModelSource {
+    /// An export's folder.
+    Export(PathBuf),
+    /// A run's folder or one of its checkpoints.
+    Checkpoint {
+        /// The folder.
+        path: PathBuf,
+        /// Whether the teacher's weights are wanted, not the student's.
+        teacher: bool,
+    },
+}
+
+/// A net with weights, of which subnets are wanted.
+pub struct LoadedModel {
+    net: Supernet,
+    params: Params,
+    /// Batch norm statistics that came with it.
+    stats: Option<RunningStats>,
+    /// The subnet that was named.
+    pub arch: Option<Arch>,
+    /// Name of its space.
+    pub preset: String,
+    /// Training step.
+    pub step: u64,
+    /// `student` or `teacher`.
+    pub weights: &'static str,
+    /// Seed of its run.
+    pub seed: u64,
+    /// Its run's folder, if it lies in one.
+    pub run_dir: Option<PathBuf>,
+}
+
+impl LoadedModel {
+    /// Reads the weights; `arch` is what `--arch` names.
+    ///
+    /// # Errors
+    /// Exit 2 for an architecture outside the space, 3 for a checkpoint or an export that cannot
+    /// be read.
+    pub fn open(cx: &Cx, source: &ModelSource, arch: Option<Named>) -> Result<Self> {
+        match source {
+            ModelSource::Export(dir) => Self::from_export(cx, dir, arch),
+            ModelSource::Checkpoint { path, teacher } => {
+                Self::from_checkpoint(cx, path, *teacher, arch)
+            }
+        }
+    }
+
+    fn from_export(cx: &Cx, dir: &Path, arch: Option<Named>) -> Result<Self> {
+        let model = load(cx, dir)?;
+        // It is its space's largest and smallest, too.
+        let none = || Err(Error::usage("an export has no search"));
+        let same = |named: Named| {
+            named.within(model.net.space(), none).is_ok_and(|arch| arch == model.arch)
+        };
+        if let Some(other) = arch.filter(|named| !same(*named)) {
+            return Err(Error::usage(format!(
+                "--arch {other}: {} is an export of {}; leave --arch out, or give --ckpt",
+                dir.display(),
+                model.arch
+            )));
+        }
+        Ok(Self {
+            arch: Some(model.arch),
+            preset: model.config.origin.preset.clone(),
+            step: model.config.origin.step,
+            weights: "student",
+            seed: 0,
+            run_dir: None,
+            net: model.net,
+            params: model.params,
+            stats: Some(model.stats),
+        })
+    }
+
+    fn from_checkpoint(cx: &Cx, path: &Path, teacher: bool, arch: Option<Named>) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        let net = checkpoint.supernet()?;
+        let arch = arch.map(|named| find_arch(named, &checkpoint)).transpose()?;
+        let (params, weights) = if teacher {
+            (checkpoint.teacher(cx, net.specs())?, "teacher")
+        } else {
+            (checkpoint.student(cx, net.specs())?, "student")
+        };
+        Ok(Self {
+            net,
+            params,
+            stats: None,
+            arch,
+            preset: checkpoint.state.preset.clone(),
+            step: checkpoint.state.step,
+            weights,
+            seed: checkpoint.state.seed,
+            run_dir: checkpoint.run_dir(),
+        })
+    }
+
+    /// Its search space; of one architecture if it is an export.
+    pub fn space(&self) -> &Space {
+        self.net.space()
+    }
+
+    /// The subnet that was named.
+    pub fn named(&self) -> Result<Arch> {
+        self.arch.ok_or_else(|| {
+            Error::usage(
+                "no subnet was named: expected --arch with an ID such as s32-w48.96.192.512-d2.2.5.2, \
+                 or max, min, r50 or winner",
+            )
+        })
+    }
+
+    /// A subnet with the statistics that came with it, else with some from `bn`.
+    pub fn subnet(&self, cx: &Cx, arch: Arch, bn: &Images) -> Result<Subnet<'_>> {
+        match &self.stats {
+            Some(stats) => Ok(Subnet::with_stats(&self.net, &self.params, arch, stats.clone())),
+            None => self.subnet_of(cx, &self.params, arch, bn),
+        }
+    }
+
+    /// The weights before training, from the checkpoint of step 0 in the same run; where there is
+    /// none, the reason.
+    pub fn untrained(&self, cx: &Cx) -> Result<Result<Params, String>> {
+        let Some(run) = &self.run_dir else {
+            return Ok(Err(match self.stats {
+                Some(_) => "an export holds no untrained net: give --ckpt RUN with --arch".into(),
+                None => "the checkpoint lies in no run's folder, so there is no step 0".into(),
+            }));
+        };
+        let first = checkpoint::place(run, 0);
+        if self.step == 0 {
+            return Ok(Err("this net itself is untrained (step 0)".into()));
+        }
+        if !first.exists() {
+            return Ok(Err(format!("there is no checkpoint {}", first.display())));
+        }
+        Checkpoint::open(&first)?.student(cx, self.net.specs()).map(Ok)
+    }
+
+    /// A subnet of other weights of the same net, with statistics from `bn`.
+    pub fn subnet_of<'a>(
+        &'a self,
+        cx: &Cx,
+        params: &'a Params,
+        arch: Arch,
+        bn: &Images,
+    ) -> Result<Subnet<'a>> {
+        Subnet::recalibrated(cx, &self.net, params, arch, bn.tensors(cx, bn.len())?)
+    }
+
+    /// A subnet whose batch norms use each batch's own statistics.
+    pub fn batch_normalised(&self, arch: Arch) -> Subnet<'_> {
+        Subnet::batch_normalised(&self.net, &self.params, arch)
+    }
+
+    /// How many images its statistics come from, where `bn` is offered.
+    pub fn bn_images(&self, bn: &Images) -> Option<usize> {
+        self.stats.is_none().then(|| bn.len())
+    }
+
+    /// What a subnet is, for results.
+    pub fn describe(&self, arch: Arch) -> Net {
+        Net::new(arch, self.space(), &self.preset, self.step, self.weights)
+    }
+}
