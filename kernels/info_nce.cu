@@ -3,7 +3,7 @@
 // logit so far m, Σ exp(l − m) and Σ exp(l − m)·negative (the online softmax of Milakov and
 // Gimelshein, 2018). A second kernel adds the strips up.
 #include "include/kernel.h"
-#include "include/products.h"
+#include "include/gemm_nt.h"
 #include "include/reduce.h"
 
 // Columns of the sum of negatives that a block keeps, and negatives that are added at a time.

@@ -1,6 +1,6 @@
 // Nearest neighbours: the rows of a matrix whose products with a query are greatest.
 #include "include/kernel.h"
-#include "include/products.h"
+#include "include/gemm_nt.h"
 
 constexpr u32 KNN_THREADS = 256;
 

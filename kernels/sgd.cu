@@ -3,7 +3,7 @@
 // that the bits are those of the native code.
 #include "include/kernel.h"
 #include "include/exact.h"
-#include "include/spans.h"
+#include "include/multi_tensor.h"
 
 // One parameter. What a launch does not use is null.
 struct SgdSpan {

@@ -5,9 +5,9 @@ use crate::data::{ViewFormat, Views, augment};
 use crate::eval::knn;
 use crate::nn::ParamSpec;
 pub use crate::ops::OPS;
-use crate::ops::check::draws;
+use crate::ops::check::philox;
 use crate::ops::work::Work;
-use crate::ops::{Check, gather, norm, queue_push, relation};
+use crate::ops::{Check, global_norm, index_select, queue_push, relation};
 use crate::optim;
 use crate::tensor::{DType, Meta};
 
@@ -71,9 +71,9 @@ pub static FAMILIES: &[Family] = &[
         work: |w| vec![augment::work::work(w.views, w.batch(), w.format())],
     },
     Family {
-        name: "gather",
-        checks: gather::checks::checks,
-        work: |w| vec![gather::work::work(w.images)],
+        name: "index_select",
+        checks: index_select::checks::checks,
+        work: |w| vec![index_select::work::work(w.images)],
     },
     Family {
         name: "knn",
@@ -81,9 +81,9 @@ pub static FAMILIES: &[Family] = &[
         work: |w| vec![knn::work::work([w.batch(), KEYS, w.feature, w.neighbours])],
     },
     // Timed among the optimizer's work, on the same gradients.
-    Family { name: "norm", checks: norm::checks::checks, work: |_| Vec::new() },
+    Family { name: "global_norm", checks: global_norm::checks::checks, work: |_| Vec::new() },
     // Draws are made inside of other kernels.
-    Family { name: "philox", checks: draws::checks, work: |_| Vec::new() },
+    Family { name: "philox", checks: philox::checks, work: |_| Vec::new() },
     Family {
         name: "queue_push",
         checks: queue_push::checks::checks,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
-use crate::ops::norm::all_finite;
+use crate::ops::global_norm::all_finite;
 use crate::ops::{AnyOp, Grad, Op, Saved, Trace, TraceEntry, Wanted};
 use crate::tensor::{Meta, Tensor};
 

@@ -33,7 +33,7 @@ impl DType {
         }
     }
     /// The type of statistics, and of parameters of batch norms, beside values of this type.
-    pub fn wide(self) -> Self {
+    pub fn accumulation(self) -> Self {
         match self {
             DType::BF16 => DType::F32,
             other => other,

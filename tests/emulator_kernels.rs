@@ -41,7 +41,7 @@ macro_rules! families {
     };
 }
 
-families!(augment, gather, knn, norm, philox, queue_push, relation, sgd);
+families!(augment, global_norm, index_select, knn, philox, queue_push, relation, sgd);
 
 #[test]
 fn every_family_is_tested() {

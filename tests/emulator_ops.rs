@@ -12,7 +12,7 @@ use engine::ops::conv2d::Conv2d;
 use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::max_pool::MaxPool;
 use engine::ops::relu::Relu;
-use engine::ops::{Fill, Grad, Op, gather};
+use engine::ops::{Fill, Grad, Op, index_select};
 use engine::tensor::{DType, Shape, Tensor};
 
 fn emulator() -> Cx {
@@ -96,11 +96,11 @@ fn images_are_gathered_from_several_tensors() {
             let shape = Shape::nhwc(to - from, 3, 1, c);
             cx.upload(shape, dtype, &x[from * image..to * image]).unwrap()
         };
-        let y = gather::rows_of(&cx, &[part(0, 3), part(3, 4), part(4, 7)], &order).unwrap();
+        let y = index_select::rows_of(&cx, &[part(0, 3), part(3, 4), part(4, 7)], &order).unwrap();
         let expected = order.iter().flat_map(|i| &x[i * image..][..image]);
         assert_eq!(cx.download(&y).unwrap(), expected.copied().collect::<Vec<_>>());
-        assert!(gather::rows(&cx, &y, &[5]).is_err());
-        assert_eq!(gather::rows(&cx, &y, &[]).unwrap().shape().n(), 0);
+        assert!(index_select::rows(&cx, &y, &[5]).is_err());
+        assert_eq!(index_select::rows(&cx, &y, &[]).unwrap().shape().n(), 0);
     }
 }
 
@@ -112,7 +112,7 @@ fn integers_are_kept() {
         let x = cx.upload_i32(shape, &values).unwrap();
         assert_eq!(cx.download_i32(&x).unwrap(), values);
         assert_eq!(cx.download_i32(&cx.copy(&x).unwrap()).unwrap(), values);
-        let rows = gather::rows_of(&cx, &[x.clone(), x.clone()], &[5, 0]).unwrap();
+        let rows = index_select::rows_of(&cx, &[x.clone(), x.clone()], &[5, 0]).unwrap();
         assert_eq!(cx.download_i32(&rows).unwrap(), [0, (1 << 24) + 1, 7, -1]);
         let full = cx.full(shape, DType::I32, -5.0).unwrap();
         assert_eq!(cx.download_i32(&full).unwrap(), [-5; 6]);

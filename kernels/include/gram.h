@@ -5,7 +5,7 @@
 
 #include "kernel.h"
 #include "mma.h"
-#include "products.h"
+#include "gemm_nt.h"
 #include "reduce.h"
 
 // A block of so many threads makes a tile of so many rows and columns; a warp, 32 x 32 of it.

@@ -42,7 +42,7 @@ impl Floors<'_> {
 
     /// The gradient's norm and the update.
     pub fn optimizer(&self) -> Option<f64> {
-        self.of_op(|work| work.op == "norm" || work.op == "sgd" && pass(work) == "update")
+        self.of_op(|work| work.op == "global_norm" || work.op == "sgd" && pass(work) == "update")
     }
 }
 

@@ -96,7 +96,7 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     };
     let settings = json!({
         "preset": args.preset,
-        "precision": Precision::of(cx.operands()),
+        "precision": Precision::of(cx.compute_dtype()),
         "task": args.task,
         "features": args.task.features(),
         "images": args.images,

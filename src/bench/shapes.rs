@@ -107,7 +107,7 @@ pub fn all(config: &Config, space: &Space, archs: &[Arch], dtypes: &[DType]) -> 
 }
 
 /// What follows the passes of a step, in this order.
-const UPDATES: [&str; 3] = ["sgd", "ema", "norm"];
+const UPDATES: [&str; 3] = ["sgd", "ema", "global_norm"];
 
 /// What is timed or counted.
 pub struct Wanted<'a> {
@@ -168,7 +168,7 @@ const PRODUCT: &str = "product";
 /// A product of matrices of `n` × `n` by what linear layers run: nothing but its main loop counts.
 fn product(n: usize, dtype: DType) -> Result<Used> {
     let matrix = Meta::new(Shape::matrix(n, n), dtype);
-    let inputs = vec![matrix, matrix, Meta::new(Shape::vector(n), dtype.wide())];
+    let inputs = vec![matrix, matrix, Meta::new(Shape::vector(n), dtype.accumulation())];
     let entry = TraceEntry { op: Arc::new(Linear { out: n }), inputs, gradients: None };
     let Some(case) = of_traced(&entry).into_iter().next() else {
         return Err(Error::usage("a linear layer has no forward pass"));
@@ -297,7 +297,9 @@ mod tests {
             let archs = [space.max(), space.min()];
             let mut works = all(&config, &space, &archs, &[DType::F32, DType::BF16]).unwrap();
             // Updates launch the same for all nets, and take long to prepare for large ones.
-            works.retain(|u| preset == "tiny" || !["sgd", "ema", "norm"].contains(&u.work.op));
+            works.retain(|u| {
+                preset == "tiny" || !["sgd", "ema", "global_norm"].contains(&u.work.op)
+            });
             for kib in [99, 163, 227] {
                 emulator.limit_shared(kib << 10);
                 let cx = Cx::device(emulator.clone(), 1).unwrap().planning();

@@ -165,7 +165,7 @@ pub fn run(args: &StepArgs) -> Result<()> {
     let settings = json!({
         "preset": args.preset,
         "batch": config.train.batch,
-        "precision": Precision::of(cx.operands()),
+        "precision": Precision::of(cx.compute_dtype()),
         "queue": config.moco.queue,
         "archs": archs,
         "iterations": args.iterations,

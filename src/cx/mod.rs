@@ -33,7 +33,7 @@ pub enum Exec<'a> {
 pub struct Cx {
     backend: Backend,
     dtype: DType,
-    operands: DType,
+    compute_dtype: DType,
     pool: Arc<Pool>,
     tables: Arc<Tables>,
     threads: Arc<rayon::ThreadPool>,
@@ -90,7 +90,7 @@ impl Cx {
             pool: Pool::new(backend.place()),
             backend,
             dtype: DType::F32,
-            operands: DType::F32,
+            compute_dtype: DType::F32,
             tables: Arc::default(),
             threads: Arc::new(threads),
         })
@@ -98,21 +98,21 @@ impl Cx {
 
     /// The same device, on which nets compute in another type. On the CPU bf16 is that of
     /// products' operands alone: there tensors stay f32.
-    pub fn computing_in(&self, operands: DType) -> Self {
-        let narrow_tensors = operands == DType::BF16 && !matches!(self.backend, Backend::Cpu);
-        let dtype = if narrow_tensors { DType::BF16 } else { operands.wide() };
-        Self { dtype, operands, ..self.clone() }
+    pub fn computing_in(&self, compute_dtype: DType) -> Self {
+        let narrow_tensors = compute_dtype == DType::BF16 && !matches!(self.backend, Backend::Cpu);
+        let dtype = if narrow_tensors { DType::BF16 } else { compute_dtype.accumulation() };
+        Self { dtype, compute_dtype, ..self.clone() }
     }
 
     /// The type that operands of convolutions and linear layers are rounded to: what nets compute
     /// in, as users name it.
-    pub fn operands(&self) -> DType {
-        self.operands
+    pub fn compute_dtype(&self) -> DType {
+        self.compute_dtype
     }
 
     /// Whether native code rounds the operands of a product, of this type, to bf16.
-    pub fn narrows(&self, operand: &Tensor) -> bool {
-        self.operands == DType::BF16 && operand.dtype() == DType::F32
+    pub fn rounds_operands(&self, operand: &Tensor) -> bool {
+        self.compute_dtype == DType::BF16 && operand.dtype() == DType::F32
     }
 
     /// The type of nets' tensors: of images, activations and their gradients, embeddings,

@@ -9,7 +9,7 @@ use super::store::{MEMORY_LIMIT_BYTES, Store};
 use crate::cx::Cx;
 use crate::data::{CorruptPolicy, Dataset, EvalBatches, eval_batches_with};
 use crate::error::{Error, Result};
-use crate::ops::gather;
+use crate::ops::index_select;
 use crate::rng::{Philox, Purpose};
 use crate::signals;
 use crate::tensor::{Meta, Shape, Tensor};
@@ -284,8 +284,9 @@ impl Images {
             let batches = self.batches_of(cx, count, most)?;
             return Ok(Box::new(batches.map(|batch| batch.map(|b| b.x))));
         }
-        let batch =
-            |span: Range<usize>| gather::rows_of(cx, &self.resident, &span.collect::<Vec<_>>());
+        let batch = |span: Range<usize>| {
+            index_select::rows_of(cx, &self.resident, &span.collect::<Vec<_>>())
+        };
         Ok(Box::new(spans(count.min(self.len()), most).into_iter().map(batch)))
     }
 }

@@ -6,7 +6,7 @@ use crate::cx::Cx;
 use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
-use crate::ops::lanes::{self, THREADS, Tiles};
+use crate::ops::vector::{self, THREADS, Tiles};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Most blocks that sum rows at the same time: two for each multiprocessor.
@@ -49,7 +49,7 @@ pub(super) fn gradient(
         return Ok(());
     }
     let launch = |from: &Tensor, rows, part_rows, to: &mut Tensor, accumulate: bool| {
-        let at_once = lanes::of_row(channels, from.dtype());
+        let at_once = vector::row_width(channels, from.dtype());
         let Tiles { columns, tiles } = Tiles::new(channels as u32, at_once);
         let accumulate = accumulate.into();
         let params = Params { rows, channels: channels as u32, part_rows, columns, accumulate };
@@ -58,7 +58,7 @@ pub(super) fn gradient(
         let geometry = Geometry { grid, ..Geometry::linear(1, THREADS) };
         launcher.launch(name, geometry, &[from.device(), to.device_mut()], &params)
     };
-    let tiles = Tiles::new(channels as u32, lanes::of_row(channels, gy.dtype())).tiles;
+    let tiles = Tiles::new(channels as u32, vector::row_width(channels, gy.dtype())).tiles;
     let part_rows = part_rows(rows, tiles);
     let parts = rows.div_ceil(part_rows);
     if parts == 1 {

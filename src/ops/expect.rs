@@ -8,8 +8,8 @@ pub fn expect_inputs(inputs: &[Meta], names: &[&str]) -> Result<()> {
     expect_mixed(inputs, names, &[])
 }
 
-/// The same, but those of `names` that are in `wide` are of the first input's [`DType::wide`].
-pub fn expect_mixed(inputs: &[Meta], names: &[&str], wide: &[&str]) -> Result<()> {
+/// The same, but those of `names` that are in `accumulated` are of the first input's [`DType::accumulation`].
+pub fn expect_mixed(inputs: &[Meta], names: &[&str], accumulated: &[&str]) -> Result<()> {
     if inputs.len() != names.len() {
         let (expected, found) = (names.join(", "), inputs.len());
         return Err(Error::usage(format!("expected the inputs {expected}; found {found} inputs")));
@@ -20,7 +20,7 @@ pub fn expect_mixed(inputs: &[Meta], names: &[&str], wide: &[&str]) -> Result<()
             return Err(Error::usage(format!("{name} of shape {} is empty", meta.shape)));
         }
         let first = inputs[0].dtype;
-        let expected = if wide.contains(name) { first.wide() } else { first };
+        let expected = if accumulated.contains(name) { first.accumulation() } else { first };
         if meta.dtype != expected {
             return Err(Error::usage(format!(
                 "expected {expected:?} for {name}, as {} is {first:?}; found {:?}",

@@ -2,7 +2,7 @@
 
 use bytemuck::NoUninit;
 
-use super::lanes::THREADS;
+use super::vector::THREADS;
 use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::tensor::Tensor;

@@ -77,11 +77,11 @@ pub struct Input {
     pub fill: Fill,
     /// Whether its gradient is checked.
     pub grad: bool,
-    /// Whether it has the type [`DType::wide`](crate::tensor::DType::wide), beside values that
+    /// Whether it has the type [`DType::accumulation`](crate::tensor::DType::accumulation), beside values that
     /// are narrower.
-    pub wide: bool,
+    pub accumulation: bool,
     /// Whether its gradient has that type: that of a weight, which sums over much.
-    pub wide_grad: bool,
+    pub accumulated_grad: bool,
     /// Whether it holds integers: labels or indices.
     pub index: bool,
 }
@@ -117,15 +117,15 @@ impl Input {
     /// Standard normal values, gradient checked.
     pub fn normal(shape: Shape) -> Self {
         let fill = Fill::Normal;
-        Self { shape, fill, grad: true, wide: false, wide_grad: false, index: false }
+        Self { shape, fill, grad: true, accumulation: false, accumulated_grad: false, index: false }
     }
     /// Standard normal values of a weight, whose gradient is never narrow.
     pub fn weight(shape: Shape) -> Self {
-        Self { wide_grad: true, ..Self::normal(shape) }
+        Self { accumulated_grad: true, ..Self::normal(shape) }
     }
     /// Standard normal values of a batch norm's parameter, which is never narrow.
-    pub fn wide(shape: Shape) -> Self {
-        Self { wide: true, ..Self::normal(shape) }
+    pub fn accumulation(shape: Shape) -> Self {
+        Self { accumulation: true, ..Self::normal(shape) }
     }
     /// Integers from 0 to below `end`, which have no gradient.
     pub fn index(shape: Shape, end: usize) -> Self {
@@ -136,13 +136,13 @@ impl Input {
     pub fn dtype(&self, dtype: DType) -> DType {
         match self {
             Self { index: true, .. } => DType::I32,
-            Self { wide: true, .. } => dtype.wide(),
+            Self { accumulation: true, .. } => dtype.accumulation(),
             _ => dtype,
         }
     }
     /// The type of its gradient where values are kept in `dtype`.
     pub fn grad_dtype(&self, dtype: DType) -> DType {
-        if self.wide_grad { dtype.wide() } else { self.dtype(dtype) }
+        if self.accumulated_grad { dtype.accumulation() } else { self.dtype(dtype) }
     }
     /// Other values.
     pub fn fill(mut self, fill: Fill) -> Self {

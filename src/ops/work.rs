@@ -148,7 +148,7 @@ impl BenchCase {
             Wanted::No => 0,
             Wanted::New => inputs[i].size_bytes(),
             Wanted::Added => 2 * inputs[i].size_bytes(),
-            Wanted::Parameter => 2 * used[i] * inputs[i].dtype.wide().size_bytes(),
+            Wanted::Parameter => 2 * used[i] * inputs[i].dtype.accumulation().size_bytes(),
         });
         Ok((y + read + written.sum::<usize>()) as u64)
     }
@@ -192,7 +192,7 @@ impl BenchCase {
                     Wanted::No => Ok(Grad::unwanted()),
                     Wanted::New => Ok(Grad::wanted(None)),
                     Wanted::Added => there(inputs[i].dtype),
-                    Wanted::Parameter => there(inputs[i].dtype.wide()),
+                    Wanted::Parameter => there(inputs[i].dtype.accumulation()),
                 }
             };
             let mut slots: Vec<Grad> =

@@ -7,8 +7,8 @@ use crate::cx::Cx;
 use crate::device::{Geometry, Launcher, size};
 use crate::error::{Error, Result};
 use crate::nn::{Gradients, Params};
-use crate::ops::lanes::THREADS;
-use crate::ops::spans::{CHUNK, count_chunks};
+use crate::ops::multi_tensor::{CHUNK, count_chunks};
+use crate::ops::vector::THREADS;
 use crate::tensor::DType::{self, BF16, F32};
 use crate::tensor::Tensor;
 

@@ -19,7 +19,7 @@ pub use work::work;
 use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::nn::{Gradients, Params};
-use crate::ops::norm::norm;
+use crate::ops::global_norm::norm;
 use crate::tensor::Tensor;
 
 /// Euclidean norm of all gradients together; not finite where one of them is not. Zero while

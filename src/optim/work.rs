@@ -6,7 +6,7 @@ use super::checks::{Pass, State};
 use crate::cx::Cx;
 use crate::error::Result;
 use crate::nn::ParamSpec;
-use crate::ops::norm::norm;
+use crate::ops::global_norm::norm;
 use crate::ops::work::{Ready, Work};
 use crate::tensor::Tensor;
 
@@ -38,7 +38,7 @@ pub fn work(specs: &[ParamSpec]) -> Vec<Work> {
         one("update", "sgd", 24 * elems + 2 * copied, 6, |cx, s| run(cx, s, Pass::Update)),
         // The teacher is read and written, the weight read, the teacher's copy written.
         one("follow", "ema", 12 * elems + 2 * copied, 3, |cx, s| run(cx, s, Pass::Ema)),
-        one("gradients", "norm", 4 * elems, 2, |cx, state| {
+        one("gradients", "global_norm", 4 * elems, 2, |cx, state| {
             norm(cx, state.gradients())?;
             Ok(Vec::new())
         }),

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::files::Named;
 use crate::nn::{Feature, Heads, Mlp, Outputs};
 use crate::ops::info_nce::InfoNCE;
-use crate::ops::{gather, queue_push};
+use crate::ops::{index_select, queue_push};
 use crate::rng::{Philox, Purpose};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Shape, Tensor};
@@ -90,7 +90,10 @@ impl Method for Moco {
         let n = views[0].shape().n();
         let both: Vec<usize> = (0..2 * n).collect();
         let swapped: Vec<usize> = (n..2 * n).chain(0..n).collect();
-        Ok(vec![gather::rows_of(cx, &views, &both)?, gather::rows_of(cx, &views, &swapped)?])
+        Ok(vec![
+            index_select::rows_of(cx, &views, &both)?,
+            index_select::rows_of(cx, &views, &swapped)?,
+        ])
     }
 
     fn teacher_views(&self) -> &'static [usize] {

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::nn::ParamSpec;
-use crate::ops::norm::all_finite;
+use crate::ops::global_norm::all_finite;
 use crate::space::Arch;
 use crate::ssl::Targets;
 use crate::tape::Tape;

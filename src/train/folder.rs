@@ -303,7 +303,7 @@ pub fn environment(cx: &Cx) -> Value {
     env.insert("cores", json!(host::cores()));
     env.insert("compute_threads", json!(cx.threads()));
     env.insert("device", json!(cx.name()));
-    env.insert("precision", json!(Precision::of(cx.operands())));
+    env.insert("precision", json!(Precision::of(cx.compute_dtype())));
     json!(env)
 }
 

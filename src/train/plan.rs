@@ -373,7 +373,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
 /// Milliseconds that these multiply-accumulates take at least on [`FASTEST_GPU`].
 fn least_ms(cx: &Cx, macs: u64) -> Option<f64> {
     let peaks = Peaks::of(Some(FASTEST_GPU));
-    let bf16 = cx.operands() == DType::BF16;
+    let bf16 = cx.compute_dtype() == DType::BF16;
     let tflops = if bf16 { peaks.tflops_bf16 } else { peaks.tflops_fp32 };
     tflops.map(|tflops| 2.0 * macs as f64 / (tflops * 1e9))
 }

@@ -13,7 +13,7 @@ use crate::cx::Cx;
 use crate::data::Views;
 use crate::error::Result;
 use crate::nn::{BnMode, Feature, Gradients, Outputs, Params, Supernet};
-use crate::ops::gather;
+use crate::ops::index_select;
 use crate::optim::{self, Optimizer, Sgd};
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Sampler};
@@ -263,7 +263,7 @@ impl Pretrain {
         let n = view.shape().n();
         let mut order: Vec<usize> = (0..n).collect();
         Philox::new(self.seed, Purpose::ShuffleBn, step, index as u16).shuffle(&mut order);
-        let back = gather::inverse(&order);
+        let back = index_select::inverse(&order);
         let wanted = self.method.reads().teacher;
         let mut micro: Vec<Vec<Tensor>> = wanted.iter().map(|_| Vec::new()).collect();
         for rows in micro_batches(n, self.accum) {
@@ -271,14 +271,14 @@ impl Pretrain {
             if checking {
                 tape = tape.checking();
             }
-            let x = tape.constant(gather::rows(cx, view, &order[rows])?);
+            let x = tape.constant(index_select::rows(cx, view, &order[rows])?);
             let mut norm = BnMode::Batch { group: self.bn_group };
             let mut out = self.net.forward(&mut tape, &self.teacher, x, arch, &mut norm, wanted)?;
             for (list, feature) in micro.iter_mut().zip(wanted) {
                 list.push(out.take(*feature).into_value());
             }
         }
-        micro.iter().map(|parts| gather::rows_of(cx, parts, &back)).collect()
+        micro.iter().map(|parts| index_select::rows_of(cx, parts, &back)).collect()
     }
 
     /// A student's name on a profiler's time line.
@@ -323,7 +323,7 @@ impl Pretrain {
             for mut parts in parts.into_iter().filter(|parts| !parts.is_empty()) {
                 done.z.push(match parts.len() {
                     1 => parts.remove(0),
-                    _ => gather::rows_of(cx, &parts, &(0..n).collect::<Vec<_>>())?,
+                    _ => index_select::rows_of(cx, &parts, &(0..n).collect::<Vec<_>>())?,
                 });
             }
         }
@@ -367,7 +367,7 @@ impl Pretrain {
             if rows.len() == t.shape().n() {
                 return Ok(t.clone());
             }
-            gather::rows(cx, t, &rows.clone().collect::<Vec<_>>())
+            index_select::rows(cx, t, &rows.clone().collect::<Vec<_>>())
         };
         let mut out = Vec::new();
         for view in self.method.passes()[pass] {

@@ -252,7 +252,7 @@ impl<'a> Run<'a> {
             "memory: {} taken on {}, enough for the largest net in {}",
             human_bytes(planned_bytes),
             cx.name(),
-            Precision::of(cx.operands()),
+            Precision::of(cx.compute_dtype()),
         ))?;
         let now = Instant::now();
         let mut run = Self {

@@ -2,7 +2,7 @@
 //! use: images, training, search, evaluation, export, report.
 
 mod domains;
-mod found;
+mod results;
 mod sizes;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use crate::space::{Arch, Budget, Metric, Space};
 use crate::train::{self, Checkpoint, RUN, RUN_FILES, Resume};
 use crate::{export, files, report};
 use domains::Domain;
-use found::{Accuracy, Exported, Found, Trained, Won};
+use results::{Accuracy, Exported, Found, Trained, Won};
 use sizes::Sizes;
 
 /// What is trained.

@@ -6,7 +6,7 @@ use super::{Neighbour, Pair};
 use crate::cx::Cx;
 use crate::device::{DevicePtr, Geometry, Launcher, size};
 use crate::error::{Error, Result};
-use crate::ops::{lanes, products};
+use crate::ops::{gemm_nt, vector};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Keys whose products are computed at a time, and queries: 64 MiB of products.
@@ -90,7 +90,7 @@ impl Search {
             multiply(launcher, (from, n), keys, products)?;
             let best = best.device_mut().offset(start * select.most as usize * NEIGHBOUR_BYTES);
             let shared_bytes = select.capacity * NEIGHBOUR_BYTES as u32;
-            let geometry = Geometry::linear(n, lanes::THREADS).shared(shared_bytes);
+            let geometry = Geometry::linear(n, vector::THREADS).shared(shared_bytes);
             launcher.launch("knn_select_f32", geometry, &[products.device(), best], select)?;
         }
         select.first += select.keys;
@@ -112,27 +112,27 @@ fn multiply(
     products: &mut Tensor,
 ) -> Result<()> {
     let shape = keys.shape();
-    let tiles = (shape.n() as u32).div_ceil(products::TILE);
+    let tiles = (shape.n() as u32).div_ceil(gemm_nt::TILE);
     let params =
         ProductsParams { queries: n, keys: shape.n() as u32, channels: shape.c() as u32, tiles };
-    let name = match lanes::of_row(shape.c(), DType::F32) {
+    let name = match vector::row_width(shape.c(), DType::F32) {
         1 => "knn_products_scalar_f32",
         _ => "knn_products_f32",
     };
-    let geometry = Geometry::linear(n.div_ceil(products::TILE) * tiles, products::THREADS);
+    let geometry = Geometry::linear(n.div_ceil(gemm_nt::TILE) * tiles, gemm_nt::THREADS);
     launcher.launch(name, geometry, &[queries, keys.device(), products.device_mut()], &params)
 }
 
 /// Neighbours that shared memory must hold to find so many: these, and as many again or a
 /// block's threads.
 fn capacity(most: u32) -> Result<u32> {
-    if most > CAPACITY - lanes::THREADS {
+    if most > CAPACITY - vector::THREADS {
         return Err(Error::usage(format!(
             "knn: expected at most {} neighbours on a device, found {most}; use --device cpu",
-            CAPACITY - lanes::THREADS
+            CAPACITY - vector::THREADS
         )));
     }
-    Ok((most + most.max(lanes::THREADS)).next_power_of_two().clamp(LEAST_CAPACITY, CAPACITY))
+    Ok((most + most.max(vector::THREADS)).next_power_of_two().clamp(LEAST_CAPACITY, CAPACITY))
 }
 
 /// Similarity and index of what the kernel calls a neighbour.
@@ -148,9 +148,9 @@ mod tests {
 
     #[test]
     fn there_is_room_for_a_block_beside_the_nearest() {
-        for most in [1, 200, 256, 700, 2048, CAPACITY - lanes::THREADS] {
+        for most in [1, 200, 256, 700, 2048, CAPACITY - vector::THREADS] {
             let capacity = capacity(most).unwrap();
-            assert!(capacity.is_power_of_two() && capacity >= most + lanes::THREADS);
+            assert!(capacity.is_power_of_two() && capacity >= most + vector::THREADS);
         }
         assert!(capacity(CAPACITY).is_err());
     }

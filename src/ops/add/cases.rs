@@ -1,4 +1,4 @@
-//! Situations in which addition is checked, and timed.
+//! Cases on which addition is checked, and timed.
 
 use super::Add;
 use crate::ops::{Case, Fill, Input};

@@ -5,7 +5,7 @@ use bytemuck::NoUninit;
 use crate::device::{DevicePtr, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
-use crate::ops::lanes;
+use crate::ops::vector;
 use crate::tensor::{Meta, Tensor};
 
 /// `AddParams`.
@@ -29,6 +29,6 @@ pub(super) fn accumulate(launcher: &Launcher, sum: &mut Tensor, x: &Tensor) -> R
 
 fn launch(launcher: &Launcher, name: &str, meta: Meta, pointers: &[DevicePtr]) -> Result<()> {
     let elems = meta.shape.elems();
-    let geometry = lanes::elementwise(elems, meta.dtype)?;
+    let geometry = vector::elementwise(elems, meta.dtype)?;
     launcher.launch(name, geometry, pointers, &Params { elems: size(elems)? })
 }

@@ -1,4 +1,4 @@
-//! Situations in which average pooling is checked.
+//! Cases on which average pooling is checked.
 
 use super::GlobalAvgPool;
 use crate::ops::{Case, Fill, Input};

@@ -5,7 +5,7 @@ use bytemuck::NoUninit;
 use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
-use crate::ops::lanes::{self, Tiles};
+use crate::ops::vector::{self, Tiles};
 use crate::tensor::{Shape, Tensor};
 
 /// `AvgPoolParams`.
@@ -31,18 +31,18 @@ impl Params {
 
 /// Means over positions: `[N,H,W,C]` to `[N,C]`.
 pub(super) fn forward(launcher: &Launcher, x: &Tensor, y: &mut Tensor) -> Result<()> {
-    let at_once = lanes::of_row(x.shape().c(), x.dtype());
+    let at_once = vector::row_width(x.shape().c(), x.dtype());
     let params = Params::new(x.shape(), at_once)?;
-    let geometry = Geometry::linear(params.images * params.tiles, lanes::THREADS);
+    let geometry = Geometry::linear(params.images * params.tiles, vector::THREADS);
     let name = kernel!("avg_pool_forward", x.dtype(), at_once);
     launcher.launch(name, geometry, &[x.device(), y.device_mut()], &params)
 }
 
 /// Every position gets its share of the gradient.
 pub(super) fn backward(launcher: &Launcher, gy: &Tensor, gx: &mut Tensor) -> Result<()> {
-    let at_once = lanes::of_row(gx.shape().c(), gx.dtype());
+    let at_once = vector::row_width(gx.shape().c(), gx.dtype());
     let params = Params::new(gx.shape(), at_once)?;
-    let geometry = Geometry::cover((gx.shape().elems() / at_once) as u32, lanes::THREADS);
+    let geometry = Geometry::cover((gx.shape().elems() / at_once) as u32, vector::THREADS);
     let name = kernel!("avg_pool_backward", gx.dtype(), at_once);
     launcher.launch(name, geometry, &[gy.device(), gx.device_mut()], &params)
 }

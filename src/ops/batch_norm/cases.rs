@@ -1,4 +1,4 @@
-//! Situations in which batch normalisation is checked.
+//! Cases on which batch normalisation is checked.
 
 use super::{BatchNorm, POSITIVE, Stats};
 use crate::ops::{Case, Fill, Input};
@@ -7,13 +7,16 @@ use crate::tensor::Shape;
 /// One case; parameters are stored for `max` channels.
 fn case(name: &str, op: BatchNorm, x: [usize; 4], max: usize) -> Case<BatchNorm> {
     let (x, parameter) = (Shape(x), Shape::vector(max));
-    let mut inputs =
-        vec![Input::normal(x), Input::wide(parameter).fill(POSITIVE), Input::wide(parameter)];
+    let mut inputs = vec![
+        Input::normal(x),
+        Input::accumulation(parameter).fill(POSITIVE),
+        Input::accumulation(parameter),
+    ];
     if op.add {
         inputs.push(Input::normal(x));
     }
     if op.stats == Stats::Given {
-        inputs.push(Input::wide(Shape::matrix(2, x.c())).fill(POSITIVE).constant());
+        inputs.push(Input::accumulation(Shape::matrix(2, x.c())).fill(POSITIVE).constant());
     }
     let tail = if op.relu { ", relu" } else { "" };
     let name = format!("{name}{}{tail}", if op.add { ", add" } else { "" });

@@ -8,7 +8,7 @@ use crate::device::{DevicePtr, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::Grad;
-use crate::ops::lanes::{self, THREADS, Tiles};
+use crate::ops::vector::{self, THREADS, Tiles};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Rows that a thread has at least, so that sums over a block are little of its work.
@@ -79,7 +79,7 @@ impl Params {
         let images = op.group(x.shape.n());
         let groups = x.shape.n().div_ceil(images) as u32;
         let group_rows = (images * x.shape.positions()) as u32;
-        let tiles = Tiles::new(channels, lanes::of_row(x.shape.c(), x.dtype));
+        let tiles = Tiles::new(channels, vector::row_width(x.shape.c(), x.dtype));
         let most = (BLOCKS / groups.saturating_mul(tiles.tiles)).clamp(1, PARTS);
         let parts = group_rows.div_ceil(tiles.rows() * ROWS_A_THREAD).min(most);
         let part_rows = group_rows.div_ceil(parts);
@@ -115,7 +115,7 @@ impl Params {
 fn moments(cx: &Cx, launcher: &Launcher, params: &Params, x: &Tensor) -> Result<[Tensor; 2]> {
     let mut sums = pairs(cx, params.groups * params.parts, params.channels)?;
     let mut shifts = pairs(cx, params.groups, params.channels)?;
-    let at_once = lanes::of_row(x.shape().c(), x.dtype());
+    let at_once = vector::row_width(x.shape().c(), x.dtype());
     let name = kernel!("batch_norm_moments", x.dtype(), at_once);
     let pointers = [x.device(), sums.device_mut(), shifts.device_mut()];
     launcher.launch(name, params.pass(), &pointers, params)?;
@@ -179,7 +179,7 @@ pub(super) fn normalise(
 ) -> Result<()> {
     let params = Params::new(op, x.meta())?;
     let residual = residual.map_or(DevicePtr::NULL, Tensor::device);
-    let at_once = lanes::of_row(x.shape().c(), x.dtype());
+    let at_once = vector::row_width(x.shape().c(), x.dtype());
     let name = kernel!("batch_norm_forward", x.dtype(), at_once);
     let [x, gamma, beta, stats] = [x, gamma, beta, stats].map(Tensor::device);
     let pointers = [x, gamma, beta, stats, residual, y.device_mut()];
@@ -203,7 +203,7 @@ pub(super) fn gradient_sums(
     let params = Params::new(op, x.meta())?;
     let mut sums = pairs(cx, params.groups * params.parts, params.channels)?;
     let y = saved.get(4).map_or(DevicePtr::NULL, Tensor::device);
-    let at_once = lanes::of_row(x.shape().c(), x.dtype());
+    let at_once = vector::row_width(x.shape().c(), x.dtype());
     let name = kernel!("batch_norm_sums", x.dtype(), at_once);
     let [x, gamma, beta, stats] = [x, &saved[1], &saved[2], stats].map(Tensor::device);
     let pointers = [x, gamma, beta, stats, y, gy.device_mut(), sums.device_mut()];
@@ -256,7 +256,7 @@ pub(super) fn input_gradient(
     gx: &mut Tensor,
 ) -> Result<()> {
     let params = Params::new(op, saved[0].meta())?;
-    let at_once = lanes::of_row(gx.shape().c(), gx.dtype());
+    let at_once = vector::row_width(gx.shape().c(), gx.dtype());
     let name = kernel!("batch_norm_backward", gx.dtype(), at_once);
     let gx = gx.device_mut();
     let [x, gamma, beta, stats] = [0, 1, 2, 3].map(|i| saved[i].device());

@@ -93,7 +93,7 @@ impl BatchNorm {
         running: Option<&mut Running>,
     ) -> Result<Tensor> {
         let groups = x.shape().n().div_ceil(self.group(x.shape().n()));
-        let meta = Meta::new(Shape::matrix(2 * groups, x.shape().c()), x.dtype().wide());
+        let meta = Meta::new(Shape::matrix(2 * groups, x.shape().c()), x.dtype().accumulation());
         let mut stats = cx.alloc(meta)?;
         match cx.exec(Self::NAME) {
             Exec::DryRun => {}

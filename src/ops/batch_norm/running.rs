@@ -30,7 +30,7 @@ impl Running {
         } else {
             cx.zeros(Shape::vector(2 * channels), DType::F64)?
         };
-        Ok(Self { sums, channels, dtype: x.dtype.wide(), images: 0 })
+        Ok(Self { sums, channels, dtype: x.dtype.accumulation(), images: 0 })
     }
 
     /// Adds the batch `x` `[N,H,W,C]`. Gives its own statistics, of all images together, as

@@ -13,7 +13,7 @@
 
 mod agreement;
 mod differences;
-pub mod draws;
+pub mod philox;
 mod shapes;
 mod trial;
 

@@ -1,4 +1,4 @@
-//! Situations in which convolution is checked.
+//! Cases on which convolution is checked.
 
 use super::Conv2d;
 use crate::ops::{Case, Fill, Input, Op};
@@ -27,7 +27,7 @@ fn of_op(op: Conv2d, x: [usize; 4], [omax, imax]: [usize; 2], fill: Fill) -> Cas
 /// The same with a bias, which is longer than the output's channels.
 fn with_bias(mut case: Case<Conv2d>) -> Case<Conv2d> {
     let b = Shape::vector(case.inputs[1].shape.n());
-    case.inputs.push(Input::wide(b).fill(case.inputs[0].fill));
+    case.inputs.push(Input::accumulation(b).fill(case.inputs[0].fill));
     Case { name: format!("{}, bias", case.name), ..case }
 }
 

@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::Geometry;
-use super::gather::Gather;
+use super::implicit_gemm::Gather;
 use super::window::Window;
 use crate::ops::CHUNK;
 use crate::ops::passes::chunks_mut;

@@ -236,7 +236,7 @@ impl Params {
 impl Geometry {
     /// Whether all channels are whole vectors, and so begin where an access may.
     fn has_vectors(&self, dtype: DType) -> bool {
-        let vector = crate::ops::lanes::vector(dtype);
+        let vector = crate::ops::vector::width(dtype);
         [self.cin, self.cout, self.cin_max].iter().all(|c| c.is_multiple_of(vector))
     }
 

@@ -2,8 +2,8 @@
 
 mod cases;
 mod cpu;
-mod gather;
 mod im2col;
+mod implicit_gemm;
 pub(super) mod kernels;
 mod narrow;
 #[cfg(test)]
@@ -16,13 +16,13 @@ use crate::cx::{Cx, Exec};
 use crate::dispatch;
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Real, Shape, Tensor};
-use gather::Gather;
+use implicit_gemm::Gather;
 
 /// Convolution with zeros around the input and, if there is one, a bias.
 ///
 /// Inputs: `x` N×H×W×Cin, `w` Omax×k×k×Imax and, if there is a bias, `b` 1×1×1×Bmax with
 /// Bmax ≥ `cout`, of which the first `cout` output and the first Cin input channels are used, in
-/// place. The bias has type [`DType::wide`](crate::tensor::DType::wide). Output: N×P×Q×cout with
+/// place. The bias has type [`DType::accumulation`](crate::tensor::DType::accumulation). Output: N×P×Q×cout with
 /// P = ⌊(H + 2·pad − dilation·(k − 1) − 1) / stride⌋ + 1:
 /// y\[n,p,q,o\] = b\[o\] + Σ x\[n, p·stride − pad + dilation·r, q·stride − pad + dilation·s, i\] ·
 /// w\[o,r,s,i\]. The gradients of `w` and `b`, of type wide, are added to their active parts alone.
@@ -162,12 +162,12 @@ impl Op for Conv2d {
         if let Some(b) = b
             && (b.shape != Shape::vector(b.shape.c())
                 || b.shape.c() < cout
-                || b.dtype != x.dtype.wide())
+                || b.dtype != x.dtype.accumulation())
         {
             return Err(Error::usage(format!(
                 "expected a bias of at least {} in {:?}, found {} in {:?}",
                 Shape::vector(cout),
-                x.dtype.wide(),
+                x.dtype.accumulation(),
                 b.shape,
                 b.dtype
             )));
@@ -191,7 +191,7 @@ impl Op for Conv2d {
         let mut y = cx.alloc(Meta::new(Shape::nhwc(g.n, g.p, g.q, g.cout), x.dtype()))?;
         match cx.exec(Self::NAME) {
             Exec::DryRun => {}
-            Exec::Cpu if cx.narrows(x) => {
+            Exec::Cpu if cx.rounds_operands(x) => {
                 native_fprop(&g, inputs, y.host_mut(), |gather, y| gather.run_narrow(y));
             }
             Exec::Cpu => dispatch!(x.dtype(), T => {
@@ -207,11 +207,11 @@ impl Op for Conv2d {
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
         let (x, w) = (&saved[0], &saved[1]);
         let g = self.geometry(x.shape(), w.shape());
-        let wide = |t: &Tensor| Meta::new(t.shape(), t.dtype().wide());
+        let wide = |t: &Tensor| Meta::new(t.shape(), t.dtype().accumulation());
         grads[0].write(cx, x.meta(), |gx, accumulate| {
             match cx.exec(Self::NAME) {
                 Exec::DryRun => {}
-                Exec::Cpu if cx.narrows(gx) => {
+                Exec::Cpu if cx.rounds_operands(gx) => {
                     let gathers = cpu::dgrad(&g, gy.host(), w.host(), accumulate);
                     gathers.for_each(|gather| gather.run_narrow(gx.host_mut()));
                 }
@@ -230,7 +230,7 @@ impl Op for Conv2d {
                     if !accumulate {
                         dispatch!(gw.dtype(), T => gw.host_mut::<T>().fill(0.0));
                     }
-                    match cx.narrows(gw) {
+                    match cx.rounds_operands(gw) {
                         true => narrow::wgrad(&g, x.host(), gy.host(), gw.host_mut()),
                         false => dispatch!(gw.dtype(), T => {
                             wgrad::wgrad::<T>(&g, x.host(), gy.host(), gw.host_mut())

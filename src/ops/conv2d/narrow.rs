@@ -8,8 +8,8 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::Geometry;
-use super::gather::Gather;
 use super::im2col::Im2col;
+use super::implicit_gemm::Gather;
 use super::window::copy_clipped;
 use crate::ops::gemm::narrow::{self, Lanes, Pairs, STEP, TILE_LANES, Transposed};
 use crate::ops::gemm::pack::strided;

@@ -1,4 +1,4 @@
-use super::gather::Gather;
+use super::implicit_gemm::Gather;
 use super::{Conv2d, Geometry, cpu, narrow, wgrad};
 use crate::ops::Op;
 use crate::rng::{Philox, Purpose};

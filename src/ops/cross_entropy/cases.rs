@@ -1,4 +1,4 @@
-//! Situations in which cross-entropy is checked and timed.
+//! Cases on which cross-entropy is checked and timed.
 
 use super::CrossEntropy;
 use crate::ops::{Case, Input};

@@ -6,7 +6,7 @@ use crate::cx::Cx;
 use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
-use crate::ops::{lanes, mean};
+use crate::ops::{mean, vector};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// `CrossEntropyParams`.
@@ -27,7 +27,7 @@ impl Params {
 
     /// A warp for each row.
     fn geometry(&self) -> Geometry {
-        Geometry::linear(self.rows.div_ceil(lanes::THREADS / 32), lanes::THREADS)
+        Geometry::linear(self.rows.div_ceil(vector::THREADS / 32), vector::THREADS)
     }
 }
 

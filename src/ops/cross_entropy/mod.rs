@@ -41,12 +41,12 @@ impl Op for CrossEntropy {
         let (n, classes) = (logits.shape.n(), logits.shape.c());
         expect_shape("logits", logits.shape, Shape::matrix(n, classes))?;
         expect_index("labels", labels, Shape::matrix(n, 1))?;
-        Ok(Meta::new(Shape::vector(1), logits.dtype.wide()))
+        Ok(Meta::new(Shape::vector(1), logits.dtype.accumulation()))
     }
 
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let (logits, labels) = (inputs[0], inputs[1]);
-        let (classes, dtype) = (logits.shape().c(), logits.dtype().wide());
+        let (classes, dtype) = (logits.shape().c(), logits.dtype().accumulation());
         let mut loss = cx.alloc(Meta::new(Shape::vector(1), dtype))?;
         match cx.exec(Self::NAME) {
             Exec::DryRun => {}

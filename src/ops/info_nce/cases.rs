@@ -1,4 +1,4 @@
-//! Situations in which InfoNCE is checked and timed.
+//! Cases on which InfoNCE is checked and timed.
 
 use super::InfoNCE;
 use crate::ops::{Case, Fill, Input};

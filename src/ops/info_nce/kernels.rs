@@ -7,7 +7,7 @@ use crate::cx::Cx;
 use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
-use crate::ops::{lanes, mean, products};
+use crate::ops::{gemm_nt, mean, vector};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Blocks that are enough to keep any device busy.
@@ -41,9 +41,9 @@ impl Params {
         let [rows, negatives, channels] = [size(q.n())?, size(queue.n())?, size(q.c())?];
         size(q.elems().max(queue.elems()))?;
         let pieces = channels.div_ceil(PIECE);
-        let blocks = rows.div_ceil(products::TILE) * pieces;
-        let tiles = negatives.div_ceil(products::TILE);
-        let strip = tiles.div_ceil((BLOCKS / blocks).clamp(1, tiles)) * products::TILE;
+        let blocks = rows.div_ceil(gemm_nt::TILE) * pieces;
+        let tiles = negatives.div_ceil(gemm_nt::TILE);
+        let strip = tiles.div_ceil((BLOCKS / blocks).clamp(1, tiles)) * gemm_nt::TILE;
         let strips = negatives.div_ceil(strip);
         size(strips as usize * q.elems())?;
         let scale = op.tau.recip() as f32;
@@ -67,18 +67,18 @@ pub(super) fn forward(
         cx.scratch(Meta::new(Shape::vector(elems), DType::F32))
     };
     let (mut states, mut sums) = (per_row(2)?, per_row(channels)?);
-    let at_once = lanes::of_row(q.shape().c(), q.dtype());
+    let at_once = vector::row_width(q.shape().c(), q.dtype());
     let name = kernel!("info_nce_parts", q.dtype(), at_once);
-    let blocks = rows.div_ceil(products::TILE) * strips * pieces;
+    let blocks = rows.div_ceil(gemm_nt::TILE) * strips * pieces;
     let pointers = [q.device(), queue.device(), states.device_mut(), sums.device_mut()];
-    launches.launch(name, Geometry::linear(blocks, products::THREADS), &pointers, &params)?;
+    launches.launch(name, Geometry::linear(blocks, gemm_nt::THREADS), &pointers, &params)?;
 
     let mut losses = cx.scratch(Meta::new(Shape::vector(rows as usize), DType::F32))?;
     let [states, sums] = [&states, &sums].map(Tensor::device);
     let pointers =
         [q.device(), k.device(), states, sums, direction.device_mut(), losses.device_mut()];
     // A warp has a row.
-    let geometry = Geometry::linear(rows.div_ceil(lanes::THREADS / 32), lanes::THREADS);
+    let geometry = Geometry::linear(rows.div_ceil(vector::THREADS / 32), vector::THREADS);
     launches.launch(kernel!("info_nce_combine", q.dtype()), geometry, &pointers, &params)?;
     mean::rows(launches, &losses, op.weight, loss)
 }
@@ -93,7 +93,7 @@ pub(super) fn backward(
 ) -> Result<()> {
     let factor = (op.weight / (op.tau * gq.shape().n() as f64)) as f32;
     let params = BackwardParams { elems: size(gq.shape().elems())?, factor };
-    let geometry = lanes::elementwise(gq.shape().elems(), gq.dtype())?;
+    let geometry = vector::elementwise(gq.shape().elems(), gq.dtype())?;
     let pointers = [direction.device(), gy.device(), gq.device_mut()];
     launches.launch(kernel!("info_nce_backward", gq.dtype()), geometry, &pointers, &params)
 }
@@ -109,7 +109,7 @@ mod tests {
             let p = Params::new(&op, Shape::matrix(n, d), Shape::matrix(k, d)).unwrap();
             assert!(p.strips * p.strip >= p.negatives, "{p:?}");
             assert!((p.strips - 1) * p.strip < p.negatives, "{p:?}");
-            assert_eq!(p.strip % products::TILE, 0);
+            assert_eq!(p.strip % gemm_nt::TILE, 0);
         }
     }
 }

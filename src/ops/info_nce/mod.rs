@@ -11,7 +11,7 @@ use crate::tensor::{Meta, Real, Shape, Tensor};
 
 /// The op: weight · mean over rows of −log softmax(\[q·k, q·queue₁, …\]/τ)\[0\]. Inputs: q
 /// `[N,1,1,D]`, rows of unit length; k `[N,1,1,D]`, constant; queue `[K,1,1,D]`, constant.
-/// Output: one element, of the type [`DType::wide`](crate::tensor::DType::wide). The N×K logits
+/// Output: one element, of the type [`DType::accumulation`](crate::tensor::DType::accumulation). The N×K logits
 /// are never stored; forward makes the direction of q's gradient on the way (saved,
 /// `[N,1,1,D]`, wide), so that they are computed once.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ impl Op for InfoNCE {
         expect_shape("q", q, Shape::matrix(q.n(), q.c()))?;
         expect_shape("k", inputs[1].shape, q)?;
         expect_shape("queue", queue, Shape::matrix(queue.n(), q.c()))?;
-        Ok(Meta::new(Shape::vector(1), inputs[0].dtype.wide()))
+        Ok(Meta::new(Shape::vector(1), inputs[0].dtype.accumulation()))
     }
 
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {

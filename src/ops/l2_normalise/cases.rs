@@ -1,4 +1,4 @@
-//! Situations in which the normalisation of rows is checked.
+//! Cases on which the normalisation of rows is checked.
 
 use super::L2Normalise;
 use crate::ops::{Case, Input};

@@ -6,7 +6,7 @@ use super::EPS;
 use crate::device::{DevicePtr, Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
-use crate::ops::lanes;
+use crate::ops::vector;
 use crate::tensor::{Shape, Tensor};
 
 /// `L2NormaliseParams`.
@@ -19,7 +19,7 @@ struct Params {
 }
 
 /// Rows of a block: a warp has one.
-const ROWS: u32 = lanes::THREADS / 32;
+const ROWS: u32 = vector::THREADS / 32;
 
 /// y = x / max(‖x‖, ε) for each row, and the divisors.
 pub(super) fn forward(
@@ -28,7 +28,7 @@ pub(super) fn forward(
     y: &mut Tensor,
     lengths: &mut Tensor,
 ) -> Result<()> {
-    let at_once = lanes::of_row(x.shape().c(), x.dtype());
+    let at_once = vector::row_width(x.shape().c(), x.dtype());
     let name = kernel!("l2_normalise_forward", x.dtype(), at_once);
     launch(launcher, name, x.shape(), &[x.device(), y.device_mut(), lengths.device_mut()])
 }
@@ -40,7 +40,7 @@ pub(super) fn backward(
     lengths: &Tensor,
     g: &mut Tensor,
 ) -> Result<()> {
-    let at_once = lanes::of_row(y.shape().c(), y.dtype());
+    let at_once = vector::row_width(y.shape().c(), y.dtype());
     let name = kernel!("l2_normalise_backward", y.dtype(), at_once);
     launch(launcher, name, y.shape(), &[y.device(), lengths.device(), g.device_mut()])
 }
@@ -49,6 +49,6 @@ fn launch(launcher: &Launcher, name: &str, shape: Shape, pointers: &[DevicePtr])
     size(shape.elems())?;
     let (rows, channels) = (shape.rows() as u32, shape.c() as u32);
     let params = Params { rows, channels, eps: EPS as f32 };
-    let geometry = Geometry::linear(rows.div_ceil(ROWS), lanes::THREADS);
+    let geometry = Geometry::linear(rows.div_ceil(ROWS), vector::THREADS);
     launcher.launch(name, geometry, pointers, &params)
 }

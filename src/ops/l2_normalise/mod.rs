@@ -28,7 +28,8 @@ impl Op for L2Normalise {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let x = inputs[0];
         let mut y = cx.alloc(x.meta())?;
-        let mut lengths = cx.alloc(Meta::new(Shape::vector(x.shape().rows()), x.dtype().wide()))?;
+        let mut lengths =
+            cx.alloc(Meta::new(Shape::vector(x.shape().rows()), x.dtype().accumulation()))?;
         match cx.exec(Self::NAME) {
             Exec::DryRun => {}
             Exec::Cpu => crate::dispatch!(x.dtype(), T => {

@@ -1,4 +1,4 @@
-//! Situations in which the linear layer is checked.
+//! Cases on which the linear layer is checked.
 
 use super::Linear;
 use crate::ops::{Case, Fill, Input};
@@ -9,7 +9,7 @@ fn case(n: usize, cin: usize, out: usize, [omax, imax]: [usize; 2], fill: Fill) 
     Case {
         name: format!("input {x}, weight {w}, {out} out, {fill:?}"),
         op: Linear { out },
-        inputs: [Input::normal(x), Input::weight(w), Input::wide(Shape::vector(omax))]
+        inputs: [Input::normal(x), Input::weight(w), Input::accumulation(Shape::vector(omax))]
             .map(|input| input.fill(fill))
             .to_vec(),
     }

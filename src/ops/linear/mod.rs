@@ -18,7 +18,7 @@ use crate::tensor::{Meta, Shape, Tensor};
 /// Inputs: `x` N×1×1×Cin, `w` Omax×1×1×Imax and, if there is a bias, `b` 1×1×1×Omax, of which the
 /// first `out` output and the first Cin input channels are used, in place. The bias is never
 /// narrow. Output:
-/// N×1×1×out. The gradients of `w` and `b`, of type [`DType::wide`](crate::tensor::DType::wide),
+/// N×1×1×out. The gradients of `w` and `b`, of type [`DType::accumulation`](crate::tensor::DType::accumulation),
 /// are added to their active parts alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linear {
@@ -75,12 +75,12 @@ impl Op for Linear {
             )));
         }
         if let Some(b) = b
-            && (b.shape != Shape::vector(omax) || b.dtype != x.dtype.wide())
+            && (b.shape != Shape::vector(omax) || b.dtype != x.dtype.accumulation())
         {
             return Err(Error::usage(format!(
                 "expected a bias of {} in {:?}, found {} in {:?}",
                 Shape::vector(omax),
-                x.dtype.wide(),
+                x.dtype.accumulation(),
                 b.shape,
                 b.dtype
             )));
@@ -94,7 +94,7 @@ impl Op for Linear {
         let mut y = cx.alloc(Meta::new(Shape::matrix(g.n, g.out), x.dtype()))?;
         match cx.exec(Self::NAME) {
             Exec::DryRun => {}
-            Exec::Cpu if cx.narrows(x) => {
+            Exec::Cpu if cx.rounds_operands(x) => {
                 cpu::fprop(gemm_narrow, &g, x.host(), w.host(), b.map(|b| b.host()), y.host_mut());
             }
             Exec::Cpu => dispatch!(x.dtype(), T => {
@@ -112,11 +112,11 @@ impl Op for Linear {
         let (x, w) = (&saved[0], &saved[1]);
         let g = self.geometry(x.shape(), w.shape());
         let c = self.convolution(x.shape(), w.shape());
-        let wide = |t: &Tensor| Meta::new(t.shape(), t.dtype().wide());
+        let wide = |t: &Tensor| Meta::new(t.shape(), t.dtype().accumulation());
         grads[0].write(cx, x.meta(), |gx, accumulate| {
             match cx.exec(Self::NAME) {
                 Exec::DryRun => {}
-                Exec::Cpu if cx.narrows(gx) => {
+                Exec::Cpu if cx.rounds_operands(gx) => {
                     let (gy, w, gx) = (gy.host(), w.host(), gx.host_mut());
                     cpu::dgrad(gemm_narrow, &g, gy, w, gx, accumulate);
                 }
@@ -136,7 +136,7 @@ impl Op for Linear {
                     if !accumulate {
                         dispatch!(gw.dtype(), T => gw.host_mut::<T>().fill(0.0));
                     }
-                    match cx.narrows(gw) {
+                    match cx.rounds_operands(gw) {
                         true => cpu::wgrad(gemm_narrow, &g, x.host(), gy.host(), gw.host_mut()),
                         false => dispatch!(gw.dtype(), T => {
                             cpu::wgrad::<T>(gemm, &g, x.host(), gy.host(), gw.host_mut())

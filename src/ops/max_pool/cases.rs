@@ -1,4 +1,4 @@
-//! Situations in which max-pooling is checked.
+//! Cases on which max-pooling is checked.
 
 use super::MaxPool;
 use crate::ops::{Case, Fill, Input};

@@ -6,7 +6,7 @@ use super::pooled;
 use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
-use crate::ops::lanes;
+use crate::ops::vector;
 use crate::tensor::{Shape, Tensor};
 
 /// `MaxPoolParams`.
@@ -34,7 +34,7 @@ impl Params {
 
 /// A thread for each `at_once` elements of a tensor.
 fn cover(shape: Shape, at_once: usize) -> Geometry {
-    Geometry::cover((shape.elems() / at_once) as u32, lanes::THREADS)
+    Geometry::cover((shape.elems() / at_once) as u32, vector::THREADS)
 }
 
 /// y and the winners, a byte for each of its elements.
@@ -44,7 +44,7 @@ pub(super) fn forward(
     y: &mut Tensor,
     winner: &mut Tensor,
 ) -> Result<()> {
-    let at_once = lanes::of_row(x.shape().c(), x.dtype());
+    let at_once = vector::row_width(x.shape().c(), x.dtype());
     let name = kernel!("max_pool_forward", x.dtype(), at_once);
     let pointers = [x.device(), y.device_mut(), winner.device_mut()];
     launcher.launch(name, cover(y.shape(), at_once), &pointers, &Params::new(x.shape())?)
@@ -57,7 +57,7 @@ pub(super) fn backward(
     gy: &Tensor,
     gx: &mut Tensor,
 ) -> Result<()> {
-    let at_once = lanes::of_row(gx.shape().c(), gx.dtype());
+    let at_once = vector::row_width(gx.shape().c(), gx.dtype());
     let name = kernel!("max_pool_backward", gx.dtype(), at_once);
     let pointers = [winner.device(), gy.device(), gx.device_mut()];
     launcher.launch(name, cover(gx.shape(), at_once), &pointers, &Params::new(gx.shape())?)

@@ -9,8 +9,8 @@ use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
 use crate::ops::l2_normalise::EPS;
-use crate::ops::lanes::{THREADS, of_row};
 use crate::ops::mean;
+use crate::ops::vector::{THREADS, row_width};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// `RelationParams`.
@@ -66,7 +66,7 @@ impl Params {
 
 /// Elements that a thread loads at once of the rows of all of them.
 fn at_once(maps: &[&Tensor]) -> usize {
-    maps.iter().map(|t| of_row(t.shape().c(), t.dtype())).min().unwrap_or(1)
+    maps.iter().map(|t| row_width(t.shape().c(), t.dtype())).min().unwrap_or(1)
 }
 
 /// What a student's score needs of a teacher's features `[N,H,W,C]` beside them, for each

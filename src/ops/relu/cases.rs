@@ -1,4 +1,4 @@
-//! Situations in which the ReLU is checked.
+//! Cases on which the ReLU is checked.
 
 use super::Relu;
 use crate::ops::{Case, Fill, Input};

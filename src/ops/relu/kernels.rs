@@ -5,7 +5,7 @@ use bytemuck::NoUninit;
 use crate::device::{Launcher, size};
 use crate::error::Result;
 use crate::kernel;
-use crate::ops::lanes;
+use crate::ops::vector;
 use crate::tensor::Tensor;
 
 /// `ReluParams`.
@@ -29,6 +29,6 @@ pub(super) fn backward(launcher: &Launcher, y: &Tensor, g: &mut Tensor) -> Resul
 
 fn launch(launcher: &Launcher, name: &str, x: &Tensor, y: &mut Tensor) -> Result<()> {
     let elems = x.shape().elems();
-    let geometry = lanes::elementwise(elems, x.dtype())?;
+    let geometry = vector::elementwise(elems, x.dtype())?;
     launcher.launch(name, geometry, &[x.device(), y.device_mut()], &Params { elems: size(elems)? })
 }

@@ -1,4 +1,4 @@
-//! Geometry of kernels that multiply rows with rows, by tiles (`kernels/include/products.h`).
+//! Geometry of kernels that multiply rows with rows, by tiles (`kernels/include/gemm_nt.h`).
 
 /// Threads of a block.
 pub const THREADS: u32 = 256;

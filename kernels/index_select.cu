@@ -2,7 +2,7 @@
 #include "include/kernel.h"
 #include "include/vector.h"
 
-struct GatherParams {
+struct IndexSelectParams {
     u32 moves;    // images to copy
     u32 image;  // elements of one
 };
@@ -10,7 +10,7 @@ struct GatherParams {
 // Image from of x becomes image to of y, for each (from, to) of `moves`. A thread has a
 // vector of one image.
 template <int N, typename T>
-DEVICE void rows(const T* x, const i32* moves, T* y, const GatherParams& p) {
+DEVICE void rows(const T* x, const i32* moves, T* y, const IndexSelectParams& p) {
     u32 vectors = p.image / N;
     u32 move = global_thread() / vectors;
     if (move >= p.moves) return;
@@ -20,7 +20,7 @@ DEVICE void rows(const T* x, const i32* moves, T* y, const GatherParams& p) {
 }
 
 #define GATHER(suffix, T, N)                                                               \
-    KERNEL(gather_rows##suffix, 256, (const T* x, const i32* moves, T* y, GatherParams p)) { \
+    KERNEL(index_select##suffix, 256, (const T* x, const i32* moves, T* y, IndexSelectParams p)) { \
         rows<N>(x, moves, y, p);                                                           \
     }
 

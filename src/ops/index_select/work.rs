@@ -10,8 +10,8 @@ use crate::tensor::Meta;
 pub fn work(x: Meta) -> Work {
     let n = x.shape.n();
     Work {
-        name: format!("gather/{}/forward/{}", x.shape, kind(x.dtype)),
-        op: "gather",
+        name: format!("index_select/{}/forward/{}", x.shape, kind(x.dtype)),
+        op: "index_select",
         shape: x.shape.to_string(),
         // Of each image it is read where it is and where it goes, two numbers of 4 bytes.
         bytes_floor: (2 * x.size_bytes() + 8 * n) as u64,

@@ -2,7 +2,7 @@
 // and in f64 (a square of an f32 is exact there), and the number alone for one tensor.
 #include "include/kernel.h"
 #include "include/reduce.h"
-#include "include/spans.h"
+#include "include/multi_tensor.h"
 
 constexpr u32 NORM_THREADS = 256;
 
@@ -59,7 +59,7 @@ DEVICE void store_block_sum(NormSum partial, NormSum* out) {
 }
 
 // One block a chunk; its sum goes to `partials`.
-KERNEL(norm_chunks_f32, 256, (const NormSpan* spans, NormSum* partials, NormParams p)) {
+KERNEL(global_norm_chunks_f32, 256, (const NormSpan* spans, NormSum* partials, NormParams p)) {
     u32 chunk = block_index().x;
     const NormSpan* span = spans + span_of_chunk(spans, p.spans, chunk);
     const float* values = span->values;
@@ -77,7 +77,7 @@ KERNEL(norm_chunks_f32, 256, (const NormSpan* spans, NormSum* partials, NormPara
 }
 
 // One block: the sum of all partial sums.
-KERNEL(norm_total_f32, 256, (const NormSum* partials, NormSum* total, NormTotalParams p)) {
+KERNEL(global_norm_total_f32, 256, (const NormSum* partials, NormSum* total, NormTotalParams p)) {
     NormSum sum = {0.0, 0};
     for (u32 i = thread_index().x; i < p.partials; i += NORM_THREADS) {
         sum.squares += partials[i].squares;
@@ -102,9 +102,9 @@ DEVICE void count_non_finite(const T* x, u32* count, u32 elems) {
     if (found > 0) atomic_add(count, found);
 }
 
-KERNEL(norm_non_finite_f32, 256, (const float* x, u32* count, NonFiniteParams p)) {
+KERNEL(global_norm_non_finite_f32, 256, (const float* x, u32* count, NonFiniteParams p)) {
     count_non_finite(x, count, p.elems);
 }
-KERNEL(norm_non_finite_bf16, 256, (const bf16* x, u32* count, NonFiniteParams p)) {
+KERNEL(global_norm_non_finite_bf16, 256, (const bf16* x, u32* count, NonFiniteParams p)) {
     count_non_finite(x, count, p.elems);
 }

@@ -22,7 +22,7 @@ const ORDER: [usize; 5] = [4, 0, 6, 6, 2];
 /// All checks, as (name, check).
 pub fn checks() -> Vec<(String, Check)> {
     let check = |(name, size): (&str, [usize; 3])| -> (String, Check) {
-        (format!("gather/{name}"), Box::new(move |cx| on_schedules(cx, |cx| exact(cx, size))))
+        (format!("index_select/{name}"), Box::new(move |cx| on_schedules(cx, |cx| exact(cx, size))))
     };
     SIZES.into_iter().map(check).collect()
 }
@@ -32,7 +32,7 @@ fn exact(cx: &Cx, [h, w, c]: [usize; 3]) -> Result<(), String> {
     // Small whole numbers, which all types hold.
     let value = |i: usize| (i % 251) as f32;
     for dtype in [DType::F32, DType::BF16, DType::I32] {
-        let gather = || -> Result<Vec<f32>> {
+        let select = || -> Result<Vec<f32>> {
             let mut first = 0;
             let mut part = |n: usize| -> Result<Tensor> {
                 let values: Vec<f32> = (first..first + n * image).map(value).collect();
@@ -53,7 +53,7 @@ fn exact(cx: &Cx, [h, w, c]: [usize; 3]) -> Result<(), String> {
                 _ => cx.download(&y),
             }
         };
-        let found = gather().map_err(|e| e.to_string())?;
+        let found = select().map_err(|e| e.to_string())?;
         let expected = ORDER.iter().flat_map(|i| (i * image..(i + 1) * image).map(value));
         if let Some(k) = expected.zip(&found).position(|(expected, found)| expected != *found) {
             return Err(format!("{dtype:?}: element {k} is {}", found[k]));

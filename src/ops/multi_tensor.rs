@@ -1,5 +1,5 @@
 //! How kernels work on many tensors in one launch: each tensor is a span in a table, cut into
-//! chunks, and each block has one chunk (`kernels/include/spans.h`).
+//! chunks, and each block has one chunk (`kernels/include/multi_tensor.h`).
 
 use crate::device::size;
 use crate::error::Result;

@@ -1,4 +1,4 @@
-//! Launches of `kernels/norm.cu`.
+//! Launches of `kernels/global_norm.cu`.
 
 use bytemuck::{NoUninit, Pod, Zeroable};
 
@@ -6,8 +6,8 @@ use crate::cx::Cx;
 use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
-use crate::ops::lanes::{THREADS, vector};
-use crate::ops::spans::{CHUNK, count_chunks};
+use crate::ops::multi_tensor::{CHUNK, count_chunks};
+use crate::ops::vector::{THREADS, width};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Blocks that look for values that are not finite: enough to keep any device busy.
@@ -70,10 +70,15 @@ pub(super) fn sum(cx: &Cx, launcher: &Launcher, tensors: &[&Tensor]) -> Result<(
     let (mut partials, mut total) = (sums(chunks)?, sums(1)?);
     let params = Params { spans: size(spans.len())?, chunk: CHUNK };
     let pointers = [table.device(), partials.device_mut()];
-    launcher.launch("norm_chunks_f32", Geometry::linear(chunks, THREADS), &pointers, &params)?;
+    launcher.launch(
+        "global_norm_chunks_f32",
+        Geometry::linear(chunks, THREADS),
+        &pointers,
+        &params,
+    )?;
     let params = TotalParams { partials: chunks };
     let pointers = [partials.device(), total.device_mut()];
-    launcher.launch("norm_total_f32", Geometry::linear(1, THREADS), &pointers, &params)?;
+    launcher.launch("global_norm_total_f32", Geometry::linear(1, THREADS), &pointers, &params)?;
     let total = cx.download_bytes::<Sum>(&total, 1)?[0];
     Ok((total.squares, total.non_finite))
 }
@@ -82,10 +87,10 @@ pub(super) fn sum(cx: &Cx, launcher: &Launcher, tensors: &[&Tensor]) -> Result<(
 pub(super) fn all_finite(cx: &Cx, launcher: &Launcher, t: &Tensor) -> Result<bool> {
     let params = NonFiniteParams { elems: size(t.shape().elems())? };
     let mut count = cx.zeros(Shape::vector(1), DType::F32)?;
-    let vectors = params.elems.div_ceil(vector(t.dtype()) as u32);
+    let vectors = params.elems.div_ceil(width(t.dtype()) as u32);
     let blocks = vectors.div_ceil(THREADS).min(MOST_BLOCKS);
     let pointers = [t.device(), count.device_mut()];
-    let name = kernel!("norm_non_finite", t.dtype());
+    let name = kernel!("global_norm_non_finite", t.dtype());
     launcher.launch(name, Geometry::linear(blocks, THREADS), &pointers, &params)?;
     Ok(cx.download_bytes::<u32>(&count, 1)?[0] == 0)
 }

@@ -1,4 +1,4 @@
-//! Launches of `kernels/gather.cu`.
+//! Launches of `kernels/index_select.cu`.
 
 use bytemuck::NoUninit;
 
@@ -6,10 +6,10 @@ use crate::cx::Cx;
 use crate::device::{Geometry, Launcher, size};
 use crate::error::Result;
 use crate::kernel;
-use crate::ops::lanes;
+use crate::ops::vector;
 use crate::tensor::{Shape, Tensor};
 
-/// `GatherParams`.
+/// `IndexSelectParams`.
 #[derive(Clone, Copy, Debug, NoUninit)]
 #[repr(C)]
 struct Params {
@@ -28,9 +28,9 @@ pub(super) fn rows_of(
 ) -> Result<()> {
     size(y.shape().elems())?;
     let image = y.shape().elems() / y.shape().n();
-    let at_once = lanes::of_row(image, y.dtype());
+    let at_once = vector::row_width(image, y.dtype());
     // Bits are moved: integers go as floats of their size.
-    let name = kernel!("gather_rows", y.dtype(), at_once);
+    let name = kernel!("index_select", y.dtype(), at_once);
     for (part, x) in parts.iter().enumerate() {
         size(x.shape().elems())?;
         let taken = sources.iter().enumerate().filter(|(_, (p, _))| *p == part);
@@ -42,7 +42,7 @@ pub(super) fn rows_of(
         let params = Params { moves: moves.len() as u32, image: image as u32 };
         let threads = (moves.len() * image / at_once) as u32;
         let pointers = [x.device(), list.device(), y.device_mut()];
-        launcher.launch(name, Geometry::cover(threads, lanes::THREADS), &pointers, &params)?;
+        launcher.launch(name, Geometry::cover(threads, vector::THREADS), &pointers, &params)?;
     }
     Ok(())
 }

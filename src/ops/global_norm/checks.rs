@@ -20,16 +20,16 @@ const SIZES: [(&str, &[usize]); 5] = [
 pub fn checks() -> Vec<(String, Check)> {
     let mut all: Vec<(String, Check)> = Vec::new();
     for (name, sizes) in SIZES {
-        all.push((format!("norm/{name}"), Box::new(|cx| against_cpu(cx, sizes))));
+        all.push((format!("global_norm/{name}"), Box::new(|cx| against_cpu(cx, sizes))));
     }
     let one: Check = Box::new(|cx| on_schedules(cx, find_non_finite));
-    all.push(("norm/values that are not finite".into(), one));
+    all.push(("global_norm/values that are not finite".into(), one));
     let empty: Check = Box::new(|cx| {
         let none = cx.alloc(crate::tensor::Meta::new(Shape::vector(0), DType::F32));
         let refused = none.and_then(|none| norm(cx, [&none])).is_err();
         if refused { Ok(Outcome::Passed) } else { Err("took a tensor without elements".into()) }
     });
-    all.push(("norm/empty tensor".into(), empty));
+    all.push(("global_norm/empty tensor".into(), empty));
     all
 }
 

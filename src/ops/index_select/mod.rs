@@ -19,24 +19,26 @@ pub fn rows(cx: &Cx, x: &Tensor, order: &[usize]) -> Result<Tensor> {
 /// As [`rows`], of the images of several tensors `[Nᵢ,H,W,C]` counted on from one to the next.
 pub fn rows_of(cx: &Cx, parts: &[Tensor], order: &[usize]) -> Result<Tensor> {
     let Some(first) = parts.first().map(Tensor::meta) else {
-        return Err(Error::usage("gather: expected at least one tensor"));
+        return Err(Error::usage("index_select: expected at least one tensor"));
     };
     let [_, h, w, c] = first.shape.0;
     if let Some(other) = parts.iter().find(|t| t.shape().0[1..] != [h, w, c]) {
         let (a, b) = (first.shape, other.shape());
-        return Err(Error::usage(format!("gather: expected images of one size; found {a}, {b}")));
+        return Err(Error::usage(format!(
+            "index_select: expected images of one size; found {a}, {b}"
+        )));
     }
     let places: Vec<(usize, usize)> = (0..parts.len())
         .flat_map(|part| (0..parts[part].shape().n()).map(move |i| (part, i)))
         .collect();
     if let Some(i) = order.iter().find(|i| **i >= places.len()) {
         let n = places.len();
-        return Err(Error::usage(format!("gather: expected indices below {n}; found {i}")));
+        return Err(Error::usage(format!("index_select: expected indices below {n}; found {i}")));
     }
     let mut y = cx.alloc(Meta::new(Shape::nhwc(order.len(), h, w, c), first.dtype))?;
     let sources: Vec<(usize, usize)> = order.iter().map(|i| places[*i]).collect();
     let image = h * w * c;
-    match cx.exec("gather") {
+    match cx.exec("index_select") {
         _ if y.shape().elems() == 0 => {}
         Exec::DryRun => {}
         Exec::Cpu => crate::dispatch_element!(first.dtype, T => {

@@ -33,7 +33,7 @@ pub fn norm<'a>(cx: &Cx, tensors: impl IntoIterator<Item = &'a Tensor>) -> Resul
             )));
         }
     }
-    let (squares, non_finite) = match cx.exec("norm") {
+    let (squares, non_finite) = match cx.exec("global_norm") {
         _ if tensors.is_empty() => (0.0, 0),
         Exec::DryRun => (0.0, 0),
         Exec::Cpu => cpu::sum(&tensors),
@@ -44,7 +44,7 @@ pub fn norm<'a>(cx: &Cx, tensors: impl IntoIterator<Item = &'a Tensor>) -> Resul
 
 /// Whether all values are finite (true while planning, and of integers).
 pub fn all_finite(cx: &Cx, t: &Tensor) -> Result<bool> {
-    match cx.exec("norm") {
+    match cx.exec("global_norm") {
         _ if t.shape().elems() == 0 || t.dtype() == DType::I32 => Ok(true),
         Exec::DryRun => Ok(true),
         Exec::Cpu => Ok(cpu::all_finite(t)),

@@ -12,19 +12,19 @@ pub const THREADS: u32 = 256;
 const COLUMNS: u32 = 32;
 
 /// Elements of a vector.
-pub fn vector(dtype: DType) -> usize {
+pub fn width(dtype: DType) -> usize {
     VECTOR_BYTES / dtype.size_bytes()
 }
 
 /// Elements that a thread has at once of rows of `c`: a vector where rows are whole vectors,
 /// so that each begins where an access may, else one.
-pub fn of_row(c: usize, dtype: DType) -> usize {
-    if c.is_multiple_of(vector(dtype)) { vector(dtype) } else { 1 }
+pub fn row_width(c: usize, dtype: DType) -> usize {
+    if c.is_multiple_of(width(dtype)) { width(dtype) } else { 1 }
 }
 
 /// A thread for each vector of `elems` elements, the last of which may not be whole.
 pub fn elementwise(elems: usize, dtype: DType) -> Result<Geometry> {
-    Ok(Geometry::cover(size(elems)?.div_ceil(vector(dtype) as u32), THREADS))
+    Ok(Geometry::cover(size(elems)?.div_ceil(width(dtype) as u32), THREADS))
 }
 
 /// How blocks share channels: each has some columns of `lanes` channels, and as many rows of
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn vectors_need_whole_rows() {
-        assert_eq!((of_row(64, DType::BF16), of_row(12, DType::BF16)), (8, 1));
-        assert_eq!((of_row(12, DType::F32), of_row(3, DType::F32)), (4, 1));
+        assert_eq!((row_width(64, DType::BF16), row_width(12, DType::BF16)), (8, 1));
+        assert_eq!((row_width(12, DType::F32), row_width(3, DType::F32)), (4, 1));
     }
 }
