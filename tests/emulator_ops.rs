@@ -1,5 +1,6 @@
 //! The kernels of the ops on the emulator: every case of every op that has kernels, against
 //! the CPU, in several schedules; and what no case can say.
+#![cfg(feature = "emulator")]
 
 use std::sync::Arc;
 
