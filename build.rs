@@ -1,10 +1,14 @@
-//! Compiles the kernels of `kernels/` twice: for the emulator with the host's C++ compiler, and
-//! for GPUs with nvcc, where it is found.
+//! Writes the table of the kernels of `kernels/`, and compiles them twice: for the emulator with
+//! the host's C++ compiler, if the feature `emulator` is on, and for GPUs with nvcc, if it is
+//! found.
 
+#[cfg(feature = "emulator")]
 #[path = "build/host.rs"]
 mod host;
 #[path = "build/nvcc.rs"]
 mod nvcc;
+#[path = "build/table.rs"]
+mod table;
 
 use std::fmt::Display;
 use std::fs;
@@ -22,7 +26,16 @@ fn main() {
     }
     let out = std::env::var_os("OUT_DIR").unwrap_or_else(|| fail("cargo did not set OUT_DIR"));
     let (out, kernels) = (Path::new(&out), files("kernels", "cu"));
-    host::compile(&kernels, out);
+    let headers = files("kernels/include", "h");
+    let table = table::write(&kernels, &headers, &out.join("kernels.rs"));
+    table.unwrap_or_else(|e| fail(e));
+    #[cfg(feature = "emulator")]
+    {
+        let faults = files("kernels/host", "cu");
+        let table = table::write(&faults, &headers, &out.join("fault_kernels.rs"));
+        table.unwrap_or_else(|e| fail(e));
+        host::compile(&kernels, &faults, out);
+    }
     if nvcc::build(Path::new("kernels"), &kernels, out).unwrap_or_else(|e| fail(e)) {
         // Tests of GPU code are ignored, with a reason, in a build without it.
         println!("cargo:rustc-cfg=gpu_code");

@@ -23,12 +23,12 @@ const KERNEL_FLAGS: [&str; 11] = [
 ];
 
 /// Compiles `kernels` and `kernels/host` into a library that is linked to the program,
-/// and the kernels with planted faults into one for the emulator's own tests.
-pub fn compile(kernels: &[PathBuf], out: &Path) {
-    // Kernels enter themselves in the kernel table when the program starts: nothing names them.
+/// and the kernels with planted `faults` into one for the emulator's own tests.
+pub fn compile(kernels: &[PathBuf], faults: &[PathBuf], out: &Path) {
+    // Kernels enter themselves in the emulator's list when the program starts: nothing names them.
     library("engine_kernels", kernels, &KERNEL_FLAGS);
     library("engine_emulator", &files("kernels/host", "cpp"), &["-O2", "-g1"]);
-    library("engine_faults", &files("kernels/host", "cu"), &KERNEL_FLAGS);
+    library("engine_faults", faults, &KERNEL_FLAGS);
     println!("cargo:rustc-link-search=native={}", out.display());
     for library in ["engine_kernels", "engine_emulator"] {
         println!("cargo:rustc-link-lib=static:+whole-archive={library}");

@@ -179,7 +179,7 @@ impl<'a> File<'a> {
         for member in members(body) {
             let (ty, names) = member.split_once(char::is_whitespace).unwrap_or((&member, ""));
             for name in names.split(',') {
-                let Layout { size, align } = match name.contains('*') {
+                let Layout { size, align } = match member.contains('*') {
                     true => Layout { size: 8, align: 8 },
                     false => self.layout(ty)?,
                 };
@@ -216,13 +216,14 @@ fn members(body: &str) -> Vec<String> {
         }
     }
     let statements = plain.split(';').map(|s| s.trim().trim_start_matches("const ").to_owned());
-    statements.filter(|s| !s.is_empty() && !s.contains('(')).collect()
+    let no_data = |s: &str| s.is_empty() || s.contains('(') || s.starts_with("static ");
+    statements.filter(|s| !no_data(s)).collect()
 }
 
 /// A `#define` with parameters, without its `#`.
 fn definition(directive: &str) -> Option<(String, Macro)> {
     let rest = directive.trim_start().strip_prefix("define")?.trim_start();
-    let name = &rest[..rest.find(|c| !is_word(c))?];
+    let name = &rest[..rest.find(|c: char| !is_word(c))?];
     let (parameters, len) =
         rest[name.len()..].starts_with('(').then(|| arguments(&rest[name.len()..]))??;
     let body = rest[name.len() + len..].to_owned();
@@ -235,12 +236,9 @@ fn is_word(c: char) -> bool {
 
 /// The names and numbers in a text, and where they begin.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut at = 0;
-    text.split(|c| !is_word(c)).filter_map(move |word| {
-        let begin = at;
-        at += word.len() + 1;
-        (!word.is_empty()).then_some((begin, word))
-    })
+    let place = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
+    let words = text.split(|c: char| !is_word(c)).filter(|word| !word.is_empty());
+    words.map(move |word| (place(word), word))
 }
 
 /// What stands in braces at the beginning of a text.

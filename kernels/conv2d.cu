@@ -261,36 +261,40 @@ DEVICE void wgrad_sum(const float* sums, float* gw, const Conv2dParams& p) {
     store<N>(to, total);
 }
 
-#define CONV2D(variant, T, N, VECTORS)                                                         \
-    KERNEL(conv2d_fprop_##variant, (Product<T, 128, N, Along::DEPTH, Along::DEPTH>::THREADS),  \
-           (const T* x, const T* w, const float* bias, T* y, Conv2dParams p)) {                \
-        fprop<T, N, VECTORS>(x, w, bias, y, p);                                                \
-    }                                                                                          \
-    KERNEL(conv2d_dgrad_##variant, (Product<T, 128, N, Along::DEPTH, Along::SIDE>::THREADS),   \
-           (const T* gy, const T* w, T* gx, Conv2dParams p)) {                                 \
-        dgrad<T, N, VECTORS>(gy, w, gx, p);                                                    \
+// A kernel's threads are a number, which the table of kernels can read.
+#define CONV2D(variant, threads, T, N, VECTORS)                                                  \
+    KERNEL(conv2d_fprop_##variant, threads,                                                      \
+           (const T* x, const T* w, const float* bias, T* y, Conv2dParams p)) {                  \
+        static_assert(Product<T, 128, N, Along::DEPTH, Along::DEPTH>::THREADS == threads, "");   \
+        fprop<T, N, VECTORS>(x, w, bias, y, p);                                                  \
+    }                                                                                            \
+    KERNEL(conv2d_dgrad_##variant, threads,                                                      \
+           (const T* gy, const T* w, T* gx, Conv2dParams p)) {                                   \
+        static_assert(Product<T, 128, N, Along::DEPTH, Along::SIDE>::THREADS == threads, "");    \
+        dgrad<T, N, VECTORS>(gy, w, gx, p);                                                      \
     }
 
-#define CONV2D_WGRAD(variant, T, M, N, VECTORS)                                                \
-    KERNEL(conv2d_wgrad_##variant, (Product<T, M, N, Along::SIDE, Along::SIDE>::THREADS),      \
-           (const T* x, const T* gy, float* sums, Conv2dParams p)) {                           \
-        wgrad<T, M, N, VECTORS>(x, gy, sums, p);                                               \
+#define CONV2D_WGRAD(variant, threads, T, M, N, VECTORS)                                         \
+    KERNEL(conv2d_wgrad_##variant, threads,                                                      \
+           (const T* x, const T* gy, float* sums, Conv2dParams p)) {                             \
+        static_assert(Product<T, M, N, Along::SIDE, Along::SIDE>::THREADS == threads, "");       \
+        wgrad<T, M, N, VECTORS>(x, gy, sums, p);                                                 \
     }
 
-CONV2D(n64_f32, float, 64, true)
-CONV2D(scalar_f32, float, 64, false)
-CONV2D_WGRAD(m128_f32, float, 128, 64, true)
-CONV2D_WGRAD(scalar_f32, float, 128, 64, false)
-CONV2D(n128_bf16, bf16, 128, true)
-CONV2D(n96_bf16, bf16, 96, true)
-CONV2D(n80_bf16, bf16, 80, true)
-CONV2D(n64_bf16, bf16, 64, true)
-CONV2D(n48_bf16, bf16, 48, true)
-CONV2D(n32_bf16, bf16, 32, true)
-CONV2D(scalar_bf16, bf16, 64, false)
-CONV2D_WGRAD(m128_bf16, bf16, 128, 128, true)
-CONV2D_WGRAD(m64_bf16, bf16, 64, 128, true)
-CONV2D_WGRAD(scalar_bf16, bf16, 64, 128, false)
+CONV2D(n64_f32, 128, float, 64, true)
+CONV2D(scalar_f32, 128, float, 64, false)
+CONV2D_WGRAD(m128_f32, 128, float, 128, 64, true)
+CONV2D_WGRAD(scalar_f32, 128, float, 128, 64, false)
+CONV2D(n128_bf16, 256, bf16, 128, true)
+CONV2D(n96_bf16, 256, bf16, 96, true)
+CONV2D(n80_bf16, 256, bf16, 80, true)
+CONV2D(n64_bf16, 256, bf16, 64, true)
+CONV2D(n48_bf16, 256, bf16, 48, true)
+CONV2D(n32_bf16, 256, bf16, 32, true)
+CONV2D(scalar_bf16, 256, bf16, 64, false)
+CONV2D_WGRAD(m128_bf16, 256, bf16, 128, 128, true)
+CONV2D_WGRAD(m64_bf16, 256, bf16, 64, 128, true)
+CONV2D_WGRAD(scalar_bf16, 256, bf16, 64, 128, false)
 
 KERNEL(conv2d_wgrad_sum_f32, 256, (const float* sums, float* gw, Conv2dParams p)) {
     wgrad_sum<4>(sums, gw, p);

@@ -29,6 +29,7 @@ const LIMITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/limits.toml")
 
 /// Four pieces of work of the largest net of `tiny` on eight images, by hand.
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn counts_are_those_worked_out_by_hand() {
     let names = [
         "conv2d/1x1 stride 1, 8x16x16x64 to 16 of 16x64/fprop/bf16",
@@ -85,6 +86,7 @@ fn counts_are_those_worked_out_by_hand() {
 
 /// A kernel that becomes worse is noticed without a GPU.
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn counts_of_the_smallest_net_keep_their_limits() {
     let args = ["--archs", "min", "--batch", "8", "--limits", LIMITS];
     let (code, text, error) = said(&[&EMULATOR[..], &args].concat());
@@ -93,6 +95,7 @@ fn counts_of_the_smallest_net_keep_their_limits() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn counts_of_large_images_keep_their_limits() {
     let shapes = "conv2d/(7x7|3x3 stride 1, 2x28|1x1 stride 1, 2x56x56x64 to 256|1x1 stride 2, 2x28)\
                   |max_pool|batch_norm/2x112";
@@ -104,6 +107,7 @@ fn counts_of_large_images_keep_their_limits() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn a_broken_limit_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("limits.toml");
@@ -126,6 +130,7 @@ fn a_broken_limit_is_named() {
 
 /// A result against itself, against one that was better, and against one made otherwise.
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn baselines_of_counts_are_exact() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
@@ -257,6 +262,7 @@ fn a_step_is_timed_by_its_parts_and_compared_with_its_baseline() {
 /// The emulator's times mean nothing; kernels are as many in every iteration, and may not become
 /// more.
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn launches_of_a_step_are_counted_on_the_emulator() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("old").to_str().unwrap().to_owned();
@@ -294,6 +300,7 @@ fn launches_of_a_step_are_counted_on_the_emulator() {
 
 /// Every subnet with its passes, its relation at every level, and the whole of its scoring.
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn a_search_is_timed_by_its_parts() {
     let args = ["search", "--preset", "tiny", "--images", "8", "--iterations", "2"];
     let on_cpu = [&args[..], &["--device", "cpu"]].concat();
@@ -340,6 +347,7 @@ fn steps_are_reported_side_by_side() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn checks_run_on_the_emulator_and_end_with_their_number() {
     let out = bench(&["check", "--device", "emulator", "--filter", "^relu/odd.shape"]);
     let text = String::from_utf8(out.stdout).unwrap();
@@ -347,6 +355,7 @@ fn checks_run_on_the_emulator_and_end_with_their_number() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn what_cannot_run_says_why() {
     for (args, code, expected) in [
         (&["kernels", "--device", "cpu", "--limits", LIMITS][..], 2, "--device emulator"),
@@ -374,6 +383,7 @@ fn what_cannot_run_says_why() {
 
 /// On the CPU the loader's bench says what it always said; a device adds its own part.
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn the_loader_is_timed_alone_and_with_a_device() {
     let dir = tempfile::tempdir().unwrap();
     for i in 0..5 {

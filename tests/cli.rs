@@ -130,6 +130,7 @@ fn devices_that_are_not_here_exit_5() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn doctor_tells_what_is_here() {
     let text = stdout(&["doctor"]);
     for row in ["processor", "NVIDIA driver", "GPU kernels", "emulator", "device", "folder"] {

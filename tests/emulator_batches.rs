@@ -1,5 +1,6 @@
 //! Training fed on a device, the emulator, beside training fed on the CPU: the same views, the
 //! same faults, and runs that go on where they were killed.
+#![cfg(feature = "emulator")]
 
 mod common;
 

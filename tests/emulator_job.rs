@@ -1,5 +1,6 @@
 //! The whole job on the kernels, which the emulator runs: what a user does with `--device
 //! emulator`, from outside.
+#![cfg(feature = "emulator")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Kernels that belong to no differentiable op, on the emulator against the CPU, each family of
 //! the registry in a test of its own. Each check runs in several schedules.
+#![cfg(feature = "emulator")]
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! The kernels of the ops on the emulator: what no case can say. The cases are in `ops.rs`.
+#![cfg(feature = "emulator")]
 
 use std::sync::Arc;
 

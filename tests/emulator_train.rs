@@ -1,5 +1,6 @@
 //! Whole iterations of training on the emulator against the CPU: all kernels together, and all
 //! state on the device.
+#![cfg(feature = "emulator")]
 
 use std::sync::Arc;
 

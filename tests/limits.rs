@@ -101,6 +101,7 @@ fn the_batch_that_is_named_fits_and_the_next_does_not() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn planning_takes_seconds_whatever_the_sizes() {
     let dir = tempfile::tempdir().unwrap();
     let data = images(dir.path(), 1, 4);

@@ -360,6 +360,7 @@ fn a_supervised_objective_learns_classes() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn both_are_trained_on_devices_in_parts() {
     let dir = tempfile::tempdir().unwrap();
     let data = images(dir.path(), 2, 4);

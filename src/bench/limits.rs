@@ -175,6 +175,7 @@ mod tests {
     /// The limits of a pass over memory hold for a copy of values side by side, and not for one
     /// whose loads are far apart.
     #[test]
+    #[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
     fn a_kernel_with_loads_far_apart_breaks_the_limits_of_one_without() {
         let limits = Limits::parse(include_str!("../../benches/limits.toml")).unwrap();
         let judge = |stride| limits.judge("relu/32/forward/f32", 256, &copied(stride));
@@ -189,6 +190,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
     fn every_limit_can_be_broken() {
         let text =
             "limit = [{ rows = '^a/', most_bytes = 0.9, least_used = 1.1, least_useful = 0.1 }]";

@@ -288,6 +288,7 @@ mod tests {
 
     /// Blocks of the smallest GPUs have 99 KiB of shared memory, of the largest 227.
     #[test]
+    #[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
     fn launches_fit_the_shared_memory_of_any_gpu() {
         let emulator = Arc::new(Emulator::new(1).unwrap());
         for preset in ["data", "cifar", "tiny"] {

@@ -265,6 +265,7 @@ mod tests {
     /// Through a driver, as on a GPU: every kind of work can be run again and again, on sets of
     /// buffers of its own.
     #[test]
+    #[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
     fn work_is_timed_through_a_driver() {
         let cx = Cx::device(Arc::new(Emulator::new(1).unwrap()), 1).unwrap();
         let (mut config, space) =

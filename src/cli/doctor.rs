@@ -13,7 +13,7 @@ use crate::device::gpu_code::GPU_CODE;
 use crate::device::host::{self, Available};
 use crate::device::kernels::kernels;
 use crate::device::ptxas::Usage;
-use crate::device::{self, Chosen};
+use crate::device::{self, Chosen, emulator};
 use crate::error::{Error, Result};
 use crate::ops::gemm;
 use crate::program::output::{facts, fitting_table};
@@ -115,7 +115,7 @@ impl Found {
                 "targets": GPU_CODE.targets,
                 "count": GPU_CODE.kernels().ok(),
             },
-            "emulator": { "kernels": kernels().len() },
+            "emulator": { "kernels": emulator::IS_PRESENT.then(|| kernels().len()) },
             "folder": {
                 "path": self.folder.display().to_string(),
                 "writable": self.writable.is_ok(),
@@ -169,7 +169,10 @@ impl Found {
             let gpu = |gpu: &Gpu| (format!("GPU {}", gpu.index), gpu_text(here, gpu));
             rows.extend(here.gpus.iter().map(gpu));
         }
-        let emulated = format!("{} kernels, run and checked on the host", kernels().len());
+        let emulated = match emulator::IS_PRESENT {
+            true => format!("{} kernels, run and checked on the host", kernels().len()),
+            false => format!("not in this build; {}", emulator::HOW_TO_GET),
+        };
         rows.extend([row("GPU kernels", gpu_kernels), row("emulator", emulated)]);
         rows.extend([row("device", device), row("folder", folder)]);
         Ok(rows)

@@ -96,6 +96,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
     fn bytes_arrive_where_they_are_awaited() {
         for cx in contexts() {
             let mut bytes = [1u8, 2, 3, 4, 5, 6, 7, 8];
@@ -109,6 +110,7 @@ mod tests {
 
     /// Not even who goes behind the handle's back sees them earlier.
     #[test]
+    #[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
     fn before_that_nothing_is_there() {
         let [cx, _] = contexts();
         let PendingCopy { mut held, memory } = cx.staging_slot(8).unwrap().upload(&[7; 8]).unwrap();
@@ -119,6 +121,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
     fn what_is_let_go_lands_before_its_memory_is_used_again() {
         for cx in contexts() {
             drop(cx.staging_slot(256).unwrap());

@@ -37,6 +37,7 @@ mod tests {
     use crate::device::emulator::Emulator;
 
     #[test]
+    #[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
     fn what_was_uploaded_lately_is_not_uploaded_again() {
         let cx = Cx::device(Arc::new(Emulator::new(1).unwrap()), 1).unwrap();
         let table = |x: u64| cx.table(&[x, x + 1, 7]).unwrap();

@@ -2,13 +2,13 @@
 //! checks a launch against before anything runs.
 
 use std::collections::HashMap;
-use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use super::driver::{Geometry, Launch};
-use super::emulator::ffi;
 use crate::error::{Error, Result, nearest};
 
+/// Shared memory of a block on the largest GPUs (compute capability 9.0).
+pub(super) const MOST_SHARED_BYTES: u32 = 227 << 10;
 /// Threads of a block on all compute capabilities.
 const MOST_THREADS: u64 = 1024;
 /// Blocks of a grid in x, y and z.
@@ -29,36 +29,20 @@ pub struct Kernel {
     pub params_bytes: usize,
     /// Its launch bound: the most threads of a block.
     pub max_threads: u32,
-    /// Its number in the emulator's table.
-    pub(super) number: u32,
 }
+
+/// All kernels, sorted by name, as the build script read them from their sources.
+static KERNELS: &[Kernel] = &include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// Those with planted faults, which the emulator's tests launch.
+#[cfg(all(test, feature = "emulator"))]
+pub(super) static FAULTS: &[Kernel] = &include!(concat!(env!("OUT_DIR"), "/fault_kernels.rs"));
+#[cfg(not(all(test, feature = "emulator")))]
+static FAULTS: &[Kernel] = &[];
 
 /// All kernels, sorted by name.
 pub fn kernels() -> &'static [Kernel] {
-    static TABLE: OnceLock<Vec<Kernel>> = OnceLock::new();
-    TABLE.get_or_init(|| {
-        // SAFETY: the table is filled before `main`; its strings are literals.
-        let count = unsafe { ffi::emu_kernel_count() };
-        let mut table: Vec<Kernel> = (0..count).map(read).collect();
-        table.sort_by_key(|k| k.name);
-        table
-    })
-}
-
-fn read(number: u32) -> Kernel {
-    // SAFETY: `number` is below the count, and the table holds C strings of static lifetime.
-    let (k, name, file) = unsafe {
-        let k = ffi::emu_kernel(number);
-        (k, CStr::from_ptr(k.name), CStr::from_ptr(k.file))
-    };
-    Kernel {
-        name: name.to_str().unwrap_or_default(),
-        file: file.to_str().unwrap_or_default(),
-        pointers: k.pointers as usize,
-        params_bytes: k.params_bytes as usize,
-        max_threads: k.max_threads,
-        number,
-    }
+    KERNELS
 }
 
 /// The kernel that `launch` names, once everything about the launch has been checked: the
@@ -67,7 +51,8 @@ fn read(number: u32) -> Kernel {
 /// known here.
 pub fn checked(launch: &Launch, shared_limit_bytes: u32) -> Result<&'static Kernel> {
     static BY_NAME: OnceLock<HashMap<&'static str, &'static Kernel>> = OnceLock::new();
-    let by_name = BY_NAME.get_or_init(|| kernels().iter().map(|k| (k.name, k)).collect());
+    let by_name =
+        BY_NAME.get_or_init(|| KERNELS.iter().chain(FAULTS).map(|k| (k.name, k)).collect());
     let kernel = by_name.get(launch.kernel).ok_or_else(|| {
         let near = nearest(launch.kernel, kernels().iter().map(|k| k.name));
         Error::device(format!("{launch}: there is no kernel of this name{near}"))

@@ -4,8 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::driver::{DevicePtr, Driver, Event, Launch};
-use super::emulator::MOST_SHARED_BYTES;
-use super::kernels::checked;
+use super::kernels::{MOST_SHARED_BYTES, checked};
 use crate::error::Result;
 
 /// Distance of allocations, and where the first one lies.

@@ -250,7 +250,7 @@ pub fn check(features: &[Feature], tau: f64) -> Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "emulator"))]
 mod tests {
     use std::sync::Arc;
 

@@ -441,6 +441,7 @@ mod tests {
     use crate::device::emulator::Emulator;
 
     #[test]
+    #[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
     fn what_the_largest_net_takes_is_enough_for_all() {
         let emulator = Cx::device(Arc::new(Emulator::new(1).unwrap()), 1).unwrap();
         let devices = [Cx::for_tests(), emulator.computing_in(DType::BF16), emulator];

@@ -246,6 +246,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
     fn a_checkpoint_goes_from_device_to_device_bit_for_bit() {
         let emulator = Cx::device(Arc::new(Emulator::new(1).unwrap()), 1).unwrap();
         let (cpu, narrow) = (Cx::for_tests(), emulator.computing_in(DType::BF16));

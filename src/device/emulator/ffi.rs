@@ -2,6 +2,8 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
+use super::counters::Counters;
+
 /// `EmuKernel`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -38,44 +40,6 @@ pub struct Launch {
     pub seed: u64,
     pub pointers: *const u64,
     pub params: *const c_void,
-}
-
-/// What the launches of one kernel did. A request is what one instruction of a warp asks for.
-#[repr(C)]
-#[derive(serde::Serialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Launches that were counted.
-    pub launches: u64,
-    /// Bytes that threads read from global memory.
-    pub global_read_bytes: u64,
-    /// Requests that read global memory.
-    pub global_read_requests: u64,
-    /// Sectors of 32 bytes that these touched.
-    pub global_read_sectors: u64,
-    /// Bytes that threads wrote to global memory.
-    pub global_written_bytes: u64,
-    /// Requests that write global memory.
-    pub global_write_requests: u64,
-    /// Sectors of 32 bytes that these touched.
-    pub global_write_sectors: u64,
-    /// Requests to shared memory.
-    pub shared_requests: u64,
-    /// Turns of the 32 banks of shared memory that these took.
-    pub shared_wavefronts: u64,
-    /// Turns they would have taken without bank conflicts.
-    pub shared_least_wavefronts: u64,
-    /// Barriers that a block came to, named ones included.
-    pub barriers: u64,
-    /// Shuffles and synchronisations of warps.
-    pub warp_operations: u64,
-    /// Bytes that asynchronous copies read.
-    pub copied_bytes: u64,
-    /// Multiply-adds of tensor cores.
-    pub tensor_issued: u64,
-    /// Those of them whose factors are both not zero.
-    pub tensor_useful: u64,
-    /// Atomic operations of threads.
-    pub atomics: u64,
 }
 
 unsafe extern "C" {

@@ -118,6 +118,7 @@ fn misfits_are_errors() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn half_of_each_matrix_is_multiplied_and_the_teacher_summed_once() {
     let emulator = Arc::new(Emulator::new(1).unwrap());
     let cx = Cx::device(emulator.clone(), 1).unwrap();
@@ -172,6 +173,7 @@ fn device_bytes(h: usize, w: usize) -> [usize; 2] {
 }
 
 #[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
 fn memory_grows_with_the_positions_of_a_device_s_maps() {
     // Of a position: three numbers of 4 bytes; two sums of 8, two lengths and a score of 4.
     // The pool rounds up by an eighth at most. One row of a matrix would be thousands.

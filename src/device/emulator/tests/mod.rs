@@ -3,8 +3,11 @@
 
 mod counters;
 
-use super::{Emulator, Races};
+use std::ffi::CStr;
+
+use super::{Emulator, Races, ffi, linked};
 use crate::device::driver::{DevicePtr, Driver, Geometry, Launcher};
+use crate::device::kernels::{self, Kernel};
 use crate::error::Result;
 
 #[link(name = "engine_faults", kind = "static", modifiers = "+whole-archive")]
@@ -35,6 +38,23 @@ fn download(e: &Emulator, p: DevicePtr, n: usize) -> Result<Vec<f32>> {
 /// Values 1, 2, …
 fn ramp(n: usize) -> Vec<f32> {
     (1..=n).map(|i| i as f32).collect()
+}
+
+/// The table that was read from the sources is what the host's compiler makes of them.
+#[test]
+fn the_table_of_kernels_is_that_of_the_compiler() {
+    let linked = linked::linked();
+    assert_eq!(linked.len(), kernels::kernels().len() + kernels::FAULTS.len());
+    for kernel in kernels::kernels().iter().chain(kernels::FAULTS) {
+        // SAFETY: the number is a kernel's; its strings are literals.
+        let (k, file) = unsafe {
+            let k = ffi::emu_kernel(linked[kernel.name]);
+            (k, CStr::from_ptr(k.file).to_str().unwrap())
+        };
+        let (pointers, params_bytes) = (k.pointers as usize, k.params_bytes as usize);
+        let (name, max_threads) = (kernel.name, k.max_threads);
+        assert_eq!(*kernel, Kernel { name, file, pointers, params_bytes, max_threads });
+    }
 }
 
 /// One block of a kernel of `faults.cu` that reads x, of 4 values a thread, and writes y, of
