@@ -9,7 +9,7 @@ use super::{Result, env};
 const OLDEST: (u32, u32) = (12, 0);
 
 /// A compiler that answers.
-pub struct Nvcc {
+pub(super) struct Nvcc {
     pub path: PathBuf,
     /// Such as `13.0.88`.
     pub version: String,
@@ -17,7 +17,7 @@ pub struct Nvcc {
 
 /// The first nvcc of `$NVCC`, `$CUDA_HOME`, `$CUDA_PATH`, `PATH`, the usual folders and the
 /// project's own. `$NVCC` must work; another one that does not is passed over with a warning.
-pub fn nvcc() -> Result<Option<Nvcc>> {
+pub(super) fn nvcc() -> Result<Option<Nvcc>> {
     if let Some(path) = env("NVCC") {
         let found = ask(&on_path(Path::new(&path)).unwrap_or(path.into()));
         return found.map(Some).map_err(|e| format!("NVCC: {e}"));

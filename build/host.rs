@@ -24,7 +24,7 @@ const KERNEL_FLAGS: [&str; 11] = [
 
 /// Compiles `kernels` and `kernels/host` into a library that is linked to the program,
 /// and the kernels with planted `faults` into one for the emulator's own tests.
-pub fn compile(kernels: &[PathBuf], faults: &[PathBuf], out: &Path) {
+pub(crate) fn compile(kernels: &[PathBuf], faults: &[PathBuf], out: &Path) {
     // Kernels enter themselves in the emulator's list when the program starts: nothing names them.
     library("engine_kernels", kernels, &KERNEL_FLAGS);
     library("engine_emulator", &files("kernels/host", "cpp"), &["-O2", "-g1"]);

@@ -24,7 +24,7 @@ const HOW_TO_GET: &str = "run scripts/install-nvcc, or set NVCC or CUDA_HOME";
 
 /// Compiles the kernels `sources`, files of `dir`, and writes `OUT/gpu_code.rs`, the table of
 /// what was built. Returns whether that is GPU code: false without nvcc.
-pub fn build(dir: &Path, sources: &[PathBuf], out: &Path) -> Result<bool> {
+pub(crate) fn build(dir: &Path, sources: &[PathBuf], out: &Path) -> Result<bool> {
     let required = env("ENGINE_REQUIRE_NVCC").is_some_and(|v| v != "0");
     let targets = Targets::parse(&env("ENGINE_CUDA_ARCHS").unwrap_or(DEFAULT_ARCHS.into()))?;
     let off = env("ENGINE_NVCC").is_some_and(|v| v == "off");

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 type Result<T> = std::result::Result<T, String>;
 
 /// Writes the kernels of `sources` as a Rust array, sorted by name.
-pub fn write(sources: &[PathBuf], headers: &[PathBuf], into: &Path) -> Result<()> {
+pub(crate) fn write(sources: &[PathBuf], headers: &[PathBuf], into: &Path) -> Result<()> {
     let shared: Vec<String> = headers.iter().map(|path| read(path)).collect::<Result<_>>()?;
     let mut kernels = Vec::new();
     for path in sources {

@@ -5,6 +5,8 @@
 //! Read in this order: [`space`] → [`nn`] → [`ssl`] → [`train`] → [`search`] → [`export`],
 //! which stand on [`tape`] → [`ops`] → [`cx`] → [`tensor`] → [`device`]. `docs/architecture.md` draws the map.
 
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
+
 pub mod bench;
 pub mod choice;
 pub mod cli;
@@ -32,5 +34,8 @@ pub mod ssl;
 pub mod tape;
 pub mod tensor;
 pub mod train;
+
+// Only `bin/engine.rs` uses it.
+use git_version as _;
 
 pub use error::{Error, Kind, Result};

@@ -132,23 +132,13 @@ macro_rules! kernel {
             _ => concat!($name, "_f32"),
         }
     };
-    ($name:literal, $dtype:expr, $lanes:expr) => {
-        match ($dtype, $lanes) {
+    ($name:literal, $dtype:expr, $width:expr) => {
+        match ($dtype, $width) {
             ($crate::tensor::DType::BF16, 1) => concat!($name, "_scalar_bf16"),
             (_, 1) => concat!($name, "_scalar_f32"),
             (dtype, _) => $crate::kernel!($name, dtype),
         }
     };
-}
-
-/// Part of a dimension that is used, and its full size: subnets read the first `active`
-/// channels of weights that are stored at `max`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// How much is used, from the start.
-    pub active: usize,
-    /// How much is stored.
-    pub max: usize,
 }
 
 /// N×H×W×C.
@@ -274,11 +264,6 @@ impl Tensor {
     /// Element type.
     pub fn dtype(&self) -> DType {
         self.meta.dtype
-    }
-    /// The same values under another shape of as many elements.
-    pub fn reshaped(&self, shape: Shape) -> Self {
-        assert_eq!(shape.elems(), self.meta.shape.elems(), "reshape {} to {shape}", self.shape());
-        Self { buffer: self.buffer.clone(), meta: Meta { shape, ..self.meta } }
     }
     /// The values. Panics where `T` is not the tensor's type or the values are not in host
     /// memory: both are mistakes of the caller, not of the input.

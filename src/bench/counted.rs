@@ -20,7 +20,7 @@ const MARK_SECTORS: f64 = 0.75;
 const MARK_CONFLICTS: f64 = 0.1;
 
 /// Work, and what each of its kernels did.
-pub struct Counted {
+pub(super) struct Counted {
     /// The work.
     pub used: Used,
     /// Counts by kernel.
@@ -28,7 +28,7 @@ pub struct Counted {
 }
 
 /// Runs and counts all work.
-pub fn all(emulator: &Emulator, work: Vec<(Cx, Vec<Used>)>) -> Result<Vec<Counted>> {
+pub(super) fn all(emulator: &Emulator, work: Vec<(Cx, Vec<Used>)>) -> Result<Vec<Counted>> {
     let one = |cx: &Cx, used: Used| {
         let kernels = cx.install(|| count(cx, emulator, &used.work));
         Ok(Counted { kernels: kernels.map_err(|e| e.context(used.work.name.clone()))?, used })
@@ -47,7 +47,7 @@ fn count(cx: &Cx, emulator: &Emulator, work: &Work) -> Result<BTreeMap<&'static 
 }
 
 /// Sums of interest over some kernels.
-pub struct Sums {
+pub(super) struct Sums {
     /// Launches.
     pub launches: u64,
     /// Bytes that threads read and wrote, by asynchronous copies too.
@@ -70,7 +70,7 @@ pub struct Sums {
 
 impl Sums {
     /// Over all of `counters`.
-    pub fn of<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) -> Self {
+    pub(super) fn of<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) -> Self {
         let sum = |f: fn(&Counters) -> u64| counters.clone().map(f).sum();
         Self {
             launches: sum(|c| c.launches),
@@ -86,24 +86,24 @@ impl Sums {
     }
 
     /// Bytes over the least.
-    pub fn ratio(&self, bytes_floor: u64) -> f64 {
+    pub(super) fn ratio(&self, bytes_floor: u64) -> f64 {
         self.bytes as f64 / bytes_floor.max(1) as f64
     }
 
     /// Share of the sectors' bytes that threads asked for; more than 1 where several threads
     /// ask for the same bytes.
-    pub fn sector_use(&self) -> f64 {
+    pub(super) fn sector_use(&self) -> f64 {
         self.bytes as f64 / (self.sectors * SECTOR_BYTES).max(1) as f64
     }
 
     /// Share of the turns of shared memory that conflicts cost.
-    pub fn conflict_share(&self) -> f64 {
+    pub(super) fn conflict_share(&self) -> f64 {
         self.conflicts as f64 / self.turns.max(1) as f64
     }
 
     /// Share of the tensor cores' multiply-adds that had something to multiply; none where they
     /// were not used.
-    pub fn tensor_useful(&self) -> Option<f64> {
+    pub(super) fn tensor_useful(&self) -> Option<f64> {
         (self.tensor_issued > 0).then(|| self.tensor_useful as f64 / self.tensor_issued as f64)
     }
 
@@ -136,12 +136,12 @@ fn percent(share: f64) -> String {
 
 impl Counted {
     /// Over all of its kernels.
-    pub fn sums(&self) -> Sums {
+    pub(super) fn sums(&self) -> Sums {
         Sums::of(self.kernels.values())
     }
 
     /// An entry of `benchmarks`.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let (sums, Used { work, uses }) = (self.sums(), &self.used);
         json!({
             "name": work.name,
@@ -183,7 +183,7 @@ impl Counted {
 }
 
 /// The table for people.
-pub fn text(counted: &[Counted], verbose: bool) -> String {
+pub(super) fn text(counted: &[Counted], verbose: bool) -> String {
     let head = [
         "",
         "work",

@@ -4,7 +4,7 @@ use regex_lite::Regex;
 
 /// Runs only what has a name that matches.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Filter {
+pub(super) struct Filter {
     /// Only what matches this regular expression by its name.
     #[arg(long, value_name = "RE")]
     filter: Option<Regex>,
@@ -12,7 +12,7 @@ pub struct Filter {
 
 impl Filter {
     /// Whether a name matches; all do without a filter.
-    pub fn matches(&self, name: &str) -> bool {
+    pub(super) fn matches(&self, name: &str) -> bool {
         self.filter.as_ref().is_none_or(|re| re.is_match(name))
     }
 }

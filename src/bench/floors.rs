@@ -6,7 +6,7 @@ use crate::ops::work::Work;
 use crate::space::Arch;
 
 /// All work of a step on a device with these peaks.
-pub struct Floors<'a> {
+pub(super) struct Floors<'a> {
     /// Must hold that of each architecture that is asked for.
     pub work: &'a [Used],
     /// Where nothing is known of the device, no floor is.
@@ -25,34 +25,34 @@ impl Floors<'_> {
     }
 
     /// A student's forward and backward pass.
-    pub fn student(&self, arch: &Arch) -> Option<f64> {
+    pub(super) fn student(&self, arch: &Arch) -> Option<f64> {
         self.sum(|u| u.uses.get(arch).copied().unwrap_or(0))
     }
 
     /// The teacher's forward pass, which has no loss.
-    pub fn teacher(&self, arch: &Arch) -> Option<f64> {
+    pub(super) fn teacher(&self, arch: &Arch) -> Option<f64> {
         let forward = |u: &Used| matches!(pass(&u.work), "forward" | "fprop") && !is_loss(&u.work);
         self.sum(|u| if forward(u) { u.uses.get(arch).copied().unwrap_or(0) } else { 0 })
     }
 
     /// The teacher's moving average.
-    pub fn ema(&self) -> Option<f64> {
+    pub(super) fn ema(&self) -> Option<f64> {
         self.of_op(|work| work.op == "ema")
     }
 
     /// The gradient's norm and the update.
-    pub fn optimizer(&self) -> Option<f64> {
+    pub(super) fn optimizer(&self) -> Option<f64> {
         self.of_op(|work| work.op == "global_norm" || work.op == "sgd" && pass(work) == "update")
     }
 }
 
 /// Whether it belongs to the criterion.
-pub fn is_loss(work: &Work) -> bool {
+pub(super) fn is_loss(work: &Work) -> bool {
     work.op == "info_nce"
 }
 
 /// The pass in `op/situation/pass/type`.
-pub fn pass(work: &Work) -> &str {
+pub(super) fn pass(work: &Work) -> &str {
     work.name.rsplit('/').nth(1).unwrap_or_default()
 }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 /// A file of limits.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Limits {
+pub(super) struct Limits {
     limit: Vec<Limit>,
 }
 
@@ -41,7 +41,7 @@ fn regex<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Regex
 
 impl Limits {
     /// Reads a TOML file of `[[limit]]`s. Exit 2 where it is not one.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(super) fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
         Self::parse(&text).map_err(|e| e.context(format!("--limits {}", path.display())))
     }
@@ -51,7 +51,7 @@ impl Limits {
     }
 
     /// What broke a limit.
-    pub fn breaches(&self, counted: &[Counted]) -> Breaches {
+    pub(super) fn breaches(&self, counted: &[Counted]) -> Breaches {
         let mut broken = Breaches::default();
         for Counted { used, kernels } in counted {
             let (name, floor) = (&used.work.name, used.work.bytes_floor);
@@ -126,7 +126,7 @@ fn entry(name: &str, sums: &Sums, bytes_floor: u64) -> String {
 
 /// Limits that were broken.
 #[derive(Default)]
-pub struct Breaches {
+pub(super) struct Breaches {
     /// Of which row, by which of its kernels, what was counted and what is allowed.
     said: Vec<String>,
     /// Entries that would allow what was counted, one a row.
@@ -135,7 +135,7 @@ pub struct Breaches {
 
 impl Breaches {
     /// Exit 7 with all of them, where there are any.
-    pub fn expect_none(&self) -> Result<()> {
+    pub(super) fn expect_none(&self) -> Result<()> {
         if self.said.is_empty() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::train::folder::environment;
 
 /// What is known of the device's hardware.
-pub fn hardware(cx: &Cx) -> Hardware {
+pub(super) fn hardware(cx: &Cx) -> Hardware {
     match cx.backend() {
         Backend::Driver(driver) => driver.hardware(),
         _ => Hardware::default(),
@@ -18,7 +18,7 @@ pub fn hardware(cx: &Cx) -> Hardware {
 }
 
 /// The beginning of a result: the machine, and these settings.
-pub fn about(cx: &Cx, settings: Value) -> Value {
+pub(super) fn about(cx: &Cx, settings: Value) -> Value {
     let hardware = hardware(cx);
     let on_cpu = matches!(cx.backend(), Backend::Cpu);
     let name = if on_cpu { environment(cx)["cpu"].clone() } else { json!(hardware.name) };
@@ -38,14 +38,14 @@ pub fn about(cx: &Cx, settings: Value) -> Value {
 }
 
 /// Adds to a result.
-pub fn extend(result: &mut Value, more: Value) {
+pub(super) fn extend(result: &mut Value, more: Value) {
     if let (Value::Object(result), Value::Object(more)) = (result, more) {
         result.extend(more);
     }
 }
 
 /// Runs `work`; a profiler that listens is told when it begins and ends.
-pub fn profiled<T>(cx: &Cx, profile: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn profiled<T>(cx: &Cx, profile: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let listening = match cx.backend() {
         Backend::Driver(driver) if profile => Some(driver),
         _ => None,

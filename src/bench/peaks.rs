@@ -8,7 +8,7 @@ use crate::ops::work::Work;
 
 /// Flags that say what the device could do at best.
 #[derive(clap::Args, Debug)]
-pub struct PeakArgs {
+pub(super) struct PeakArgs {
     /// The device's bandwidth in GB/s, for the floors [default: the data sheet's of a known GPU].
     #[arg(long, value_name = "GB/s", value_parser = positive)]
     peak_gbs: Option<f64>,
@@ -25,7 +25,7 @@ fn positive(s: &str) -> Result<f64> {
 
 impl PeakArgs {
     /// What was given, else what is known of the device.
-    pub fn of(&self, cx: &Cx) -> Peaks {
+    pub(super) fn of(&self, cx: &Cx) -> Peaks {
         let known = Peaks::of(machine::hardware(cx).name.as_deref());
         Peaks {
             gbs: self.peak_gbs.or(known.gbs),

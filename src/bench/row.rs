@@ -10,20 +10,20 @@ use crate::error::{Error, Result};
 use crate::program::output::table;
 
 /// The value that a share of all are not above.
-pub fn quantile(values: &[f64], share: f64) -> f64 {
+pub(super) fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
 /// Distance of the quartiles over the median.
-pub fn noise(samples: &[f64]) -> f64 {
+pub(super) fn noise(samples: &[f64]) -> f64 {
     let [low, high] = [0.25, 0.75].map(|share| quantile(samples, share));
     (high - low) / quantile(samples, 0.5).max(f64::MIN_POSITIVE)
 }
 
 /// How often something is done.
-pub struct Rounds {
+pub(super) struct Rounds {
     /// So many times, at least once.
     pub count: usize,
     /// Whether times mean something: then there is a round more that does not count.
@@ -33,7 +33,7 @@ pub struct Rounds {
 }
 
 /// One thing that was timed, or whose kernels were counted.
-pub struct Row {
+pub(super) struct Row {
     /// What it is.
     pub name: String,
     /// Milliseconds of each time; none where they would mean nothing.
@@ -48,13 +48,13 @@ pub struct Row {
 
 impl Row {
     /// Of times alone.
-    pub fn of_ms(name: impl Into<String>, samples_ms: Vec<f64>) -> Self {
+    pub(super) fn of_ms(name: impl Into<String>, samples_ms: Vec<f64>) -> Self {
         let name = name.into();
         Self { name, samples_ms, launches: None, images: None, floor_ms: None }
     }
 
     /// Does `work` so many rounds.
-    pub fn measure(
+    pub(super) fn measure(
         cx: &Cx,
         name: impl Into<String>,
         rounds: &Rounds,
@@ -81,27 +81,27 @@ impl Row {
     }
 
     /// The same on these images.
-    pub fn of_images(self, images: usize) -> Self {
+    pub(super) fn of_images(self, images: usize) -> Self {
         Self { images: Some(images), ..self }
     }
 
     /// The same with a floor.
-    pub fn above(self, floor_ms: Option<f64>) -> Self {
+    pub(super) fn above(self, floor_ms: Option<f64>) -> Self {
         Self { floor_ms, ..self }
     }
 
     /// Milliseconds, where it was timed.
-    pub fn median_ms(&self) -> Option<f64> {
+    pub(super) fn median_ms(&self) -> Option<f64> {
         self.timed(|s| quantile(s, 0.5))
     }
 
     /// Images a second.
-    pub fn rate(&self) -> Option<f64> {
+    pub(super) fn rate(&self) -> Option<f64> {
         Some(self.images? as f64 / self.median_ms()? * 1e3)
     }
 
     /// Share of its floor that it reaches.
-    pub fn share(&self) -> Option<f64> {
+    pub(super) fn share(&self) -> Option<f64> {
         Some(self.floor_ms? / self.median_ms()?)
     }
 
@@ -135,7 +135,7 @@ impl Row {
     }
 
     /// An entry of `benchmarks`.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         json!({
             "name": self.name,
             "time_ms": self.median_ms(),
@@ -152,7 +152,7 @@ impl Row {
 }
 
 /// The rows that are wanted; exit 2 where none is.
-pub fn filtered(rows: Vec<Row>, filter: &Filter) -> Result<Vec<Row>> {
+pub(super) fn filtered(rows: Vec<Row>, filter: &Filter) -> Result<Vec<Row>> {
     let names = rows.iter().map(|row| row.name.clone()).collect::<Vec<_>>().join(", ");
     let left: Vec<Row> = rows.into_iter().filter(|row| filter.matches(&row.name)).collect();
     if left.is_empty() {
@@ -163,7 +163,7 @@ pub fn filtered(rows: Vec<Row>, filter: &Filter) -> Result<Vec<Row>> {
 
 /// A table for people of those that were timed. Marked is the part with the most time above its
 /// floor.
-pub fn text(rows: &[Row], is_part: impl Fn(&Row) -> bool) -> String {
+pub(super) fn text(rows: &[Row], is_part: impl Fn(&Row) -> bool) -> String {
     let head = ["", "part", "ms", "least", "most", "noise", "images/s", "floor ms", "of floor"];
     let parts = rows.iter().filter(|row| is_part(row));
     let worst = parts.max_by(|a, b| a.excess_ms().total_cmp(&b.excess_ms()));

@@ -22,7 +22,7 @@ use crate::tape::Tape;
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Work, and how often each architecture's training step does it.
-pub struct Used {
+pub(super) struct Used {
     /// The work.
     pub work: Work,
     /// By architecture; of what is not part of a student's passes, empty.
@@ -31,13 +31,13 @@ pub struct Used {
 
 impl Used {
     /// How often all architectures together do it.
-    pub fn count(&self) -> Option<usize> {
+    pub(super) fn count(&self) -> Option<usize> {
         (!self.uses.is_empty()).then(|| self.uses.values().sum())
     }
 }
 
 /// Architectures by name: `max`, `min`, `r50` (ResNet-50), `random` (drawn with seed 0), or IDs.
-pub fn archs(space: &Space, names: &[String]) -> Result<Vec<Arch>> {
+pub(super) fn archs(space: &Space, names: &[String]) -> Result<Vec<Arch>> {
     let one = |name: &String| -> Result<Arch> {
         if name == "random" {
             return Ok(space.uniform(&mut Philox::new(0, Purpose::Sampler, 0, 0)));
@@ -51,7 +51,7 @@ pub fn archs(space: &Space, names: &[String]) -> Result<Vec<Arch>> {
 }
 
 /// The largest net, the smallest, ResNet-50 where the space has it, and a random one, by name.
-pub fn usual(space: &Space) -> Result<Vec<(&'static str, Arch)>> {
+pub(super) fn usual(space: &Space) -> Result<Vec<(&'static str, Arch)>> {
     let all = ["max", "min", "r50", "random"].map(|name| (name, archs(space, &[name.to_owned()])));
     let fitting = all.into_iter().filter(|(name, found)| *name != "r50" || found.is_ok());
     fitting.map(|(name, found)| Ok((name, found?[0]))).collect()
@@ -60,7 +60,12 @@ pub fn usual(space: &Space) -> Result<Vec<(&'static str, Arch)>> {
 /// All work of a step that trains `archs` on batches of `batch` images with values kept in
 /// `dtypes`, of their frozen passes and scores in a search, of evaluation by neighbours, and that of ops
 /// which none of these needs; each once.
-pub fn all(config: &Config, space: &Space, archs: &[Arch], dtypes: &[DType]) -> Result<Vec<Used>> {
+pub(super) fn all(
+    config: &Config,
+    space: &Space,
+    archs: &[Arch],
+    dtypes: &[DType],
+) -> Result<Vec<Used>> {
     let mut works = Works::default();
     let mut uses: BTreeMap<String, BTreeMap<Arch, usize>> = BTreeMap::new();
     for &dtype in dtypes {
@@ -110,7 +115,7 @@ pub fn all(config: &Config, space: &Space, archs: &[Arch], dtypes: &[DType]) -> 
 const UPDATES: [&str; 3] = ["sgd", "ema", "global_norm"];
 
 /// What is timed or counted.
-pub struct Wanted<'a> {
+pub(super) struct Wanted<'a> {
     /// Settings of the step, its batch among them.
     pub config: &'a Config,
     /// The supernet's space.
@@ -127,7 +132,7 @@ impl Wanted<'_> {
     /// The work in each of `dtypes`, with a context to run it on. On the CPU values are kept in
     /// f32 whatever the operands of products are rounded to: in bf16 there is the work that has
     /// some, by that name. Exit 2 where the filter leaves nothing.
-    pub fn work(&self, cx: &Cx, dtypes: &[DType]) -> Result<Vec<(Cx, Vec<Used>)>> {
+    pub(super) fn work(&self, cx: &Cx, dtypes: &[DType]) -> Result<Vec<(Cx, Vec<Used>)>> {
         let on_cpu = |&operands: &DType| {
             let mut all = self.all(&[DType::F32])?;
             if operands == DType::BF16 {

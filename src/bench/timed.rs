@@ -34,7 +34,7 @@ const DRIFT: f64 = 0.05;
 const MARK_SHARE: f64 = 0.5;
 
 /// How to time.
-pub struct How {
+pub(super) struct How {
     /// Samples of each row.
     pub samples: usize,
     /// Seconds after which a row has samples enough.
@@ -46,7 +46,7 @@ pub struct How {
 }
 
 /// Work, and how long it takes.
-pub struct Timed {
+pub(super) struct Timed {
     /// The work.
     pub used: Used,
     /// Of each sample, in order.
@@ -59,7 +59,7 @@ pub struct Timed {
 }
 
 /// Runs and times all work.
-pub fn all(cx: &Cx, all: Vec<Used>, how: &How) -> Result<Vec<Timed>> {
+pub(super) fn all(cx: &Cx, all: Vec<Used>, how: &How) -> Result<Vec<Timed>> {
     let one = |used: Used| {
         let timed = cx.install(|| samples(cx, &used.work, how));
         let (samples_ms, cached) = timed.map_err(|e| e.context(used.work.name.clone()))?;
@@ -128,7 +128,7 @@ fn samples(cx: &Cx, work: &Work, how: &How) -> Result<(Vec<f64>, bool)> {
 
 impl Timed {
     /// Milliseconds of a run.
-    pub fn median_ms(&self) -> f64 {
+    pub(super) fn median_ms(&self) -> f64 {
         quantile(&self.samples_ms, 0.5)
     }
 
@@ -161,7 +161,7 @@ impl Timed {
     }
 
     /// An entry of `benchmarks`. What is moved is not counted here: rates are of the least.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let Used { work, uses } = &self.used;
         json!({
             "name": work.name,
@@ -206,7 +206,7 @@ impl Timed {
 }
 
 /// The table for people, and the sum of each architecture's passes.
-pub fn text(timed: &[Timed], archs: &[Arch]) -> String {
+pub(super) fn text(timed: &[Timed], archs: &[Arch]) -> String {
     let head =
         ["", "work", "uses", "us", "noise", "TFLOP/s", "GB/s", "floor us", "of floor", "bound"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];

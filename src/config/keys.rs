@@ -73,7 +73,7 @@ impl Allowed {
 }
 
 /// The key with this name.
-pub fn key(name: &str) -> Option<&'static Key> {
+pub(super) fn key(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 

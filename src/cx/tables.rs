@@ -14,7 +14,11 @@ pub(super) struct Tables(Mutex<Vec<(Vec<u8>, Tensor)>>);
 
 impl Tables {
     /// The table with these bytes; `upload` makes it where it is not there.
-    pub fn get(&self, bytes: &[u8], upload: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+    pub(super) fn get(
+        &self,
+        bytes: &[u8],
+        upload: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = match tables.iter().position(|(known, _)| known == bytes) {
             Some(i) => tables.remove(i),

@@ -17,7 +17,7 @@ pub(super) struct BoxFilter {
 impl BoxFilter {
     /// The box that, applied three times, has the deviation `sigma`, in PIL's arithmetic; `None`
     /// where that changes nothing.
-    pub fn new(sigma: f32) -> Option<Self> {
+    pub(super) fn new(sigma: f32) -> Option<Self> {
         let variance = sigma * sigma / 3.0;
         let length = (12.0 * f64::from(variance) + 1.0).sqrt() as f32;
         let l = ((length - 1.0) / 2.0).floor();

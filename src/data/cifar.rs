@@ -29,11 +29,11 @@ impl Kind {
         }
     }
     /// Bytes of a record.
-    pub fn record_bytes(self) -> usize {
+    pub(super) fn record_bytes(self) -> usize {
         self.label_bytes() + IMAGE_BYTES
     }
     /// The file with the classes' names that lies beside the data.
-    pub fn names_file(self) -> &'static str {
+    pub(super) fn names_file(self) -> &'static str {
         match self {
             Kind::Cifar10 => "batches.meta.txt",
             Kind::Cifar100 => "fine_label_names.txt",

@@ -355,7 +355,7 @@ pub(super) struct Loaded {
 impl Loaded {
     /// The image, and what must be dropped when it no longer counts; none where it is too small
     /// to be counted.
-    pub fn into_parts(self) -> (Image, Option<Permit>) {
+    pub(super) fn into_parts(self) -> (Image, Option<Permit>) {
         (self.image, self.permit)
     }
 }

@@ -21,7 +21,7 @@ pub(super) enum Store {
 
 impl Store {
     /// What messages call image `name` of this store.
-    pub fn describe(&self, name: &str) -> String {
+    pub(super) fn describe(&self, name: &str) -> String {
         match self {
             Store::Folder(root) => root.join(name).display().to_string(),
             Store::Ranges(ranges) => format!("{}: {name}", ranges.path.display()),
@@ -59,7 +59,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// In words.
-    pub fn reason(self) -> &'static str {
+    pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Link => "it is a link to something that is not in the archive",
             Self::NotPlain => "expected a plain file in the archive, found another kind of member",
@@ -93,11 +93,11 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub fn push(&mut self, name: &str) {
+    pub(super) fn push(&mut self, name: &str) {
         self.text.push_str(name);
         self.ends.push(self.text.len());
     }
-    pub fn get(&self, i: usize) -> &str {
+    pub(super) fn get(&self, i: usize) -> &str {
         let start = if i == 0 { 0 } else { self.ends[i - 1] };
         &self.text[start..self.ends[i]]
     }
@@ -137,13 +137,13 @@ pub(super) struct Index {
 
 impl Index {
     /// Adds a store and returns its index.
-    pub fn add_store(&mut self, store: Store) -> u32 {
+    pub(super) fn add_store(&mut self, store: Store) -> u32 {
         self.stores.push(store);
         (self.stores.len() - 1) as u32
     }
 
     /// Counts a file that is not read, from its name and its first bytes.
-    pub fn pass_over(&mut self, name: &str, head: &[u8]) {
+    pub(super) fn pass_over(&mut self, name: &str, head: &[u8]) {
         match unsupported::format(name, head) {
             Some(format) => self.unsupported.note(format, name),
             None => self.others.note(name),
@@ -151,12 +151,12 @@ impl Index {
     }
 
     /// Closes a file of which nothing is wanted.
-    pub fn give_back(&mut self, ranges: &Ranges) {
+    pub(super) fn give_back(&mut self, ranges: &Ranges) {
         self.kept_open -= usize::from(ranges.is_kept_open());
     }
 
     /// Adds an image; `entry.label` is set from `group`.
-    pub fn push(&mut self, name: &str, group: Group, mut entry: Entry) {
+    pub(super) fn push(&mut self, name: &str, group: Group, mut entry: Entry) {
         entry.label = match self.known.get(&group) {
             Some(&g) => g,
             None => {
@@ -171,7 +171,7 @@ impl Index {
     }
 
     /// Turns groups into labels and returns the classes, sorted.
-    pub fn assign_classes(&mut self) -> Vec<String> {
+    pub(super) fn assign_classes(&mut self) -> Vec<String> {
         let class_of = classes_of(&self.groups);
         let distinct: BTreeSet<&String> = class_of.iter().flatten().collect();
         let mut classes: Vec<String> = distinct.into_iter().cloned().collect();

@@ -141,7 +141,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// The process's own, under the limits of its environment, which are read once.
-    pub fn of_process() -> Result<Arc<Self>> {
+    pub(super) fn of_process() -> Result<Arc<Self>> {
         static OURS: OnceLock<Arc<Memory>> = OnceLock::new();
         if let Some(memory) = OURS.get() {
             return Ok(memory.clone());
@@ -151,7 +151,7 @@ impl Memory {
     }
 
     /// Memory of its own.
-    pub fn under(limits: Limits) -> Arc<Self> {
+    pub(super) fn under(limits: Limits) -> Arc<Self> {
         let encoded = Budget::new(FILE_BYTES, limits.file_bytes);
         let decoded = Budget::new(DECODE_BYTES, limits.decode_bytes);
         Arc::new(Self { limits, encoded, decoded })
@@ -182,7 +182,7 @@ impl Budget {
     }
 
     /// Waits until `bytes` are free and takes them. Errors: more than there are in all.
-    pub fn take(self: &Arc<Self>, bytes: u64) -> Result<Permit> {
+    pub(super) fn take(self: &Arc<Self>, bytes: u64) -> Result<Permit> {
         if bytes > self.bytes {
             return Err(Error::data(format!(
                 "it needs {bytes} bytes of memory, more than the {} that {} allows over all \
@@ -216,7 +216,7 @@ pub(super) struct Permit {
 
 impl Permit {
     /// Gives back all but `bytes`.
-    pub fn shrink(&mut self, bytes: u64) {
+    pub(super) fn shrink(&mut self, bytes: u64) {
         let spare = self.bytes.saturating_sub(bytes);
         self.bytes -= spare;
         self.budget.state().used -= spare;

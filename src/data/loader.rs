@@ -426,7 +426,7 @@ impl<T> Default for Buffers<T> {
 
 impl<T: Clone + Default> Buffers<T> {
     /// `len` values: of a batch that came back, with what was in there, or new ones.
-    pub fn take(&self, len: usize) -> Recycled<T> {
+    pub(super) fn take(&self, len: usize) -> Recycled<T> {
         let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner).try_recv();
         let mut values = returned.unwrap_or_default();
         values.resize(len, T::default());

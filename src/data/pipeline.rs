@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    pub fn is_set(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -39,7 +39,7 @@ const FEEDERS: u64 = 2;
 impl<T: Send + 'static> Pipeline<T> {
     /// `make` runs inside a pool of `workers` threads ([`host::threads`]) and does job `n`; `None`
     /// says that there are no more.
-    pub fn start<F>(workers: usize, first: u64, make: F) -> Result<Self>
+    pub(super) fn start<F>(workers: usize, first: u64, make: F) -> Result<Self>
     where
         F: Fn(u64, &Stop) -> Option<Result<T>> + Send + Sync + 'static,
     {
@@ -80,7 +80,7 @@ impl<T: Send + 'static> Pipeline<T> {
     }
 
     /// The next result; `None` after the last, and after an error.
-    pub fn next(&mut self) -> Option<Result<T>> {
+    pub(super) fn next(&mut self) -> Option<Result<T>> {
         let turn = (self.next % FEEDERS) as usize;
         let result = self.ready.get(turn)?.recv().ok();
         self.next += 1;

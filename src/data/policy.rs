@@ -63,23 +63,23 @@ struct Corrupt {
 }
 
 impl Reader {
-    pub fn new(dataset: Arc<Dataset>, policy: CorruptPolicy) -> Self {
+    pub(super) fn new(dataset: Arc<Dataset>, policy: CorruptPolicy) -> Self {
         Self { dataset, policy, corrupt: Mutex::default() }
     }
 
     /// What reading may take.
-    pub fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> &Limits {
         self.dataset.limits()
     }
 
     /// A line for each image that was replaced since the last call.
-    pub fn replaced(&self) -> Vec<String> {
+    pub(super) fn replaced(&self) -> Vec<String> {
         std::mem::take(&mut self.corrupt().said)
     }
 
     /// Image `index`, or its substitute: the first readable one of the draws that belong to
     /// (seed, index). Returns the index of what was read. See [`Dataset::hold`].
-    pub fn load(&self, index: usize) -> Result<(usize, Loaded)> {
+    pub(super) fn load(&self, index: usize) -> Result<(usize, Loaded)> {
         let mut rng = None;
         let mut candidate = index;
         loop {

@@ -48,7 +48,7 @@ impl Identity {
 
 impl Ranges {
     /// Opens a file. `kept_open` counts the files that its data set keeps open.
-    pub fn open(path: &Path, kept_open: &mut usize) -> Result<Self> {
+    pub(super) fn open(path: &Path, kept_open: &mut usize) -> Result<Self> {
         let bad = |e| Error::read(path, e);
         let file = open_regular(path).map_err(bad)?;
         let metadata = file.metadata().map_err(bad)?;
@@ -62,17 +62,17 @@ impl Ranges {
     }
 
     /// Length of the file when it was opened.
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.len
     }
 
     /// Whether it counts among the files that are kept open.
-    pub fn is_kept_open(&self) -> bool {
+    pub(super) fn is_kept_open(&self) -> bool {
         matches!(self.file, Kept::Open(_))
     }
 
     /// Fills `into` from the bytes at `offset`.
-    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    pub(super) fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let read = match &self.file {
             Kept::Open(file) => file.read_exact_at(into, offset),
             Kept::Closed(identity) => {
@@ -93,7 +93,7 @@ impl Ranges {
     }
 
     /// A reader of the whole file that seeks forwards without losing what it has buffered.
-    pub fn reader(&self) -> io::Result<Forwards<File>> {
+    pub(super) fn reader(&self) -> io::Result<Forwards<File>> {
         Ok(Forwards(io::BufReader::with_capacity(16 << 10, open_regular(&self.path)?)))
     }
 }
@@ -130,7 +130,7 @@ pub(super) struct Unpacked {
 }
 
 impl Unpacked {
-    pub fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let file = tempfile::tempfile().map_err(|e| Self::bad(&e))?;
         let out = file.try_clone().map_err(|e| Self::bad(&e))?;
         let out = BufWriter::with_capacity(1 << 20, out);
@@ -138,34 +138,34 @@ impl Unpacked {
     }
 
     /// Where the next bytes will lie.
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.len += bytes.len() as u64;
         self.out.write_all(bytes).map_err(|e| Self::bad(&e))
     }
 
     /// Forgets what was appended from `len` on.
-    pub fn cut(&mut self, len: u64) -> Result<()> {
+    pub(super) fn cut(&mut self, len: u64) -> Result<()> {
         self.len = len;
         self.out.seek(SeekFrom::Start(len)).map(|_| ()).map_err(|e| Self::bad(&e))
     }
 
     /// All of it so far, as what an archive at `path` holds.
-    pub fn ranges(&mut self, path: &Path) -> Result<Ranges> {
+    pub(super) fn ranges(&mut self, path: &Path) -> Result<Ranges> {
         self.out.flush().map_err(|e| Self::bad(&e))?;
         Ok(Ranges { path: path.to_path_buf(), file: Kept::Open(self.file.clone()), len: self.len })
     }
 
     /// Bytes that archives may still become.
-    pub fn left(&self, limits: &Limits) -> u64 {
+    pub(super) fn left(&self, limits: &Limits) -> u64 {
         limits.unpacked_bytes.saturating_sub(self.seen)
     }
 
     /// Counts bytes that came out of an archive.
-    pub fn count(&mut self, bytes: u64) {
+    pub(super) fn count(&mut self, bytes: u64) {
         self.seen = self.seen.saturating_add(bytes);
     }
 

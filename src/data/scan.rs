@@ -24,7 +24,7 @@ pub(super) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// A source at `path`, of which the folder `wanted` is asked for.
-    pub fn new(
+    pub(super) fn new(
         index: &'a mut Index,
         memory: &'a Memory,
         path: PathBuf,
@@ -34,28 +34,28 @@ impl<'a> Scan<'a> {
     }
 
     /// Another file of the same source: a shard in a folder, under the same wish.
-    pub fn nested(&mut self, path: PathBuf) -> Scan<'_> {
+    pub(super) fn nested(&mut self, path: PathBuf) -> Scan<'_> {
         Scan::new(self.index, self.memory, path, self.wanted.clone())
     }
 
     /// What reading may take.
-    pub fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> &Limits {
         &self.memory.limits
     }
 
     /// Takes over what a nested scan met.
-    pub fn absorb(&mut self, folders: BTreeSet<String>, added: usize) {
+    pub(super) fn absorb(&mut self, folders: BTreeSet<String>, added: usize) {
         self.folders.extend(folders);
         self.added += added;
     }
 
     /// What was met so far: first folders, number of images added.
-    pub fn into_met(self) -> (BTreeSet<String>, usize) {
+    pub(super) fn into_met(self) -> (BTreeSet<String>, usize) {
         (self.folders, self.added)
     }
 
     /// Errors: `found` images besides those that were added are more than the limit.
-    pub fn expect_room(&self, found: usize) -> Result<()> {
+    pub(super) fn expect_room(&self, found: usize) -> Result<()> {
         let most = self.limits().images;
         if (self.index.entries.len() + found) as u64 <= most {
             return Ok(());
@@ -68,7 +68,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Whether `name` lies in the folder asked for.
-    pub fn wants(&mut self, name: &str) -> bool {
+    pub(super) fn wants(&mut self, name: &str) -> bool {
         let Some(wanted) = &self.wanted else { return true };
         if let Some((first, _)) = name.split_once('/')
             && self.folders.len() < 12
@@ -79,20 +79,20 @@ impl<'a> Scan<'a> {
     }
 
     /// Adds an image that [`Scan::wants`]; its class comes from the folders it lies in.
-    pub fn push(&mut self, name: &str, entry: Entry) {
+    pub(super) fn push(&mut self, name: &str, entry: Entry) {
         let inside = self.wanted.as_ref().and_then(|w| below(name, w)).unwrap_or(name);
         let folders = inside.rsplit_once('/').map_or("", |(folders, _)| folders);
         self.push_as(name, Group::Folders(folders.to_owned()), entry);
     }
 
     /// Adds an image whose class the source itself names.
-    pub fn push_as(&mut self, name: &str, group: Group, entry: Entry) {
+    pub(super) fn push_as(&mut self, name: &str, group: Group, entry: Entry) {
         self.index.push(name, group, entry);
         self.added += 1;
     }
 
     /// Adds members of a file, found in any order.
-    pub fn push_members(&mut self, ranges: Ranges, mut found: Vec<Member>) -> Result<()> {
+    pub(super) fn push_members(&mut self, ranges: Ranges, mut found: Vec<Member>) -> Result<()> {
         found.sort_by(|a, b| (&a.name, a.offset).cmp(&(&b.name, b.offset)));
         let store = self.index.stores.len() as u32;
         for m in &found {
@@ -111,7 +111,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Adds the records of a CIFAR file that lies at `start` of a store.
-    pub fn push_records(
+    pub(super) fn push_records(
         &mut self,
         records: &cifar::Records,
         file_name: &str,
@@ -131,7 +131,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Errors: too many images, or none where a folder was asked for.
-    pub fn finish(self) -> Result<()> {
+    pub(super) fn finish(self) -> Result<()> {
         self.expect_room(0)?;
         match self.wanted {
             Some(wanted) if self.added == 0 => {

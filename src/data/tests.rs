@@ -24,7 +24,7 @@ pub(super) struct Tree {
 
 impl Tree {
     /// `train/{cat,dog}` with 6 images each, `test/{cat,dog}` with 2 each.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (split, n) in [("train", 6), ("test", 2)] {
             for (c, class) in ["dog", "cat"].iter().enumerate() {
@@ -39,13 +39,13 @@ impl Tree {
         fs::write(dir.path().join("set/README.txt"), "not an image").unwrap();
         Self { dir }
     }
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
-    pub fn open(&self, name: &str) -> crate::Result<Dataset> {
+    pub(super) fn open(&self, name: &str) -> crate::Result<Dataset> {
         Dataset::open(&[self.path(name).to_str().unwrap().to_owned()])
     }
-    pub fn tar(&self, name: &str) -> PathBuf {
+    pub(super) fn tar(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         let mut tar = tar::Builder::new(fs::File::create(&path).unwrap());
         tar.append_dir_all(".", self.path("set")).unwrap();

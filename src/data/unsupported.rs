@@ -89,7 +89,7 @@ pub(super) struct Others {
 }
 
 impl Others {
-    pub fn note(&mut self, name: &str) {
+    pub(super) fn note(&mut self, name: &str) {
         if self.count == 0 {
             name.clone_into(&mut self.example);
         }
@@ -97,7 +97,7 @@ impl Others {
     }
 
     /// Adds others' files.
-    pub fn add(&mut self, others: &Others) {
+    pub(super) fn add(&mut self, others: &Others) {
         if self.count == 0 {
             others.example.clone_into(&mut self.example);
         }
@@ -110,21 +110,21 @@ impl Others {
 pub(super) struct Unsupported(BTreeMap<&'static str, Others>);
 
 impl Unsupported {
-    pub fn note(&mut self, format: &'static str, name: &str) {
+    pub(super) fn note(&mut self, format: &'static str, name: &str) {
         self.0.entry(format).or_default().note(name);
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Files of every format.
-    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
+    pub(super) fn counts(&self) -> BTreeMap<&'static str, usize> {
         self.0.iter().map(|(format, files)| (*format, files.count)).collect()
     }
 
     /// `3 images in formats that are not read: AVIF 1 (such as a/x.avif), TIFF 2 (such as b.tif)`.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let one = |(format, files): (&&str, &Others)| {
             format!("{format} {} (such as {})", files.count, printable(&files.example))
         };

@@ -11,7 +11,7 @@ use crate::error::Result;
 const ALIGNMENT: u64 = 256;
 
 /// Counts addresses; reading back gives zeros.
-pub struct Planner {
+pub(crate) struct Planner {
     name: String,
     shared_limit_bytes: u32,
     next: AtomicU64,
@@ -21,7 +21,7 @@ pub struct Planner {
 
 impl Planner {
     /// Plans for a device.
-    pub fn new(device: &dyn Driver) -> Self {
+    pub(crate) fn new(device: &dyn Driver) -> Self {
         Self {
             name: device.name(),
             shared_limit_bytes: device.shared_limit_bytes(),
@@ -31,7 +31,7 @@ impl Planner {
     }
 
     /// Plans for a GPU that is not here and has so many bytes.
-    pub fn absent_gpu(bytes: usize) -> Self {
+    pub(crate) fn absent_gpu(bytes: usize) -> Self {
         Self {
             name: "a GPU that is not here".into(),
             shared_limit_bytes: MOST_SHARED_BYTES,

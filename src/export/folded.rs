@@ -43,7 +43,7 @@ struct Map {
 }
 
 /// An exported net with folded batch norms.
-pub struct Net {
+pub(super) struct Net {
     stem: Conv,
     maxpool: bool,
     stages: Vec<Vec<Block>>,
@@ -195,7 +195,7 @@ impl Net {
     ///
     /// # Errors
     /// [`crate::Kind::Data`] where a tensor is missing or has the wrong number of dimensions.
-    pub fn new(config: &Config, named: &Named) -> Result<Self> {
+    pub(super) fn new(config: &Config, named: &Named) -> Result<Self> {
         let stem = Conv::folded(named, "conv1", "bn1", config.stem.stride)?;
         let mut stages = Vec::new();
         for (s, (&depth, &stride)) in config.depths.iter().zip(&config.strides).enumerate() {
@@ -234,7 +234,7 @@ impl Net {
     }
 
     /// C2, C3, C4, C5 (each H×W×C) and, with a head, z of one image, H×W×3.
-    pub fn features(&self, image: &[f32], height: usize, width: usize) -> Vec<Vec<f64>> {
+    pub(super) fn features(&self, image: &[f32], height: usize, width: usize) -> Vec<Vec<f64>> {
         let values = image.iter().map(|&x| f64::from(x)).collect();
         let mut x = self.stem.apply(&Map { values, height, width, channels: 3 }).relu();
         if self.maxpool {

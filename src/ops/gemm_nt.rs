@@ -1,6 +1,6 @@
 //! Geometry of kernels that multiply rows with rows, by tiles (`kernels/include/gemm_nt.h`).
 
 /// Threads of a block.
-pub const THREADS: u32 = 256;
+pub(crate) const THREADS: u32 = 256;
 /// Rows and columns of a tile.
-pub const TILE: u32 = 64;
+pub(crate) const TILE: u32 = 64;

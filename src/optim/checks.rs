@@ -61,7 +61,7 @@ fn specs(sizes: &[usize]) -> Vec<ParamSpec> {
 }
 
 impl State {
-    pub fn new(cx: &Cx, specs: &[ParamSpec]) -> Result<Self> {
+    pub(super) fn new(cx: &Cx, specs: &[ParamSpec]) -> Result<Self> {
         let fill = |seed: u64| -> Result<Vec<Tensor>> {
             let one = |(i, s): (usize, &ParamSpec)| {
                 let values = values(s.shape, Fill::Normal, seed + i as u64);
@@ -87,7 +87,7 @@ impl State {
         })
     }
 
-    pub fn gradients(&self) -> impl Iterator<Item = &Tensor> {
+    pub(super) fn gradients(&self) -> impl Iterator<Item = &Tensor> {
         self.grads.all()
     }
 
@@ -101,7 +101,7 @@ impl State {
     }
 
     /// The pass itself.
-    pub fn update(&mut self, cx: &Cx, pass: Pass) -> Result<()> {
+    pub(super) fn update(&mut self, cx: &Cx, pass: Pass) -> Result<()> {
         // A share that f32 does not hold exactly, as in training.
         let keep = 0.996;
         let Self { student, teacher, grads, velocity } = self;

@@ -371,7 +371,7 @@ fn remove_dir(dir: &Path) -> Result<()> {
 pub(crate) mod tests {
     use super::*;
 
-    pub fn state(step: u64) -> State {
+    pub(crate) fn state(step: u64) -> State {
         State {
             step,
             steps: 10,

@@ -15,7 +15,7 @@ use crate::space::Space;
 const EXAMPLES: usize = 6;
 
 /// Writes `src_i.png`, `view0_i.png` and `view1_i.png` of a few images into `dir`.
-pub fn write(dir: &Path, dataset: &Dataset, config: &Config, space: &Space) -> Result<()> {
+pub(crate) fn write(dir: &Path, dataset: &Dataset, config: &Config, space: &Space) -> Result<()> {
     files::create_dir(dir)?;
     let chosen =
         Philox::new(config.seed, Purpose::Subset, u64::MAX, 0).sample(dataset.len(), EXAMPLES);

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 /// The system's allocator, which counts what each thread holds.
-pub struct Counting;
+pub(crate) struct Counting;
 
 thread_local! {
     static HELD: Cell<isize> = const { Cell::new(0) };
@@ -59,7 +59,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// What `run` gives, and the most bytes that this thread held meanwhile, beyond those before.
-pub fn peak_of<T>(run: impl FnOnce() -> T) -> (T, u64) {
+pub(crate) fn peak_of<T>(run: impl FnOnce() -> T) -> (T, u64) {
     let before = HELD.get();
     PEAK.set(before);
     let made = run();
@@ -67,14 +67,14 @@ pub fn peak_of<T>(run: impl FnOnce() -> T) -> (T, u64) {
 }
 
 /// A generator of numbers (SplitMix64).
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -83,7 +83,7 @@ impl Rng {
     }
 
     /// A number below `n`, or 0.
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() % n.max(1) as u64) as usize
     }
 }
@@ -111,7 +111,7 @@ const NUMBERS: [u64; 18] = [
 ];
 
 /// A changed copy of one of `seeds`: some bits, bytes, lengths, pieces.
-pub fn changed(seeds: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
+pub(crate) fn changed(seeds: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
     let mut bytes = seeds[rng.below(seeds.len())].clone();
     for _ in 0..1 + rng.below(4) {
         let len = bytes.len();
@@ -163,7 +163,7 @@ pub fn changed(seeds: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
 }
 
 /// What a reader made of an input.
-pub enum Answer {
+pub(crate) enum Answer {
     /// A result, which was looked at.
     Taken,
     /// An error, for this reason.
@@ -171,7 +171,7 @@ pub enum Answer {
 }
 
 /// A reader and what it is given.
-pub struct Fuzz<'a> {
+pub(crate) struct Fuzz<'a> {
     pub name: &'a str,
     /// Valid inputs.
     pub seeds: Vec<Vec<u8>>,
@@ -186,7 +186,7 @@ pub struct Fuzz<'a> {
 impl Fuzz<'_> {
     /// Reads the seeds, which must be taken, and changed inputs. Panics where the reader panics
     /// or takes more memory than it may, and names the file that the input was written to.
-    pub fn run(&self, mut read: impl FnMut(&[u8]) -> Answer) {
+    pub(crate) fn run(&self, mut read: impl FnMut(&[u8]) -> Answer) {
         let variable = |name: &str| std::env::var(name).ok();
         let number = |name: &str| variable(name).and_then(|v| v.parse::<u64>().ok());
         let inputs = number("ENGINE_FUZZ_INPUTS").map_or(self.inputs, |n| n as usize);

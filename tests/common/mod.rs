@@ -1,26 +1,26 @@
 //! Help for whole-program tests: images, and the program itself.
 #![allow(dead_code)]
 
-pub mod fuzz;
-pub mod runs;
+pub(crate) mod fuzz;
+pub(crate) mod runs;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The program, with one compute thread unless the test says otherwise.
-pub fn engine(args: &[&str]) -> Command {
+pub(crate) fn engine(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
     command.args(args);
     command
 }
 
 /// Runs the program to its end.
-pub fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     engine(args).output().expect("the program starts")
 }
 
 /// Runs the program and expects an exit code; returns (stdout, stderr).
-pub fn expect(code: i32, args: &[&str]) -> (String, String) {
+pub(crate) fn expect(code: i32, args: &[&str]) -> (String, String) {
     let out = run(args);
     let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
     let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
@@ -34,7 +34,7 @@ pub fn expect(code: i32, args: &[&str]) -> (String, String) {
 }
 
 /// Class folders of small images: `classes` × `each`, 32×32, stripes of different angles.
-pub fn images(dir: &Path, classes: usize, each: usize) -> PathBuf {
+pub(crate) fn images(dir: &Path, classes: usize, each: usize) -> PathBuf {
     let root = dir.join("images");
     for class in 0..classes {
         let folder = root.join(format!("class{class}"));
@@ -53,6 +53,6 @@ pub fn images(dir: &Path, classes: usize, each: usize) -> PathBuf {
 }
 
 /// A path as text.
-pub fn s(path: &Path) -> &str {
+pub(crate) fn s(path: &Path) -> &str {
     path.to_str().expect("paths of tests are UTF-8")
 }

@@ -23,7 +23,7 @@ const SMALL: [&str; 9] = [
 
 /// `engine train` of preset tiny on `data` into `out`, with more arguments, which overrule
 /// [`SMALL`].
-pub fn train<'a>(data: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn train<'a>(data: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["train", "--preset", "tiny", "--data", s(data), "--out", s(out)];
     args.extend(SMALL);
     args.extend(more);
@@ -40,21 +40,21 @@ fn files_of_last(run: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Fails unless the newest checkpoints of two runs hold the same bits.
-pub fn assert_same_weights(a: &Path, b: &Path) {
+pub(crate) fn assert_same_weights(a: &Path, b: &Path) {
     for ((stem, x), (_, y)) in files_of_last(a).into_iter().zip(files_of_last(b)) {
         assert!(x == y, "{stem} differs between {} and {}", a.display(), b.display());
     }
 }
 
 /// The steps that a run's metrics hold, in order.
-pub fn steps_in_metrics(run: &Path) -> Vec<u64> {
+pub(crate) fn steps_in_metrics(run: &Path) -> Vec<u64> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     let whole = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
     whole.map(|v| v["step"].as_u64().unwrap()).collect()
 }
 
 /// A number of each step's line of metrics.
-pub fn numbers(run: &Path, name: &str) -> Vec<f64> {
+pub(crate) fn numbers(run: &Path, name: &str) -> Vec<f64> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let value =
         |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()[name].as_f64();
@@ -62,12 +62,12 @@ pub fn numbers(run: &Path, name: &str) -> Vec<f64> {
 }
 
 /// Starts a run and kills it after some steps. Fails if it ended by itself before.
-pub fn start_and_kill(args: &[&str], run: &Path, steps: usize) {
+pub(crate) fn start_and_kill(args: &[&str], run: &Path, steps: usize) {
     kill(start_and_wait(args, run, steps));
 }
 
 /// Kills a process. Fails if it ended by itself before.
-pub fn kill(mut child: Child) {
+pub(crate) fn kill(mut child: Child) {
     // An error says that it has ended, and so does its status.
     let _ = child.kill();
     let status = child.wait().unwrap();
@@ -75,7 +75,7 @@ pub fn kill(mut child: Child) {
 }
 
 /// Starts a run and waits until it has done some steps (or ended).
-pub fn start_and_wait(args: &[&str], run: &Path, steps: usize) -> Child {
+pub(crate) fn start_and_wait(args: &[&str], run: &Path, steps: usize) -> Child {
     let child = engine(args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     wait_for(child, || steps_in_metrics(run).len() >= steps)
 }

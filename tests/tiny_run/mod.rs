@@ -12,12 +12,12 @@ use engine::space::Space;
 use engine::train::checkpoint::{self, State};
 use engine::train::health::Watch;
 
-pub const HIDDEN: usize = 32;
+pub(crate) const HIDDEN: usize = 32;
 /// Numbers of its embeddings.
-pub const DIM: usize = 16;
+pub(crate) const DIM: usize = 16;
 
 /// Forty images of two kinds, stripes and dots, in class folders.
-pub fn write_images(dir: &Path) {
+pub(crate) fn write_images(dir: &Path) {
     for (class, name) in ["dots", "stripes"].into_iter().enumerate() {
         fs::create_dir_all(dir.join(name)).unwrap();
         for i in 0..20u64 {
@@ -37,18 +37,18 @@ pub fn write_images(dir: &Path) {
 }
 
 /// A checkpoint of step 7 in `root/checkpoints`; the student's seed is 1.
-pub fn write_checkpoint(cx: &Cx, root: &Path, teacher_seed: u64) -> PathBuf {
+pub(crate) fn write_checkpoint(cx: &Cx, root: &Path, teacher_seed: u64) -> PathBuf {
     write_step(cx, root, 7, [1, teacher_seed])
 }
 
 /// A checkpoint of a step in `root/checkpoints`, with the seeds of student and teacher.
-pub fn write_step(cx: &Cx, root: &Path, step: u64, seeds: [u64; 2]) -> PathBuf {
+pub(crate) fn write_step(cx: &Cx, root: &Path, step: u64, seeds: [u64; 2]) -> PathBuf {
     write(cx, root, step, seeds, |_, _| ())
 }
 
 /// As [`write_checkpoint`], of any step and with the teacher's tensors changed by `change`, which
 /// gets their names and values.
-pub fn write_changed(
+pub(crate) fn write_changed(
     cx: &Cx,
     root: &Path,
     teacher_seed: u64,
@@ -109,7 +109,7 @@ fn write(
 }
 
 /// For [`write_changed`]: every image gets an embedding near one point.
-pub fn collapse(name: &str, values: &mut [f32]) {
+pub(crate) fn collapse(name: &str, values: &mut [f32]) {
     match name {
         "head.2.weight" => values.iter_mut().for_each(|w| *w *= 1e-3),
         "head.2.bias" => values.fill(1.0),

@@ -8,7 +8,7 @@ type Push = unsafe extern "C" fn(*const c_char) -> c_int;
 type Pop = unsafe extern "C" fn() -> c_int;
 
 /// The library's two functions that this program calls.
-pub struct Nvtx {
+pub(super) struct Nvtx {
     push: Push,
     pop: Pop,
     _library: Library,
@@ -16,7 +16,7 @@ pub struct Nvtx {
 
 impl Nvtx {
     /// None where the library is not there.
-    pub fn load() -> Option<Self> {
+    pub(super) fn load() -> Option<Self> {
         // SAFETY: the library is NVIDIA's, and these are its functions' types.
         unsafe {
             let library = Library::new("libnvToolsExt.so.1").ok()?;
@@ -27,14 +27,14 @@ impl Nvtx {
     }
 
     /// Begins a range of this thread's time, inside of those that are open.
-    pub fn push(&self, name: &str) {
+    pub(super) fn push(&self, name: &str) {
         let name = CString::new(name.replace('\0', " ")).unwrap_or_default();
         // SAFETY: a C string that outlives the call.
         unsafe { (self.push)(name.as_ptr()) };
     }
 
     /// Ends the one that began last.
-    pub fn pop(&self) {
+    pub(super) fn pop(&self) {
         // SAFETY: it takes nothing; without an open range it does nothing.
         unsafe { (self.pop)() };
     }

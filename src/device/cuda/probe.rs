@@ -146,7 +146,7 @@ pub fn installed() -> Result<Installed> {
 
 /// Release of the kernel's driver, such as 580.65.06; where that is not told, the newest CUDA
 /// that the driver supports.
-pub fn driver_release() -> Option<String> {
+pub(super) fn driver_release() -> Option<String> {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
     let number = |w: &&str| w.contains('.') && w.chars().all(|c| c == '.' || c.is_ascii_digit());
     let release = text.lines().next().and_then(|line| line.split_whitespace().find(number));

@@ -7,18 +7,19 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
 /// The device's primary context.
-pub struct Context {
+pub(super) struct Context {
     device: sys::CUdevice,
     context: sys::CUcontext,
 }
 
 // SAFETY: CUDA's handles may be used from any thread in which the context is current.
 unsafe impl Send for Context {}
+// SAFETY: as for Send.
 unsafe impl Sync for Context {}
 
 impl Context {
     /// The context of the device with this index, current in this thread.
-    pub fn new(index: usize) -> Result<Self, DriverError> {
+    pub(super) fn new(index: usize) -> Result<Self, DriverError> {
         let device = result::device::get(index as i32)?;
         // SAFETY: the driver just named the device.
         let context = unsafe { result::primary_ctx::retain(device) }?;
@@ -28,20 +29,20 @@ impl Context {
     }
 
     /// Makes it current in this thread.
-    pub fn enter(&self) -> Result<(), DriverError> {
+    pub(super) fn enter(&self) -> Result<(), DriverError> {
         // SAFETY: the context is alive as long as self.
         unsafe { result::ctx::set_current(self.context) }
     }
 
     /// A property of the device.
-    pub fn attribute(&self, attribute: sys::CUdevice_attribute) -> Result<i32, DriverError> {
+    pub(super) fn attribute(&self, attribute: sys::CUdevice_attribute) -> Result<i32, DriverError> {
         // SAFETY: the device is one that the driver named.
         unsafe { result::device::get_attribute(self.device, attribute) }
     }
 
     /// Keeps freed memory for the next allocation instead of giving it back at each
     /// synchronisation, which is the default.
-    pub fn keep_freed_memory(&self) -> Result<(), DriverError> {
+    pub(super) fn keep_freed_memory(&self) -> Result<(), DriverError> {
         let mut threshold = u64::MAX;
         let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
         // SAFETY: the attribute is a u64, which outlives the call.
@@ -60,31 +61,32 @@ impl Drop for Context {
 }
 
 /// A queue of work.
-pub struct Stream(sys::CUstream);
+pub(super) struct Stream(sys::CUstream);
 
 // SAFETY: as of Context.
 unsafe impl Send for Stream {}
+// SAFETY: as of Context.
 unsafe impl Sync for Stream {}
 
 impl Stream {
     /// A stream that does not wait for the default one.
-    pub fn new() -> Result<Self, DriverError> {
+    pub(super) fn new() -> Result<Self, DriverError> {
         result::stream::create(result::stream::StreamKind::NonBlocking).map(Self)
     }
 
     /// For calls of the bindings; valid as long as self.
-    pub fn get(&self) -> sys::CUstream {
+    pub(super) fn get(&self) -> sys::CUstream {
         self.0
     }
 
     /// Waits for the work queued so far.
-    pub fn sync(&self) -> Result<(), DriverError> {
+    pub(super) fn sync(&self) -> Result<(), DriverError> {
         // SAFETY: the stream is alive.
         unsafe { result::stream::synchronize(self.0) }
     }
 
     /// Makes work queued from now on wait for an event.
-    pub fn wait(&self, event: &CuEvent) -> Result<(), DriverError> {
+    pub(super) fn wait(&self, event: &CuEvent) -> Result<(), DriverError> {
         let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
         // SAFETY: both are alive.
         unsafe { result::stream::wait_event(self.0, event.0, flags) }
@@ -99,36 +101,36 @@ impl Drop for Stream {
 }
 
 /// A point in a stream's work.
-pub struct CuEvent(sys::CUevent);
+pub(super) struct CuEvent(sys::CUevent);
 
 // SAFETY: as of Context.
 unsafe impl Send for CuEvent {}
 
 impl CuEvent {
     /// One that only orders work.
-    pub fn ordering() -> Result<Self, DriverError> {
+    pub(super) fn ordering() -> Result<Self, DriverError> {
         result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map(Self)
     }
 
     /// One that also takes the time.
-    pub fn timing() -> Result<Self, DriverError> {
+    pub(super) fn timing() -> Result<Self, DriverError> {
         result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map(Self)
     }
 
     /// Puts it behind the work queued so far.
-    pub fn record(&self, stream: &Stream) -> Result<(), DriverError> {
+    pub(super) fn record(&self, stream: &Stream) -> Result<(), DriverError> {
         // SAFETY: both are alive.
         unsafe { result::event::record(self.0, stream.0) }
     }
 
     /// Waits until it is reached; at once where it was never recorded.
-    pub fn sync(&self) -> Result<(), DriverError> {
+    pub(super) fn sync(&self) -> Result<(), DriverError> {
         // SAFETY: the event is alive.
         unsafe { result::event::synchronize(self.0) }
     }
 
     /// Milliseconds from `start` to this one, both reached and of [`CuEvent::timing`].
-    pub fn ms_since(&self, start: &CuEvent) -> Result<f32, DriverError> {
+    pub(super) fn ms_since(&self, start: &CuEvent) -> Result<f32, DriverError> {
         // SAFETY: both are alive.
         unsafe { result::event::elapsed(start.0, self.0) }
     }
@@ -142,7 +144,7 @@ impl Drop for CuEvent {
 }
 
 /// Page-locked host memory, which the GPU copies from by itself.
-pub struct Pinned {
+pub(super) struct Pinned {
     memory: *mut c_void,
     bytes: usize,
 }
@@ -152,7 +154,7 @@ unsafe impl Send for Pinned {}
 
 impl Pinned {
     /// Zeroed memory.
-    pub fn new(bytes: usize) -> Result<Self, DriverError> {
+    pub(super) fn new(bytes: usize) -> Result<Self, DriverError> {
         // SAFETY: the memory is written before anything can read it.
         let memory = unsafe { result::malloc_host(bytes, 0) }?;
         // SAFETY: it has this size.
@@ -161,7 +163,7 @@ impl Pinned {
     }
 
     /// The memory. The caller waits for copies out of it before writing.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: initialised memory of this size that self owns.
         unsafe { std::slice::from_raw_parts_mut(self.memory.cast(), self.bytes) }
     }
@@ -175,15 +177,16 @@ impl Drop for Pinned {
 }
 
 /// Loaded machine code.
-pub struct Module(sys::CUmodule);
+pub(super) struct Module(sys::CUmodule);
 
 // SAFETY: as of Context.
 unsafe impl Send for Module {}
+// SAFETY: as of Context.
 unsafe impl Sync for Module {}
 
 impl Module {
     /// Loads a fatbin: the driver takes what fits the GPU.
-    pub fn load(fatbin: &[u8]) -> Result<Self, DriverError> {
+    pub(super) fn load(fatbin: &[u8]) -> Result<Self, DriverError> {
         // The driver reads 64-bit words.
         let mut words = vec![0u64; fatbin.len().div_ceil(8)];
         bytemuck::cast_slice_mut(&mut words)[..fatbin.len()].copy_from_slice(fatbin);
@@ -192,9 +195,9 @@ impl Module {
     }
 
     /// One of its kernels; it lives as long as the module.
-    pub fn function(&self, name: &CStr) -> Result<Function, DriverError> {
-        // SAFETY: the module is loaded.
+    pub(super) fn function(&self, name: &CStr) -> Result<Function, DriverError> {
         let name = CString::from(name);
+        // SAFETY: the module is loaded.
         unsafe { result::module::get_function(self.0, name) }.map(Function)
     }
 }
@@ -207,26 +210,30 @@ impl Drop for Module {
 }
 
 /// A kernel of a loaded module.
-pub struct Function(sys::CUfunction);
+pub(super) struct Function(sys::CUfunction);
 
 // SAFETY: as of Context.
 unsafe impl Send for Function {}
+// SAFETY: as of Context.
 unsafe impl Sync for Function {}
 
 impl Function {
     /// For calls of the bindings.
-    pub fn get(&self) -> sys::CUfunction {
+    pub(super) fn get(&self) -> sys::CUfunction {
         self.0
     }
 
     /// One of its properties.
-    pub fn attribute(&self, attribute: sys::CUfunction_attribute) -> Result<i32, DriverError> {
+    pub(super) fn attribute(
+        &self,
+        attribute: sys::CUfunction_attribute,
+    ) -> Result<i32, DriverError> {
         // SAFETY: the module is loaded.
         unsafe { result::function::get_function_attribute(self.0, attribute) }
     }
 
     /// The most dynamic shared memory that a launch may ask for.
-    pub fn allow_shared(&self, bytes: u32) -> Result<(), DriverError> {
+    pub(super) fn allow_shared(&self, bytes: u32) -> Result<(), DriverError> {
         let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: the module is loaded.
         unsafe { result::function::set_function_attribute(self.0, attribute, bytes as i32) }

@@ -77,7 +77,7 @@ impl Ring {
 }
 
 /// The ring, and the stream of the copies that go on beside the work.
-pub struct Staging {
+pub(super) struct Staging {
     ring: Option<Ring>,
     ahead: Stream,
     /// Where a copy ahead may begin, then where it ends.
@@ -86,13 +86,13 @@ pub struct Staging {
 }
 
 impl Staging {
-    pub fn new() -> Result<Self, DriverError> {
+    pub(super) fn new() -> Result<Self, DriverError> {
         Ok(Self { ring: None, ahead: Stream::new()?, copies: HashMap::new(), issued: 0 })
     }
 
     /// Queues a copy between the work of `compute` that is queued and that which will be. `src`
     /// may change as soon as this returns.
-    pub fn copy(
+    pub(super) fn copy(
         &mut self,
         compute: &Stream,
         dst: DevicePtr,
@@ -102,7 +102,7 @@ impl Staging {
     }
 
     /// An id for a copy that may start when the work queued on `compute` is done.
-    pub fn staging_slot(&mut self, compute: &Stream) -> Result<CopyId, DriverError> {
+    pub(super) fn staging_slot(&mut self, compute: &Stream) -> Result<CopyId, DriverError> {
         let free = CuEvent::ordering()?;
         free.record(compute)?;
         self.issued += 1;
@@ -112,7 +112,7 @@ impl Staging {
     }
 
     /// Queues the copy. `src` may change as soon as this returns.
-    pub fn copy_ahead(
+    pub(super) fn copy_ahead(
         &mut self,
         copy: CopyId,
         dst: DevicePtr,
@@ -127,7 +127,7 @@ impl Staging {
     }
 
     /// Makes what will be queued on `compute` wait for the copy.
-    pub fn arrive(&mut self, compute: &Stream, copy: CopyId) -> Result<(), DriverError> {
+    pub(super) fn arrive(&mut self, compute: &Stream, copy: CopyId) -> Result<(), DriverError> {
         self.copies.remove(&copy).map_or(Ok(()), |point| compute.wait(&point))
     }
 }

@@ -7,7 +7,7 @@ use super::counters::Counters;
 /// `EmuKernel`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Kernel {
+pub(super) struct Kernel {
     pub name: *const c_char,
     pub file: *const c_char,
     pub pointers: u32,
@@ -17,19 +17,19 @@ pub struct Kernel {
 
 /// `EmuMessage`.
 #[repr(C)]
-pub struct Message {
+pub(super) struct Message {
     pub text: [c_char; 8000],
 }
 
 /// `EmuDevice`.
 #[repr(C)]
-pub struct Device {
+pub(super) struct Device {
     _private: [u8; 0],
 }
 
 /// `EmuLaunch`.
 #[repr(C)]
-pub struct Launch {
+pub(super) struct Launch {
     pub kernel: u32,
     pub grid: [u32; 3],
     pub block: [u32; 3],
@@ -43,19 +43,33 @@ pub struct Launch {
 }
 
 unsafe extern "C" {
-    pub fn emu_kernel_count() -> u32;
-    pub fn emu_kernel(i: u32) -> Kernel;
-    pub fn emu_alloc(bytes: u64, address: *mut u64, message: *mut Message) -> c_int;
-    pub fn emu_free(address: u64, message: *mut Message) -> c_int;
-    pub fn emu_copy_in(dst: u64, src: *const c_void, bytes: u64, message: *mut Message) -> c_int;
-    pub fn emu_copy_out(dst: *mut c_void, src: u64, bytes: u64, message: *mut Message) -> c_int;
-    pub fn emu_copy(dst: u64, src: u64, bytes: u64, message: *mut Message) -> c_int;
-    pub fn emu_fill(dst: u64, value: u8, bytes: u64, message: *mut Message) -> c_int;
-    pub fn emu_handed_out(address: u64, bytes: u64, message: *mut Message) -> c_int;
-    pub fn emu_handed_back(address: u64, message: *mut Message) -> c_int;
-    pub fn emu_open(threads: u32) -> *mut Device;
-    pub fn emu_close(device: *mut Device);
-    pub fn emu_counters(device: *const Device, kernel: u32) -> Counters;
-    pub fn emu_clear_counters(device: *mut Device);
-    pub fn emu_launch(device: *mut Device, launch: *const Launch, message: *mut Message) -> c_int;
+    pub(super) fn emu_kernel_count() -> u32;
+    pub(super) fn emu_kernel(i: u32) -> Kernel;
+    pub(super) fn emu_alloc(bytes: u64, address: *mut u64, message: *mut Message) -> c_int;
+    pub(super) fn emu_free(address: u64, message: *mut Message) -> c_int;
+    pub(super) fn emu_copy_in(
+        dst: u64,
+        src: *const c_void,
+        bytes: u64,
+        message: *mut Message,
+    ) -> c_int;
+    pub(super) fn emu_copy_out(
+        dst: *mut c_void,
+        src: u64,
+        bytes: u64,
+        message: *mut Message,
+    ) -> c_int;
+    pub(super) fn emu_copy(dst: u64, src: u64, bytes: u64, message: *mut Message) -> c_int;
+    pub(super) fn emu_fill(dst: u64, value: u8, bytes: u64, message: *mut Message) -> c_int;
+    pub(super) fn emu_handed_out(address: u64, bytes: u64, message: *mut Message) -> c_int;
+    pub(super) fn emu_handed_back(address: u64, message: *mut Message) -> c_int;
+    pub(super) fn emu_open(threads: u32) -> *mut Device;
+    pub(super) fn emu_close(device: *mut Device);
+    pub(super) fn emu_counters(device: *const Device, kernel: u32) -> Counters;
+    pub(super) fn emu_clear_counters(device: *mut Device);
+    pub(super) fn emu_launch(
+        device: *mut Device,
+        launch: *const Launch,
+        message: *mut Message,
+    ) -> c_int;
 }

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 /// Replaces each `{pc:HEX}` of a message by `file:line`.
-pub fn resolve(message: &str) -> String {
+pub(super) fn resolve(message: &str) -> String {
     let mut out = String::new();
     let mut rest = message;
     while let Some((before, after)) = rest.split_once("{pc:") {

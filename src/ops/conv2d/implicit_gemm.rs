@@ -273,6 +273,8 @@ impl<T: Real> Gather<'_, T> {
                         alpha: T::one(),
                         beta: if add { T::one() } else { T::zero() },
                     };
+                    // SAFETY: the job's rows, columns and weights lie within the tensors that it was made from; tiles
+                    // of C are written by one task each.
                     unsafe {
                         if left >= width {
                             kernel.run(width, &job);
@@ -303,6 +305,8 @@ unsafe fn run_aside<T: Real>(
 ) {
     let mut tile = [T::zero(); MAX_MR * MAX_NR];
     let tile = tile.as_mut_ptr();
+    // SAFETY: `tile` has room for MAX_MR rows of `width`, and rows and columns of C that are added to
+    // are inside it, as the caller promises.
     unsafe {
         let c: [*mut T; MAX_MR] = std::array::from_fn(|i| tile.add(i * width));
         kernel.run(width, &Job { c: c.as_ptr(), c_offset: 0, beta: T::zero(), ..*job });

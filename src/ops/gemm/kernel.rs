@@ -59,12 +59,12 @@ pub(crate) struct Kernel<T> {
 
 impl<T: Real> Kernel<T> {
     /// Columns of the panel that starts where `left` columns are left.
-    pub fn width(&self, left: usize) -> usize {
+    pub(crate) fn width(&self, left: usize) -> usize {
         if left <= self.narrow { self.narrow } else { self.nr }
     }
 
     /// Columns of all panels of a matrix of `cols` columns.
-    pub fn padded(&self, cols: usize) -> usize {
+    pub(crate) fn padded(&self, cols: usize) -> usize {
         let rest = cols % self.nr;
         cols - rest + if rest > 0 { self.width(rest) } else { 0 }
     }
@@ -74,7 +74,7 @@ impl<T: Real> Kernel<T> {
     /// # Safety
     /// All that the job points to must be there, for whole tiles, and be this call's to write.
     #[inline]
-    pub unsafe fn run(&self, width: usize, job: &Job<T>) {
+    pub(crate) unsafe fn run(&self, width: usize, job: &Job<T>) {
         let run = if width == self.nr { self.run_wide } else { self.run_narrow };
         // SAFETY: kernels are only handed out where their instructions were detected.
         unsafe { run(job) }
@@ -83,6 +83,7 @@ impl<T: Real> Kernel<T> {
 
 #[inline(always)]
 unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(job: &Job<S::T>) {
+    // SAFETY: the caller promises that the job's pointers are valid for what it describes.
     unsafe {
         let mut acc = [[S::splat(<S::T as Default>::default()); NV]; MR];
         let mut b = job.b;
@@ -122,10 +123,12 @@ macro_rules! kernel {
         static $name: Kernel<$t> = {
             $(#[target_feature(enable = $feature)])?
             unsafe fn wide(job: &Job<$t>) {
+                // SAFETY: as the caller promises.
                 unsafe { tile::<$simd, $mr, $nv>(job) }
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn narrow(job: &Job<$t>) {
+                // SAFETY: as the caller promises.
                 unsafe { tile::<$simd, $mr, 1>(job) }
             }
             const LANES: usize = <$simd as Simd>::LANES;

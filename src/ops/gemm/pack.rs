@@ -157,6 +157,7 @@ unsafe fn copy_rows_avx<T: Real, const W: usize>(
     out: *mut T,
     rows: usize,
 ) {
+    // SAFETY: as the caller promises.
     unsafe { copy_rows_at::<T, W>(src, stride, out, rows) }
 }
 
@@ -175,6 +176,8 @@ unsafe fn copy_rows_at<T: Real, const W: usize>(
         true => src.len().saturating_sub(over).checked_div(stride).unwrap_or(0).min(rows - 1),
         false => 0,
     };
+    // SAFETY: the caller promises `rows` rows in `src` and in `out`; what is read beyond a row is inside
+    // `src`, by `wide`.
     unsafe {
         for row in 0..rows {
             let (from, to) = (src.as_ptr().add(row * stride), out.add(row * W));

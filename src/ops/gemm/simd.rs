@@ -38,10 +38,12 @@ impl<T: Real> Simd for Portable<T> {
     }
     #[inline(always)]
     unsafe fn load(p: *const T) -> [T; 4] {
+        // SAFETY: the caller promises four values at `p`.
         unsafe { p.cast::<[T; 4]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(p: *mut T, v: [T; 4]) {
+        // SAFETY: the caller promises room for four values at `p`.
         unsafe { p.cast::<[T; 4]>().write_unaligned(v) }
     }
     #[inline(always)]
@@ -76,22 +78,27 @@ mod x86 {
 
                 #[inline(always)]
                 unsafe fn splat(x: $t) -> $v {
+                    // SAFETY: the caller promises that the instruction is there.
                     unsafe { $splat(x) }
                 }
                 #[inline(always)]
                 unsafe fn load(p: *const $t) -> $v {
+                    // SAFETY: the caller promises the instruction, and a vector at `p`.
                     unsafe { $load(p) }
                 }
                 #[inline(always)]
                 unsafe fn store(p: *mut $t, v: $v) {
+                    // SAFETY: the caller promises the instruction, and room for a vector at `p`.
                     unsafe { $store(p, v) }
                 }
                 #[inline(always)]
                 unsafe fn fma(a: $v, b: $v, c: $v) -> $v {
+                    // SAFETY: the caller promises that the instruction is there.
                     unsafe { $fma(a, b, c) }
                 }
                 #[inline(always)]
                 unsafe fn mul(a: $v, b: $v) -> $v {
+                    // SAFETY: the caller promises that the instruction is there.
                     unsafe { $mul(a, b) }
                 }
             }

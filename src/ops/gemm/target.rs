@@ -71,6 +71,7 @@ impl Columns {
 pub(crate) struct Shared<T>(pub *mut T);
 // SAFETY: whoever makes one sees to it that tasks write different elements.
 unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as for Send.
 unsafe impl<T: Send> Sync for Shared<T> {}
 
 impl<T> Shared<T> {
@@ -127,12 +128,15 @@ impl<'a, E> Panel<'a, E> {
 impl<T: Real> Target<T> {
     /// Address of row i, `place` elements into it.
     pub(super) unsafe fn at(&self, i: usize, place: usize) -> *mut T {
+        // SAFETY: the caller promises a row and a place inside C.
         unsafe { self.c.get().add(i * self.row_stride + place) }
     }
 
     #[inline(always)]
     pub(super) unsafe fn write(&self, at: *mut T, value: T) {
+        // SAFETY: the caller promises that `at` is inside C and this task's own.
         let old = if self.beta == T::zero() { T::zero() } else { self.beta * unsafe { *at } };
+        // SAFETY: as above.
         unsafe { *at = self.alpha * value + old };
     }
 
@@ -149,6 +153,7 @@ impl<T: Real> Target<T> {
         while col < cols.end {
             let (len, place) = (self.columns.stretch(col, cols.end - col), self.columns.place(col));
             for (i, row) in rows.clone().enumerate() {
+                // SAFETY: the caller promises the tile, and rows and columns inside C.
                 unsafe {
                     let (from, to) = (tile.add(i * stride + col - cols.start), self.at(row, place));
                     (0..len).for_each(|j| self.write(to.add(j), *from.add(j)));
@@ -186,8 +191,11 @@ impl<T: Real> Microkernel<T> for Kernel<T> {
     #[inline]
     unsafe fn tile(&self, target: &Target<T>, panel: &Panel<T>, a: &[T], rows: Range<usize>) {
         let Some(place) = panel.direct.filter(|_| rows.len() >= self.mr) else {
+            // SAFETY: as the caller promises.
             return unsafe { tile_aside(self, target, panel, a, rows) };
         };
+        // SAFETY: the panel's columns lie side by side at `place` in rows of C, which are there as the
+        // caller promises.
         unsafe {
             let c = std::array::from_fn(|i| target.at(rows.start + i.min(self.mr - 1), place));
             multiply(self, panel, a, &c, target.alpha, target.beta);
@@ -206,6 +214,8 @@ unsafe fn tile_aside<T: Real>(
 ) {
     let mut aside = [T::zero(); MAX_MR * MAX_NR];
     let aside = aside.as_mut_ptr();
+    // SAFETY: `aside` has room for MAX_MR rows of the panel's width; rows and columns are inside C, as
+    // the caller promises.
     unsafe {
         let c: [*mut T; MAX_MR] = std::array::from_fn(|i| aside.add(i * panel.width));
         multiply(kernel, panel, a, &c, T::one(), T::zero());
@@ -222,6 +232,8 @@ unsafe fn multiply<T: Real>(
     alpha: T,
     beta: T,
 ) {
+    // SAFETY: the caller promises that `a` and the panel hold the whole depth, and `c` as many rows as
+    // the kernel has.
     unsafe {
         let rows: [*const T; MAX_MR] = std::array::from_fn(|i| a.as_ptr().add(i));
         let job = Job {

@@ -100,6 +100,7 @@ fn release() {
 #[target_feature(enable = "avx512f")]
 unsafe fn run(job: &Job) {
     let multiply = if job.width == WIDTH { wide } else { slim };
+    // SAFETY: the caller promises that the job's pointers are valid and that AMX may be used.
     unsafe {
         match job.whole() {
             Some((c, add)) => multiply(job, c, 4 * job.target.row_stride, add),
@@ -124,6 +125,8 @@ const TILE_BYTES: usize = 2 * TILE;
 /// 32×32 sums, added to what is at `c` or written there; rows are `stride` bytes apart.
 #[inline(always)]
 unsafe fn wide(job: &Job, c: *mut f32, stride: usize, add: bool) {
+    // SAFETY: the caller promises that C has 32 rows at this stride, and that the job's panels hold all
+    // its steps.
     unsafe {
         asm!(
             "test {add}, {add}",
@@ -175,6 +178,8 @@ unsafe fn wide(job: &Job, c: *mut f32, stride: usize, add: bool) {
 /// As [`wide`], with 16 columns of B.
 #[inline(always)]
 unsafe fn slim(job: &Job, c: *mut f32, stride: usize, add: bool) {
+    // SAFETY: the caller promises that C has 32 rows at this stride, and that the job's panels hold all
+    // its steps.
     unsafe {
         asm!(
             "test {add}, {add}",

@@ -19,6 +19,7 @@ trait Dot: Copy {
 unsafe fn product<D: Dot, const MR: usize, const NV: usize>(job: &Job) {
     let mut product = [0.0; WIDTH * WIDTH];
     const PAIRS: usize = STEP / 2;
+    // SAFETY: the caller promises that the job's panels hold all its steps; `product` has a whole tile.
     unsafe {
         for first in (0..WIDTH).step_by(MR) {
             let mut sums = [[D::zero(); NV]; MR];
@@ -61,6 +62,7 @@ impl Dot for Portable {
     }
     #[inline(always)]
     unsafe fn add(self, a: u32, b: *const u32) -> Self {
+        // SAFETY: the caller promises that TILE_LANES values lie at `b`.
         let (a, b) = (halves(a), unsafe { *b.cast::<[u32; TILE_LANES]>() }.map(halves));
         // The product is exact: the same as with an instruction that does both.
         let sum = |half: usize, c: [f32; TILE_LANES]| -> [f32; TILE_LANES] {
@@ -70,6 +72,7 @@ impl Dot for Portable {
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller promises room for TILE_LANES values at `to`.
         unsafe { *to.cast() = self.0 }
     }
 }
@@ -78,6 +81,7 @@ macro_rules! kernel {
     ($dot:ty, $rows:literal rows, $what:literal $(, $feature:literal)?) => {{
         $(#[target_feature(enable = $feature)])?
         unsafe fn run(job: &Job) {
+            // SAFETY: the caller promises that the job is valid and the instructions are there.
             unsafe {
                 match job.width {
                     WIDTH => product::<$dot, $rows, 2>(job),
@@ -116,10 +120,12 @@ mod x86 {
     impl super::Dot for Avx512 {
         #[inline(always)]
         unsafe fn zero() -> Self {
+            // SAFETY: the caller promises that the instructions are there.
             Self(unsafe { _mm512_setzero_ps() })
         }
         #[inline(always)]
         unsafe fn add(self, a: u32, b: *const u32) -> Self {
+            // SAFETY: the caller promises the instructions, and 16 pairs at `b`.
             unsafe {
                 let (a, b) = (_mm512_set1_epi32(a.cast_signed()), _mm512_loadu_si512(b.cast()));
                 let [a, b] = [a, b].map(|v| std::mem::transmute::<__m512i, __m512bh>(v));
@@ -128,6 +134,7 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the caller promises the instructions, and room for 16 values at `to`.
             unsafe { _mm512_storeu_ps(to, self.0) }
         }
     }

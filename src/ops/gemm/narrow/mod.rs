@@ -66,6 +66,7 @@ impl Job<'_> {
     #[inline(always)]
     unsafe fn write(&self, product: *const f32) {
         let (rows, cols) = (self.rows.clone(), self.cols.clone());
+        // SAFETY: the caller promises a whole product; rows and columns are this job's own.
         unsafe { self.target.write_tile(product, WIDTH, rows, cols) }
     }
 }
