@@ -302,7 +302,7 @@ mod tests {
         let timed = |samples_ms: &[f64]| {
             let (config, space) =
                 (Config::for_preset("tiny").unwrap(), Space::preset("tiny").unwrap());
-            let used = shapes::all(&config, &space, &[], &[]).unwrap().remove(0);
+            let used = shapes::all(&config, &space, &[], &[DType::F32]).unwrap().remove(0);
             Timed {
                 used,
                 samples_ms: samples_ms.to_vec(),
