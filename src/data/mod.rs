@@ -19,7 +19,7 @@ mod limits;
 mod list;
 mod loader;
 pub mod pack;
-pub(crate) mod packed;
+mod packed;
 mod pipeline;
 mod pixels;
 mod policy;

@@ -1,5 +1,5 @@
-//! Packs a data set into one file, for `engine data pack`; [`packed`](super::packed) reads it and
-//! says what lies where in it.
+//! Packs a data set into one file, for `engine data pack`. The file's format is that of
+//! `packed.rs`, which reads it.
 
 use std::io::Write;
 use std::path::Path;
