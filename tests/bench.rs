@@ -295,7 +295,7 @@ fn launches_of_a_step_are_counted_on_the_emulator() {
     assert_eq!(code, 7, "{text}{error}");
     assert!(error.contains("iteration: launches"), "{error}");
     assert!(text.contains(&format!("{launches} kernels an iteration")), "{text}");
-    assert!(text.contains("mean nothing about a GPU") && !text.contains(" ms"), "{text}");
+    assert!(text.contains("say nothing about a GPU") && !text.contains(" ms"), "{text}");
 }
 
 /// Every subnet with its passes, its relation at every level, and the whole of its scoring.
