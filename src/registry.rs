@@ -70,6 +70,8 @@ pub static FAMILIES: &[Family] = &[
         checks: augment::checks,
         work: |w| vec![augment::work::work(w.views, w.batch(), w.format())],
     },
+    // Timed among the optimizer's work, on the same gradients.
+    Family { name: "global_norm", checks: global_norm::checks::checks, work: |_| Vec::new() },
     Family {
         name: "index_select",
         checks: index_select::checks::checks,
@@ -80,8 +82,6 @@ pub static FAMILIES: &[Family] = &[
         checks: knn::checks::checks,
         work: |w| vec![knn::work::work([w.batch(), KEYS, w.feature, w.neighbours])],
     },
-    // Timed among the optimizer's work, on the same gradients.
-    Family { name: "global_norm", checks: global_norm::checks::checks, work: |_| Vec::new() },
     // Draws are made inside of other kernels.
     Family { name: "philox", checks: philox::checks, work: |_| Vec::new() },
     Family {

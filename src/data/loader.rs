@@ -168,14 +168,6 @@ impl TrainLoader {
         if options.labels {
             expect_labels(&dataset)?;
         }
-        if dataset.len() < options.batch {
-            tracing::warn!(
-                "{} has {} images, fewer than a batch of {}: every batch repeats some",
-                printable(dataset.title()),
-                dataset.len(),
-                options.batch
-            );
-        }
         let steps_per_epoch = steps_per_epoch(dataset.len(), options.batch);
         let start = options.start_step;
         let workers = options.workers;

@@ -163,14 +163,14 @@ impl Folder {
         files::write_json(&self.root().join("status.json"), status)
     }
 
-    /// Says something on stderr's log and in `train.log`.
-    pub fn say(&mut self, line: &str) -> Result<()> {
+    /// Logs a line on stderr and in `train.log`.
+    pub fn log(&mut self, line: &str) -> Result<()> {
         tracing::info!("{line}");
-        self.note(line)
+        self.log_to_file(line)
     }
 
-    /// Says something in `train.log` only, where each line begins with the time, in UTC.
-    pub fn note(&mut self, line: &str) -> Result<()> {
+    /// Logs a line in `train.log` only, where each line begins with the time, in UTC.
+    pub fn log_to_file(&mut self, line: &str) -> Result<()> {
         let path = self.root().join(LOG);
         let now = humantime::format_rfc3339_seconds(SystemTime::now());
         let stamped = |line: &str| format!("{now} {line}\n");

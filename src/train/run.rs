@@ -19,7 +19,7 @@ use super::plan::{Planner, rehearsal};
 use super::pretrain::Pretrain;
 use super::probe::{Probe, ProbeOn, Progressed};
 use super::resume::{Resume, began_with, existing, find_checkpoint, may_change};
-use super::start::{begin, greet, initial_state, loader_options, warm_up};
+use super::start::{begin, initial_state, loader_options, log_header, warm_up};
 use crate::config::{self, CkptEvery, Config, Precision, Resolved};
 use crate::cx::Cx;
 use crate::data::{Dataset, Likeness};
@@ -141,7 +141,7 @@ pub fn run_objective(
     let written = run.write_status(state);
     if let Err(e) = &outcome {
         // The run's own error is the one to report, even where it cannot be noted.
-        let _ = run.folder.note(&format!("error: {e}"));
+        let _ = run.folder.log_to_file(&format!("error: {e}"));
         return outcome;
     }
     written?;
@@ -243,12 +243,19 @@ impl<'a> Run<'a> {
         let gone = checkpoint::forget_after(&options.out.join("checkpoints"), state.step)?;
         let (mut folder, warnings) = Folder::open(owned, state.step)?;
         folder.write_origin(cx, &options.settings.to_toml(), &options.command)?;
-        greet(&mut folder, options, objective.as_ref(), &state, dataset.as_ref(), from.as_ref())?;
-        followed.iter().chain(&notices).chain(&warnings).try_for_each(|line| folder.say(line))?;
+        log_header(
+            &mut folder,
+            options,
+            objective.as_ref(),
+            &state,
+            dataset.as_ref(),
+            from.as_ref(),
+        )?;
+        followed.iter().chain(&notices).chain(&warnings).try_for_each(|line| folder.log(line))?;
         if !gone.is_empty() {
-            folder.say(&format!("removed, as the run goes on from before: {}", gone.join(", ")))?;
+            folder.log(&format!("removed, as the run goes on from before: {}", gone.join(", ")))?;
         }
-        folder.say(&format!(
+        folder.log(&format!(
             "memory: {} taken on {}, enough for the largest net in {}",
             human_bytes(planned_bytes),
             cx.name(),
@@ -359,11 +366,11 @@ impl<'a> Run<'a> {
         self.show(&facts, &report)?;
         for line in self.batches.replaced() {
             self.replaced += 1;
-            self.folder.note(&line)?;
+            self.folder.log_to_file(&line)?;
         }
         self.state.loss = Some(report.loss).filter(|loss| loss.is_finite());
         self.images_per_s = Some(images_per_s);
-        change.map_or(Ok(()), |change| self.say_change(change))?;
+        change.map_or(Ok(()), |change| self.log_change(change))?;
         guard::watch(self.options.config(), &mut self.state)
     }
 
@@ -393,18 +400,18 @@ impl<'a> Run<'a> {
             f.data_wait_ms,
             parts_in_words(&r.parts(self.cx)?),
         );
-        if self.progress.is_bar() { self.folder.note(&line) } else { self.folder.say(&line) }
+        if self.progress.is_bar() { self.folder.log_to_file(&line) } else { self.folder.log(&line) }
     }
 
     /// Says a verdict that has changed.
-    fn say_change(&mut self, change: Change) -> Result<()> {
+    fn log_change(&mut self, change: Change) -> Result<()> {
         let line = guard::changed(change, self.options.config(), &self.state);
         if change.to < change.from {
             self.progress.aside(|| tracing::info!("{line}"));
-            return self.folder.note(&line);
+            return self.folder.log_to_file(&line);
         }
         self.progress.aside(|| tracing::warn!("{line}"));
-        self.folder.note(&format!("warning: {line}"))
+        self.folder.log_to_file(&format!("warning: {line}"))
     }
 
     /// What a run that diverged or collapsed can go on from, and how.
@@ -437,7 +444,7 @@ impl<'a> Run<'a> {
         };
         if let Some(line) = line {
             let folder = &mut self.folder;
-            self.progress.aside(|| folder.say(&line))?;
+            self.progress.aside(|| folder.log(&line))?;
             self.progress.leave_out(began.elapsed());
             self.probed += began.elapsed();
         }
@@ -461,7 +468,7 @@ impl<'a> Run<'a> {
         let keep = self.options.config().ckpt.keep;
         let dir =
             checkpoint::write(&self.folder.checkpoints(), self.state.clone(), &contents, keep)?;
-        self.folder.note(&format!("checkpoint {}", dir.display()))?;
+        self.folder.log_to_file(&format!("checkpoint {}", dir.display()))?;
         self.last_checkpoint = Some(dir);
         self.checkpoint_written = Instant::now();
         Ok(())

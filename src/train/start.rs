@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::cx::Cx;
 use crate::data::{Dataset, Deliver, LoaderOptions};
 use crate::error::Result;
+use crate::outside::printable;
 use crate::signals;
 
 /// What the loader is told.
@@ -126,8 +127,8 @@ pub(super) fn begin(
     Ok((state, longer.into_iter().chain(ignored).chain(changes).collect()))
 }
 
-/// Says in the log what is about to happen.
-pub(super) fn greet(
+/// Logs what is about to happen.
+pub(super) fn log_header(
     folder: &mut Folder,
     options: &Options,
     it: &dyn Objective,
@@ -136,7 +137,7 @@ pub(super) fn greet(
     from: Option<&Checkpoint>,
 ) -> Result<()> {
     let config = options.config();
-    folder.say(&format!(
+    folder.log(&format!(
         "training {} with {} on {} images: {} steps of {} ({} epochs), {:.1} M parameters",
         config.preset,
         config.method,
@@ -146,11 +147,19 @@ pub(super) fn greet(
         config.train.epochs,
         it.params().elems() as f64 / 1e6,
     ))?;
+    if dataset.len() < config.train.batch {
+        tracing::warn!(
+            "{} has {} images, fewer than a batch of {}: every batch repeats some",
+            printable(dataset.title()),
+            dataset.len(),
+            config.train.batch
+        );
+    }
     let outlook = it.outlook(dataset.len());
-    outlook.lines.iter().try_for_each(|line| folder.say(line))?;
+    outlook.lines.iter().try_for_each(|line| folder.log(line))?;
     match from {
         Some(c) => {
-            folder.say(&format!("continuing from {} (step {})", c.dir.display(), c.state.step))
+            folder.log(&format!("continuing from {} (step {})", c.dir.display(), c.state.step))
         }
         None => Ok(()),
     }
