@@ -77,7 +77,7 @@ def main():
     timing.finish(a, choices | {
         "teacher_ms": median("teacher"),
         "scoring_ms": scoring,
-        "pictures_subnets_per_s": a.images * len(archs) / sum(scoring) * 1e3,
+        "images_subnets_per_s": a.images * len(archs) / sum(scoring) * 1e3,
         "peak_bytes": timing.peak_bytes(a.device),
     })
 
