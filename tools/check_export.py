@@ -3,9 +3,9 @@
     engine embed --model EXPORT --data PATH --features x,c2,c3,c4,c5,pool,z --out F.safetensors
     python tools/check_export.py EXPORT F.safetensors
 
-Loads the net as the export's README says (`model.py`), and as timm's ResNet where timm is
-installed. Prints the largest difference of every feature relative to its largest magnitude;
-exits with 1 where one exceeds the tolerance. Needs torch and safetensors.
+Loads the net as the export's README says (`model.py`), as the reference, and as timm's ResNet if
+timm is installed. Prints the largest difference of every feature relative to its largest magnitude;
+exits with 1 if one exceeds the tolerance. Needs torch and safetensors.
 """
 
 import argparse
@@ -16,6 +16,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from reference import errors
+from reference.net import LEVELS, Net, Space
+
 
 def module_of(folder):
     """The export's model.py as a module."""
@@ -25,6 +28,16 @@ def module_of(folder):
     return module
 
 
+def of_reference(config, weights, x):
+    """The features of images [N, 3, H, W], by name."""
+    stem = config["stem"]
+    fixed = (stem[name] for name in ("kernel", "stride", "maxpool"))
+    net = Net(Space(config["resolution"], *fixed, config["strides"]), group=None)
+    maps = net.features(weights, config["arch"], x)
+    found = dict(zip(LEVELS, maps)) | {"pool": maps[-1].mean((2, 3))}
+    return found | ({"z": net.project(weights, found["pool"])} if config["head"] else {})
+
+
 def compare(title, found, expected, tolerance):
     """Prints the differences; the number of features beyond the tolerance."""
     print(title)
@@ -32,10 +45,7 @@ def compare(title, found, expected, tolerance):
     for name in sorted(found):
         if name not in expected:
             continue
-        a, b = found[name], expected[name]
-        if a.shape != b.shape:
-            raise SystemExit(f"{name}: shape {tuple(a.shape)}, expected {tuple(b.shape)}")
-        error = ((a - b).abs().max() / b.abs().max()).item()
+        error = errors.largest(found[name], expected[name])
         over = not error <= tolerance
         bad += over
         print(f"  {name:5} {error:9.2e}{'  BEYOND TOLERANCE' if over else ''}")
@@ -53,6 +63,7 @@ def main():
     x = expected.pop("x")
     model = module_of(args.export)
     bad = compare("model.py", model.load(args.export)(x), expected, args.tolerance)
+    bad += compare("reference", of_reference(*model.read(args.export), x), expected, args.tolerance)
     if importlib.util.find_spec("timm"):
         net = model.load_timm(args.export)
         c5 = net.forward_features(x)

@@ -104,7 +104,7 @@ def members(path, suffix):
         return {m.name: tar.extractfile(m).read() for m in sorted(files, key=lambda m: m.name)}
 
 
-def picture(data):
+def decoded(data):
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
@@ -114,13 +114,13 @@ def cifar2k(path):
         split, label = name.split("/")[-3:-1]
         taken[split, label] = taken.get((split, label), 0) + 1
         if taken[split, label] <= {"train": 200, "test": 100}[split]:
-            yield split, label, picture(data)
+            yield split, label, decoded(data)
 
 
 def cells(path, side=48):
     files, found = members(path, (".xml", ".jpg")), {}
     for name in (n for n in files if n.endswith(".xml")):
-        image = picture(files[name.replace("Annotations", "JPEGImages")[:-4] + ".jpg"])
+        image = decoded(files[name.replace("Annotations", "JPEGImages")[:-4] + ".jpg"])
         for cell in ElementTree.fromstring(files[name]).iter("object"):
             box = [int(cell.find("bndbox").find(k).text) for k in ("xmin", "ymin", "xmax", "ymax")]
             x, y = int((box[0] + box[2]) / 2 - side), int((box[1] + box[3]) / 2 - side)
@@ -139,7 +139,7 @@ def streets(path, side=48):
     for split in ("train", "test"):
         rng = random.Random(3)
         for name in (n for n in files if n.endswith(".jpg") and f"/{split}/" in f"/{n}"):
-            image = picture(files[name])
+            image = decoded(files[name])
             labels = np.asarray(Image.open(io.BytesIO(
                 files[name.replace(f"{split}/", f"{split}annot/")[:-4] + ".png"])))
             for _ in range(40):

@@ -2,7 +2,7 @@
 
     cargo build --release
     python benches/peers/compare.py --device cpu --preset tiny
-    python benches/peers/compare.py --device cuda --preset data --data pictures.tar \\
+    python benches/peers/compare.py --device cuda --preset data --data photographs.tar \\
         --out ratios.json --markdown ratios.md
 
 Both sides get the same architectures, batch, queue and threads; every quantity is measured on
@@ -224,18 +224,18 @@ class Comparison:
         yield self.search()
 
     def search(self):
-        """What scoring takes, of what it takes on fewer pictures for some subnets that engine
+        """What scoring takes, of what it takes on fewer images for some subnets that engine
         draws; what is done once for all of them is not in it."""
-        title, iterations = "700 subnets scored on 5,000 pictures, C2 to C5", 5
-        pictures = ["--images", 512 if self.cuda else 64]
+        title, iterations = "700 subnets scored on 5,000 images, C2 to C5", 5
+        images = ["--images", 512 if self.cuda else 64]
         words = ["--preset", self.a.preset, "--task", "det-fpn", "--iterations", iterations]
         try:
-            mine = self.sides.bench("search", *words, *pictures)
-            archs, args = mine["archs"], [*self.same, *pictures]
+            mine = self.sides.bench("search", *words, *images)
+            archs, args = mine["archs"], [*self.same, *images]
             theirs = self.peer_nets("search", self.variants, archs, iterations, *args)
         except Missing as e:
             return table.missing("12", title, str(e))
-        minutes = lambda found: 700 * 5000 / found["pictures_subnets_per_s"] / 60
+        minutes = lambda found: 700 * 5000 / found["images_subnets_per_s"] / 60
         peers = {variant: minutes(found) for variant, found in theirs.items()}
         return Found("12", title, "min", minutes(mine), peers)
 
@@ -315,7 +315,7 @@ def main():
     p.add_argument("--r50-batch", type=int, default=8, help="of ResNet-50 on the CPU")
     p.add_argument("--shape-seconds", type=float, help="for each; default: 0.3 on a GPU, else 0.1")
     p.add_argument("--shapes", action="store_true", help="prints every convolution as well")
-    p.add_argument("--data", help="pictures (a tar) for the loader")
+    p.add_argument("--data", help="images (a tar) for the loader")
     p.add_argument("--seconds", type=float, default=4.0, help="of each of the loader's timings")
     p.add_argument("--out", type=pathlib.Path, help="writes everything here, as JSON")
     p.add_argument("--markdown", type=pathlib.Path, help="writes the table here, as Markdown")

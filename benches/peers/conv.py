@@ -11,20 +11,20 @@ import math
 import torch
 
 import timing
-from net import BIN, R50, Preset
+from net import R50, Preset
 
 
 def nets(preset):
     """MAX, MIN and, where it is inside the space, ResNet-50, by name."""
     found = {"max": preset.max, "min": preset.min}
-    return found | ({"r50": R50} if preset.resolution == 224 else {})
+    return found | ({"r50": R50} if preset.space.resolution == 224 else {})
 
 
 def shapes(preset, batch):
     """(N, H, W, CIN, COUT, K, STRIDE) to how often each net has it."""
     found = {}
     for net, arch in nets(preset).items():
-        for c in preset.convs(arch):
+        for c in preset.space.convs(arch):
             shape = (batch, c.size, c.size, c.cin, c.cout, c.kernel, c.stride)
             counts = found.setdefault(shape, {})
             counts[net] = counts.get(net, 0) + 1
@@ -72,7 +72,7 @@ def measure(shape, device, dtype, budget_s):
         "wgrad": lambda x, w, gy: backward(x, w, gy, [False, True, False]),
     }
     if shape[3] == 3:
-        del passes["dgrad"]  # nobody needs the gradient of the pictures
+        del passes["dgrad"]  # nobody needs the gradient of the images
     return {
         name: timing.times([lambda b=b, f=f: f(*b) for b in sets], device, budget_s)
         for name, f in passes.items()
@@ -80,10 +80,7 @@ def measure(shape, device, dtype, budget_s):
 
 
 def main():
-    p = timing.flags(__doc__)
-    p.add_argument("--preset", default="tiny")
-    p.add_argument("--bin", default=BIN, help="folder of the program `engine`")
-    p.add_argument("--batch", type=int, help="default: the preset's")
+    p = timing.flags(__doc__, "preset", "bin", "batch")
     p.add_argument("--seconds", type=float, default=0.3, help="for each shape and pass")
     a = p.parse_args()
     timing.prepare(a)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 import timing
 from conv import buffers, nets
-from net import BIN, Preset
+from net import Preset
 
 
 def shapes(preset, batch):
@@ -19,7 +19,7 @@ def shapes(preset, batch):
     return list(dict.fromkeys(
         (batch, c.size, c.size, c.cin, c.cout, c.kernel, c.stride)
         for arch in nets(preset).values()
-        for c in preset.convs(arch)
+        for c in preset.space.convs(arch)
         if c.name.endswith(("conv1", "conv2"))
     ))
 
@@ -30,11 +30,7 @@ def trio(x, weight, gamma, beta, stride):
 
 
 def main():
-    p = timing.flags(__doc__)
-    p.add_argument("--preset", default="tiny")
-    p.add_argument("--bin", default=BIN, help="folder of the program `engine`")
-    p.add_argument("--batch", type=int, help="default: the preset's")
-    p.add_argument("--compile", choices=["none", "regional"], default="none")
+    p = timing.flags(__doc__, "preset", "bin", "batch", "compile")
     p.add_argument("--seconds", type=float, default=0.3, help="for each shape")
     a = p.parse_args()
     timing.prepare(a)

@@ -8,15 +8,11 @@ import torch
 import torch.nn.functional as F
 
 import timing
-from net import BIN, Moco, Net, Preset, autocast, info_nce
+from net import Net, Preset, autocast, info_nce
 
 
 def main():
-    p = timing.flags(__doc__)
-    p.add_argument("--preset", default="tiny")
-    p.add_argument("--bin", default=BIN, help="folder of the program `engine`")
-    p.add_argument("--batch", type=int, help="default: the preset's")
-    p.add_argument("--queue", type=int, help="default: the preset's")
+    p = timing.flags(__doc__, "preset", "bin", "batch", "queue")
     p.add_argument("--seconds", type=float, default=1.0)
     a = p.parse_args()
     timing.prepare(a)
@@ -25,7 +21,7 @@ def main():
     rows = lambda n: F.normalize(torch.randn(n, preset.moco["dim"], device=a.device))
     q, k, negatives = rows(batch).requires_grad_(), rows(batch), rows(queue)
     params = preset.params(preset.max, a.device)
-    moco = Moco(Net(preset), params, negatives, a.device)
+    pretrain = preset.pretrain(Net(preset.space), params, negatives)
     for w in params.values():
         w.grad = torch.full_like(w, 1e-3)
 
@@ -34,7 +30,7 @@ def main():
             value = info_nce(q, k, negatives, preset.moco["tau"])
         torch.autograd.grad(value, q)
 
-    works = {"info_nce": loss, "sgd": moco.optimizer.step, "ema": moco.move_teacher}
+    works = {"info_nce": loss, "sgd": pretrain.optimizer.step, "ema": pretrain.move_teacher}
     found = {name: timing.times([f], a.device, a.seconds) for name, f in works.items()}
     timing.finish(a, {"preset": a.preset, "batch": batch, "queue": queue} | found)
 

@@ -1,9 +1,9 @@
-"""Decodes and augments pictures with PIL and torchvision: the other side of `bench loader`.
+"""Decodes and augments images with PIL and torchvision: the other side of `bench loader`.
 
-    python benches/peers/loader.py --data pictures.tar [--resolution 224] [--seconds 10]
+    python benches/peers/loader.py --data photographs.tar [--resolution 224] [--seconds 10]
 
-One core. Two MoCo v2 views of every picture, as tensors, normalised. DATA is a tar archive or a
-folder. Prints one JSON object: pictures a second for decoding alone, for both views alone, and
+One core. Two MoCo v2 views of every image, as tensors, normalised. DATA is a tar archive or a
+folder. Prints one JSON object: images a second for decoding alone, for both views alone, and
 for the two together, on this process's CPU time (`--wall`: on the clock), and the mean size.
 """
 
@@ -40,7 +40,7 @@ def moco_v2(resolution):
 
 
 def encoded(path, most):
-    """The bytes of up to `most` pictures."""
+    """The bytes of up to `most` images."""
     if path.is_dir():
         files = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in ENDINGS)
         return [p.read_bytes() for p, _ in zip(files, range(most))]
@@ -88,7 +88,7 @@ def main():
         "both_per_s": per_second(clock, args.seconds, lambda data: two_views(decode(data)), files),
     }
     facts = {
-        "pictures": len(files),
+        "images": len(files),
         "mean_bytes": sum(map(len, files)) / len(files),
         "resolution": args.resolution,
         "workers": 1,

@@ -5,14 +5,14 @@
         --compile regional
 
 A subnet is a slice of the supernet, with batch norm statistics of its own that are computed
-before. Timed is what a search then does with it: the pass over all pictures up to C5, and the
+before. Timed is what a search then does with it: the pass over all images up to C5, and the
 relation scores (relation.py) of C2 to C5 with the maximum net's.
 
-All subnets are scored on a batch of pictures before the next one comes. So the teacher's softmax
-is computed once for all of them and kept, as long as its batch lasts: that of 5,000 pictures would
+All subnets are scored on a batch of images before the next one comes. So the teacher's softmax
+is computed once for all of them and kept, as long as its batch lasts: that of 5,000 images would
 take 197 GB at C2 of preset `data`. As in `bench search`, its time is not the subnets'. Engine takes
-one subnet after the other, each time with pictures and what is kept of the teacher from the host's
-memory; here pictures lie on the device. Convolutions' weights are cast to the precision once,
+one subnet after the other, each time with images and what is kept of the teacher from the host's
+memory; here images lie on the device. Convolutions' weights are cast to the precision once,
 where autocast would do it at every call; batch norms' numbers are f32.
 """
 
@@ -20,44 +20,29 @@ import statistics
 
 import torch
 
-import relation
 import timing
-from net import BIN, Net, Preset, compiled_by_shape
+from net import Net, Preset, calibrated, regional, relation
 
 
-def batches(pictures, resolution):
-    """As few as possible of nearly equal sizes: those in which engine sees pictures."""
-    most = 32 if resolution > 64 else 256
-    return pictures.tensor_split(-(-len(pictures) // most))
-
-
-def recalibrated(preset, params, arch, parts):
-    """The parameters, and the statistics of the batch norms of `arch`: the averages over batches
-    of pictures, weighted by pictures."""
-    last, average = {}, {}
-    for c in preset.convs(arch):
-        for name in ("running_mean", "running_var"):
-            last[f"{c.norm}.{name}"] = torch.zeros_like(params[f"{c.norm}.bias"][: c.cout])
-    for x in parts:
-        Net(preset).features(params | last, arch, x)
-        for name, value in last.items():
-            average[name] = average.get(name, 0) + value * len(x) / sum(map(len, parts))
-    return params | average
+def batches(images):
+    """As few as possible of nearly equal sizes: those in which engine sees images [N, 3, R, R]."""
+    most = 32 if images.shape[-1] > 64 else 256
+    return images.tensor_split(-(-len(images) // most))
 
 
 @torch.inference_mode()
 def run(a, preset, archs):
     dtype = timing.dtype_of(a.precision)
-    size = (a.images, 3, preset.resolution, preset.resolution)
-    pictures = torch.randn(size, device=a.device).to(dtype, memory_format=torch.channels_last)
-    parts = batches(pictures, preset.resolution)
+    size = (a.images, 3, preset.space.resolution, preset.space.resolution)
+    images = torch.randn(size, device=a.device).to(dtype, memory_format=torch.channels_last)
+    parts = batches(images)
     params = preset.params(preset.max, a.device)
     params = {n: w.detach().to(dtype if w.dim() == 4 else w.dtype) for n, w in params.items()}
-    teacher, *subnets = [recalibrated(preset, params, x, parts) for x in (preset.max, *archs)]
-    compiled = a.compile == "regional"
-    net, score = Net(preset, None, compiled), relation.score
-    if compiled:
-        score = compiled_by_shape(score, lambda teacher, student: student.shape)
+    teacher, *subnets = [calibrated(preset.space, params, x, parts) for x in (preset.max, *archs)]
+    net, score = Net(preset.space, None), relation.score
+    if a.compile == "regional":
+        net = Net(preset.space, None, regional)
+        score = regional(score, lambda teacher, student: student.shape)
 
     def round(mark):
         for x in parts:
@@ -77,12 +62,9 @@ def run(a, preset, archs):
 
 
 def main():
-    p = timing.flags(__doc__)
-    p.add_argument("--preset", default="tiny")
-    p.add_argument("--bin", default=BIN, help="folder of the program `engine`")
+    p = timing.flags(__doc__, "preset", "bin", "compile")
     p.add_argument("--archs", help="comma-separated IDs (default: the smallest)")
     p.add_argument("--images", type=int, default=64)
-    p.add_argument("--compile", choices=["none", "regional"], default="none")
     p.add_argument("--iterations", type=int, default=5, help="after one that does not count")
     a = p.parse_args()
     timing.prepare(a)
@@ -95,7 +77,7 @@ def main():
     timing.finish(a, choices | {
         "teacher_ms": median("teacher"),
         "scoring_ms": scoring,
-        "pictures_subnets_per_s": a.images * len(archs) / sum(scoring) * 1e3,
+        "images_subnets_per_s": a.images * len(archs) / sum(scoring) * 1e3,
         "peak_bytes": timing.peak_bytes(a.device),
     })
 

@@ -14,7 +14,7 @@ A supernet's slice is a view of the weight. With --independent every student is 
 which spares PyTorch the slicing (and is not the same training): the fair peer of one net alone.
 `--compile regional` compiles stem and blocks, each at every shape it meets; warm-up takes the
 compilation. Whole nets are not compiled: training draws from 85,293.
---bn-group takes batch statistics over groups of pictures as engine does; 0 takes the whole
+--bn-group takes batch statistics over groups of images as engine does; 0 takes the whole
 batch, which is less work for PyTorch.
 """
 
@@ -24,7 +24,23 @@ import torch
 import torch.nn.functional as F
 
 import timing
-from net import BIN, Moco, Net, Preset
+from net import Net, Preset, Pretrain, regional
+
+
+def literal(pretrain, archs, x_student, x_teacher, mark):
+    """An iteration in the schedule of the released code."""
+    method = pretrain.method
+    for k, arch in enumerate(archs):
+        keys = pretrain.teacher_pass(x_teacher, pretrain.order(x_teacher))
+        mark("teacher")
+        _, loss = pretrain.student_pass(arch, x_student, keys)
+        # The backward pass still needs the queue that the loss has read.
+        method.queue = method.queue.clone()
+        method.finish_step(keys)
+        pretrain.scaler.scale(loss).backward()
+        mark(f"student.{k}")
+    pretrain.update()
+    mark("optimizer")
 
 
 def run(a):
@@ -34,18 +50,20 @@ def run(a):
     params = preset.params(preset.max, a.device)
     students = {x: preset.params(x, a.device) for x in archs} if a.independent else {}
     rows = F.normalize(torch.randn(queue, preset.moco["dim"], device=a.device))
-    net = Net(preset, a.bn_group, a.compile == "regional")
-    moco = Moco(net, params, rows, a.device, a.precision, students, a.teacher)
-    size = (batch, 3, preset.resolution, preset.resolution)
+    net = Net(preset.space, a.bn_group, regional if a.compile == "regional" else None)
+    pretrain = preset.pretrain(
+        net, params, rows, students=students, teacher_arch=a.teacher, precision=a.precision
+    )
+    size = (batch, 3, preset.space.resolution, preset.space.resolution)
     like = torch.channels_last
     views = [torch.randn(size, device=a.device).to(memory_format=like) for _ in range(2)]
-    iteration = moco.literal_iteration if a.schedule == "literal" else moco.iteration
+    iteration = literal if a.schedule == "literal" else Pretrain.iteration
     for _ in range(a.warmup):
-        iteration(archs, *views, lambda part: None)
+        iteration(pretrain, archs, *views, lambda part: None)
     clock = timing.Clock(a.device)
     clock.mark("start")
     for _ in range(a.iterations):
-        iteration(archs, *views, clock.mark)
+        iteration(pretrain, archs, *views, clock.mark)
     return archs, batch, queue, clock.laps()
 
 
@@ -67,14 +85,9 @@ def summary(archs, laps, iterations):
 
 
 def main():
-    p = timing.flags(__doc__)
-    p.add_argument("--preset", default="tiny")
-    p.add_argument("--bin", default=BIN, help="folder of the program `engine`")
-    p.add_argument("--batch", type=int, help="default: the preset's")
-    p.add_argument("--queue", type=int, help="default: the preset's")
+    p = timing.flags(__doc__, "preset", "bin", "batch", "queue", "compile")
     p.add_argument("--archs", help="comma-separated IDs, the students (default: the maximum)")
     p.add_argument("--teacher", metavar="ID", help="another net than the maximum")
-    p.add_argument("--compile", choices=["none", "regional"], default="none")
     p.add_argument("--schedule", choices=["one-teacher", "literal"], default="one-teacher")
     p.add_argument("--bn-group", type=int, default=0)
     p.add_argument("--independent", action="store_true")

@@ -8,19 +8,31 @@ import time
 
 import torch
 
+from net import BIN
+
 # Calls that are queued on a GPU before it starts with them.
 STRETCH = 100
 
 
-def flags(description, **defaults):
-    """A parser with the flags of every script here."""
+COMMON = {
+    "preset": {"default": "tiny"},
+    "bin": {"default": BIN, "help": "folder of the program `engine`"},
+    "batch": {"type": int, "help": "default: the preset's"},
+    "queue": {"type": int, "help": "default: the preset's"},
+    "compile": {"choices": ["none", "regional"], "default": "none"},
+}
+
+
+def flags(description, *names):
+    """A parser with the flags of every script here, and with those of COMMON."""
     p = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--threads", type=int, default=0, help="of the CPU; 0: all")
     p.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
-    p.set_defaults(**defaults)
+    for name in names:
+        p.add_argument(f"--{name}", **COMMON[name])
     return p
 
 

@@ -1,0 +1,12 @@
+"""The PyTorch reference: supernet, self-supervised methods, training step, and replay of a step that
+`engine train --dump-steps` wrote. It makes fixtures, checks dumps and exports, and is what
+benches/peers times, so that whatever is fast there is also what is checked here.
+
+    net.py        the elastic ResNet: its spaces, its parameters, its subnets
+    pretrain.py   Algorithm 1 over a method: teacher, students, optimizer
+    moco.py       MoCo v2; every other method is a file beside it, with `loss` and `finish_step`
+    replay.py     a dumped step, computed again
+    relation.py   the score of a subnet's feature maps
+    philox.py     the permutation of the teacher's batch
+    errors.py     how far tensors are from what is expected
+"""
