@@ -48,7 +48,9 @@ def sentence(facts):
     load = ""
     if facts["load"] > 0.5:
         load = f" The machine was busy (load {facts['load']} at the start): believe nothing."
-    commit = f" ({facts['commit']})" if facts["commit"] else ""
+    # `--version` names the commit already, unless the binary was built elsewhere.
+    is_named = not facts["commit"] or facts["commit"] in facts["engine"]
+    commit = "" if is_named else f" ({facts['commit']})"
     return (
         f"{facts['date']}; {where}{facts['processor']}; threads a side: {facts['threads']}; "
         f"{facts['engine']}{commit}, PyTorch {facts['torch'] or 'did not run'}.{load}"
