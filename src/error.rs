@@ -1,6 +1,7 @@
 //! One error type for the whole program: what went wrong, in words for the person who
 //! reads them, and the kind, which decides the exit code.
 
+use std::any::Any;
 use std::fmt;
 use std::path::Path;
 
@@ -130,6 +131,12 @@ pub fn nearest<S: AsRef<str>>(written: &str, options: impl IntoIterator<Item = S
         .filter(|(score, _)| *score > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map_or(String::new(), |(_, o)| format!(" (did you mean {:?}?)", o.as_ref()))
+}
+
+/// What a panic says.
+pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 impl fmt::Display for Error {

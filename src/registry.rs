@@ -7,7 +7,7 @@ use crate::nn::ParamSpec;
 pub use crate::ops::OPS;
 use crate::ops::check::philox;
 use crate::ops::work::Work;
-use crate::ops::{Check, global_norm, index_select, queue_push, relation};
+use crate::ops::{self, Check, global_norm, index_select, queue_push, relation};
 use crate::optim;
 use crate::tensor::{DType, Meta};
 
@@ -99,6 +99,5 @@ pub static FAMILIES: &[Family] = &[
 
 /// All checks of all ops and families, as (name, check).
 pub fn checks() -> Vec<(String, Check)> {
-    let ops = OPS.iter().map(|op| op.checks);
-    ops.chain(FAMILIES.iter().map(|family| family.checks)).flat_map(|checks| checks()).collect()
+    ops::checks().into_iter().chain(FAMILIES.iter().flat_map(|f| (f.checks)())).collect()
 }

@@ -254,10 +254,10 @@ fn search() {
         owned([&base[..], &rest, &["--out", s(out)], flag].concat())
     };
     let result = |out: &Path| files(out, &["candidates.jsonl", "scores.f64", "winners.json"]);
-    // Where nothing was begun there is nothing to go on with.
+    // A search that did not start cannot be resumed.
     let resumed = |out: &Path| {
-        let begun = out.join(".engine").exists();
-        search(out, if begun { &["--resume"] } else { &[] })
+        let started = out.join(".engine").exists();
+        search(out, if started { &["--resume"] } else { &[] })
     };
     let scenario = Scenario { before: None, args: &resumed, done: None, result: &result };
     assert!(scenario.try_all(&["kill", "full"], |_, _| {}) > 10);

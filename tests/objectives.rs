@@ -22,7 +22,7 @@ use engine::nn::{
     Bn, BnMode, Feature, Gradients, Heads, Layer, Mlp, MlpLayers, Outputs, Params, Supernet,
 };
 use engine::ops::cross_entropy::{self, CrossEntropy};
-use engine::ops::{Case, Grad, Op, Saved as Kept};
+use engine::ops::{Case, Grad, Measured, Op, Saved as Kept};
 use engine::optim::{self, Optimizer, Sgd};
 use engine::signals::Signals;
 use engine::ssl::{self, Memory, Method, Moment, Outlook, Reads, Recipe};
@@ -69,6 +69,8 @@ impl Op for Cosine {
         Vec::new()
     }
 }
+
+impl Measured for Cosine {}
 
 /// As BYOL: a student's prediction of each view meets the teacher's embedding of the other.
 struct TwoWay;

@@ -150,7 +150,7 @@ fn max_steps_does_not_change_the_schedule() {
     assert!(status.contains("\"stopped\"") && !status.contains("\"loss\": null"), "{status}");
 }
 
-/// Images that are not there cost no existing run, and a damaged checkpoint, which might be mended,
+/// Images that are not there cost no existing run, and a damaged checkpoint, which might be repaired,
 /// no other.
 #[test]
 fn mistakes_lose_nothing() {

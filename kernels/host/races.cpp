@@ -114,7 +114,7 @@ void Races::access(Worker& worker, Access kind, uint64_t offset, uint32_t bytes,
 }
 
 void Races::write(Entry& e, Slot mine) {
-    // Readers of these bytes are ordered before this write, so whoever is ordered after it is
+    // Readers of these bytes are ordered before this write, so what is ordered after it is
     // ordered after them too.
     for (Slot& r : e.reads) {
         if ((r & 15 & ~mine) == 0) r = 0;

@@ -103,7 +103,7 @@ fn expect_alike(old: &Value, new: &Value, whole: bool) -> Result<()> {
         return Ok(());
     }
     Err(Error::usage(format!(
-        "the baseline cannot be compared with: {}; make it anew with --json, or run as it was made",
+        "the baseline cannot be compared with: {}; make it again with --json, or run as it was made",
         all.join("; ")
     )))
 }
@@ -162,7 +162,7 @@ fn compare(old: &Value, new: &Value, fail_over: Percent) -> Result<()> {
         false => (times, fail_over.0),
     };
     if all.is_empty() {
-        return Err(Error::usage("the baseline has no row of the same name: make it anew"));
+        return Err(Error::usage("the baseline has no row of the same name: make it again"));
     }
     let mut worse: Vec<&Pair> =
         all.iter().filter(|p| p.ratio() - 1.0 > allowed.max(p.noise)).collect();

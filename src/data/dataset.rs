@@ -201,7 +201,7 @@ impl Dataset {
         loaded.map_err(|e| e.context(printable(&self.describe(i))))
     }
 
-    /// Image `i` from its bytes, with memory for `beside` bytes a pixel of whoever asks. Errors
+    /// Image `i` from its bytes, with memory for `beside` bytes a pixel of the caller's. Errors
     /// say the reason only.
     pub(super) fn decode(&self, i: usize, bytes: &[u8], beside: u64) -> Result<Loaded> {
         let memory = &self.memory;

@@ -141,7 +141,7 @@ impl Image {
     }
 
     /// [`Image::decode`] under limits. `admit` is told how many bytes of memory it takes, at most,
-    /// before it takes them, and after it the image with `beside` bytes a pixel of whoever asks;
+    /// before it takes them, and after it the image with `beside` bytes a pixel of the caller's;
     /// what it was told last counts.
     pub fn decode_within(
         bytes: &[u8],

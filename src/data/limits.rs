@@ -84,7 +84,7 @@ impl Limits {
         for (name, value) in set {
             let bad = |expected: &str| {
                 Error::usage(format!(
-                    "environment variable {name}: expected {expected}, found {value:?}; mend or \
+                    "environment variable {name}: expected {expected}, found {value:?}; correct or \
                      unset it"
                 ))
             };

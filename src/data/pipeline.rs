@@ -1,4 +1,4 @@
-//! Jobs done ahead of whoever needs their results, in order, by a pool of threads.
+//! Jobs done before their results are needed, in order, by a pool of threads.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::device::host;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, panic_text};
 
 /// Tells a job that nobody waits for it any more.
 #[derive(Clone, Debug, Default)]
@@ -132,11 +132,7 @@ fn feed<T: Send>(
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {
-    let what = panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".into());
+    let what = panic_text(panic);
     Error::new(
         Kind::Device,
         format!(

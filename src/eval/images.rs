@@ -180,13 +180,13 @@ impl Images {
         })
     }
 
-    /// Prepares all images once and keeps them, in memory or in a nameless file in `dir`:
+    /// Prepares all images once and keeps them, in memory or in a file in `dir` without a name:
     /// worth it where they are read again and again. Too many for that are decoded each time.
     pub fn cached(mut self, dir: &Path) -> Result<Self> {
         let bytes = self.len() * self.elems() * size_of::<f32>();
         if bytes > CACHE_LIMIT_BYTES {
             tracing::info!(
-                "{} images are decoded anew for every net: prepared they would take {} GiB",
+                "{} images are decoded again for every net: prepared they would take {} GiB",
                 self.len(),
                 bytes >> 30
             );

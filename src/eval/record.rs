@@ -1,4 +1,4 @@
-//! What `eval/*.json` says of a net: written here alone, whoever evaluates.
+//! What `eval/*.json` says of a net: written here only, whatever evaluates.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};

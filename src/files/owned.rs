@@ -171,7 +171,7 @@ impl Owned {
     }
 
     /// Removes what a killed process was writing, here and in folders inside that hold files of
-    /// ours. Those that carry a mark are swept by whoever takes them.
+    /// ours. Those that carry a mark are swept by the next owner.
     fn sweep(&self, dir: &Path, relative: &str) -> Result<()> {
         let failed = |e: io::Error| Error::write(dir, disk_hint(&e));
         for entry in fs::read_dir(dir).map_err(failed)? {

@@ -188,7 +188,7 @@ impl Params {
     }
 
     /// Ready for nets that compute in the context's type: makes the copies that it takes,
-    /// rounded to nearest even. Whoever changes the values afterwards makes them anew, as the
+    /// rounded to nearest even. Code that changes the values afterwards makes them again, as the
     /// optimizer does.
     pub fn ready(mut self, cx: &Cx) -> Result<Self> {
         for ((spec, value), copy) in self.specs.iter().zip(&self.values).zip(&mut self.copies) {

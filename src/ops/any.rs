@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Fill, Grad, Op, Saved};
+use super::{Fill, Grad, Measured, Op, Passes, Saved};
 use crate::cx::Cx;
 use crate::error::Result;
 use crate::tensor::{Meta, Tensor};
@@ -11,11 +11,11 @@ use crate::tensor::{Meta, Tensor};
 pub trait AnyOp: Send + Sync + fmt::Debug {
     /// [`Op::NAME`].
     fn name(&self) -> &'static str;
-    /// [`Op::PASSES`].
+    /// [`Measured::PASSES`].
     fn passes(&self) -> Passes;
-    /// [`Op::label`].
+    /// [`Measured::label`].
     fn label(&self, inputs: &[Meta]) -> String;
-    /// [`Op::fills`].
+    /// [`Measured::fills`].
     fn fills(&self, inputs: &[Meta]) -> Vec<Fill>;
     /// [`Op::infer`].
     fn infer(&self, inputs: &[Meta]) -> Result<Meta>;
@@ -23,9 +23,9 @@ pub trait AnyOp: Send + Sync + fmt::Debug {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)>;
     /// [`Op::backward`].
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()>;
-    /// [`Op::used`].
+    /// [`Measured::used`].
     fn used(&self, inputs: &[Meta]) -> Vec<usize>;
-    /// [`Op::flops`].
+    /// [`Measured::flops`].
     fn flops(&self, inputs: &[Meta]) -> u64;
 }
 
@@ -37,10 +37,10 @@ impl<O: Op> AnyOp for O {
         O::PASSES
     }
     fn label(&self, inputs: &[Meta]) -> String {
-        Op::label(self, inputs)
+        Measured::label(self, inputs)
     }
     fn fills(&self, inputs: &[Meta]) -> Vec<Fill> {
-        Op::fills(self, inputs)
+        Measured::fills(self, inputs)
     }
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         Op::infer(self, inputs)
@@ -52,19 +52,9 @@ impl<O: Op> AnyOp for O {
         Op::backward(self, cx, saved, gy, grads)
     }
     fn used(&self, inputs: &[Meta]) -> Vec<usize> {
-        Op::used(self, inputs)
+        Measured::used(self, inputs)
     }
     fn flops(&self, inputs: &[Meta]) -> u64 {
-        Op::flops(self, inputs)
+        Measured::flops(self, inputs)
     }
-}
-
-/// What an op's passes are called, where it is timed and its work is counted.
-#[derive(Clone, Copy, Debug)]
-pub struct Passes {
-    /// The pass that makes the output.
-    pub forward: &'static str,
-    /// Where each input's gradient is a pass of its own: its name, and which input it reads.
-    /// Empty where one pass makes all.
-    pub gradients: &'static [(&'static str, Option<usize>)],
 }

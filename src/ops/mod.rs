@@ -23,6 +23,7 @@ pub mod l2_normalise;
 pub mod linear;
 pub mod max_pool;
 pub(crate) mod mean;
+mod measured;
 pub mod multi_tensor;
 mod op;
 pub mod passes;
@@ -33,10 +34,11 @@ mod trace;
 pub mod vector;
 pub mod work;
 
-pub use any::{AnyOp, Passes};
+pub use any::AnyOp;
 pub use check::{Check, Outcome};
 pub use expect::{expect_float, expect_index, expect_inputs, expect_mixed, expect_shape};
 pub use grad::{Grad, Wanted, add_to_front};
+pub use measured::{Measured, Passes};
 pub use op::{Case, Fill, Input, Op, Saved, unshared};
 pub use passes::CHUNK;
 pub use trace::{Trace, TraceEntry};
@@ -65,7 +67,7 @@ pub struct Registered {
     pub name: &'static str,
     /// The checks of its cases, as (name, check).
     pub checks: fn() -> Vec<(String, Check)>,
-    /// The passes of its [`Op::benches`], with values kept in a type.
+    /// The passes of its [`Measured::benches`], with values kept in a type.
     pub benches: fn(DType) -> Vec<work::BenchCase>,
 }
 
@@ -78,6 +80,6 @@ const fn registered<O: Op>() -> Registered {
 }
 
 /// All checks of all ops, as (name, check).
-pub fn registry() -> Vec<(String, Check)> {
+pub fn checks() -> Vec<(String, Check)> {
     OPS.iter().flat_map(|op| (op.checks)()).collect()
 }

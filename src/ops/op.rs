@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Grad, Passes};
+use super::{Grad, Measured};
 use crate::cx::Cx;
 use crate::error::Result;
 use crate::tensor::{DType, Meta, Shape, Tensor};
@@ -11,11 +11,9 @@ use crate::tensor::{DType, Meta, Shape, Tensor};
 pub type Saved = Vec<Tensor>;
 
 /// A differentiable operation with one output.
-pub trait Op: fmt::Debug + Send + Sync + 'static {
+pub trait Op: Measured + fmt::Debug + Send + Sync + 'static {
     /// Name for messages and profiles: the field's term.
     const NAME: &'static str;
-    /// What its passes are called.
-    const PASSES: Passes = Passes { forward: "forward", gradients: &[] };
     /// Shape and type of the output, or an error that names what does not fit.
     fn infer(&self, inputs: &[Meta]) -> Result<Meta>;
     /// The output, and what [`Op::backward`] will need.
@@ -23,41 +21,13 @@ pub trait Op: fmt::Debug + Send + Sync + 'static {
     /// From `gy`, the gradient of the output, puts or adds the gradient of input i into
     /// `grads[i]` where it is wanted. `gy` is not shared: it may be overwritten and moved on.
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()>;
-    /// The situations in which the op is checked.
+    /// The cases in which the op is checked.
     fn cases() -> Vec<Case<Self>>
     where
         Self: Sized;
-    /// Those in which it is timed, or its work counted, beside all that training the presets'
-    /// nets brings: for an op that they do not need.
-    fn benches() -> Vec<Case<Self>>
-    where
-        Self: Sized,
-    {
-        Vec::new()
-    }
-    /// Values that its inputs may have, where passes of the nets are timed.
-    fn fills(&self, inputs: &[Meta]) -> Vec<Fill> {
-        vec![Fill::Normal; inputs.len()]
-    }
-    /// Its parameters and its inputs' dimensions in a few words, by which the situations of a
-    /// training step are told apart.
-    fn label(&self, inputs: &[Meta]) -> String {
-        inputs[0].shape.to_string()
-    }
-    /// Elements of each input that are used: fewer than there are of a parameter that is stored
-    /// for more channels than are active.
-    fn used(&self, inputs: &[Meta]) -> Vec<usize> {
-        inputs.iter().map(|m| m.shape.elems()).collect()
-    }
-    /// Floating-point operations of a forward pass; the gradient of an input that takes a pass
-    /// of its own over another input has as many. Counted for ops that are more than a pass over
-    /// memory.
-    fn flops(&self, _inputs: &[Meta]) -> u64 {
-        0
-    }
 }
 
-/// One situation of an op: from it come the gradient check in f64, the comparison of f32 and
+/// One case of an op: from it come the gradient check in f64, the comparison of f32 and
 /// of devices with the f64 reference, and benchmarks.
 pub struct Case<O> {
     /// What is special about it: `3x3 stride 2, odd size, active < max`.

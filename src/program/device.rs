@@ -10,8 +10,8 @@ use crate::error::Result;
 /// Flags that choose the device.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DeviceArgs {
-    /// Where to compute: auto, cpu, cuda, cuda:N or emulator; auto takes CUDA if there is a GPU, else the
-    /// CPU
+    /// Where to compute: auto, cpu, cuda, cuda:N or emulator; auto takes CUDA if there is a GPU,
+    /// else the CPU
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
     /// Numbers that nets compute in: bf16 or fp32; on the CPU bf16 is of the operands of convolutions

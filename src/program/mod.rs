@@ -20,7 +20,7 @@ pub use device::{DeviceArgs, open_device};
 pub use output::{print, print_json};
 
 use crate::device::allocator;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, panic_text};
 use crate::outside::{HarmlessWriter, harmless};
 use crate::signals::{self, Signals};
 use output::{PROSE, columns, facts, fill, wrap};
@@ -97,16 +97,16 @@ fn summary(command: &mut Command, begin: &str) -> String {
     )
 }
 
-/// Verbs that heed signals, as they have something to keep.
-const HEEDING: [&str; 3] = ["train", "search", "quickstart"];
+/// Verbs that handle signals, because they have something to keep.
+const HANDLING: [&str; 3] = ["train", "search", "quickstart"];
 
 /// Listens for signals before anything else is done, where the command line may be one of the
-/// verbs that heed them; which one it is shows only later ([`heed_no_more`]).
+/// verbs that handle them; which one it is shows only later ([`heed_no_more`]).
 ///
 /// [`heed_no_more`]: signals::heed_no_more
 fn listen_early() -> Result<()> {
     signals::let_large_files_fail()?;
-    if std::env::args_os().skip(1).any(|word| HEEDING.iter().any(|verb| word == *verb)) {
+    if std::env::args_os().skip(1).any(|word| HANDLING.iter().any(|verb| word == *verb)) {
         Signals::listen()?;
     }
     Ok(())
@@ -138,12 +138,7 @@ fn report_panic(info: &PanicHookInfo) {
         // It is caught, and the image counts as one that cannot be read.
         return;
     }
-    let payload = info.payload();
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
+    let text = panic_text(info.payload());
     // The standard library gives up on threads that get no memory for their own stack.
     if text.contains("alternative stack") {
         allocator::end(0);

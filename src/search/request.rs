@@ -41,7 +41,7 @@ impl Task {
 crate::choice! {
     /// Which statistics batch norms use in a search.
     pub enum Bn("batch norm mode") {
-        /// Computed afresh for every candidate.
+        /// Computed again for every candidate.
         Recalibrate = "recalibrate",
         /// Each batch's own (the authors' released code).
         Batch = "batch",

@@ -108,7 +108,7 @@ pub struct Changed {
 }
 
 /// Whether a run may go on with another value of a key where its checkpoint is named: what advice
-/// for a run that does not learn may name, and which a step reads afresh.
+/// for a run that does not learn may name, and which every step reads again.
 pub(super) fn may_change(key: &str) -> bool {
     ["train.lr", "train.warmup_epochs", "train.weight_decay", "moco.tau", "moco.ema"].contains(&key)
         || key.starts_with("views.")

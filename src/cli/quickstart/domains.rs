@@ -56,7 +56,7 @@ fn part(root: &Path, name: &str) -> String {
 }
 
 /// Copies up to `most` of the user's images, drawn from a seed and made small, into `dir`:
-/// decoding large images anew for every view would be most of the quickstart's time.
+/// decoding large images again for every view would be most of the quickstart's time.
 pub(super) fn take(
     paths: &[String],
     dir: &Path,

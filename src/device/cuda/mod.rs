@@ -160,7 +160,7 @@ impl Cuda {
 impl Drop for Cuda {
     fn drop(&mut self) {
         // The fields that follow are given back in this context, after all work. An error was
-        // reported to whoever waited for the work's results.
+        // reported where the work's results are awaited.
         let _ = self.context.enter().and_then(|()| self.compute.sync());
     }
 }

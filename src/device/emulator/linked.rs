@@ -30,7 +30,7 @@ pub struct Emulator {
 /// Owns the host threads.
 struct Handle(*mut ffi::Device);
 
-// SAFETY: the device belongs to whoever holds the mutex around it, on any thread.
+// SAFETY: the device is used by one thread at a time, which holds the mutex around it.
 unsafe impl Send for Handle {}
 
 impl Drop for Handle {
@@ -238,7 +238,7 @@ impl Driver for Emulator {
     }
 
     fn copy_ahead(&self, copy: CopyId, dst: DevicePtr, src: &[u8]) -> Result<()> {
-        // As late as can be: whoever does not wait finds memory that nothing wrote.
+        // As late as possible: code that does not wait finds memory that nothing wrote.
         self.arriving().insert(copy, (dst, src.to_vec()));
         Ok(())
     }

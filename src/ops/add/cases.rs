@@ -1,7 +1,7 @@
 //! Cases on which addition is checked, and timed.
 
 use super::Add;
-use crate::ops::{Case, Fill, Input};
+use crate::ops::{Case, Fill, Input, Measured};
 use crate::tensor::Shape;
 
 pub(super) fn all() -> Vec<Case<Add>> {
@@ -20,8 +20,10 @@ pub(super) fn all() -> Vec<Case<Add>> {
     ]
 }
 
-/// Nets add their residuals in a batch norm; this is the first stage of ResNet-50 without.
-pub(super) fn benches() -> Vec<Case<Add>> {
-    let inputs = vec![Input::normal(Shape::nhwc(2, 56, 56, 256)); 2];
-    vec![Case { name: "stage 1".into(), op: Add, inputs }]
+impl Measured for Add {
+    /// Nets add their residuals in a batch norm; this is the first stage of ResNet-50 without.
+    fn benches() -> Vec<Case<Self>> {
+        let inputs = vec![Input::normal(Shape::nhwc(2, 56, 56, 256)); 2];
+        vec![Case { name: "stage 1".into(), op: Add, inputs }]
+    }
 }

@@ -66,8 +66,4 @@ impl Op for Add {
     fn cases() -> Vec<Case<Self>> {
         cases::all()
     }
-
-    fn benches() -> Vec<Case<Self>> {
-        cases::benches()
-    }
 }

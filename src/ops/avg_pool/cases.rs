@@ -1,7 +1,7 @@
 //! Cases on which average pooling is checked.
 
 use super::GlobalAvgPool;
-use crate::ops::{Case, Fill, Input};
+use crate::ops::{Case, Fill, Input, Measured};
 use crate::tensor::Shape;
 
 pub(super) fn all() -> Vec<Case<GlobalAvgPool>> {
@@ -17,3 +17,5 @@ pub(super) fn all() -> Vec<Case<GlobalAvgPool>> {
         case("integers, a power of two", [3, 4, 8, 5], Fill::Integers { lo: -8, hi: 8 }),
     ]
 }
+
+impl Measured for GlobalAvgPool {}

@@ -1,8 +1,8 @@
 //! Cases on which batch normalisation is checked.
 
 use super::{BatchNorm, POSITIVE, Stats};
-use crate::ops::{Case, Fill, Input};
-use crate::tensor::Shape;
+use crate::ops::{Case, Fill, Input, Measured};
+use crate::tensor::{Meta, Shape};
 
 /// One case; parameters are stored for `max` channels.
 fn case(name: &str, op: BatchNorm, x: [usize; 4], max: usize) -> Case<BatchNorm> {
@@ -44,4 +44,32 @@ pub(super) fn all() -> Vec<Case<BatchNorm>> {
     far.inputs[0].fill = Fill::Uniform { lo: 99.0, hi: 101.0 };
     cases.push(far);
     cases
+}
+
+impl Measured for BatchNorm {
+    /// γ and the variance are above 0.
+    fn fills(&self, inputs: &[Meta]) -> Vec<Fill> {
+        let mut fills = vec![Fill::Normal; inputs.len()];
+        fills[1] = POSITIVE;
+        if self.stats == Stats::Given {
+            fills[inputs.len() - 1] = POSITIVE;
+        }
+        fills
+    }
+
+    /// `8x56x56x48 of 80, groups of 4, add, relu`: parameters are stored for 80 channels.
+    fn label(&self, inputs: &[Meta]) -> String {
+        let mut label = format!("{} of {}", inputs[0].shape, inputs[1].shape.c());
+        match self.stats {
+            Stats::Given => label += ", given statistics",
+            Stats::Batch { .. } if self.group(inputs[0].shape.n()) == inputs[0].shape.n() => {}
+            Stats::Batch { group } => label += &format!(", groups of {group}"),
+        }
+        label + if self.add { ", add" } else { "" } + if self.relu { ", relu" } else { "" }
+    }
+
+    fn used(&self, inputs: &[Meta]) -> Vec<usize> {
+        let x = inputs[0].shape;
+        inputs.iter().map(|m| m.shape.elems().min(m.shape.rows() * x.c())).collect()
+    }
 }

@@ -30,6 +30,7 @@ pub use trial::{upload, values};
 use super::{Case, Fill, Input, Op};
 use crate::cx::Cx;
 use crate::device::Backend;
+use crate::error::panic_text;
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{DType, Meta, Shape};
 
@@ -81,11 +82,8 @@ pub fn run(
 
 /// Turns a panic into an error.
 fn guarded<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|cause| {
-        let text = cause.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| cause.downcast_ref::<&str>().map(|s| s.to_string()));
-        Err(format!("panic: {}", text.unwrap_or_default()))
-    })
+    catch_unwind(AssertUnwindSafe(f))
+        .unwrap_or_else(|cause| Err(format!("panic: {}", panic_text(cause.as_ref()))))
 }
 
 /// The checks of all cases of an op, named `op/case/check`.

@@ -1,7 +1,7 @@
 use super::super::{Saved, add_to_front, expect_inputs};
 use super::*;
 use crate::error::{Error, Result as OpResult};
-use crate::ops::Grad;
+use crate::ops::{Grad, Measured};
 use crate::tensor::{Real, Tensor};
 
 /// What is wrong with a [`Scale`].
@@ -100,6 +100,8 @@ impl Op for Scale {
         Vec::new()
     }
 }
+
+impl Measured for Scale {}
 
 type CheckFn = fn(&Case<Scale>, &Cx) -> Result<Outcome>;
 

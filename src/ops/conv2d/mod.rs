@@ -11,7 +11,7 @@ mod tests;
 mod wgrad;
 mod window;
 
-use super::{Case, Grad, Op, Passes, Saved, bias, expect_float};
+use super::{Case, Grad, Op, Saved, bias, expect_float};
 use crate::cx::{Cx, Exec};
 use crate::dispatch;
 use crate::error::{Error, Result};
@@ -127,10 +127,6 @@ fn native_fprop<T: Real>(
 
 impl Op for Conv2d {
     const NAME: &'static str = "conv2d";
-    const PASSES: Passes = Passes {
-        forward: "fprop",
-        gradients: &[("dgrad", Some(1)), ("wgrad", Some(0)), ("bias", None)],
-    };
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let (x, w, b) = match inputs {
@@ -262,44 +258,5 @@ impl Op for Conv2d {
 
     fn cases() -> Vec<Case<Self>> {
         cases::all()
-    }
-
-    /// `3x3 stride 2, 8x56x56x48 to 64 of 80x80`: the weight is stored for 80 output and 80 input
-    /// channels. What is not as [`Conv2d::new`] has it is named too.
-    fn label(&self, inputs: &[Meta]) -> String {
-        let (x, w) = (inputs[0].shape, inputs[1].shape);
-        let Self { cout, kernel: k, stride, pad, dilation } = *self;
-        let mut label = format!("{k}x{k} stride {stride}");
-        if pad != k / 2 {
-            label += &format!(" pad {pad}");
-        }
-        if dilation != 1 {
-            label += &format!(" dilation {dilation}");
-        }
-        label += &format!(", {x} to {cout} of {}x{}", w.n(), w.c());
-        if inputs.len() > 2 { label + ", bias" } else { label }
-    }
-
-    fn used(&self, inputs: &[Meta]) -> Vec<usize> {
-        let g = self.geometry(inputs[0].shape, inputs[1].shape);
-        // Rows or columns that some tap of some output reads.
-        let read = |size: usize, outputs: usize| {
-            let mut is_read = vec![false; size];
-            for (p, r) in (0..outputs).flat_map(|p| (0..g.kernel).map(move |r| (p, r))) {
-                let at = (p * g.stride + g.dilation * r).checked_sub(g.pad);
-                if let Some(is_read) = at.and_then(|at| is_read.get_mut(at)) {
-                    *is_read = true;
-                }
-            }
-            is_read.into_iter().filter(|r| *r).count()
-        };
-        let pixels = g.n * read(g.h, g.p) * read(g.w, g.q);
-        let all = [pixels * g.cin, g.cout * g.kernel * g.kernel * g.cin, g.cout];
-        all[..inputs.len()].to_vec()
-    }
-
-    fn flops(&self, inputs: &[Meta]) -> u64 {
-        let g = self.geometry(inputs[0].shape, inputs[1].shape);
-        2 * (g.n * g.p * g.q * g.cout) as u64 * (g.kernel * g.kernel * g.cin) as u64
     }
 }

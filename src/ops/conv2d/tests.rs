@@ -1,6 +1,6 @@
 use super::implicit_gemm::Gather;
 use super::{Conv2d, Geometry, cpu, narrow, wgrad};
-use crate::ops::Op;
+use crate::ops::{Measured, Op};
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{DType, Meta, Real, Shape};
 

@@ -1,7 +1,7 @@
 //! Cases on which cross-entropy is checked and timed.
 
 use super::CrossEntropy;
-use crate::ops::{Case, Input};
+use crate::ops::{Case, Input, Measured};
 use crate::tensor::Shape;
 
 fn case(name: &str, rows: usize, classes: usize) -> Case<CrossEntropy> {
@@ -16,7 +16,9 @@ pub(super) fn all() -> Vec<Case<CrossEntropy>> {
     vec![case("ten classes", 13, 10), case("a thousand classes", 40, 1000), case("one row", 1, 3)]
 }
 
-/// The linear probe's loss on ImageNet's classes.
-pub(super) fn benches() -> Vec<Case<CrossEntropy>> {
-    vec![case("a thousand classes", 256, 1000)]
+impl Measured for CrossEntropy {
+    /// The linear probe's loss on ImageNet's classes.
+    fn benches() -> Vec<Case<Self>> {
+        vec![case("a thousand classes", 256, 1000)]
+    }
 }

@@ -81,8 +81,4 @@ impl Op for CrossEntropy {
     fn cases() -> Vec<Case<Self>> {
         cases::all()
     }
-
-    fn benches() -> Vec<Case<Self>> {
-        cases::benches()
-    }
 }

@@ -69,7 +69,7 @@ impl Columns {
 /// Memory that tasks write disjoint places of.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<T>(pub *mut T);
-// SAFETY: whoever makes one sees to it that tasks write different elements.
+// SAFETY: the code that makes one ensures that tasks write different elements.
 unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as for Send.
 unsafe impl<T: Send> Sync for Shared<T> {}

@@ -1,8 +1,8 @@
 //! Cases on which InfoNCE is checked and timed.
 
 use super::InfoNCE;
-use crate::ops::{Case, Fill, Input};
-use crate::tensor::Shape;
+use crate::ops::{Case, Fill, Input, Measured};
+use crate::tensor::{Meta, Shape};
 
 pub(super) fn all() -> Vec<Case<InfoNCE>> {
     let case = |name: &str, n, d, k, tau, weight| {
@@ -18,4 +18,20 @@ pub(super) fn all() -> Vec<Case<InfoNCE>> {
         case("several strips and blocks", 131, 8, 4500, 0.07, 1.0),
         case("sharp", 6, 32, 70, 0.01, 1.0),
     ]
+}
+
+impl Measured for InfoNCE {
+    fn fills(&self, inputs: &[Meta]) -> Vec<Fill> {
+        vec![Fill::UnitRows; inputs.len()]
+    }
+
+    fn label(&self, inputs: &[Meta]) -> String {
+        let (q, queue) = (inputs[0].shape, inputs[2].shape);
+        format!("{}x{} against {}", q.n(), q.c(), queue.n())
+    }
+
+    /// Logits, and the direction of the gradient, which is a second product.
+    fn flops(&self, inputs: &[Meta]) -> u64 {
+        4 * inputs[0].shape.elems() as u64 * (inputs[2].shape.n() + 1) as u64
+    }
 }

@@ -4,7 +4,7 @@ mod cases;
 mod cpu;
 mod kernels;
 
-use super::{Case, Fill, Grad, Op, Saved, expect_inputs, expect_shape};
+use super::{Case, Grad, Op, Saved, expect_inputs, expect_shape};
 use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Real, Shape, Tensor};
@@ -89,22 +89,8 @@ impl Op for InfoNCE {
         grads[0].put(cx, gq)
     }
 
-    fn fills(&self, inputs: &[Meta]) -> Vec<Fill> {
-        vec![Fill::UnitRows; inputs.len()]
-    }
-
     fn cases() -> Vec<Case<Self>> {
         cases::all()
-    }
-
-    fn label(&self, inputs: &[Meta]) -> String {
-        let (q, queue) = (inputs[0].shape, inputs[2].shape);
-        format!("{}x{} against {}", q.n(), q.c(), queue.n())
-    }
-
-    /// Logits, and the direction of the gradient, which is a second product.
-    fn flops(&self, inputs: &[Meta]) -> u64 {
-        4 * inputs[0].shape.elems() as u64 * (inputs[2].shape.n() + 1) as u64
     }
 }
 

@@ -1,7 +1,7 @@
 //! Cases on which the normalisation of rows is checked.
 
 use super::L2Normalise;
-use crate::ops::{Case, Input};
+use crate::ops::{Case, Input, Measured};
 use crate::tensor::Shape;
 
 pub(super) fn all() -> Vec<Case<L2Normalise>> {
@@ -18,3 +18,5 @@ pub(super) fn all() -> Vec<Case<L2Normalise>> {
         case("many rows", [4, 20, 20, 24]),
     ]
 }
+
+impl Measured for L2Normalise {}

@@ -1,8 +1,8 @@
 //! Cases on which the linear layer is checked.
 
 use super::Linear;
-use crate::ops::{Case, Fill, Input};
-use crate::tensor::Shape;
+use crate::ops::{Case, Fill, Input, Measured, Passes};
+use crate::tensor::{Meta, Shape};
 
 fn case(n: usize, cin: usize, out: usize, [omax, imax]: [usize; 2], fill: Fill) -> Case<Linear> {
     let (x, w) = (Shape::matrix(n, cin), Shape::matrix(omax, imax));
@@ -33,4 +33,27 @@ pub(super) fn all() -> Vec<Case<Linear>> {
         without_bias(case(7, 13, 5, [9, 20], integers)),
         without_bias(case(140, 40, 72, [80, 48], Fill::Normal)),
     ]
+}
+
+impl Measured for Linear {
+    const PASSES: Passes = Passes {
+        forward: "fprop",
+        gradients: &[("dgrad", Some(1)), ("wgrad", Some(0)), ("bias", None)],
+    };
+
+    fn label(&self, inputs: &[Meta]) -> String {
+        let (x, w) = (inputs[0].shape, inputs[1].shape);
+        let bias = if inputs.len() > 2 { "" } else { ", no bias" };
+        format!("{}x{} to {} of {}x{}{bias}", x.n(), x.c(), self.out, w.n(), w.c())
+    }
+
+    fn used(&self, inputs: &[Meta]) -> Vec<usize> {
+        let x = inputs[0].shape;
+        let all = [x.elems(), self.out * x.c(), self.out];
+        all[..inputs.len()].to_vec()
+    }
+
+    fn flops(&self, inputs: &[Meta]) -> u64 {
+        2 * (inputs[0].shape.n() * inputs[0].shape.c() * self.out) as u64
+    }
 }

@@ -5,7 +5,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use super::{Case, Grad, Op, Passes, Saved, bias, expect_float};
+use super::{Case, Grad, Op, Saved, bias, expect_float};
 use crate::cx::{Cx, Exec};
 use crate::dispatch;
 use crate::error::{Error, Result};
@@ -49,10 +49,6 @@ impl Linear {
 
 impl Op for Linear {
     const NAME: &'static str = "linear";
-    const PASSES: Passes = Passes {
-        forward: "fprop",
-        gradients: &[("dgrad", Some(1)), ("wgrad", Some(0)), ("bias", None)],
-    };
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let (x, w, b) = match inputs {
@@ -168,21 +164,5 @@ impl Op for Linear {
 
     fn cases() -> Vec<Case<Self>> {
         cases::all()
-    }
-
-    fn label(&self, inputs: &[Meta]) -> String {
-        let (x, w) = (inputs[0].shape, inputs[1].shape);
-        let bias = if inputs.len() > 2 { "" } else { ", no bias" };
-        format!("{}x{} to {} of {}x{}{bias}", x.n(), x.c(), self.out, w.n(), w.c())
-    }
-
-    fn used(&self, inputs: &[Meta]) -> Vec<usize> {
-        let x = inputs[0].shape;
-        let all = [x.elems(), self.out * x.c(), self.out];
-        all[..inputs.len()].to_vec()
-    }
-
-    fn flops(&self, inputs: &[Meta]) -> u64 {
-        2 * (inputs[0].shape.n() * inputs[0].shape.c() * self.out) as u64
     }
 }

@@ -1,7 +1,7 @@
 //! Cases on which max-pooling is checked.
 
 use super::MaxPool;
-use crate::ops::{Case, Fill, Input};
+use crate::ops::{Case, Fill, Input, Measured};
 use crate::tensor::Shape;
 
 pub(super) fn all() -> Vec<Case<MaxPool>> {
@@ -19,3 +19,5 @@ pub(super) fn all() -> Vec<Case<MaxPool>> {
         case("large", [3, 33, 34, 24], Fill::Distinct),
     ]
 }
+
+impl Measured for MaxPool {}

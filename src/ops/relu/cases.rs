@@ -1,7 +1,7 @@
 //! Cases on which the ReLU is checked.
 
 use super::Relu;
-use crate::ops::{Case, Fill, Input};
+use crate::ops::{Case, Fill, Input, Measured};
 use crate::tensor::Shape;
 
 pub(super) fn all() -> Vec<Case<Relu>> {
@@ -15,3 +15,5 @@ pub(super) fn all() -> Vec<Case<Relu>> {
         case("several chunks", [7, 20, 20, 24], Fill::Distinct),
     ]
 }
+
+impl Measured for Relu {}
