@@ -251,6 +251,28 @@ fn scores_are_those_of_the_paper() {
 }
 
 #[test]
+fn a_sample_of_the_candidates_holds_the_winner() {
+    let setting = Setting::new(1, 2);
+    let space = Space::preset("tiny").unwrap();
+    // The winner, which is the teacher's architecture, stands last.
+    let others =
+        ["s8-w16.24.32.96-d1.2.3.1", "s8-w16.16.32.96-d1.1.3.2"].map(|a| a.parse().unwrap());
+    let archs = [&[space.min()][..], &others, &[space.max()]].concat();
+    let winners = setting.search(&setting.request(Selection::Archs(archs.clone()))).unwrap();
+    let won = winners.budgets[0].winners[0].candidate.arch;
+    assert_eq!(won, space.max());
+    let file = setting.dir.path().join("search/candidates.jsonl");
+    let sample = |limit| -> Vec<Arch> {
+        search::sample(&file, limit).unwrap().iter().map(|c| c.arch).collect()
+    };
+    assert_eq!(sample(None), archs);
+    assert_eq!(sample(Some(9)), archs);
+    assert_eq!(sample(Some(1)), [won]);
+    assert_eq!(sample(Some(2)), [archs[0], won]);
+    assert_eq!(sample(Some(3)), [archs[0], archs[1], won]);
+}
+
+#[test]
 fn wrong_requests_end_with_the_right_kind() {
     let setting = Setting::new(1, 2);
     let base = setting.request(largest_and_smallest());

@@ -247,6 +247,15 @@ fn a_collapse_stops_a_run_and_says_what_to_change() {
 }
 
 #[test]
+fn a_data_set_smaller_than_a_batch_is_warned_of_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = images(dir.path(), 1, 6);
+    let out = dir.path().join("run");
+    let (_, stderr) = expect(0, &train(&data, &out, &["moco.queue_fill=teacher"]));
+    assert_eq!(stderr.matches("6 images, fewer than a batch of 8").count(), 1, "{stderr}");
+}
+
+#[test]
 fn images_that_were_replaced_are_in_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let data = images(dir.path(), 4, 12);

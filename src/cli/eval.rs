@@ -79,7 +79,7 @@ pub struct EvalArgs {
     /// Evaluate the subnets of a search's candidates.jsonl too, and how their ranks agree
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "arch"])]
     pub archs_from: Option<PathBuf>,
-    /// At most so many of them, spread over the file, winners first
+    /// At most so many of them: the winners, and others spread over the file
     #[arg(long, value_name = "N", requires = "archs_from", value_parser = at_least_one)]
     pub limit: Option<usize>,
 }
