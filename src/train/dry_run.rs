@@ -90,7 +90,7 @@ struct Timed {
 /// does. Where `cx` only plans, nothing is timed.
 ///
 /// # Errors
-/// As those of a run: [`Kind::Memory`] where it does not fit, before anything is computed.
+/// As those of a run: [`crate::error::Kind::Memory`] where it does not fit, before anything is computed.
 pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let dataset = Arc::new(Dataset::open(&options.data)?);
     let (options, followed) = options.follow(&dataset, None)?;
