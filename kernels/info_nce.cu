@@ -141,9 +141,10 @@ DEVICE void parts(const T* q, const T* queue, float* states, float* sums,
     }
 }
 
-// A warp adds the strips of a row and the positive up: its loss, and Σ p·negative + p₀·k − k.
-template <typename T>
-DEVICE void combine(const T* q, const T* k, const float* states, const float* sums,
+// A warp adds the strips of a row up, and the positive k where it is a logit: its loss, and
+// Σ p·negative + p₀·k − k. A target stands in k's place with p₀ = 0.
+template <bool OWN, typename T, typename K>
+DEVICE void combine(const T* q, const K* k, const float* states, const float* sums,
                     float* direction, float* losses, const InfoNceParams& p) {
     u32 row = global_thread() / 32;
     if (row >= p.rows) return;
@@ -152,7 +153,7 @@ DEVICE void combine(const T* q, const T* k, const float* states, const float* su
     float positive = 0.0f;
     for (u32 c = lane(); c < p.channels; c += 32) positive += float(q[c]) * float(k[c]);
     positive = warp_sum(positive) * p.scale;
-    float most = positive;
+    float most = OWN ? positive : -INFINITY;
     for (u32 s = lane(); s < p.strips; s += 32) most = max(most, states[2 * (s * p.rows + row)]);
     most = warp_max(most);
     float others = 0.0f;
@@ -161,7 +162,7 @@ DEVICE void combine(const T* q, const T* k, const float* states, const float* su
         others += state[1] * expf(state[0] - most);
     }
     others = warp_sum(others);
-    float total = expf(positive - most) + others;
+    float total = OWN ? expf(positive - most) + others : others;
     if (lane() == 0) losses[row] = logf(total) + most - positive;
     for (u32 c = lane(); c < p.channels; c += 32) {
         // p₀ − 1, without the difference of nearly equal numbers.
@@ -193,7 +194,12 @@ DEVICE void backward(const float* direction, const float* gy, T* gq,
     KERNEL(info_nce_combine##suffix, 256,                                                   \
            (const T* q, const T* k, const float* states, const float* sums,                 \
             float* direction, float* losses, InfoNceParams p)) {                            \
-        combine(q, k, states, sums, direction, losses, p);                                  \
+        combine<true>(q, k, states, sums, direction, losses, p);                            \
+    }                                                                                       \
+    KERNEL(info_nce_combine_target##suffix, 256,                                            \
+           (const T* q, const float* target, const float* states, const float* sums,        \
+            float* direction, float* losses, InfoNceParams p)) {                            \
+        combine<false>(q, target, states, sums, direction, losses, p);                      \
     }                                                                                       \
     KERNEL(info_nce_backward##suffix, 256,                                                  \
            (const float* direction, const float* gy, T* gq, InfoNceBackwardParams p)) {     \

@@ -247,6 +247,12 @@ impl Tensor {
         let parts = buffer.split(&sizes).into_iter().zip(metas);
         parts.map(|(buffer, meta)| Self::from_buffer(buffer, meta)).collect()
     }
+    /// The same values in another shape, without a copy. Panics where it has more elements or fewer,
+    /// a mistake of the caller.
+    pub fn reshape(self, shape: Shape) -> Self {
+        assert_eq!(shape.elems(), self.meta.shape.elems(), "{} as {shape}", self.meta.shape);
+        Self { meta: Meta::new(shape, self.meta.dtype), ..self }
+    }
     /// Elements of a tensor that is to be [split](Tensor::split) into these shapes.
     pub fn split_elems(shapes: &[Shape], dtype: DType) -> usize {
         let sizes: Vec<usize> =

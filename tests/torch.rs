@@ -4,6 +4,7 @@ use engine::Error;
 use engine::cx::Cx;
 use engine::ops::avg_pool::GlobalAvgPool;
 use engine::ops::batch_norm::{self, BatchNorm};
+use engine::ops::cosine::Cosine;
 use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::info_nce::InfoNCE;
 use engine::ops::l2_normalise::L2Normalise;
@@ -119,8 +120,11 @@ fn pools() -> Result<(), Error> {
 #[test]
 fn losses() -> Result<(), Error> {
     Fixture::new("l2_normalise").check(L2Normalise, &["x"])?;
-    let op = InfoNCE { tau: 0.2, weight: 1.0 };
-    Fixture::new("info_nce").check(op, &["q", "k", "queue"])
+    let op = InfoNCE { tau: 0.2, weight: 1.0, own: true };
+    Fixture::new("info_nce").check(op, &["q", "k", "queue"])?;
+    let op = InfoNCE { own: false, ..op };
+    Fixture::new("info_nce_target").check(op, &["q", "target", "queue"])?;
+    Fixture::new("cosine").check(Cosine { weight: 1.0 }, &["p", "k"])
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod batch_norm;
 mod bias;
 pub mod check;
 pub mod conv2d;
+pub mod cosine;
 pub mod cross_entropy;
 pub mod divide;
 mod expect;
@@ -30,6 +31,7 @@ pub mod passes;
 pub mod queue_push;
 pub mod relation;
 pub mod relu;
+pub mod rows;
 mod trace;
 pub mod vector;
 pub mod work;
@@ -53,12 +55,14 @@ pub static OPS: &[Registered] = &[
     registered::<avg_pool::GlobalAvgPool>(),
     registered::<batch_norm::BatchNorm>(),
     registered::<conv2d::Conv2d>(),
+    registered::<cosine::Cosine>(),
     registered::<cross_entropy::CrossEntropy>(),
     registered::<info_nce::InfoNCE>(),
     registered::<l2_normalise::L2Normalise>(),
     registered::<linear::Linear>(),
     registered::<max_pool::MaxPool>(),
     registered::<relu::Relu>(),
+    registered::<rows::Rows>(),
 ];
 
 /// What is known of an op without its type.

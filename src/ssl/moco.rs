@@ -129,7 +129,7 @@ impl Method for Moco {
     ) -> Result<Var> {
         let key = tape.constant(targets[0][0].clone());
         let queue = tape.constant(self.queue.clone());
-        let op = InfoNCE { tau: self.tau, weight };
+        let op = InfoNCE { tau: self.tau, weight, own: true };
         tape.apply(op, &[student[0].get(Feature::Z), &key, &queue])
     }
 

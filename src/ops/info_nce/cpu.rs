@@ -2,6 +2,7 @@
 //! queue; tile after tile it keeps, for each row, the greatest logit so far m, Σ exp(l − m)
 //! and Σ exp(l − m)·negative (the online softmax of Milakov and Gimelshein, 2018).
 
+use super::InfoNCE;
 use crate::ops::gemm::{MatMut, MatRef, gemm_alone, scratch};
 use crate::ops::passes::{chunks_mut, chunks_mut2, dot, exp, exp_in_place, max, vectorise};
 use crate::tensor::Real;
@@ -89,11 +90,12 @@ fn take<T: Real>(logits: &mut [T], sum_of_negatives: &mut [T], state: &mut [T]) 
     state[1] += exp_in_place(logits, state[0], T::one());
 }
 
-/// Adds the strips in order and the positive. Returns the mean loss and fills `direction`,
-/// for each row: Σ p·negative + p₀·k − k, τ·N times the gradient of the mean loss.
+/// Adds the strips in order, and the positive k where it is a logit. Returns the mean loss and
+/// fills `direction`, for each row: Σ p·negative + p₀·k − k, τ·N times the gradient of the mean
+/// loss. A target stands in k's place with p₀ = 0.
 pub(super) fn combine<T: Real>(
+    op: &InfoNCE,
     split: &Split,
-    tau: f64,
     q: &[T],
     k: &[T],
     parts: &[T],
@@ -110,9 +112,10 @@ pub(super) fn combine<T: Real>(
             let (state, sums) = part.split_at(2 * rows);
             (state[2 * row].f64(), state[2 * row + 1].f64(), &sums[row * d..][..d])
         });
-        let positive = dot(q, k).f64() / tau;
-        let most = of_strips.clone().fold(positive, |m, (strip, _, _)| m.max(strip));
-        let own = (positive - most).exp();
+        let positive = dot(q, k).f64() / op.tau;
+        let least = if op.own { positive } else { f64::NEG_INFINITY };
+        let most = of_strips.clone().fold(least, |m, (strip, _, _)| m.max(strip));
+        let own = if op.own { (positive - most).exp() } else { 0.0 };
         let total = of_strips.clone().fold(own, |z, (m, sum, _)| z + sum * (m - most).exp());
         loss[0] = total.ln() + most - positive;
         let own = T::of(own / total - 1.0);

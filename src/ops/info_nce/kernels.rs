@@ -79,7 +79,11 @@ pub(super) fn forward(
         [q.device(), k.device(), states, sums, direction.device_mut(), losses.device_mut()];
     // A warp has a row.
     let geometry = Geometry::linear(rows.div_ceil(vector::THREADS / 32), vector::THREADS);
-    launches.launch(kernel!("info_nce_combine", q.dtype()), geometry, &pointers, &params)?;
+    let name = match op.own {
+        true => kernel!("info_nce_combine", q.dtype()),
+        false => kernel!("info_nce_combine_target", q.dtype()),
+    };
+    launches.launch(name, geometry, &pointers, &params)?;
     mean::rows(launches, &losses, op.weight, loss)
 }
 
@@ -104,7 +108,7 @@ mod tests {
 
     #[test]
     fn strips_cover_the_queue() {
-        let op = InfoNCE { tau: 0.2, weight: 1.0 };
+        let op = InfoNCE { tau: 0.2, weight: 1.0, own: true };
         for (n, d, k) in [(1, 7, 1), (131, 8, 4500), (256, 128, 65_536), (4096, 300, 129)] {
             let p = Params::new(&op, Shape::matrix(n, d), Shape::matrix(k, d)).unwrap();
             assert!(p.strips * p.strip >= p.negatives, "{p:?}");

@@ -1,17 +1,26 @@
-//! InfoNCE (van den Oord et al., 2018) against a queue of negatives, as in MoCo.
+//! InfoNCE (van den Oord et al., 2018) against a queue of negatives, as in MoCo; and with any target
+//! in the place of the positive, as ReSSL needs it.
 
 mod cases;
 mod cpu;
 mod kernels;
 
-use super::{Case, Grad, Op, Saved, expect_inputs, expect_shape};
+use super::{Case, Grad, Op, Saved, expect_inputs, expect_mixed, expect_shape};
 use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Real, Shape, Tensor};
 
-/// The op: weight · mean over rows of −log softmax(\[q·k, q·queue₁, …\]/τ)\[0\]. Inputs: q
-/// `[N,1,1,D]`, rows of unit length; k `[N,1,1,D]`, constant; queue `[K,1,1,D]`, constant.
-/// Output: one element, of the type [`DType::accumulation`](crate::tensor::DType::accumulation). The N×K logits
+/// The op, with l = q·queueⱼ/τ the logits of a row and its second input the positive k or a
+/// target t:
+///
+/// - `own`: weight · mean over rows of −log softmax(\[q·k/τ, l₁, …\])\[0\], with k of q's type;
+/// - else: weight · mean of log Σⱼ exp(lⱼ) − q·t/τ, with t of the type
+///   [`DType::accumulation`](crate::tensor::DType::accumulation). With t = Σⱼ Pⱼ·queueⱼ it is the
+///   cross-entropy of P with the softmax of the logits, since logits are linear in q.
+///
+/// Inputs: q `[N,1,1,D]`, rows of unit length; k or t `[N,1,1,D]`, constant; queue `[K,1,1,D]`,
+/// constant. Output: one element, of the type
+/// [`DType::accumulation`](crate::tensor::DType::accumulation). The N×K logits
 /// are never stored; forward makes the direction of q's gradient on the way (saved,
 /// `[N,1,1,D]`, wide), so that they are computed once.
 #[derive(Clone, Copy, Debug)]
@@ -20,19 +29,27 @@ pub struct InfoNCE {
     pub tau: f64,
     /// Factor of the loss.
     pub weight: f64,
+    /// Whether the second input is the row's own key, and a logit among the others.
+    pub own: bool,
 }
 
 impl Op for InfoNCE {
     const NAME: &'static str = "info_nce";
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
-        expect_inputs(inputs, &["q", "k", "queue"])?;
+        let second = if self.own {
+            expect_inputs(inputs, &["q", "k", "queue"])?;
+            "k"
+        } else {
+            expect_mixed(inputs, &["q", "target", "queue"], &["target"])?;
+            "target"
+        };
         if !(self.tau.is_finite() && self.tau > 0.0) {
             return Err(Error::usage(format!("expected a tau above 0; found {}", self.tau)));
         }
         let (q, queue) = (inputs[0].shape, inputs[2].shape);
         expect_shape("q", q, Shape::matrix(q.n(), q.c()))?;
-        expect_shape("k", inputs[1].shape, q)?;
+        expect_shape(second, inputs[1].shape, q)?;
         expect_shape("queue", queue, Shape::matrix(queue.n(), q.c()))?;
         Ok(Meta::new(Shape::vector(1), inputs[0].dtype.accumulation()))
     }
@@ -49,7 +66,7 @@ impl Op for InfoNCE {
                     let parts = parts.host_mut::<T>();
                     cpu::sum_parts(&split, self.tau, q.host(), queue.host(), parts);
                     let direction = direction.host_mut();
-                    let mean = cpu::combine(&split, self.tau, q.host(), k.host(), parts, direction);
+                    let mean = cpu::combine(self, &split, q.host(), k.host(), parts, direction);
                     loss.host_mut()[0] = T::of(self.weight * mean);
                 });
             }
@@ -65,7 +82,7 @@ impl Op for InfoNCE {
 
     fn backward(&self, cx: &Cx, mut saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
         if grads[1].needed() || grads[2].needed() {
-            return Err(Error::usage("k and queue are constants: no gradient"));
+            return Err(Error::usage("k or the target, and the queue, are constants: no gradient"));
         }
         let q = Meta::new(saved[0].shape(), saved[1].dtype());
         let direction = saved.swap_remove(0);
