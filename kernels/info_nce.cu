@@ -141,6 +141,30 @@ DEVICE void parts(const T* q, const T* queue, float* states, float* sums,
     }
 }
 
+// The greatest logit of a row's strips, at least `least`, and Σ exp(l − greatest), in all lanes of
+// the warp that has the row.
+DEVICE Values<2> row_state(const float* states, u32 row, float least, const InfoNceParams& p) {
+    float most = least;
+    for (u32 s = lane(); s < p.strips; s += 32) most = max(most, states[2 * (s * p.rows + row)]);
+    most = warp_max(most);
+    float total = 0.0f;
+    for (u32 s = lane(); s < p.strips; s += 32) {
+        Vec<float, 2> state = load_vec<2>(states + 2 * (s * p.rows + row));
+        total += state[1] * expf(state[0] - most);
+    }
+    return {most, warp_sum(total)};
+}
+
+// sum + channel c of Σ p·negative over a row's strips, where all logits add up to `total`.
+DEVICE float add_strips(float sum, const float* states, const float* sums, u32 row, u32 c,
+                        float most, float total, const InfoNceParams& p) {
+    for (u32 s = 0; s < p.strips; ++s) {
+        u32 at = s * p.rows + row;
+        sum += expf(states[2 * at] - most) / total * sums[at * p.channels + c];
+    }
+    return sum;
+}
+
 // A warp adds the strips of a row up, and the positive k where it is a logit: its loss, and
 // Σ p·negative + p₀·k − k. A target stands in k's place with p₀ = 0.
 template <bool OWN, typename T, typename K>
@@ -153,25 +177,27 @@ DEVICE void combine(const T* q, const K* k, const float* states, const float* su
     float positive = 0.0f;
     for (u32 c = lane(); c < p.channels; c += 32) positive += float(q[c]) * float(k[c]);
     positive = warp_sum(positive) * p.scale;
-    float most = OWN ? positive : -INFINITY;
-    for (u32 s = lane(); s < p.strips; s += 32) most = max(most, states[2 * (s * p.rows + row)]);
-    most = warp_max(most);
-    float others = 0.0f;
-    for (u32 s = lane(); s < p.strips; s += 32) {
-        Vec<float, 2> state = load_vec<2>(states + 2 * (s * p.rows + row));
-        others += state[1] * expf(state[0] - most);
-    }
-    others = warp_sum(others);
+    Values<2> state = row_state(states, row, OWN ? positive : -INFINITY, p);
+    float most = state[0], others = state[1];
     float total = OWN ? expf(positive - most) + others : others;
     if (lane() == 0) losses[row] = logf(total) + most - positive;
     for (u32 c = lane(); c < p.channels; c += 32) {
         // p₀ − 1, without the difference of nearly equal numbers.
         float sum = -others / total * float(k[c]);
-        for (u32 s = 0; s < p.strips; ++s) {
-            u32 at = s * p.rows + row;
-            sum += expf(states[2 * at] - most) / total * sums[at * p.channels + c];
-        }
-        direction[row * p.channels + c] = sum;
+        direction[row * p.channels + c] = add_strips(sum, states, sums, row, c, most, total, p);
+    }
+}
+
+// A warp adds the strips of a row up: Σ p·negative, and ln Σ exp(l).
+KERNEL(queue_mean_f32, 256, (const float* states, const float* sums, float* mean, float* log_z,
+                             InfoNceParams p)) {
+    u32 row = global_thread() / 32;
+    if (row >= p.rows) return;
+    Values<2> state = row_state(states, row, -INFINITY, p);
+    if (lane() == 0) log_z[row] = logf(state[1]) + state[0];
+    for (u32 c = lane(); c < p.channels; c += 32) {
+        mean[row * p.channels + c] =
+            add_strips(0.0f, states, sums, row, c, state[0], state[1], p);
     }
 }
 

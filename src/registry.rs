@@ -7,7 +7,7 @@ use crate::nn::ParamSpec;
 pub use crate::ops::OPS;
 use crate::ops::check::philox;
 use crate::ops::work::Work;
-use crate::ops::{self, Check, global_norm, index_select, queue_push, relation};
+use crate::ops::{self, Check, global_norm, index_select, queue_mean, queue_push, relation};
 use crate::optim;
 use crate::tensor::{DType, Meta};
 
@@ -84,6 +84,11 @@ pub static FAMILIES: &[Family] = &[
     },
     // Draws are made inside of other kernels.
     Family { name: "philox", checks: philox::checks, work: |_| Vec::new() },
+    Family {
+        name: "queue_mean",
+        checks: queue_mean::checks::checks,
+        work: |w| vec![queue_mean::work::work(w.queue, w.batch(), w.dim, w.dtype())],
+    },
     Family {
         name: "queue_push",
         checks: queue_push::checks::checks,

@@ -9,7 +9,7 @@ use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::info_nce::InfoNCE;
 use engine::ops::l2_normalise::L2Normalise;
 use engine::ops::max_pool::MaxPool;
-use engine::ops::{Grad, Op, relation};
+use engine::ops::{Grad, Op, queue_mean, relation};
 use engine::tensor::{DType, Meta, Shape, Tensor};
 use safetensors::SafeTensors;
 
@@ -125,6 +125,18 @@ fn losses() -> Result<(), Error> {
     let op = InfoNCE { own: false, ..op };
     Fixture::new("info_nce_target").check(op, &["q", "target", "queue"])?;
     Fixture::new("cosine").check(Cosine { weight: 1.0 }, &["p", "k"])
+}
+
+/// The cross-entropy of two softmaxes, which neither keeps.
+#[test]
+fn ressl() -> Result<(), Error> {
+    let fixture = Fixture::new("ressl");
+    let [q, k, queue] = ["q", "k", "queue"].map(|name| fixture.tensor(name));
+    let (mean, log_z) = queue_mean::mean(&fixture.cx, &k, &queue, 0.04)?;
+    fixture.compare("mean", &mean);
+    fixture.compare("log_z", &log_z);
+    let op = InfoNCE { tau: 0.1, weight: 1.0, own: false };
+    fixture.check_on(op, &["q", "target", "queue"], vec![q, mean, queue])
 }
 
 #[test]

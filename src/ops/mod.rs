@@ -28,6 +28,7 @@ mod measured;
 pub mod multi_tensor;
 mod op;
 pub mod passes;
+pub mod queue_mean;
 pub mod queue_push;
 pub mod relation;
 pub mod relu;

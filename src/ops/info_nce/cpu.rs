@@ -15,7 +15,7 @@ const TILE: usize = 256;
 const STRIPS: usize = 16;
 
 /// How the logits are cut: a function of the shapes alone.
-pub(super) struct Split {
+pub(in crate::ops) struct Split {
     n: usize,
     k: usize,
     d: usize,
@@ -26,7 +26,7 @@ pub(super) struct Split {
 }
 
 impl Split {
-    pub(super) fn new(n: usize, k: usize, d: usize) -> Self {
+    pub(in crate::ops) fn new(n: usize, k: usize, d: usize) -> Self {
         let strip = k.div_ceil(STRIPS).next_multiple_of(TILE);
         Self { n, k, d, blocks: n.div_ceil(ROWS), strips: k.div_ceil(strip), strip }
     }
@@ -34,14 +34,34 @@ impl Split {
     fn part(&self) -> usize {
         ROWS.min(self.n) * (2 + self.d)
     }
+    /// What is known of row `i` from each strip, in order: m, the sum, and the sum of negatives.
+    fn strips<'a, T: Real>(
+        &'a self,
+        parts: &'a [T],
+        i: usize,
+    ) -> impl Iterator<Item = (f64, f64, &'a [T])> + Clone {
+        let (d, part, rows) = (self.d, self.part(), ROWS.min(self.n));
+        let strips = parts[i / ROWS * self.strips * part..].chunks(part).take(self.strips);
+        let row = i % ROWS;
+        strips.map(move |part| {
+            let (state, sums) = part.split_at(2 * rows);
+            (state[2 * row].f64(), state[2 * row + 1].f64(), &sums[row * d..][..d])
+        })
+    }
     /// Elements of all tasks' results.
-    pub(super) fn elems(&self) -> usize {
+    pub(in crate::ops) fn elems(&self) -> usize {
         self.blocks * self.strips * self.part()
     }
 }
 
 /// The results of all tasks, by blocks of rows, then strips.
-pub(super) fn sum_parts<T: Real>(split: &Split, tau: f64, q: &[T], queue: &[T], parts: &mut [T]) {
+pub(in crate::ops) fn sum_parts<T: Real>(
+    split: &Split,
+    tau: f64,
+    q: &[T],
+    queue: &[T],
+    parts: &mut [T],
+) {
     let d = split.d;
     let work = split.n * split.k * d;
     chunks_mut(work, parts, split.part(), |t, part| {
@@ -93,7 +113,7 @@ fn take<T: Real>(logits: &mut [T], sum_of_negatives: &mut [T], state: &mut [T]) 
 /// Adds the strips in order, and the positive k where it is a logit. Returns the mean loss and
 /// fills `direction`, for each row: Σ p·negative + p₀·k − k, τ·N times the gradient of the mean
 /// loss. A target stands in k's place with p₀ = 0.
-pub(super) fn combine<T: Real>(
+pub(in crate::ops) fn combine<T: Real>(
     op: &InfoNCE,
     split: &Split,
     q: &[T],
@@ -101,17 +121,12 @@ pub(super) fn combine<T: Real>(
     parts: &[T],
     direction: &mut [T],
 ) -> f64 {
-    let (d, part, rows) = (split.d, split.part(), ROWS.min(split.n));
+    let d = split.d;
     let mut losses = vec![0.0; split.n];
     let work = direction.len() * split.strips;
     chunks_mut2(work, (direction, d), (&mut losses, 1), |i, direction, loss| {
         let (q, k) = (&q[i * d..][..d], &k[i * d..][..d]);
-        let strips = parts[i / ROWS * split.strips * part..].chunks(part).take(split.strips);
-        let row = i % ROWS;
-        let of_strips = strips.map(|part| {
-            let (state, sums) = part.split_at(2 * rows);
-            (state[2 * row].f64(), state[2 * row + 1].f64(), &sums[row * d..][..d])
-        });
+        let of_strips = split.strips(parts, i);
         let positive = dot(q, k).f64() / op.tau;
         let least = if op.own { positive } else { f64::NEG_INFINITY };
         let most = of_strips.clone().fold(least, |m, (strip, _, _)| m.max(strip));
@@ -120,10 +135,33 @@ pub(super) fn combine<T: Real>(
         loss[0] = total.ln() + most - positive;
         let own = T::of(own / total - 1.0);
         direction.iter_mut().zip(k).for_each(|(x, k)| *x = own * *k);
-        for (m, _, sums) in of_strips {
-            let share = T::of((m - most).exp() / total);
-            direction.iter_mut().zip(sums).for_each(|(x, s)| *x += share * *s);
-        }
+        add_strips(of_strips, most, total, direction);
     });
     losses.iter().sum::<f64>() / split.n as f64
+}
+
+/// Adds the strips in order: fills Σ p·negative and ln Σ exp(l) of each row.
+pub(in crate::ops) fn mean<T: Real>(split: &Split, parts: &[T], mean: &mut [T], log_z: &mut [T]) {
+    let work = mean.len() * split.strips;
+    chunks_mut2(work, (mean, split.d), (log_z, 1), |i, mean, log_z| {
+        let of_strips = split.strips(parts, i);
+        let most = of_strips.clone().fold(f64::NEG_INFINITY, |m, (strip, _, _)| m.max(strip));
+        let total = of_strips.clone().fold(0.0, |z, (m, sum, _)| z + sum * (m - most).exp());
+        log_z[0] = T::of(total.ln() + most);
+        mean.fill(T::zero());
+        add_strips(of_strips, most, total, mean);
+    });
+}
+
+/// Adds Σ p·negative over a row's strips, where all logits add up to `total`.
+fn add_strips<'a, T: Real>(
+    strips: impl Iterator<Item = (f64, f64, &'a [T])>,
+    most: f64,
+    total: f64,
+    to: &mut [T],
+) {
+    for (m, _, sums) in strips {
+        let share = T::of((m - most).exp() / total);
+        to.iter_mut().zip(sums).for_each(|(x, s)| *x += share * *s);
+    }
 }

@@ -37,7 +37,7 @@ struct BackwardParams {
 }
 
 impl Params {
-    fn new(op: &InfoNCE, q: Shape, queue: Shape) -> Result<Self> {
+    fn new(tau: f64, q: Shape, queue: Shape) -> Result<Self> {
         let [rows, negatives, channels] = [size(q.n())?, size(queue.n())?, size(q.c())?];
         size(q.elems().max(queue.elems()))?;
         let pieces = channels.div_ceil(PIECE);
@@ -46,21 +46,25 @@ impl Params {
         let strip = tiles.div_ceil((BLOCKS / blocks).clamp(1, tiles)) * gemm_nt::TILE;
         let strips = negatives.div_ceil(strip);
         size(strips as usize * q.elems())?;
-        let scale = op.tau.recip() as f32;
+        let scale = tau.recip() as f32;
         Ok(Self { rows, negatives, channels, strips, strip, pieces, scale })
+    }
+
+    /// A warp has a row.
+    fn warps(&self) -> Geometry {
+        Geometry::linear(self.rows.div_ceil(vector::THREADS / 32), vector::THREADS)
     }
 }
 
-/// Fills the loss and the direction of q's gradient, both f32.
-pub(super) fn forward(
-    op: &InfoNCE,
-    cx: &Cx,
-    launches: &Launcher,
-    [q, k, queue]: [&Tensor; 3],
-    loss: &mut Tensor,
-    direction: &mut Tensor,
-) -> Result<()> {
-    let params = Params::new(op, q.shape(), queue.shape())?;
+/// What blocks found of the softmax of each row's logits, in f32.
+struct Parts {
+    params: Params,
+    states: Tensor,
+    sums: Tensor,
+}
+
+fn parts(cx: &Cx, launcher: &Launcher, tau: f64, q: &Tensor, queue: &Tensor) -> Result<Parts> {
+    let params = Params::new(tau, q.shape(), queue.shape())?;
     let Params { rows, strips, pieces, channels, .. } = params;
     let per_row = |n: u32| {
         let elems = strips as usize * rows as usize * n as usize;
@@ -71,26 +75,50 @@ pub(super) fn forward(
     let name = kernel!("info_nce_parts", q.dtype(), at_once);
     let blocks = rows.div_ceil(gemm_nt::TILE) * strips * pieces;
     let pointers = [q.device(), queue.device(), states.device_mut(), sums.device_mut()];
-    launches.launch(name, Geometry::linear(blocks, gemm_nt::THREADS), &pointers, &params)?;
+    launcher.launch(name, Geometry::linear(blocks, gemm_nt::THREADS), &pointers, &params)?;
+    Ok(Parts { params, states, sums })
+}
 
-    let mut losses = cx.scratch(Meta::new(Shape::vector(rows as usize), DType::F32))?;
+/// Fills the loss and the direction of q's gradient, both f32.
+pub(super) fn forward(
+    op: &InfoNCE,
+    cx: &Cx,
+    launcher: &Launcher,
+    [q, k, queue]: [&Tensor; 3],
+    loss: &mut Tensor,
+    direction: &mut Tensor,
+) -> Result<()> {
+    let Parts { params, states, sums } = parts(cx, launcher, op.tau, q, queue)?;
+    let mut losses = cx.scratch(Meta::new(Shape::vector(params.rows as usize), DType::F32))?;
     let [states, sums] = [&states, &sums].map(Tensor::device);
     let pointers =
         [q.device(), k.device(), states, sums, direction.device_mut(), losses.device_mut()];
-    // A warp has a row.
-    let geometry = Geometry::linear(rows.div_ceil(vector::THREADS / 32), vector::THREADS);
     let name = match op.own {
         true => kernel!("info_nce_combine", q.dtype()),
         false => kernel!("info_nce_combine_target", q.dtype()),
     };
-    launches.launch(name, geometry, &pointers, &params)?;
-    mean::rows(launches, &losses, op.weight, loss)
+    launcher.launch(name, params.warps(), &pointers, &params)?;
+    mean::rows(launcher, &losses, op.weight, loss)
+}
+
+/// Fills Σ p·negative `[N,1,1,D]` and ln Σ exp(l) `[N,1,1,1]` of each row, both f32.
+pub(in crate::ops) fn mean(
+    cx: &Cx,
+    launcher: &Launcher,
+    tau: f64,
+    [keys, queue]: [&Tensor; 2],
+    mean: &mut Tensor,
+    log_z: &mut Tensor,
+) -> Result<()> {
+    let Parts { params, states, sums } = parts(cx, launcher, tau, keys, queue)?;
+    let pointers = [states.device(), sums.device(), mean.device_mut(), log_z.device_mut()];
+    launcher.launch("queue_mean_f32", params.warps(), &pointers, &params)
 }
 
 /// The gradient of q from its direction.
 pub(super) fn backward(
     op: &InfoNCE,
-    launches: &Launcher,
+    launcher: &Launcher,
     direction: &Tensor,
     gy: &Tensor,
     gq: &mut Tensor,
@@ -99,7 +127,7 @@ pub(super) fn backward(
     let params = BackwardParams { elems: size(gq.shape().elems())?, factor };
     let geometry = vector::elementwise(gq.shape().elems(), gq.dtype())?;
     let pointers = [direction.device(), gy.device(), gq.device_mut()];
-    launches.launch(kernel!("info_nce_backward", gq.dtype()), geometry, &pointers, &params)
+    launcher.launch(kernel!("info_nce_backward", gq.dtype()), geometry, &pointers, &params)
 }
 
 #[cfg(test)]
@@ -108,9 +136,8 @@ mod tests {
 
     #[test]
     fn strips_cover_the_queue() {
-        let op = InfoNCE { tau: 0.2, weight: 1.0, own: true };
         for (n, d, k) in [(1, 7, 1), (131, 8, 4500), (256, 128, 65_536), (4096, 300, 129)] {
-            let p = Params::new(&op, Shape::matrix(n, d), Shape::matrix(k, d)).unwrap();
+            let p = Params::new(0.2, Shape::matrix(n, d), Shape::matrix(k, d)).unwrap();
             assert!(p.strips * p.strip >= p.negatives, "{p:?}");
             assert!((p.strips - 1) * p.strip < p.negatives, "{p:?}");
             assert_eq!(p.strip % gemm_nt::TILE, 0);

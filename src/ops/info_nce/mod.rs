@@ -2,8 +2,8 @@
 //! in the place of the positive, as ReSSL needs it.
 
 mod cases;
-mod cpu;
-mod kernels;
+pub(super) mod cpu;
+pub(super) mod kernels;
 
 use super::{Case, Grad, Op, Saved, expect_inputs, expect_mixed, expect_shape};
 use crate::cx::{Cx, Exec};
@@ -44,9 +44,7 @@ impl Op for InfoNCE {
             expect_mixed(inputs, &["q", "target", "queue"], &["target"])?;
             "target"
         };
-        if !(self.tau.is_finite() && self.tau > 0.0) {
-            return Err(Error::usage(format!("expected a tau above 0; found {}", self.tau)));
-        }
+        expect_tau(self.tau)?;
         let (q, queue) = (inputs[0].shape, inputs[2].shape);
         expect_shape("q", q, Shape::matrix(q.n(), q.c()))?;
         expect_shape(second, inputs[1].shape, q)?;
@@ -59,9 +57,9 @@ impl Op for InfoNCE {
         let mut loss = cx.alloc(self.infer(&[q.meta(), k.meta(), queue.meta()])?)?;
         let mut direction = cx.alloc(Meta::new(q.shape(), loss.dtype()))?;
         match cx.exec(Self::NAME) {
-            Exec::DryRun => drop(self.parts(cx, q, queue)?),
+            Exec::DryRun => drop(parts(cx, q, queue)?),
             Exec::Cpu => {
-                let (split, mut parts) = self.parts(cx, q, queue)?;
+                let (split, mut parts) = parts(cx, q, queue)?;
                 crate::dispatch!(q.dtype(), T => {
                     let parts = parts.host_mut::<T>();
                     cpu::sum_parts(&split, self.tau, q.host(), queue.host(), parts);
@@ -111,11 +109,17 @@ impl Op for InfoNCE {
     }
 }
 
-impl InfoNCE {
-    /// How native code cuts the logits, and memory for its tasks' results.
-    fn parts(&self, cx: &Cx, q: &Tensor, queue: &Tensor) -> Result<(cpu::Split, Tensor)> {
-        let split = cpu::Split::new(q.shape().n(), queue.shape().n(), q.shape().c());
-        let parts = cx.alloc(Meta::new(Shape::vector(split.elems()), q.dtype()))?;
-        Ok((split, parts))
+/// Fails unless a temperature is above 0.
+pub(super) fn expect_tau(tau: f64) -> Result<()> {
+    if tau.is_finite() && tau > 0.0 {
+        return Ok(());
     }
+    Err(Error::usage(format!("expected a tau above 0; found {tau}")))
+}
+
+/// How native code cuts the logits, and memory for its tasks' results.
+pub(super) fn parts(cx: &Cx, q: &Tensor, queue: &Tensor) -> Result<(cpu::Split, Tensor)> {
+    let split = cpu::Split::new(q.shape().n(), queue.shape().n(), q.shape().c());
+    let parts = cx.alloc(Meta::new(Shape::vector(split.elems()), q.dtype()))?;
+    Ok((split, parts))
 }
