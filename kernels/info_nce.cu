@@ -113,8 +113,8 @@ DEVICE void parts(const T* q, const T* queue, float* states, float* sums,
         }
         for (u32 n = 0; n < PRODUCT_TILE && start + n < end; n += GROUP) {
             barrier();
-            load_slice<N, GROUP, PIECE>(negatives + n * p.channels, end - start - n, p.channels,
-                                        piece, b_slice, PIECE_STRIDE);
+            load_slice<N, GROUP, PIECE>(negatives + n * p.channels, p.channels, end - start - n,
+                                        p.channels, piece, b_slice, PIECE_STRIDE);
             barrier();
             add_negatives(weights + n, b_slice, weighted);
         }

@@ -7,7 +7,9 @@ use crate::nn::ParamSpec;
 pub use crate::ops::OPS;
 use crate::ops::check::philox;
 use crate::ops::work::Work;
-use crate::ops::{self, Check, global_norm, index_select, queue_mean, queue_push, relation};
+use crate::ops::{
+    self, Check, global_norm, index_select, matching, queue_mean, queue_push, relation,
+};
 use crate::optim;
 use crate::tensor::{DType, Meta};
 
@@ -75,12 +77,21 @@ pub static FAMILIES: &[Family] = &[
     Family {
         name: "index_select",
         checks: index_select::checks::checks,
-        work: |w| vec![index_select::work::work(w.images)],
+        work: |w| {
+            let gather = |rows| index_select::work::gather(rows, w.dim, w.dtype());
+            let rows = w.maps.last().map(|(teacher, _)| teacher.shape.rows());
+            [index_select::work::work(w.images)].into_iter().chain(rows.map(gather)).collect()
+        },
     },
     Family {
         name: "knn",
         checks: knn::checks::checks,
         work: |w| vec![knn::work::work([w.batch(), KEYS, w.feature, w.neighbours])],
+    },
+    Family {
+        name: "matching",
+        checks: matching::checks::checks,
+        work: |w| w.maps.iter().map(|(t, s)| matching::work::work(*s, *t)).collect(),
     },
     // Draws are made inside of other kernels.
     Family { name: "philox", checks: philox::checks, work: |_| Vec::new() },

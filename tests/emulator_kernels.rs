@@ -42,7 +42,18 @@ macro_rules! families {
     };
 }
 
-families!(augment, global_norm, index_select, knn, philox, queue_mean, queue_push, relation, sgd);
+families!(
+    augment,
+    global_norm,
+    index_select,
+    knn,
+    matching,
+    philox,
+    queue_mean,
+    queue_push,
+    relation,
+    sgd
+);
 
 #[test]
 fn every_family_is_tested() {

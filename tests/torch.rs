@@ -9,7 +9,7 @@ use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::info_nce::InfoNCE;
 use engine::ops::l2_normalise::L2Normalise;
 use engine::ops::max_pool::MaxPool;
-use engine::ops::{Grad, Op, queue_mean, relation};
+use engine::ops::{Grad, Op, matching, queue_mean, relation};
 use engine::tensor::{DType, Meta, Shape, Tensor};
 use safetensors::SafeTensors;
 
@@ -163,5 +163,14 @@ fn relation_scores() -> Result<(), Error> {
     let scores: Vec<f32> = scores.into_iter().map(|s| s as f32).collect();
     let shape = Shape::vector(scores.len());
     fixture.compare("score", &fixture.cx.upload(shape, DType::F32, &scores)?);
+    Ok(())
+}
+
+#[test]
+fn matching_positions() -> Result<(), Error> {
+    let fixture = Fixture::new("matching");
+    let [student, teacher] = ["student", "teacher"].map(|name| fixture.tensor(name));
+    let index = matching::nearest(&fixture.cx, &student, &teacher)?;
+    assert_eq!(index.to_f64(), fixture.tensor("index").to_f64());
     Ok(())
 }

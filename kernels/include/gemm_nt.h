@@ -21,15 +21,16 @@ constexpr u32 PRODUCT_SLICE = PRODUCT_TILE * PRODUCT_STRIDE;
 DEVICE u32 product_row() { return thread_index().x / PRODUCT_SIDE; }
 DEVICE u32 product_column() { return thread_index().x % PRODUCT_SIDE; }
 
-// Loads columns `from` and on of ROWS rows of x, WIDTH of them, `stride` floats from a row to
-// the next; zeros beyond `rows` and `columns`.
+// Loads columns `from` and on of ROWS rows of x, WIDTH of them, to `out`; zeros beyond `rows` and
+// `columns`. From a row to the next there are `x_stride` elements, and in `out` `stride`.
 template <int N, u32 ROWS, u32 WIDTH, typename T>
-DEVICE void load_slice(const T* x, u32 rows, u32 columns, u32 from, float* out, u32 stride) {
+DEVICE void load_slice(const T* x, u32 x_stride, u32 rows, u32 columns, u32 from, float* out,
+                       u32 stride) {
     constexpr u32 VECTORS = WIDTH / N;
     for (u32 v = thread_index().x; v < ROWS * VECTORS; v += PRODUCT_THREADS) {
         u32 row = v / VECTORS, at = v % VECTORS * N;
         Values<N> values = {};
-        if (row < rows && from + at < columns) values = load<N>(x + row * columns + from + at);
+        if (row < rows && from + at < columns) values = load<N>(x + row * x_stride + from + at);
         store<N>(out + row * stride + at, values);
     }
 }
@@ -58,11 +59,12 @@ DEVICE void add_products(const float* a, const float* b, float (&s)[4][4]) {
     }
 }
 
-// s = A Bᵀ over the whole depth, for `a_rows` rows from `a` on and `b_rows` from `b` on, at
-// most PRODUCT_TILE; 0 beyond. The slices may be written again after a barrier.
+// s = A Bᵀ over the first `depth` columns, for `a_rows` rows from `a` on and `b_rows` from `b` on, at
+// most PRODUCT_TILE; 0 beyond. From a row to the next there are `a_stride` and `b_stride` elements.
+// The slices may be written again after a barrier.
 template <int N, typename T>
-DEVICE void products(const T* a, u32 a_rows, const T* b, u32 b_rows, u32 depth,
-                     float (&s)[4][4], float* a_slice, float* b_slice) {
+DEVICE void products(const T* a, u32 a_stride, u32 a_rows, const T* b, u32 b_stride, u32 b_rows,
+                     u32 depth, float (&s)[4][4], float* a_slice, float* b_slice) {
     UNROLL
     for (u32 i = 0; i < 4; ++i) {
         UNROLL
@@ -70,13 +72,20 @@ DEVICE void products(const T* a, u32 a_rows, const T* b, u32 b_rows, u32 depth,
     }
     for (u32 from = 0; from < depth; from += PRODUCT_DEPTH) {
         barrier();
-        load_slice<N, PRODUCT_TILE, PRODUCT_DEPTH>(a, a_rows, depth, from, a_slice,
+        load_slice<N, PRODUCT_TILE, PRODUCT_DEPTH>(a, a_stride, a_rows, depth, from, a_slice,
                                                    PRODUCT_STRIDE);
-        load_slice<N, PRODUCT_TILE, PRODUCT_DEPTH>(b, b_rows, depth, from, b_slice,
+        load_slice<N, PRODUCT_TILE, PRODUCT_DEPTH>(b, b_stride, b_rows, depth, from, b_slice,
                                                    PRODUCT_STRIDE);
         barrier();
         add_products(a_slice, b_slice, s);
     }
+}
+
+// The same for whole rows.
+template <int N, typename T>
+DEVICE void products(const T* a, u32 a_rows, const T* b, u32 b_rows, u32 depth,
+                     float (&s)[4][4], float* a_slice, float* b_slice) {
+    products<N>(a, depth, a_rows, b, depth, b_rows, depth, s, a_slice, b_slice);
 }
 
 // Σ and greatest of v over the threads that share rows of a tile, in all of them.

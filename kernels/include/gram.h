@@ -124,8 +124,9 @@ DEVICE void gram_plain(const T* a, u32 a_rows, const T* b, u32 b_rows, u32 depth
     for (u32 i = 0; i < 32; ++i) gram_at(tile, i / 8, i % 8) = 0.0f;
     float* b_slice = slice + GRAM_ROWS * PRODUCT_STRIDE;
     for (u32 from = 0; from < depth; from += PRODUCT_DEPTH) {
-        load_slice<N, GRAM_ROWS, PRODUCT_DEPTH>(a, a_rows, depth, from, slice, PRODUCT_STRIDE);
-        load_slice<N, GRAM_COLUMNS, PRODUCT_DEPTH>(b, b_rows, depth, from, b_slice,
+        load_slice<N, GRAM_ROWS, PRODUCT_DEPTH>(a, depth, a_rows, depth, from, slice,
+                                                PRODUCT_STRIDE);
+        load_slice<N, GRAM_COLUMNS, PRODUCT_DEPTH>(b, depth, b_rows, depth, from, b_slice,
                                                    PRODUCT_STRIDE);
         barrier();
         // Not unrolled, for registers.

@@ -22,6 +22,7 @@ pub mod index_select;
 pub mod info_nce;
 pub mod l2_normalise;
 pub mod linear;
+pub mod matching;
 pub mod max_pool;
 pub(crate) mod mean;
 mod measured;

@@ -17,6 +17,32 @@ struct Params {
     image: u32,
 }
 
+/// `IndexSelectGatherParams`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct GatherParams {
+    rows: u32,
+    taken: u32,
+    channels: u32,
+}
+
+/// Row i of y is row `index[i]` of x, or NaN where there is none.
+pub(super) fn gather(
+    launcher: &Launcher,
+    x: &Tensor,
+    index: &Tensor,
+    y: &mut Tensor,
+) -> Result<()> {
+    size(x.shape().elems().max(y.shape().elems()))?;
+    let channels = x.shape().c();
+    let at_once = vector::row_width(channels, x.dtype());
+    let (rows, taken) = (x.shape().n() as u32, y.shape().n() as u32);
+    let params = GatherParams { rows, taken, channels: channels as u32 };
+    let geometry = Geometry::cover((y.shape().elems() / at_once) as u32, vector::THREADS);
+    let name = kernel!("index_select_gather", x.dtype(), at_once);
+    launcher.launch(name, geometry, &[x.device(), index.device(), y.device_mut()], &params)
+}
+
 /// Image i of y is that of `sources[i]`: (tensor of `parts`, image in it). A launch for
 /// each tensor that something is taken from.
 pub(super) fn rows_of(

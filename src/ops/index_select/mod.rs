@@ -1,10 +1,11 @@
-//! Images of a batch in another order.
+//! Images of a batch in another order, and rows by indices that a device has.
 
 pub mod checks;
 mod kernels;
 pub mod work;
 
 use super::passes::chunks_mut;
+use super::{expect_index, expect_inputs, expect_shape};
 use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Shape, Tensor};
@@ -49,6 +50,37 @@ pub fn rows_of(cx: &Cx, parts: &[Tensor], order: &[usize]) -> Result<Tensor> {
             });
         }),
         Exec::Device(launcher) => kernels::rows_of(cx, &launcher, parts, &sources, &mut y)?,
+    }
+    Ok(y)
+}
+
+/// Row i of the result is row `index[i]` of x `[M,1,1,D]`, for indices `[N,1,1,1]` of
+/// [`DType::I32`](crate::tensor::DType::I32) which stay where they are: `[N,1,1,D]`. An index that is
+/// no row is an error in native code; a kernel, for which the host does not wait, makes its row NaN.
+pub fn gather(cx: &Cx, x: &Tensor, index: &Tensor) -> Result<Tensor> {
+    expect_inputs(&[x.meta()], &["x"])?;
+    let (m, d, n) = (x.shape().n(), x.shape().c(), index.shape().n());
+    expect_shape("x", x.shape(), Shape::matrix(m, d))?;
+    expect_index("index", &index.meta(), Shape::matrix(n, 1))?;
+    let mut y = cx.alloc(Meta::new(Shape::matrix(n, d), x.dtype()))?;
+    match cx.exec("index_select") {
+        _ if n == 0 => {}
+        Exec::DryRun => {}
+        Exec::Cpu => {
+            let index = index.host::<i32>();
+            if let Some(i) = index.iter().find(|i| usize::try_from(**i).map_or(true, |i| i >= m)) {
+                return Err(Error::data(format!(
+                    "index_select: expected indices from 0 to below {m}; found {i}"
+                )));
+            }
+            crate::dispatch!(x.dtype(), T => {
+                let x = x.host::<T>();
+                chunks_mut(n * d, y.host_mut::<T>(), d, |i, y| {
+                    y.copy_from_slice(&x[index[i] as usize * d..][..d]);
+                });
+            });
+        }
+        Exec::Device(launcher) => kernels::gather(&launcher, x, index, &mut y)?,
     }
     Ok(y)
 }
