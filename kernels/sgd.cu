@@ -15,7 +15,9 @@ struct SgdSpan {
     bf16* teacher_copy;
     u32 elems;
     u32 first_chunk;
-    float decay;
+    float lr;
+    float ratio;
+    float decay;  // times the ratio
     u32 padding;
 };
 
@@ -23,7 +25,6 @@ struct SgdParams {
     u32 spans;
     u32 chunk;  // elements, a multiple of 4
     float momentum;
-    float lr;
     float keep;  // share of itself that the teacher keeps, and that it takes from the student
     float take;
 };
@@ -36,7 +37,7 @@ DEVICE void store_narrow(bf16* p, const Vec<float, N>& values) {
     store_vec(p, narrow);
 }
 
-// N elements from `i` on: v ← μ·v + g + λ·w, w ← w − lr·v, g ← 0.
+// N elements from `i` on: v ← μ·v + r·g + r·λ·w, w ← w − lr·v, g ← 0.
 template <int N>
 DEVICE void update(const SgdSpan& s, const SgdParams& p, u32 i) {
     Vec<float, N> w = load_vec<N>(s.weight + i);
@@ -44,8 +45,9 @@ DEVICE void update(const SgdSpan& s, const SgdParams& p, u32 i) {
     Vec<float, N> v = load_vec<N>(s.velocity + i);
     UNROLL
     for (int k = 0; k < N; ++k) {
-        v[k] = add_rn(add_rn(mul_rn(p.momentum, v[k]), g[k]), mul_rn(s.decay, w[k]));
-        w[k] = sub_rn(w[k], mul_rn(p.lr, v[k]));
+        v[k] = add_rn(add_rn(mul_rn(p.momentum, v[k]), mul_rn(s.ratio, g[k])),
+                      mul_rn(s.decay, w[k]));
+        w[k] = sub_rn(w[k], mul_rn(s.lr, v[k]));
         g[k] = 0.0f;
     }
     store_vec(s.velocity + i, v);
@@ -72,7 +74,7 @@ DEVICE void move_chunk(const SgdSpan* spans, const SgdParams& p) {
     const SgdSpan* at = spans + span_of_chunk(spans, p.spans, chunk);
     const SgdSpan s = {at->weight,       at->gradient,     at->velocity, at->teacher,
                        at->weight_copy,  at->teacher_copy, at->elems,    at->first_chunk,
-                       at->decay,        0};
+                       at->lr,           at->ratio,        at->decay,    0};
     u32 begin = (chunk - s.first_chunk) * p.chunk;
     u32 end = min(begin + p.chunk, s.elems);
     u32 whole = begin + (end - begin) / 4 * 4;

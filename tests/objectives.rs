@@ -129,7 +129,7 @@ fn two_way(cx: &Cx, setup: &Setup) -> Result<Box<dyn Objective>> {
     let mlp = Mlp(vec![hidden, last]);
     let recipe = Recipe {
         views: Views::byol().to_vec(),
-        heads: Heads { projector: mlp.clone(), predictor: Some(mlp) },
+        heads: Heads { predictor: Some(mlp.clone()), ..Heads::projector(mlp) },
         build: Box::new(|_, _| Ok(Box::new(TwoWay))),
     };
     Ok(Box::new(Pretrain::with_recipe(cx, setup, recipe)?))
@@ -150,7 +150,7 @@ fn classify(cx: &Cx, setup: &Setup) -> Result<Box<dyn Objective>> {
     let (net, head) = Supernet::extended(setup.space, None, |builder, channels| {
         builder.mlp("fc", channels, &Mlp::linear(classes))
     });
-    let sgd = Sgd { momentum: 0.9, weight_decay: 1e-4, decay_exempt: false };
+    let sgd = Sgd { momentum: 0.9, weight_decay: 1e-4, decay_exempt: false, trust: None };
     Ok(Box::new(Classify {
         params: Params::init(cx, net.specs(), setup.config.seed)?.ready(cx)?,
         grads: Gradients::zeros(cx, net.specs())?,

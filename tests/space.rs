@@ -65,7 +65,7 @@ fn off_grid_inside_the_maximum_is_accepted() {
 fn a_single_net_is_a_space() {
     let data = Space::preset("data").unwrap();
     let r50 = arch("s64-w64.128.256.512-d3.4.6.3");
-    let one = Space::single(&r50, 224, &data.stem);
+    let one = data.single(&r50);
     assert_eq!((one.count(), one.min(), one.max()), (1, r50, r50));
     assert_eq!(one.cost(&r50), data.cost(&r50));
 }

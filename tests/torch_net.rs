@@ -1,10 +1,10 @@
 //! Nets and a whole training iteration against PyTorch, from files that the scripts beside
 //! them make.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use engine::config::Config;
+use engine::config::{Byol, Config, DenseLevel, Densecl, Method, Moco, QueueFill, Ressl, Rule};
 use engine::cx::Cx;
 use engine::files::{self, Named};
 use engine::nn::{BnMode, Feature, Gradients, ParamSpec, Params, Supernet, recalibrate};
@@ -119,58 +119,119 @@ fn a_net_agrees_with_torchvisions_blocks() {
 }
 
 /// The settings of the fixture's iteration.
-fn settings(meta: &HashMap<String, String>, queue: &[usize], hidden: usize) -> Config {
+fn settings(named: &Named, meta: &HashMap<String, String>) -> Config {
     let number = |key: &str| meta[key].parse::<f64>().unwrap();
-    let mut config = Config::for_preset("tiny").unwrap();
+    let rows = named.get("queue").map_or(0, |(shape, _)| shape[0]);
+    let last = ["head.3.weight", "head.2.weight"].map(|name| named.get(&format!("before.{name}")));
+    let [dim, hidden] = last.into_iter().flatten().next().unwrap().0[..] else {
+        panic!("a matrix")
+    };
+    let mut config = Config::defaults("tiny", meta["method"].parse().unwrap()).unwrap();
     config.seed = meta["seed"].parse().unwrap();
     config.train.momentum = number("momentum");
     config.train.weight_decay = number("weight_decay");
+    config.train.decay_exempt = meta.get("decay_exempt").is_some_and(|word| word == "true");
     config.train.bn_group = number("bn_group") as usize;
-    config.moco.ema = number("ema");
-    config.moco.tau = number("tau");
-    config.moco.queue = queue[0];
-    config.moco.dim = queue[1];
-    config.moco.hidden = hidden;
+    if let Some(trust) = meta.get("trust") {
+        (config.train.optimizer, config.train.trust) = (Rule::Lars, trust.parse().unwrap());
+    }
+    match config.method {
+        Method::Moco | Method::Densecl => {
+            let head_norm = named.contains_key("before.head.1.weight");
+            let queue_fill = QueueFill::Random;
+            let (ema, tau, queue) = (number("ema"), number("tau"), rows);
+            config.moco =
+                Moco { queue, tau, ema, dim, hidden, head_norm, queue_fill, symmetric: false };
+        }
+        // The fixture's momentum is that of the step; it rises from here.
+        Method::Byol => config.byol = Byol { ema: number("ema"), dim, hidden },
+        Method::Ressl => {
+            config.ressl = Ressl {
+                queue: rows,
+                tau_teacher: number("tau_teacher"),
+                tau_student: number("tau_student"),
+                ema: number("ema"),
+                dim,
+                hidden,
+                head_norm: false,
+                queue_fill: QueueFill::Random,
+            };
+        }
+    }
+    if config.method == Method::Densecl {
+        let level = if meta["dense_level"] == "4" { DenseLevel::C4 } else { DenseLevel::C5 };
+        config.densecl = Densecl { weight: number("dense_weight"), level };
+    }
     config
 }
 
 #[test]
 fn an_iteration_agrees_with_autograd() {
-    iteration_agrees("iteration.safetensors", false);
+    iteration_agrees("iteration.safetensors");
 }
 
 #[test]
 fn an_iteration_with_norms_in_the_head_agrees_with_autograd() {
-    iteration_agrees("iteration_norm.safetensors", true);
+    iteration_agrees("iteration_norm.safetensors");
 }
 
-fn iteration_agrees(file: &str, head_norm: bool) {
+#[test]
+fn byols_iteration_with_lars_agrees_with_autograd() {
+    iteration_agrees("iteration_byol.safetensors");
+}
+
+#[test]
+fn ressls_iteration_agrees_with_autograd() {
+    iteration_agrees("iteration_ressl.safetensors");
+}
+
+#[test]
+fn densecls_iteration_agrees_with_autograd() {
+    iteration_agrees("iteration_densecl.safetensors");
+}
+
+#[test]
+fn densecls_iteration_at_c4_agrees_with_autograd() {
+    iteration_agrees("iteration_densecl_c4.safetensors");
+}
+
+fn iteration_agrees(file: &str) {
     let (named, meta) = fixture(file);
     let cx = Cx::for_tests();
     let archs: Vec<Arch> = meta["archs"].split(',').map(|a| a.parse().unwrap()).collect();
     let space = space(&archs[0], [3, 1], false);
-    let hidden = named["before.head.0.weight"].0[0];
-    let mut config = settings(&meta, &named["queue"].0, hidden);
-    config.moco.head_norm = head_norm;
+    let config = settings(&named, &meta);
 
     let setup = Setup { config: &config, space: &space, classes: 0, begin: Begin::Seeded };
     let mut it = Pretrain::new(&cx, &setup).unwrap();
     let specs = it.net.specs().to_vec();
-    let load =
-        |prefix: &str| Params::from_torch(&cx, &specs, &part(&named, prefix), prefix).unwrap();
-    it.student = load("before");
-    it.teacher = load("teacher_before");
+    let load = |prefix: &str, specs: &[ParamSpec]| {
+        Params::from_torch(&cx, specs, &part(&named, prefix), prefix).unwrap()
+    };
+    it.student = load("before", &specs);
+    it.teacher = load("teacher_before", it.net.shared());
     for (velocity, before) in
-        it.optimizer.velocity_mut().iter_mut().zip(load("momentum_before").into_values())
+        it.optimizer.velocity_mut().iter_mut().zip(load("momentum_before", &specs).into_values())
     {
         *velocity = before;
     }
-    let pointer = meta["pointer"].parse().unwrap();
-    it.method.restore(&cx, &named, &[("queue".to_owned(), pointer)].into()).unwrap();
+    let pointers: BTreeMap<String, u64> = meta
+        .iter()
+        .filter_map(|(key, value)| {
+            let name = key.strip_prefix("pointer.").filter(|name| named.contains_key(*name))?;
+            Some((name.to_owned(), value.parse().unwrap()))
+        })
+        .collect();
+    it.method.restore(&cx, &named, &pointers).unwrap();
 
-    let views = [nhwc(&cx, &named["x_student"]), nhwc(&cx, &named["x_teacher"])];
+    let names = match named.contains_key("view.0") {
+        true => ["view.0", "view.1"],
+        false => ["x_student", "x_teacher"],
+    };
+    let views = names.map(|name| nhwc(&cx, &named[name]));
     let [step, lr] = ["step", "lr"].map(|key| meta[key].parse::<f64>().unwrap());
-    let at = At { step: step as u64, steps: 10, lr };
+    // So long a run that BYOL's momentum has not risen yet.
+    let at = At { step: step as u64, steps: 1_000_000, lr };
     let step = Step { at, archs: &archs, views: &views };
     let report = it.iterate(&cx, &step, None, &mut || {}).unwrap();
 
@@ -178,17 +239,21 @@ fn iteration_agrees(file: &str, head_norm: bool) {
         close(&format!("loss {k}"), &[*loss as f32], &named[&format!("loss.{k}")].1, 1e-5);
     }
     let memory = it.method.state(&cx).unwrap();
-    close("queue", &memory.tensors[0].2, &named["queue_after"].1, 1e-5);
-    let (n, rows) = (views[0].shape().n() as u64, named["queue"].0[0] as u64);
-    assert_eq!(memory.pointers["queue"], (pointer + n) % rows);
+    assert_eq!(memory.tensors.len(), pointers.len());
+    for (name, shape, values) in &memory.tensors {
+        close(name, values, &named[&format!("{name}_after")].1, 1e-5);
+        let (n, rows) = (views[0].shape().n() as u64, shape[0] as u64);
+        assert_eq!(memory.pointers[name], (pointers[name] + n) % rows);
+    }
     let squares = part(&named, "grad").values().flat_map(|v| &v.1).map(|g| g * g).sum::<f32>();
     close("norm of the gradient", &[report.grad_norm as f32], &[squares.sqrt()], 1e-4);
-    for (what, found) in [
-        ("after", it.student.values()),
-        ("teacher_after", it.teacher.values()),
-        ("momentum", it.optimizer.velocity()),
+    let shared = it.net.shared();
+    for (what, specs, found) in [
+        ("after", &specs[..], it.student.values()),
+        ("teacher_after", shared, it.teacher.values()),
+        ("momentum", &specs, it.optimizer.velocity()),
     ] {
         let found: Vec<&Tensor> = found.iter().collect();
-        close_all(&cx, what, &specs, &found, &part(&named, what));
+        close_all(&cx, what, specs, &found, &part(&named, what));
     }
 }

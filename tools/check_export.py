@@ -32,7 +32,8 @@ def of_reference(config, weights, x):
     """The features of images [N, 3, H, W], by name."""
     stem = config["stem"]
     fixed = (stem[name] for name in ("kernel", "stride", "maxpool"))
-    net = Net(Space(config["resolution"], *fixed, config["strides"]), group=None)
+    space = Space(config["resolution"], *fixed, config["strides"])
+    net = Net(space, group=None, last_norm="head.4.running_mean" in weights)
     maps = net.features(weights, config["arch"], x)
     found = dict(zip(LEVELS, maps)) | {"pool": maps[-1].mean((2, 3))}
     return found | ({"z": net.project(weights, found["pool"])} if config["head"] else {})

@@ -88,12 +88,12 @@ pub(super) fn all(
             works.add_case(case)?;
         }
         let net = net(config, space);
-        let [views, _] = config.views.pair();
+        let [views, _] = config.views();
         let workload = Workload {
             images: images(config, space, dtype),
             views: &views,
-            queue: config.moco.queue,
-            dim: config.moco.dim,
+            queue: config.queue(),
+            dim: config.dim(),
             params: net.specs(),
             maps: &maps,
             feature: 4 * space.max().widths[3],

@@ -11,7 +11,7 @@ use super::peaks::PeakArgs;
 use super::row::{self, Row, quantile};
 use super::shapes::{self, Used};
 use super::{machine, timed};
-use crate::config::{Config, Precision, TeacherArch};
+use crate::config::{Config, Method, Precision, TeacherArch};
 use crate::cx::Cx;
 use crate::device::{self, DeviceChoice, MemoryUse};
 use crate::error::{Error, Result};
@@ -39,6 +39,9 @@ pub struct StepArgs {
     /// Search space whose supernet is trained.
     #[arg(long, default_value = "tiny")]
     preset: String,
+    /// Self-supervised method.
+    #[arg(long, default_value_t = Method::Moco)]
+    method: Method,
     /// Images of a batch (default: the preset's).
     #[arg(long)]
     batch: Option<usize>,
@@ -153,9 +156,16 @@ pub fn run(args: &StepArgs) -> Result<()> {
         ));
     }
     let cx = open_device(&args.device)?;
-    let (mut config, space) = (Config::for_preset(&args.preset)?, Space::preset(&args.preset)?);
+    let mut config = Config::defaults(&args.preset, args.method)?;
+    let space = Space::preset(&args.preset)?;
     config.train.batch = args.batch.unwrap_or(config.train.batch);
-    config.moco.queue = args.queue.unwrap_or(config.moco.queue);
+    match (args.queue, config.queue_mut()) {
+        (Some(rows), Some(queue)) => *queue = rows,
+        (Some(_), None) => {
+            return Err(Error::usage(format!("--queue: {} has no queue", args.method)));
+        }
+        (None, _) => {}
+    }
     config.validate()?;
     let archs = if args.archs.is_empty() {
         Sampler::new(config.sampling.policy, &space, config.seed)?.draw(0)
@@ -166,7 +176,8 @@ pub fn run(args: &StepArgs) -> Result<()> {
         "preset": args.preset,
         "batch": config.train.batch,
         "precision": Precision::of(cx.compute_dtype()),
-        "queue": config.moco.queue,
+        "method": config.method,
+        "queue": config.queue(),
         "archs": archs,
         "iterations": args.iterations,
     });
@@ -195,8 +206,8 @@ impl<'a> Bench<'a> {
             let x: Vec<f32> = (0..shape.elems()).map(|_| rng.normal()).collect();
             cx.upload(shape, cx.dtype(), &x)
         };
-        let views = vec![image(0)?, image(1)?];
         let pretrain = Pretrain::new(cx, &setup(config, space))?;
+        let views = (0..pretrain.views().len() as u16).map(image).collect::<Result<_>>()?;
         Ok(Self { cx, config, space, views, pretrain, done: 0 })
     }
 

@@ -20,7 +20,7 @@ pub struct SettingArgs {
     /// Search space and defaults: data, cifar or tiny [default: data]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// Self-supervised method: moco [default: moco]
+    /// Self-supervised method: moco, byol, ressl or densecl [default: moco]
     #[arg(long, value_name = "NAME", hide_possible_values = true)]
     pub method: Option<Method>,
     /// Settings, such as train.lr=0.06; `engine config show --explain` has all

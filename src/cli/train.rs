@@ -9,7 +9,9 @@ use serde_json::json;
 
 use super::Globals;
 use super::config::SettingArgs;
-use crate::config::{Precision, Resolved, Setting, looks_like_word, parse_duration, resolve, word};
+use crate::config::{
+    Precision, Resolved, Setting, flag, looks_like_word, parse_duration, resolve, word,
+};
 use crate::cx::Cx;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
@@ -19,6 +21,7 @@ use crate::program::{print, print_json};
 use crate::progress::{human_bytes, human_duration, human_rate};
 use crate::signals::Signals;
 use crate::space::budget::macs;
+use crate::space::{Named, Space};
 use crate::train::{self, FASTEST_GPU, Options, Outcome, Plan, ProbeOn, Resume};
 
 /// Arguments of `engine train`.
@@ -40,6 +43,9 @@ pub struct TrainArgs {
     /// blocks; the log says what did not fit. A run that is resumed goes on with its own
     #[arg(long, value_name = "FILE|DIR")]
     pub init: Option<PathBuf>,
+    /// Train this net alone, at its true size, instead of a supernet: an ID, max, min or r50
+    #[arg(long, value_name = "ID")]
+    pub arch: Option<Named>,
     /// Go on with the run in --out: auto (start where there is none), must, or a checkpoint.
     /// train.epochs may be larger than before: from there on the learning rate is that of the
     /// longer run
@@ -81,6 +87,8 @@ Examples:
     --resume train.epochs=40
   engine train --preset tiny --data images/ --out runs/c --probe labelled/
   engine train --preset tiny --data other/ --out runs/d --init runs/a
+  engine train --preset tiny --method byol --arch min --data images/ \
+    --out runs/e
   engine train --preset cifar --data cifar10.tar.zst#train --out runs/b \\
     --resume --time-limit 11h50m
   engine train -c run.toml --data shards/*.tar --dry-run --device-memory 80GiB
@@ -100,7 +108,16 @@ impl TrainArgs {
         }
         settings.extend(strayed);
         settings.extend(globals.settings());
-        Ok((resolve(&settings)?, data))
+        let mut resolved = resolve(&settings)?;
+        if let Some(named) = self.arch {
+            let space = Space::preset(&resolved.config.preset)?;
+            let arch = named.within(&space, || {
+                Err(Error::usage("--arch winner: expected an ID, max, min or r50 to train"))
+            })?;
+            settings.push(flag("--arch", "sampling.arch", arch.to_string()));
+            resolved = resolve(&settings)?;
+        }
+        Ok((resolved, data))
     }
 
     /// What follows `--resume`: `auto`, `must` or a path; none without the flag.

@@ -21,15 +21,21 @@ const WARMUP: f64 = 0.05;
 /// Negatives, at least: what a batch of the smallest data sets is held against.
 const LEAST_QUEUE: usize = 64;
 
+/// The queues' sizes.
+const QUEUES: [&str; 2] = ["moco.queue", "ressl.queue"];
+/// What they become.
+const HALF: &str = "at most half of the images, as a power of two, at least 64";
+
 /// The keys that follow the images, and what they become.
-pub(super) const FOLLOWING: [(&str, &str); 6] = [
+pub(super) const FOLLOWING: [(&str, &str); 7] = [
     ("train.lr", "the preset's in proportion to train.batch"),
     (
         "train.epochs",
         "as many as show the images 200,000 times in all (cifar: 10 million), at least 10",
     ),
     ("train.warmup_epochs", "5 % of train.epochs"),
-    ("moco.queue", "at most half of the images, as a power of two, at least 64"),
+    ("moco.queue", HALF),
+    ("ressl.queue", HALF),
     ("views.crop_min", "the smallest share with which crops find their own image again"),
     ("views.flip_p", "0 if images resemble others more than their own mirror image"),
 ];
@@ -52,7 +58,7 @@ pub fn adapt(
         }
         Ok(())
     };
-    let defaults = super::Config::for_preset(&resolved.config.preset)?;
+    let defaults = super::Config::defaults(&resolved.config.preset, resolved.config.method)?;
     let batch = resolved.config.train.batch;
     if batch != defaults.train.batch {
         let lr = defaults.train.lr * batch as f64 / defaults.train.batch as f64;
@@ -67,15 +73,17 @@ pub fn adapt(
     let reason =
         format!("{:.0} % of train.epochs={}", WARMUP * 100.0, resolved.config.train.epochs);
     set(resolved, "train.warmup_epochs", warmup.into(), reason)?;
-    let most = (images / 2).max(LEAST_QUEUE).min(defaults.moco.queue);
-    let queue = 1 << most.ilog2();
-    let reason = match images / 2 < LEAST_QUEUE {
-        true => format!("the least that serves, however few images there are ({images})"),
-        false => {
-            format!("at most half of the {images} images, so that an image rarely meets itself")
-        }
-    };
-    set(resolved, "moco.queue", Value::Integer(queue), reason)?;
+    if let Some(key) = QUEUES.iter().find(|key| key.starts_with(resolved.config.method.section())) {
+        let most = (images / 2).max(LEAST_QUEUE).min(defaults.queue());
+        let queue = 1 << most.ilog2();
+        let reason = match images / 2 < LEAST_QUEUE {
+            true => format!("the least that serves, however few images there are ({images})"),
+            false => {
+                format!("at most half of the {images} images, so that an image rarely meets itself")
+            }
+        };
+        set(resolved, key, Value::Integer(queue), reason)?;
+    }
     if resolved.is_set("views.crop_min") && resolved.is_set("views.flip_p") {
         return Ok(said);
     }
@@ -197,6 +205,8 @@ mod tests {
         let keys: Vec<&str> =
             crate::config::KEYS.iter().map(|key| key.name).filter(follows).collect();
         let mut listed = FOLLOWING.map(|(key, _)| key).to_vec();
+        // That of another method.
+        listed.retain(|key| *key != "ressl.queue");
         listed.sort_by_key(|key| keys.iter().position(|k| k == key));
         assert_eq!(keys, listed);
     }

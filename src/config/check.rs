@@ -31,6 +31,9 @@ pub(super) fn check(c: &Config) -> Result<(), Complaint> {
 fn together(c: &Config) -> Result<(), Complaint> {
     let (t, v) = (&c.train, &c.views);
     let complain = |key, expected: String| Err((key, expected));
+    if let Err(e) = c.space() {
+        return complain("sampling.arch", e.to_string());
+    }
     if t.bn_group == 1 {
         return complain(
             "train.bn_group",
@@ -55,6 +58,13 @@ fn together(c: &Config) -> Result<(), Complaint> {
     if v.crop_min > v.crop_max {
         return complain(
             "views.crop_min",
+            format!("expected at most views.crop_max ({})", v.crop_max),
+        );
+    }
+    let crop_min = c.views2.crop_min.or(v.crop_min);
+    if crop_min > v.crop_max {
+        return complain(
+            "views2.crop_min",
             format!("expected at most views.crop_max ({})", v.crop_max),
         );
     }

@@ -6,17 +6,40 @@ use super::*;
 use crate::error::Result;
 use crate::space::Space;
 
+/// A method's share in the defaults of the large preset.
+type OfMethod = fn(Config) -> Config;
+
 impl Config {
-    /// The defaults for a preset; exit 2 where there is no such preset.
+    /// The defaults of MoCo v2 for a preset.
+    ///
+    /// # Errors
+    /// Exit 2 where there is no such preset.
     pub fn for_preset(preset: &str) -> Result<Self> {
-        let name = Space::preset(preset)?.name;
-        let data = Self::for_imagenet(name);
+        Self::defaults(preset, Method::Moco)
+    }
+
+    /// The defaults of a method for a preset.
+    ///
+    /// # Errors
+    /// Exit 2 where there is no such preset.
+    pub fn defaults(preset: &str, method: Method) -> Result<Self> {
+        let moco = Self::of_moco(&Space::preset(preset)?.name);
+        let (large, small): (OfMethod, OfMethod) = match method {
+            Method::Moco | Method::Densecl => (|c| c, |c| c),
+            Method::Byol => (of_byol, of_byol_small),
+            Method::Ressl => (of_ressl, of_ressl_small),
+        };
+        let of_method = if moco.preset == LARGE { large } else { small };
+        Ok(Self { method, ..of_method(moco) })
+    }
+
+    fn of_moco(preset: &str) -> Self {
+        let data = Self::for_imagenet(preset.to_owned());
         // Measured on small images, see `docs/training.md`. Small steps, many of them, are what
         // serves a CPU; blurring leaves little of 32×32 pixels; the rest keeps embeddings of
         // images that look alike from falling together.
-        let small = |epochs, batch, lr, queue, hidden| Self {
-            train: Train { batch, epochs, lr, ..data.train.clone() },
-            moco: Moco {
+        let small = |epochs, batch, lr, queue, hidden| {
+            let moco = Moco {
                 queue,
                 tau: 0.1,
                 ema: 0.99,
@@ -24,18 +47,32 @@ impl Config {
                 head_norm: true,
                 queue_fill: QueueFill::Teacher,
                 ..data.moco.clone()
-            },
-            views: Views { blur_p: 0.0, ..data.views.clone() },
-            ..data.clone()
+            };
+            Self {
+                train: Train { batch, epochs, lr, ..data.train.clone() },
+                byol: Byol { ema: 0.99, dim: hidden / 2, hidden: 2 * hidden },
+                ressl: Ressl {
+                    queue,
+                    ema: moco.ema,
+                    dim: moco.dim,
+                    hidden,
+                    head_norm: true,
+                    queue_fill: QueueFill::Teacher,
+                    ..data.ressl.clone()
+                },
+                moco,
+                views: Views { blur_p: 0.0, ..data.views.clone() },
+                ..data.clone()
+            }
         };
-        Ok(match preset {
+        match preset {
             "cifar" => small(200.0, 256, 0.06, 4096, 512),
             "tiny" => Self {
                 ckpt: Ckpt { every: CkptEvery::Steps(500), ..data.ckpt.clone() },
                 ..small(10.0, 32, 0.01, 512, 256)
             },
             _ => data,
-        })
+        }
     }
 
     /// What the released configuration for a tenth of ImageNet says: batch 256, learning rate
@@ -49,6 +86,8 @@ impl Config {
                 batch: 256,
                 epochs: 200.0,
                 lr: 0.03,
+                optimizer: Rule::Sgd,
+                trust: 1e-3,
                 momentum: 0.9,
                 weight_decay: 1e-4,
                 warmup_epochs: 0.0,
@@ -67,9 +106,22 @@ impl Config {
                 queue_fill: QueueFill::Random,
                 symmetric: false,
             },
-            sampling: Sampling { policy: Policy::Paper },
+            byol: Byol { ema: 0.99, dim: 256, hidden: 4096 },
+            ressl: Ressl {
+                queue: 131_072,
+                tau_teacher: 0.04,
+                tau_student: 0.1,
+                ema: 0.999,
+                dim: 512,
+                hidden: 4096,
+                head_norm: false,
+                queue_fill: QueueFill::Random,
+            },
+            densecl: Densecl { weight: 0.5, level: DenseLevel::C5 },
+            sampling: Sampling { policy: Policy::Paper, arch: OnlyArch(None) },
             teacher: Teacher { arch: TeacherArch::Max },
             views: Views {
+                filter: Filter::Bilinear,
                 crop_min: 0.2,
                 crop_max: 1.0,
                 jitter_p: 0.8,
@@ -81,7 +133,15 @@ impl Config {
                 blur_p: 0.5,
                 blur_sigma_min: 0.1,
                 blur_sigma_max: 2.0,
+                solarise_p: 0.0,
                 flip_p: 0.5,
+            },
+            views2: Views2 {
+                crop_min: OrSame::Same,
+                jitter_p: OrSame::Same,
+                grey_p: OrSame::Same,
+                blur_p: OrSame::Same,
+                solarise_p: OrSame::Same,
             },
             data: Data { workers: 0, on_corrupt: OnCorrupt::Replace, max_corrupt: 0.001 },
             ckpt: Ckpt { every: CkptEvery::Time(Duration::from_secs(30 * 60)), keep: 3 },
@@ -91,4 +151,50 @@ impl Config {
             search: Search { tau: 0.2 },
         }
     }
+}
+
+/// The preset that keeps the papers' settings.
+const LARGE: &str = "data";
+
+/// BYOL's settings for 100 epochs, at batches of 256: its learning rate is 0.45 for each 256 images.
+fn of_byol(moco: Config) -> Config {
+    Config {
+        train: Train {
+            epochs: 100.0,
+            lr: 0.45,
+            optimizer: Rule::Lars,
+            weight_decay: 1e-6,
+            warmup_epochs: 10.0,
+            bn_group: 0,
+            decay_exempt: true,
+            ..moco.train
+        },
+        views: Views {
+            filter: Filter::Bicubic,
+            crop_min: 0.08,
+            saturation: 0.2,
+            blur_p: 1.0,
+            ..moco.views
+        },
+        views2: Views2 { blur_p: OrSame::Own(0.1), solarise_p: OrSame::Own(0.2), ..moco.views2 },
+        ..moco
+    }
+}
+
+/// On small images by SGD.
+fn of_byol_small(moco: Config) -> Config {
+    Config { train: Train { bn_group: 0, ..moco.train }, ..moco }
+}
+
+/// ReSSL's settings for batches of 256.
+fn of_ressl(moco: Config) -> Config {
+    let train = Train { lr: 0.05, warmup_epochs: 5.0, decay_exempt: true, ..moco.train.clone() };
+    Config { train, ..of_ressl_small(moco) }
+}
+
+/// The teacher's view is a crop and a flip.
+fn of_ressl_small(moco: Config) -> Config {
+    let none = OrSame::Own(0.0);
+    let views2 = Views2 { jitter_p: none, grey_p: none, blur_p: none, ..moco.views2.clone() };
+    Config { views2, ..moco }
 }

@@ -4,7 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CkptEvery, Method, OnCorrupt, Precision, ProbeEvery, QueueFill, TeacherArch};
+use super::{
+    CkptEvery, DenseLevel, Filter, Method, OnCorrupt, OnlyArch, OrSame, Precision, ProbeEvery,
+    QueueFill, Rule, TeacherArch,
+};
 use crate::space::{Policy, presets};
 
 /// What is known of a key.
@@ -39,9 +42,13 @@ pub enum Allowed {
         /// Whether the word `auto` is allowed, too.
         auto: bool,
     },
+    /// The word `same`, or one of these.
+    SameOr(&'static Allowed),
+    /// The ID of an architecture, or `none`.
+    Id,
 }
 
-use Allowed::{HalfOpen, Interval, PositiveUpTo, Switch, Within, Words};
+use Allowed::{HalfOpen, Id, Interval, PositiveUpTo, SameOr, Switch, Within, Words};
 
 impl Allowed {
     /// Whether a number is allowed.
@@ -50,6 +57,7 @@ impl Allowed {
             Within(lo, hi) => lo <= x && x <= hi,
             PositiveUpTo(hi) => 0.0 < x && x <= hi,
             HalfOpen(lo, hi) => lo <= x && x < hi,
+            SameOr(other) => other.holds(x),
             _ => true,
         }
     }
@@ -68,6 +76,10 @@ impl Allowed {
                 let auto = if auto { ", or auto" } else { "" };
                 format!("steps (1000), epochs (5ep) or a length of time (30m, 11h50m){auto}")
             }
+            SameOr(other) => format!("same, or {}", other.words()),
+            Id => "none, or the ID of an architecture of the preset, such as \
+                   s32-w48.96.192.512-d2.2.5.2"
+                .into(),
         }
     }
 }
@@ -146,6 +158,12 @@ const DATA_TENTH: &str = "data: DATA's released settings for a tenth of ImageNet
                           docs/training.md";
 const MOCO: &str = "MoCo v2 (arXiv:2003.04297)";
 const MOCO_AND_OURS: &str = "data: MoCo v2 (arXiv:2003.04297); others: docs/training.md";
+const BYOL: &str = "BYOL (arXiv:2006.07733)";
+const BYOL_AND_OURS: &str = "data: BYOL (arXiv:2006.07733); others: docs/training.md";
+const RESSL: &str = "ReSSL (arXiv:2107.09282)";
+const RESSL_AND_OURS: &str = "data: ReSSL (arXiv:2107.09282); others: docs/training.md";
+const DENSECL: &str = "DenseCL (arXiv:2011.09157)";
+const OF_METHODS: &str = "that of the method";
 const OURS: &str = "docs/training.md";
 
 settings! {
@@ -166,7 +184,11 @@ settings! {
         epochs: f64, PositiveUpTo(1e6), "epochs", DATA_TENTH;
         /// Learning rate at the top of the cosine.
         lr: f64, Within(0.0, 1000.0), "", DATA_TENTH;
-        /// Momentum μ of SGD.
+        /// The optimizer.
+        optimizer: Rule, Words(Rule::NAMES, Rule::ABOUT), "", OF_METHODS;
+        /// LARS's η: the length of a weight's step over the length of the weight.
+        trust: f64, PositiveUpTo(1.0), "", BYOL;
+        /// Momentum μ.
         momentum: f64, HalfOpen(0.0, 1.0), "", DATA;
         /// Weight decay λ.
         weight_decay: f64, Within(0.0, 1.0), "", DATA_TENTH;
@@ -179,11 +201,12 @@ settings! {
         /// Parts that a batch is split into to save memory, of at least 2 images each; gradients
         /// are summed. Divides train.batch.
         accum: usize, Within(1.0, 32_768.0), "parts", NONE;
-        /// Whether batch norms and biases are exempt from weight decay.
-        decay_exempt: bool, Switch, "", "DATA's released code";
+        /// Whether batch norms and biases are exempt from weight decay; LARS also takes its plain
+        /// steps for them.
+        decay_exempt: bool, Switch, "", OF_METHODS;
     }
 
-    /// MoCo's constants.
+    /// MoCo's constants, which DenseCL has too.
     moco: Moco {
         /// Negatives kept.
         queue: usize, Within(1.0, 1_048_576.0), "embeddings", MOCO_AND_OURS;
@@ -205,10 +228,52 @@ settings! {
         symmetric: bool, Switch, "", MOCO;
     }
 
+    /// BYOL's constants.
+    byol: Byol {
+        /// Momentum m₀ of the teacher's moving average at the start, from which it rises to 1 along
+        /// half a cosine.
+        ema: f64, Within(0.0, 1.0), "", BYOL_AND_OURS;
+        /// Numbers of an embedding z and of its prediction.
+        dim: usize, Within(1.0, 65_536.0), "numbers", BYOL_AND_OURS;
+        /// Hidden units of projector and predictor.
+        hidden: usize, Within(1.0, 65_536.0), "units", BYOL_AND_OURS;
+    }
+
+    /// ReSSL's constants.
+    ressl: Ressl {
+        /// Embeddings kept, to which images are related.
+        queue: usize, Within(1.0, 1_048_576.0), "embeddings", RESSL_AND_OURS;
+        /// Temperature τt of the teacher's relations.
+        tau_teacher: f64, PositiveUpTo(100.0), "", RESSL;
+        /// Temperature τs of the student's relations.
+        tau_student: f64, PositiveUpTo(100.0), "", RESSL;
+        /// Momentum m of the teacher's moving average.
+        ema: f64, Within(0.0, 1.0), "", RESSL_AND_OURS;
+        /// Numbers of an embedding z.
+        dim: usize, Within(1.0, 65_536.0), "numbers", RESSL_AND_OURS;
+        /// Hidden units of the projection head.
+        hidden: usize, Within(1.0, 65_536.0), "units", RESSL_AND_OURS;
+        /// Whether the projection head has batch norms, as moco.head_norm.
+        head_norm: bool, Switch, "", OURS;
+        /// What the queue holds before the first step.
+        queue_fill: QueueFill, Words(QueueFill::NAMES, QueueFill::ABOUT), "", RESSL_AND_OURS;
+    }
+
+    /// What DenseCL has beside MoCo's constants.
+    densecl: Densecl {
+        /// Share λ of the loss that compares positions; that of the images' is 1 − λ.
+        weight: f64, Within(0.0, 1.0), "", DENSECL;
+        /// The level whose positions are compared.
+        level: DenseLevel, Words(DenseLevel::NAMES, DenseLevel::ABOUT), "", DENSECL;
+    }
+
     /// How students are drawn.
     sampling: Sampling {
         /// Which architectures a step trains.
         policy: Policy, Words(Policy::NAMES, Policy::ABOUT), "", "DATA (CVPR 2022), Algorithm 1";
+        /// The architecture of a net that is trained by itself, at its true size, instead of a
+        /// supernet.
+        arch: OnlyArch, Id, "", NONE;
     }
 
     /// The teacher.
@@ -217,8 +282,10 @@ settings! {
         arch: TeacherArch, Words(TeacherArch::NAMES, TeacherArch::ABOUT), "", DATA;
     }
 
-    /// How the views of an image are made.
+    /// How the views of an image are made: the first, and the second but for what `views2` says.
     views: Views {
+        /// Filter by which a crop is resized.
+        filter: Filter, Words(Filter::NAMES, Filter::ABOUT), "", OF_METHODS;
         /// Least share of the image's area that a crop takes. At most views.crop_max.
         crop_min: f64, PositiveUpTo(1.0), "share", MOCO;
         /// Greatest share.
@@ -241,8 +308,24 @@ settings! {
         blur_sigma_min: f64, PositiveUpTo(32.0), "pixels", MOCO;
         /// Greatest σ.
         blur_sigma_max: f64, PositiveUpTo(32.0), "pixels", MOCO;
+        /// Probability of solarisation: values from half of the range on are inverted.
+        solarise_p: f64, Within(0.0, 1.0), "probability", OF_METHODS;
         /// Probability of the horizontal flip.
         flip_p: f64, Within(0.0, 1.0), "probability", MOCO;
+    }
+
+    /// What is different about the second view of an image.
+    views2: Views2 {
+        /// Least share of the image's area that a crop takes.
+        crop_min: OrSame, SameOr(&PositiveUpTo(1.0)), "share", OF_METHODS;
+        /// Probability of the colour jitter.
+        jitter_p: OrSame, SameOr(&Within(0.0, 1.0)), "probability", OF_METHODS;
+        /// Probability of becoming grey.
+        grey_p: OrSame, SameOr(&Within(0.0, 1.0)), "probability", OF_METHODS;
+        /// Probability of the Gaussian blur.
+        blur_p: OrSame, SameOr(&Within(0.0, 1.0)), "probability", OF_METHODS;
+        /// Probability of solarisation.
+        solarise_p: OrSame, SameOr(&Within(0.0, 1.0)), "probability", OF_METHODS;
     }
 
     /// Reading images.

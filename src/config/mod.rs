@@ -6,23 +6,28 @@ mod check;
 mod defaults;
 mod explain;
 mod keys;
+mod only;
 mod resolve;
+mod same;
 mod time;
 
 pub use adapt::adapt;
 pub use explain::{Explained, explain, markdown};
 pub use keys::{
-    Allowed, Ckpt, Config, Data, Guard, KEYS, Key, Log, Moco, Probe, SECTIONS, Sampling, Search,
-    Teacher, Train, Views,
+    Allowed, Byol, Ckpt, Config, Data, Densecl, Guard, KEYS, Key, Log, Moco, Probe, Ressl,
+    SECTIONS, Sampling, Search, Teacher, Train, Views, Views2,
 };
+pub use only::OnlyArch;
 pub use resolve::{
     Origin, Resolved, Setting, flag, flat, looks_like_word, read_file, resolve, word,
 };
+pub use same::OrSame;
 pub use time::{CkptEvery, ProbeEvery, format_duration, parse_duration};
 
 use crate::data;
-pub use crate::data::OnCorrupt;
-use crate::space::Policy;
+pub use crate::data::{Filter, OnCorrupt};
+use crate::error::Result;
+use crate::space::{Policy, Space};
 use crate::tensor::DType;
 
 crate::choice! {
@@ -30,6 +35,44 @@ crate::choice! {
     pub enum Method("method") {
         /// MoCo v2: InfoNCE against a queue of negatives.
         Moco = "moco",
+        /// BYOL: predicts the teacher's embedding of the other view; no negatives.
+        Byol = "byol",
+        /// ReSSL: has the teacher's relations to a queue of embeddings.
+        Ressl = "ressl",
+        /// DenseCL: MoCo v2, and the same for positions that match each other.
+        Densecl = "densecl",
+    }
+}
+
+impl Method {
+    /// The section with the constants that it has in common with others, of the same names in each:
+    /// `ema`, `dim`, `hidden`, and with a queue also `queue`, `head_norm`, `queue_fill`.
+    pub fn section(self) -> &'static str {
+        match self {
+            Self::Moco | Self::Densecl => "moco",
+            Self::Byol => "byol",
+            Self::Ressl => "ressl",
+        }
+    }
+}
+
+crate::choice! {
+    /// How gradients become updates.
+    pub enum Rule("optimizer") {
+        /// Stochastic gradient descent with momentum, as PyTorch's.
+        Sgd = "sgd",
+        /// LARS: SGD whose step for each weight has a length in proportion to the weight's.
+        Lars = "lars",
+    }
+}
+
+crate::choice! {
+    /// The level whose positions DenseCL compares.
+    pub enum DenseLevel("level") {
+        /// The last one, as in its paper.
+        C5 = "c5",
+        /// The one before, of twice the side.
+        C4 = "c4",
     }
 }
 
@@ -83,30 +126,78 @@ crate::choice! {
 }
 
 impl Config {
+    /// The space whose nets are trained: the preset's, or that of one net.
+    ///
+    /// # Errors
+    /// Exit 2 for an unknown preset, or a net that is not of it.
+    pub fn space(&self) -> Result<Space> {
+        let space = Space::preset(&self.preset)?;
+        let Some(arch) = self.sampling.arch.0 else { return Ok(space) };
+        space.check(&arch)?;
+        Ok(Space { name: space.name.clone(), ..space.single(&arch) })
+    }
+
     /// Rows that a student sees in a step: an image for each of the batch, or both views of each.
     pub fn rows(&self) -> usize {
-        self.train.batch * if self.moco.symmetric { 2 } else { 1 }
+        let both = self.moco.symmetric && self.method.section() == "moco";
+        self.train.batch * if both { 2 } else { 1 }
     }
-}
 
-impl Views {
-    /// How an image's two views are made: MoCo's are made alike.
-    pub fn pair(&self) -> [data::Views; 2] {
+    /// Embeddings in the method's queue; 0 where it has none.
+    pub fn queue(&self) -> usize {
+        match self.method {
+            Method::Moco | Method::Densecl => self.moco.queue,
+            Method::Ressl => self.ressl.queue,
+            Method::Byol => 0,
+        }
+    }
+
+    /// The size of the method's queue, to change it; none where it has no queue.
+    pub fn queue_mut(&mut self) -> Option<&mut usize> {
+        match self.method {
+            Method::Moco | Method::Densecl => Some(&mut self.moco.queue),
+            Method::Ressl => Some(&mut self.ressl.queue),
+            Method::Byol => None,
+        }
+    }
+
+    /// Numbers of an embedding.
+    pub fn dim(&self) -> usize {
+        match self.method {
+            Method::Moco | Method::Densecl => self.moco.dim,
+            Method::Ressl => self.ressl.dim,
+            Method::Byol => self.byol.dim,
+        }
+    }
+
+    /// How an image's two views are made.
+    pub fn views(&self) -> [data::Views; 2] {
+        let (one, two) = (&self.views, &self.views2);
         let [scale, sigma] =
-            [[self.crop_min, self.crop_max], [self.blur_sigma_min, self.blur_sigma_max]];
-        let view = data::Views {
+            [[one.crop_min, one.crop_max], [one.blur_sigma_min, one.blur_sigma_max]];
+        let first = data::Views {
             crop_scale: scale.map(|x| x as f32),
-            jitter_p: self.jitter_p as f32,
-            brightness: self.brightness as f32,
-            contrast: self.contrast as f32,
-            saturation: self.saturation as f32,
-            hue: self.hue as f32,
-            grey_p: self.grey_p as f32,
-            blur_p: self.blur_p as f32,
+            filter: one.filter,
+            jitter_p: one.jitter_p as f32,
+            brightness: one.brightness as f32,
+            contrast: one.contrast as f32,
+            saturation: one.saturation as f32,
+            hue: one.hue as f32,
+            grey_p: one.grey_p as f32,
+            blur_p: one.blur_p as f32,
             blur_sigma: sigma.map(|x| x as f32),
-            flip_p: self.flip_p as f32,
+            solarise_p: one.solarise_p as f32,
+            flip_p: one.flip_p as f32,
             ..data::Views::moco_v2()
         };
-        [view.clone(), view]
+        let second = data::Views {
+            crop_scale: [two.crop_min.or(one.crop_min) as f32, one.crop_max as f32],
+            jitter_p: two.jitter_p.or(one.jitter_p) as f32,
+            grey_p: two.grey_p.or(one.grey_p) as f32,
+            blur_p: two.blur_p.or(one.blur_p) as f32,
+            solarise_p: two.solarise_p.or(one.solarise_p) as f32,
+            ..first.clone()
+        };
+        [first, second]
     }
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::keys::{Allowed, KEYS, key};
-use super::{Config, check};
+use super::{Config, Method, check};
 use crate::error::{Error, Result, nearest};
 use crate::outside::{printable, read_at_most};
 use crate::space::presets;
@@ -21,6 +22,10 @@ pub enum Origin {
     Default,
     /// The default of this preset.
     Preset(String),
+    /// The default of this method.
+    Method(Method),
+    /// The default of this method in this preset.
+    PresetAndMethod(String, Method),
     /// A line (from 1) of a file.
     File(PathBuf, usize),
     /// A `key=value` word of the command line.
@@ -38,6 +43,10 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Preset(name) => write!(f, "default of preset {name}"),
+            Self::Method(method) => write!(f, "default of {method}"),
+            Self::PresetAndMethod(name, method) => {
+                write!(f, "default of {method} in preset {name}")
+            }
             // Debug: a file's name may hold any character, and this goes into a comment.
             Self::File(path, line) => write!(f, "{path:?} line {line}"),
             Self::CommandLine => f.write_str("command line"),
@@ -204,10 +213,14 @@ pub struct Resolved {
 pub fn resolve(settings: &[Setting]) -> Result<Resolved> {
     let preset = settings.iter().rev().find(|s| s.key == "preset");
     let name = preset.map_or_else(|| presets::NAMES[0].to_owned(), |s| plain(&s.value));
-    let mut config = Config::for_preset(&name).map_err(|e| match preset {
+    let of_preset = Config::for_preset(&name).map_err(|e| match preset {
         Some(s) => s.wrong(e),
         None => e,
     })?;
+    let method = settings.iter().rev().find(|s| s.key == "method");
+    let method = method.map(|s| apply(&of_preset, s)).transpose()?;
+    let method = method.map_or(of_preset.method, |config| config.method);
+    let mut config = Config::defaults(&name, method)?;
     let mut origins = default_origins(&config);
     for setting in settings {
         config = apply(&config, setting)?;
@@ -218,17 +231,24 @@ pub fn resolve(settings: &[Setting]) -> Result<Resolved> {
 }
 
 fn default_origins(config: &Config) -> BTreeMap<String, Origin> {
-    let others: Vec<Table> = presets::NAMES
-        .iter()
-        .filter_map(|p| Config::for_preset(p).ok())
-        .map(|c| c.entries().into_iter().collect())
-        .collect();
-    let same = |key: &str, value: &Value| others.iter().all(|o| o.get(key) == Some(value));
+    let table = |preset: &str, method: Method| -> Table {
+        let defaults = Config::defaults(preset, method);
+        defaults.map(|c| c.entries().into_iter().collect()).unwrap_or_default()
+    };
+    let same = |key: &str, value: &Value, others: &[Table]| {
+        others.iter().all(|other| other.get(key) == Some(value))
+    };
+    let presets: Vec<Table> = presets::NAMES.iter().map(|p| table(p, config.method)).collect();
+    let methods: Vec<Table> =
+        Method::value_variants().iter().map(|m| table(&config.preset, *m)).collect();
     let origin = |key: &str, value: &Value| {
-        if key == "preset" || same(key, value) {
-            Origin::Default
-        } else {
-            Origin::Preset(config.preset.clone())
+        let preset = config.preset.clone();
+        match (same(key, value, &presets), same(key, value, &methods)) {
+            _ if ["preset", "method"].contains(&key) => Origin::Default,
+            (true, true) => Origin::Default,
+            (false, true) => Origin::Preset(preset),
+            (true, false) => Origin::Method(config.method),
+            (false, false) => Origin::PresetAndMethod(preset, config.method),
         }
     };
     config.entries().into_iter().map(|(k, v)| (k.clone(), origin(&k, &v))).collect()
@@ -248,7 +268,9 @@ fn apply(config: &Config, setting: &Setting) -> Result<Config> {
     let before = std::mem::replace(slot, setting.value.clone());
     let allowed = key(&setting.key).map(|key| key.allowed);
     table.try_into().map_err(|e: toml::de::Error| match (allowed, before) {
-        (Some(Allowed::Interval { .. }), _) => setting.wrong(e.message()),
+        (Some(Allowed::Interval { .. } | Allowed::SameOr(_) | Allowed::Id), _) => {
+            setting.wrong(e.message())
+        }
         (_, before @ Value::Integer(_)) => {
             setting.wrong(format!("expected a whole number of at least 0, such as {before}"))
         }

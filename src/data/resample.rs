@@ -1,8 +1,6 @@
 //! Resizing as PIL does it: a filter as wide as the scale asks (so that nothing aliases),
 //! horizontally, then vertically, with 8 bits in between.
 
-use serde::{Deserialize, Serialize};
-
 use super::{Image, vectorised};
 
 /// Part of an image, in its pixels.
@@ -18,14 +16,14 @@ pub struct Crop {
     pub height: usize,
 }
 
-/// The filter of a resize.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Filter {
-    /// A triangle.
-    Bilinear,
-    /// Keys' cubic with a = −0.5.
-    Bicubic,
+crate::choice! {
+    /// The filter of a resize.
+    pub enum Filter("filter") {
+        /// A triangle.
+        Bilinear = "bilinear",
+        /// Keys' cubic with a = −0.5.
+        Bicubic = "bicubic",
+    }
 }
 
 impl Filter {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data;
 use crate::error::{Error, Result};
-use crate::nn::{Heads, Mlp, Supernet};
+use crate::nn::{Bn, Heads, Mlp, Supernet};
 use crate::space::{Arch, EXPANSION, STAGES, Space, StageSpace, StemSpace};
 
 /// Name of the file with the weights.
@@ -88,10 +88,12 @@ pub struct Head {
     pub hidden: usize,
     /// Size of the embedding.
     pub dim: usize,
-    /// Whether batch norms follow both linear layers, the last one without affine parameters;
-    /// the linear layers then have no biases.
+    /// Whether a batch norm follows the first linear layer; the linear layers then have no biases.
     #[serde(default)]
     pub norm: bool,
+    /// Whether one without affine parameters follows the last; as `norm` where it is not said.
+    #[serde(default)]
+    pub last_norm: Option<bool>,
 }
 
 impl Head {
@@ -99,7 +101,8 @@ impl Head {
         let described = mlp.0.first().map(|first| Self {
             hidden: first.out,
             dim: mlp.dim(),
-            norm: mlp.has_batch_norm(),
+            norm: first.bn != Bn::None,
+            last_norm: mlp.0.last().map(|last| last.bn != Bn::None),
         });
         described.filter(|head| head.mlp() == *mlp).ok_or_else(|| {
             Error::usage(format!(
@@ -111,7 +114,15 @@ impl Head {
     }
 
     fn mlp(&self) -> Mlp {
-        Mlp::moco(self.hidden, self.dim, self.norm)
+        match self.norm && !self.has_last_norm() {
+            true => Mlp::byol(self.hidden, self.dim),
+            false => Mlp::moco(self.hidden, self.dim, self.norm),
+        }
+    }
+
+    /// Whether a batch norm follows the last linear layer.
+    pub(super) fn has_last_norm(&self) -> bool {
+        self.last_norm.unwrap_or(self.norm)
     }
 }
 
@@ -307,11 +318,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::export::subnet::single;
 
     fn config(preset: &str, arch: &str) -> Value {
         let arch: Arch = arch.parse().unwrap();
-        let net = Supernet::new(&single(&Space::preset(preset).unwrap(), &arch), None);
+        let net = Supernet::new(&Space::preset(preset).unwrap().single(&arch), None);
         let origin = Origin {
             preset: preset.into(),
             method: "moco".into(),

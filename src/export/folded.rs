@@ -160,8 +160,13 @@ impl Map {
 
 impl Linear {
     fn new(named: &Named, name: &str) -> Result<Self> {
-        let weight = tensor(named, &format!("{name}.weight"))?.1;
-        Ok(Self { weight, bias: tensor(named, &format!("{name}.bias"))?.1 })
+        let (shape, weight) = tensor(named, &format!("{name}.weight"))?;
+        let bias = format!("{name}.bias");
+        let bias = match named.contains_key(&bias) {
+            true => tensor(named, &bias)?.1,
+            false => vec![0.0; shape.first().copied().unwrap_or(0)],
+        };
+        Ok(Self { weight, bias })
     }
 
     /// Without a bias of its own, and the batch norm behind it folded in; a norm without γ and β
@@ -225,7 +230,10 @@ impl Net {
         let head = match &config.head {
             Some(head) if head.norm => Some([
                 Linear::folded(named, "head.0", "head.1")?,
-                Linear::folded(named, "head.3", "head.4")?,
+                match head.has_last_norm() {
+                    true => Linear::folded(named, "head.3", "head.4")?,
+                    false => Linear::new(named, "head.3")?,
+                },
             ]),
             Some(_) => Some([Linear::new(named, "head.0")?, Linear::new(named, "head.2")?]),
             None => None,

@@ -29,13 +29,15 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(y)) + shortcut)
 
 
-def projection(channels, hidden, dim, norm=False):
-    """Linear, ReLU, Linear; or with batch norms in place of the biases."""
+def projection(channels, hidden, dim, norm=False, last_norm=None):
+    """Linear, ReLU, Linear; or with batch norms in place of the biases, the last one if it has one."""
     first, second = (nn.Linear(i, o, bias=not norm) for i, o in [(channels, hidden), (hidden, dim)])
     if not norm:
         return nn.Sequential(first, nn.ReLU(), second)
-    norms = nn.BatchNorm1d(hidden), nn.BatchNorm1d(dim, affine=False)
-    return nn.Sequential(first, norms[0], nn.ReLU(), second, norms[1])
+    layers = [first, nn.BatchNorm1d(hidden), nn.ReLU(), second]
+    if last_norm is None or last_norm:
+        layers.append(nn.BatchNorm1d(dim, affine=False))
+    return nn.Sequential(*layers)
 
 
 class Net(nn.Module):

@@ -54,6 +54,15 @@ impl Mlp {
         ])
     }
 
+    /// BYOL's projector and predictor, Linear → BN → ReLU → Linear, without biases: the norm would
+    /// cancel the first, and its code has no second.
+    pub fn byol(hidden: usize, dim: usize) -> Self {
+        Self(vec![
+            Layer { out: hidden, bias: false, bn: Bn::Affine, relu: true },
+            Layer { out: dim, bias: false, bn: Bn::None, relu: false },
+        ])
+    }
+
     /// One linear layer with a bias.
     pub fn linear(out: usize) -> Self {
         Self(vec![Layer { out, bias: true, bn: Bn::None, relu: false }])

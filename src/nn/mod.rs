@@ -13,4 +13,4 @@ pub use mlp::{Bn, Layer, Mlp, MlpLayers};
 pub use norm::{BnMode, Collector, RunningStats};
 pub use params::{Gradients, Init, ParamSpec, Params, Role};
 pub use recalibrate::{Subnet, recalibrate};
-pub use resnet::{Feature, Heads, Outputs, Supernet};
+pub use resnet::{DenseHead, Feature, Heads, Outputs, Supernet};

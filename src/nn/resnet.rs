@@ -16,6 +16,7 @@ use crate::ops::batch_norm::BatchNorm;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::l2_normalise::L2Normalise;
 use crate::ops::max_pool::MaxPool;
+use crate::ops::rows::Rows;
 use crate::space::{Arch, EXPANSION, STAGES, Space};
 use crate::tape::{Tape, Var};
 use crate::tensor::Shape;
@@ -37,6 +38,9 @@ pub enum Feature {
     Z,
     /// The predictor's output for that embedding, L2-normalised: of students in training alone.
     P,
+    /// The dense head's output for each position of its level, a row [1, 1, D] each, not normalised:
+    /// in training alone.
+    Dense,
 }
 
 impl Feature {
@@ -54,6 +58,7 @@ impl Feature {
             Feature::Pool => "pool",
             Feature::Z => "z",
             Feature::P => "p",
+            Feature::Dense => "dense",
         }
     }
 }
@@ -103,14 +108,25 @@ impl Outputs {
 pub struct Heads {
     /// From pooled features to embeddings.
     pub projector: Mlp,
+    /// From the positions of a level to embeddings of their own.
+    pub dense: Option<DenseHead>,
     /// From embeddings, before they are normalised, to predictions; of students alone.
     pub predictor: Option<Mlp>,
+}
+
+/// A head that is applied to each position: 1×1 convolutions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DenseHead {
+    /// Stage whose output it reads, from 0.
+    pub stage: usize,
+    /// Its layers.
+    pub layers: Mlp,
 }
 
 impl Heads {
     /// A projector alone.
     pub fn projector(projector: Mlp) -> Self {
-        Self { projector, predictor: None }
+        Self { projector, dense: None, predictor: None }
     }
 }
 
@@ -152,7 +168,7 @@ struct Block {
 /// The supernet: layers and names at maximum size. Values are in [`Params`]; a net with one
 /// architecture only (an exported one) is the supernet of a space with one point.
 ///
-/// Parameters are in the order backbone, projector, then those that only students have.
+/// Parameters are in the order backbone, projector, dense head, then those that only students have.
 pub struct Supernet {
     space: Space,
     specs: Vec<ParamSpec>,
@@ -161,6 +177,8 @@ pub struct Supernet {
     stages: Vec<Vec<Block>>,
     heads: Option<Heads>,
     projector: Option<MlpLayers>,
+    /// With the stage that it reads.
+    dense: Option<(usize, MlpLayers)>,
     predictor: Option<MlpLayers>,
     /// Parameters that the teacher has too: the first so many.
     shared: usize,
@@ -222,6 +240,10 @@ impl Supernet {
             stages.push(blocks);
         }
         let projector = heads.map(|heads| builder.mlp("head", inputs, &heads.projector));
+        let dense = heads.and_then(|heads| heads.dense.as_ref()).map(|head| {
+            let channels = max.widths[head.stage] * EXPANSION;
+            (head.stage, builder.mlp("dense", channels, &head.layers))
+        });
         let shared = builder.params();
         let predictor = heads.and_then(|heads| {
             let predictor = heads.predictor.as_ref()?;
@@ -230,7 +252,8 @@ impl Supernet {
         let extension = extend(&mut builder, inputs);
         let (specs, norms) = builder.finish();
         let (space, heads) = (space.clone(), heads.cloned());
-        let net = Self { space, specs, norms, stem, stages, heads, projector, predictor, shared };
+        #[rustfmt::skip]
+        let net = Self { space, specs, norms, stem, stages, heads, projector, dense, predictor, shared };
         (net, extension)
     }
 
@@ -249,7 +272,7 @@ impl Supernet {
         &self.specs
     }
 
-    /// The parameters that a teacher has too: backbone and projector.
+    /// The parameters that a teacher has too: backbone, projector and dense head.
     pub fn shared(&self) -> &[ParamSpec] {
         &self.specs[..self.shared]
     }
@@ -275,14 +298,29 @@ impl Supernet {
         wanted: &[Feature],
     ) -> Result<Outputs> {
         let mut out = Outputs::default();
+        let wants = |feature| wanted.contains(&feature);
+        let dense = match wants(Feature::Dense) {
+            true => Some(self.dense.as_ref().ok_or_else(|| {
+                Error::usage("this model has no dense head, so it has no feature dense")
+            })?),
+            false => None,
+        };
+        let mut read = None;
         let h = self.stem(tape, params, x, arch, norm)?;
         let h =
             self.stages(tape, params, h, arch, 0..STAGES, &self.trunk(), norm, |s, level| {
-                if wanted.contains(&Feature::ALL[s]) {
+                if wants(Feature::ALL[s]) {
                     out.found.push((Feature::ALL[s], level.clone()));
                 }
+                if dense.is_some_and(|(stage, _)| *stage == s) {
+                    read = Some(level.clone());
+                }
             })?;
-        let wants = |feature| wanted.contains(&feature);
+        if let Some(((_, layers), level)) = dense.zip(read) {
+            let rows = tape.apply(Rows, &[&level])?;
+            drop(level);
+            out.found.push((Feature::Dense, layers.forward(tape, params, &rows, norm)?));
+        }
         if !(wants(Feature::Pool) || wants(Feature::Z) || wants(Feature::P)) {
             return Ok(out);
         }

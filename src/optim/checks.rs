@@ -1,5 +1,5 @@
 //! The optimizer on a device against the CPU: the same operations in the same order, so the
-//! same bits.
+//! same bits; but for LARS's ratios, whose sums are in another order.
 
 use half::bf16;
 
@@ -25,6 +25,7 @@ const STEPS: u64 = 3;
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Pass {
     Update,
+    Lars,
     Ema,
 }
 
@@ -36,6 +37,8 @@ pub fn checks() -> Vec<(String, Check)> {
             let check: Check = Box::new(move |cx| against_cpu(cx, sizes, pass));
             all.push((format!("sgd/{name}/{what}"), check));
         }
+        let check: Check = Box::new(move |cx| lars_against_cpu(cx, sizes));
+        all.push((format!("sgd/{name}/lars"), check));
     }
     all.push(("sgd/empty and missing tensors".into(), Box::new(refuses)));
     all
@@ -105,9 +108,16 @@ impl State {
         // A share that f32 does not hold exactly, as in training.
         let keep = 0.996;
         let Self { student, teacher, grads, velocity } = self;
-        let sgd = Sgd { momentum: 0.9, weight_decay: 1e-4, decay_exempt: true };
+        let sgd = Sgd { momentum: 0.9, weight_decay: 1e-4, decay_exempt: true, trust: None };
+        // Rates that differ, as those of a body and a head.
+        let factors: Vec<f64> =
+            (0..velocity.len()).map(|i| if i % 3 == 1 { 10.0 } else { 1.0 }).collect();
         match pass {
-            Pass::Update => sgd.step(cx, student, grads, velocity, 0.03),
+            Pass::Update => sgd.step(cx, student, grads, velocity, 0.03, &factors),
+            Pass::Lars => {
+                let lars = Sgd { trust: Some(1e-3), ..sgd };
+                lars.step(cx, student, grads, velocity, 0.03, &factors)
+            }
             Pass::Ema => ema(cx, teacher, student, keep),
         }
     }
@@ -163,14 +173,43 @@ fn against_cpu(cx: &Cx, sizes: &'static [usize], pass: Pass) -> Result<Outcome, 
     })
 }
 
+/// LARS's steps, which differ by the last digits of their ratios.
+fn lars_against_cpu(cx: &Cx, sizes: &'static [usize]) -> Result<Outcome, String> {
+    if !cx.is_device() {
+        return Ok(Outcome::Skipped);
+    }
+    let run = |cx: &Cx| -> Result<Vec<Vec<u32>>> {
+        let mut state = State::new(cx, &specs(sizes))?;
+        for step in 0..STEPS {
+            state.run(cx, Pass::Lars, step)?;
+        }
+        state.bits(cx)
+    };
+    let expected = Cx::cpu(1).and_then(|cpu| run(&cpu)).map_err(|e| e.to_string())?;
+    on_schedules(cx, |cx| -> Result<Vec<Vec<u32>>, String> {
+        let found = run(cx).map_err(|e| e.to_string())?;
+        // Copies in bf16 may round the other way.
+        for (i, (found, expected)) in found.iter().zip(&expected).take(4 * sizes.len()).enumerate()
+        {
+            for (found, expected) in found.iter().zip(expected) {
+                let [found, expected] = [*found, *expected].map(f32::from_bits);
+                if (found - expected).abs() > 1e-6 * expected.abs().max(1.0) {
+                    return Err(format!("list {i}: {found:e}, the CPU has {expected:e}"));
+                }
+            }
+        }
+        Ok(found)
+    })
+}
+
 /// Tensors that are empty, missing or of another shape are errors, on every context.
 fn refuses(cx: &Cx) -> Result<Outcome, String> {
     let attempt = |sizes: &[usize], spoil: fn(&mut State)| -> Result<()> {
         let mut state = State::new(cx, &specs(sizes))?;
         spoil(&mut state);
         let State { student, grads, velocity, .. } = &mut state;
-        let sgd = Sgd { momentum: 0.9, weight_decay: 0.0, decay_exempt: false };
-        sgd.step(cx, student, grads, velocity, 0.1)
+        let sgd = Sgd { momentum: 0.9, weight_decay: 0.0, decay_exempt: false, trust: None };
+        sgd.step(cx, student, grads, velocity, 0.1, &vec![1.0; sizes.len()])
     };
     attempt(&[3, 4], |_| {}).map_err(|e| e.to_string())?;
     for (what, result) in [

@@ -1,8 +1,9 @@
-//! Launches of `kernels/sgd.cu`: all parameters in one.
+//! Launches of `kernels/sgd.cu` and `kernels/lars.cu`: all parameters in one.
 
-use bytemuck::NoUninit;
+use bytemuck::{NoUninit, Pod, Zeroable};
 
-use super::Sgd;
+use super::lars::Sums;
+use super::sgd::Pace;
 use crate::cx::Cx;
 use crate::device::{Geometry, Launcher, size};
 use crate::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::nn::{Gradients, Params};
 use crate::ops::multi_tensor::{CHUNK, count_chunks};
 use crate::ops::vector::THREADS;
 use crate::tensor::DType::{self, BF16, F32};
-use crate::tensor::Tensor;
+use crate::tensor::{Meta, Shape, Tensor};
 
 /// `SgdSpan`: one parameter. Addresses of what is not there are 0.
 #[derive(Clone, Copy, Debug, Default, NoUninit)]
@@ -24,6 +25,8 @@ struct Span {
     teacher_copy: u64,
     elems: u32,
     first_chunk: u32,
+    lr: f32,
+    ratio: f32,
     decay: f32,
     /// Keeps the size a multiple of 8 bytes, as the compilers do.
     padding: u32,
@@ -36,15 +39,14 @@ struct LaunchParams {
     spans: u32,
     chunk: u32,
     momentum: f32,
-    lr: f32,
     keep: f32,
     take: f32,
 }
 
 /// A step of SGD.
 pub(super) struct Step<'a> {
-    pub sgd: &'a Sgd,
-    pub lr: f64,
+    pub momentum: f64,
+    pub paces: &'a [Pace],
     pub grads: &'a mut Gradients,
     pub velocity: &'a mut [Tensor],
 }
@@ -52,15 +54,15 @@ pub(super) struct Step<'a> {
 /// SGD.
 pub(super) fn update(cx: &Cx, launcher: &Launcher, params: &mut Params, step: Step) -> Result<()> {
     let mut spans = Spans::new(params)?;
-    for (span, decay) in spans.all.iter_mut().zip(step.sgd.decays(params)) {
-        span.decay = decay as f32;
+    for (span, Pace { lr, ratio, decay }) in spans.all.iter_mut().zip(step.paces) {
+        (span.lr, span.ratio, span.decay) = (*lr as f32, *ratio as f32, *decay as f32);
     }
     let (values, copies) = params.values_and_copies();
     spans.set(F32, values.iter_mut().map(Some), |span| &mut span.weight)?;
     spans.set(F32, step.grads.all_mut().map(Some), |span| &mut span.gradient)?;
     spans.set(F32, step.velocity.iter_mut().map(Some), |span| &mut span.velocity)?;
     spans.set(BF16, copies.iter_mut().map(Option::as_mut), |span| &mut span.weight_copy)?;
-    spans.launch(cx, launcher, "sgd_update_f32", step.sgd.momentum, step.lr, 1.0)
+    spans.launch(cx, launcher, "sgd_update_f32", step.momentum, 1.0)
 }
 
 /// The moving average.
@@ -79,7 +81,7 @@ pub(super) fn ema(
     let (values, copies) = teacher.values_and_copies();
     spans.set(F32, values.iter_mut().map(Some), |span| &mut span.teacher)?;
     spans.set(BF16, copies.iter_mut().map(Option::as_mut), |span| &mut span.teacher_copy)?;
-    spans.launch(cx, launcher, "sgd_ema_f32", 0.0, 0.0, keep)
+    spans.launch(cx, launcher, "sgd_ema_f32", 0.0, keep)
 }
 
 /// The table of all parameters.
@@ -122,7 +124,6 @@ impl Spans {
         launcher: &Launcher,
         name: &str,
         momentum: f64,
-        lr: f64,
         keep: f64,
     ) -> Result<()> {
         if self.all.is_empty() {
@@ -132,13 +133,77 @@ impl Spans {
             spans: size(self.all.len())?,
             chunk: CHUNK,
             momentum: momentum as f32,
-            lr: lr as f32,
             keep: keep as f32,
             take: (1.0 - keep) as f32,
         };
         let table = cx.table(&self.all)?;
         launcher.launch(name, Geometry::linear(self.chunks, THREADS), &[table.device()], &params)
     }
+}
+
+/// `LarsSpan`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct Pair {
+    weight: u64,
+    gradient: u64,
+    elems: u32,
+    first_chunk: u32,
+}
+
+/// `LarsParams`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+struct LarsParams {
+    spans: u32,
+    chunk: u32,
+    chunks: u32,
+}
+
+/// `LarsSums`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Found {
+    weight: f64,
+    product: f64,
+    gradient: f64,
+}
+
+/// The sums of LARS: of each chunk, then of each parameter.
+pub(super) fn sums(
+    cx: &Cx,
+    launcher: &Launcher,
+    params: &Params,
+    grads: &Gradients,
+) -> Result<Vec<Sums>> {
+    let mut pairs = Vec::with_capacity(params.values().len());
+    let mut chunks = 0;
+    for (w, g) in params.values().iter().zip(grads.all()) {
+        expect_type(F32, w)?;
+        expect_type(F32, g)?;
+        let elems = size(w.shape().elems())?;
+        let [weight, gradient] = [w, g].map(|t| t.device().0);
+        pairs.push(Pair { weight, gradient, elems, first_chunk: chunks });
+        chunks = count_chunks(chunks, elems)?;
+    }
+    if pairs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let table = cx.table(&pairs)?;
+    let sums = |n: usize| {
+        let words = n * size_of::<Found>() / F32.size_bytes();
+        cx.scratch(Meta::new(Shape::vector(words), F32))
+    };
+    let (mut partials, mut totals) = (sums(chunks as usize)?, sums(pairs.len())?);
+    let spans = size(pairs.len())?;
+    let params = LarsParams { spans, chunk: CHUNK, chunks };
+    let pointers = [table.device(), partials.device_mut()];
+    launcher.launch("lars_chunks_f32", Geometry::linear(chunks, THREADS), &pointers, &params)?;
+    let pointers = [table.device(), partials.device(), totals.device_mut()];
+    launcher.launch("lars_totals_f32", Geometry::linear(spans, THREADS), &pointers, &params)?;
+    let found = cx.download_bytes::<Found>(&totals, pairs.len())?;
+    let plain = |Found { weight, product, gradient }| Sums { weight, product, gradient };
+    Ok(found.into_iter().map(plain).collect())
 }
 
 fn expect_type(expected: DType, t: &Tensor) -> Result<()> {

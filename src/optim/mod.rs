@@ -1,9 +1,10 @@
-//! Updates of parameters: SGD with momentum, the teacher's moving average, the learning
+//! Updates of parameters: SGD with momentum, LARS, the teacher's moving average, the learning
 //! rate's schedule, and the norm of the gradient.
 
 mod checks;
 mod ema;
 mod kernels;
+mod lars;
 mod optimizer;
 mod schedule;
 mod sgd;
@@ -11,6 +12,7 @@ mod work;
 
 pub use checks::checks;
 pub use ema::ema;
+pub use lars::Sums;
 pub use optimizer::Optimizer;
 pub use schedule::{Decay, Schedule};
 pub use sgd::Sgd;

@@ -7,17 +7,30 @@ use crate::files::{Entry, Named};
 use crate::nn::{Gradients, ParamSpec, Params};
 use crate::tensor::{DType, Tensor};
 
-/// SGD and its momentum buffers, one a parameter.
+/// SGD or LARS and its momentum buffers, one a parameter.
 pub struct Optimizer {
     settings: Sgd,
+    /// What the learning rate of each parameter is multiplied by.
+    factors: Vec<f64>,
     velocity: Vec<Tensor>,
 }
 
 impl Optimizer {
     /// At rest: all momentum is 0.
     pub fn new(cx: &Cx, settings: Sgd, specs: &[ParamSpec]) -> Result<Self> {
+        Self::with_factors(cx, settings, specs, |_| 1.0)
+    }
+
+    /// The same with learning rates that differ: each parameter's is multiplied by its factor.
+    pub fn with_factors(
+        cx: &Cx,
+        settings: Sgd,
+        specs: &[ParamSpec],
+        factor: impl Fn(&ParamSpec) -> f64,
+    ) -> Result<Self> {
         let zeros = |s: &ParamSpec| cx.zeros(s.shape, DType::F32);
-        Ok(Self { settings, velocity: specs.iter().map(zeros).collect::<Result<_>>()? })
+        let velocity = specs.iter().map(zeros).collect::<Result<_>>()?;
+        Ok(Self { settings, factors: specs.iter().map(factor).collect(), velocity })
     }
 
     /// Its settings.
@@ -46,7 +59,7 @@ impl Optimizer {
         grads: &mut Gradients,
         lr: f64,
     ) -> Result<()> {
-        self.settings.step(cx, params, grads, &mut self.velocity, lr)
+        self.settings.step(cx, params, grads, &mut self.velocity, lr, &self.factors)
     }
 
     /// What checkpoints keep: `momentum.NAME` for each parameter, in PyTorch's layout.

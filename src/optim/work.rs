@@ -36,6 +36,8 @@ pub fn work(specs: &[ParamSpec]) -> Vec<Work> {
     vec![
         // Weight, momentum and gradient are read and written; the gradient is set to zero.
         one("update", "sgd", 24 * elems + 2 * copied, 6, |cx, s| run(cx, s, Pass::Update)),
+        // LARS reads weight and gradient once more.
+        one("lars", "sgd", 32 * elems + 2 * copied, 12, |cx, s| run(cx, s, Pass::Lars)),
         // The teacher is read and written, the weight read, the teacher's copy written.
         one("follow", "ema", 12 * elems + 2 * copied, 3, |cx, s| run(cx, s, Pass::Ema)),
         one("gradients", "global_norm", 4 * elems, 2, |cx, state| {

@@ -31,13 +31,14 @@ impl Found {
 
 /// Spread of a step; older lines hold it as a standard deviation.
 fn spread_of(run: &Run, step: &Step) -> Option<f64> {
-    step.spread.or_else(|| Some(step.feature_std? * run.number("moco.dim")?.sqrt()))
+    step.spread.or_else(|| Some(step.feature_std? * run.dim()?.sqrt()))
 }
 
 fn expected(run: &Run) -> Option<f64> {
-    let [batch, dim] = ["train.batch", "moco.dim"].map(|key| run.number(key));
-    let symmetric = run.setting("moco.symmetric").and_then(toml::Value::as_bool) == Some(true);
-    Some(expected_rank(batch? as usize * if symmetric { 2 } else { 1 }, dim? as usize))
+    let (batch, dim) = (run.number("train.batch")?, run.dim()?);
+    let symmetric = run.setting("moco.symmetric").and_then(toml::Value::as_bool) == Some(true)
+        && run.section() == "moco";
+    Some(expected_rank(batch as usize * if symmetric { 2 } else { 1 }, dim as usize))
 }
 
 /// Where the run stands; none before the first step.

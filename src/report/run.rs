@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::config;
+use crate::config::{self, Method};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::space::Space;
@@ -120,9 +120,31 @@ impl Run {
         self.setting(key)?.as_str()
     }
 
+    /// The method; that of older runs is MoCo.
+    pub(super) fn method(&self) -> Method {
+        self.word("method").and_then(|name| name.parse().ok()).unwrap_or(Method::Moco)
+    }
+
+    /// The section of the method's constants.
+    pub(super) fn section(&self) -> &'static str {
+        self.method().section()
+    }
+
+    /// Embeddings in the method's queue.
+    pub(super) fn queue(&self) -> Option<f64> {
+        self.number(&format!("{}.queue", self.section()))
+    }
+
+    /// Numbers of an embedding.
+    pub(super) fn dim(&self) -> Option<f64> {
+        self.number(&format!("{}.dim", self.section()))
+    }
+
     /// The search space, where the settings name a preset.
     pub(super) fn space(&self) -> Option<Space> {
-        Space::preset(self.word("preset")?).ok()
+        let space = Space::preset(self.word("preset")?).ok()?;
+        let only = self.word("sampling.arch").and_then(|id| id.parse().ok());
+        Some(only.map_or_else(|| space.clone(), |arch| space.single(&arch)))
     }
 
     /// Steps done.

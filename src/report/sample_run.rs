@@ -106,6 +106,7 @@ pub(crate) fn report(arch: Arch, loss: f64, std: f64) -> Report {
         grad_norm: 1.0,
         ema: Some(0.99),
         embeddings: Some(Embeddings { student: scatter, teacher: scatter }),
+        signs: Vec::new(),
         events: Vec::new(),
     }
 }

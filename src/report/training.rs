@@ -10,8 +10,10 @@ use super::numbers;
 use super::run::{Run, Step};
 use super::series::{MAX_BINS, bins, ends};
 use super::svg::{Layouts, Size};
+use crate::config::Method;
 use crate::progress::human_duration;
 use crate::space::{Arch, Space};
+use crate::ssl::{self, Even};
 
 /// A chart with its heading and what to look for in it.
 #[derive(Serialize)]
@@ -34,10 +36,13 @@ pub(super) struct Figure {
 /// Bins of the lines of nets by size: few, since each step shows only two random nets.
 const SIZE_BINS: usize = 100;
 
-/// Loss where all embeddings are equal: ln(1 + K).
-fn even_loss(run: &Run) -> Option<f64> {
-    let is_moco = run.word("method") == Some("moco");
-    run.number("moco.queue").filter(|_| is_moco).map(|k| (1.0 + k).ln())
+/// Loss of a net that tells no images apart.
+fn even(run: &Run) -> Option<Even> {
+    run.word("method")?;
+    match run.queue() {
+        Some(rows) => Some(ssl::even(run.method(), rows as usize)),
+        None => (run.method() == Method::Byol).then(|| ssl::even(Method::Byol, 0)),
+    }
 }
 
 /// (step, value) of a metric; missing values become NaN, a gap in the line.
@@ -61,8 +66,8 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
         add("health", found.health.to_string(), found.in_short());
     }
     if let Some((_, loss)) = ends(&series(run, Step::loss)) {
-        let note = even_loss(run)
-            .map_or(String::new(), |even| format!("equal embeddings: {}", numbers::short(even)));
+        let note = even(run)
+            .map_or(String::new(), |even| format!("{}: {}", even.what, numbers::short(even.loss)));
         add("loss", numbers::short(loss), note);
     }
     if let Some((_, rate)) = ends(&series(run, |s| s.images_per_s)) {
@@ -116,15 +121,22 @@ fn single(
 
 fn loss(run: &Run) -> Option<Panel> {
     let mut note = "Loss of a student net, mean over those of a step. ".to_owned();
-    let references = match (even_loss(run), run.number("moco.queue")) {
-        (Some(even), Some(k)) => {
-            note += "The dashed line is the loss of a net that gives all images one embedding. A loss \
-                     below it is no proof of learning, nor one above it of the contrary: see spread \
-                     and rank.";
-            let k = numbers::count(k as u64);
-            vec![(even, format!("ln(1 + {k}) = {}", numbers::fixed(even, 2)))]
+    let references = match even(run) {
+        Some(Even { loss, what, formula }) => {
+            note += &format!(
+                "The dashed line is the loss of a net that tells no images apart ({what}). A loss \
+                 below it is no proof of learning, nor one above it of the contrary: see spread and \
+                 rank."
+            );
+            let value = numbers::fixed(loss, 2);
+            let rows = numbers::count(run.queue().unwrap_or_default() as u64);
+            let label = match formula {
+                Some(formula) => format!("{} = {value}", formula.replace('K', &rows)),
+                None => value,
+            };
+            vec![(loss, label)]
         }
-        _ => Vec::new(),
+        None => Vec::new(),
     };
     single(run, ("Loss", note), Step::loss, references, Size::WIDE)
 }

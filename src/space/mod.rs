@@ -88,16 +88,17 @@ impl Space {
         presets::by_name(name)
     }
 
-    /// A space with one architecture only, behind a stem like `stem`: what an exported net is.
-    pub fn single(arch: &Arch, resolution: usize, stem: &StemSpace) -> Self {
+    /// The space that has this architecture only: what an exported net is, and what trains a net
+    /// by itself.
+    pub fn single(&self, arch: &Arch) -> Self {
         Self {
             name: arch.to_string(),
-            resolution,
-            stem: StemSpace { widths: vec![arch.stem], ..*stem },
+            resolution: self.resolution,
+            stem: StemSpace { widths: vec![arch.stem], ..self.stem },
             stages: std::array::from_fn(|i| StageSpace {
                 widths: vec![arch.widths[i]],
                 depths: vec![arch.depths[i]],
-                stride: presets::STRIDES[i],
+                stride: self.stages[i].stride,
             }),
         }
     }

@@ -37,10 +37,13 @@ impl Sampler {
         Ok(Self { space: space.clone(), policy, seed, groups })
     }
 
-    /// The three students of a step, the largest first.
+    /// The three students of a step, the largest first; the one net of a space that has no other.
     pub fn draw(&self, step: u64) -> Vec<Arch> {
         let mut rng = Philox::new(self.seed, Purpose::Sampler, step, 0);
         let mut archs = vec![self.space.max()];
+        if self.space.count() == 1 {
+            return archs;
+        }
         match self.policy {
             Policy::Paper => {
                 archs.extend([self.space.uniform(&mut rng), self.space.uniform(&mut rng)])

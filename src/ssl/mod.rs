@@ -1,11 +1,18 @@
 //! Self-supervised methods: what a student must match in the teacher's output for the same
 //! image. One file a method, behind [`Method`]; [`recipe`] has a line for each.
 
+pub mod byol;
+pub mod densecl;
 pub mod moco;
+pub mod queue;
+pub mod ressl;
 
 use std::collections::BTreeMap;
 
+pub use byol::Byol;
+pub use densecl::DenseCl;
 pub use moco::Moco;
+pub use ressl::ReSsl;
 
 use crate::config::{self, Config};
 use crate::cx::Cx;
@@ -47,6 +54,41 @@ pub struct Memory {
     pub pointers: BTreeMap<String, u64>,
 }
 
+/// The loss of a student that tells no images apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Even {
+    /// Its value.
+    pub loss: f64,
+    /// How it comes about, in words.
+    pub what: &'static str,
+    /// Its formula, where it depends on the queue of K rows.
+    pub formula: Option<&'static str>,
+}
+
+/// The loss of a student that tells no images apart, in a method with so many rows in its queue.
+pub fn even(method: config::Method, queue: usize) -> Even {
+    let rows = queue as f64;
+    match method {
+        config::Method::Moco | config::Method::Densecl => {
+            Even { loss: (1.0 + rows).ln(), what: "equal embeddings", formula: Some("ln(1 + K)") }
+        }
+        config::Method::Byol => Even { loss: 4.0, what: "unrelated directions", formula: None },
+        config::Method::Ressl => {
+            Even { loss: rows.ln(), what: "even relations", formula: Some("ln K") }
+        }
+    }
+}
+
+/// What to say where a queue is not smaller than the data set; `section` has its key.
+fn meets_itself(section: &str, rows: usize, images: usize) -> Option<String> {
+    (rows >= images).then(|| {
+        format!(
+            "warning: the queue ({rows}) is not smaller than the data set ({images}): an image meets \
+             itself among its negatives; lower {section}.queue"
+        )
+    })
+}
+
 /// What the log says of a method's loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outlook {
@@ -56,6 +98,17 @@ pub struct Outlook {
     pub even: &'static str,
     /// What the head of the log says.
     pub lines: Vec<String>,
+}
+
+/// Something beside spread and rank by which a method's training is judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sign {
+    /// Its name in metrics.
+    pub name: &'static str,
+    /// Its value.
+    pub value: f64,
+    /// What is wrong and what to change, where the value tells so.
+    pub warning: Option<String>,
 }
 
 /// A method's criterion and the state that it carries from step to step.
@@ -106,6 +159,10 @@ pub trait Method: Send {
     }
     /// Takes the step's targets into the state (pushes the queue).
     fn finish_step(&mut self, cx: &Cx, targets: &Targets) -> Result<()>;
+    /// What tells, of a step's targets, whether it learns, beside how embeddings lie.
+    fn signs(&self, _cx: &Cx, _targets: &Targets) -> Result<Vec<Sign>> {
+        Ok(Vec::new())
+    }
     /// What its loss says and does not, on a data set of so many images.
     fn outlook(&self, images: usize) -> Outlook;
     /// Constants of the criterion, for dumps.
@@ -148,6 +205,9 @@ pub struct Recipe {
 pub fn recipe(config: &Config) -> Recipe {
     match config.method {
         config::Method::Moco => moco::recipe(config),
+        config::Method::Byol => byol::recipe(config),
+        config::Method::Ressl => ressl::recipe(config),
+        config::Method::Densecl => densecl::recipe(config),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::Config;
+use crate::config::{Config, Method};
 use crate::space::Space;
 
 /// A queue should be filled with keys of the net's own at least so many times in a run.
@@ -37,26 +37,39 @@ fn rounded(x: f64) -> f64 {
     format!("{x:.1e}").parse().unwrap_or(x)
 }
 
-/// Whether a key of MoCo's says so; none where the settings are not MoCo's.
-fn moco_is(settings: &BTreeMap<String, String>, key: &str, value: &str) -> Option<bool> {
-    settings.get("moco.queue")?;
-    Some(settings.get(key).is_some_and(|found| found == value))
+/// The method; MoCo where none is named.
+fn method(settings: &BTreeMap<String, String>) -> Method {
+    settings.get("method").and_then(|name| name.parse().ok()).unwrap_or(Method::Moco)
+}
+
+/// The name of a constant in the section of the method.
+fn key_of(settings: &BTreeMap<String, String>, name: &str) -> String {
+    format!("{}.{name}", method(settings).section())
+}
+
+/// Whether a constant of a method with a queue says so; none where there is no queue.
+fn is(settings: &BTreeMap<String, String>, name: &str, value: &str) -> Option<bool> {
+    settings.get(&key_of(settings, "queue"))?;
+    Some(settings.get(&key_of(settings, name)).is_some_and(|found| found == value))
 }
 
 fn norms(settings: &BTreeMap<String, String>) -> Option<String> {
-    let on = moco_is(settings, "moco.head_norm", "true")?;
-    (!on).then(|| "moco.head_norm=true (it keeps embeddings apart)".to_owned())
+    let on = is(settings, "head_norm", "true")?;
+    let key = key_of(settings, "head_norm");
+    (!on).then(|| format!("{key}=true (it keeps embeddings apart)"))
 }
 
 fn fill(settings: &BTreeMap<String, String>) -> Option<String> {
-    let by_teacher = moco_is(settings, "moco.queue_fill", "teacher")?;
-    (!by_teacher).then(|| "moco.queue_fill=teacher (all embeddings flee random keys)".to_owned())
+    let by_teacher = is(settings, "queue_fill", "teacher")?;
+    let key = key_of(settings, "queue_fill");
+    (!by_teacher).then(|| format!("{key}=teacher (all embeddings flee random keys)"))
 }
 
 fn lower_rate(settings: &BTreeMap<String, String>) -> Option<String> {
     let lr = number(settings, "train.lr").filter(|lr| *lr > 0.0)?;
     let third = rounded(lr / 3.0);
-    let usual = settings.get("preset").and_then(|preset| Config::for_preset(preset).ok());
+    let usual = settings.get("preset");
+    let usual = usual.and_then(|preset| Config::defaults(preset, method(settings)).ok());
     Some(match usual.map(|usual| usual.train.lr).filter(|usual| *usual < third) {
         Some(usual) => format!("train.lr={usual} (the preset's)"),
         None => format!("train.lr={third} (a third)"),
@@ -88,8 +101,9 @@ fn mild_views(settings: &BTreeMap<String, String>) -> Option<String> {
 }
 
 fn queue(settings: &BTreeMap<String, String>, steps: u64) -> Option<String> {
-    let (rows, batch) = (number(settings, "moco.queue")?, number(settings, "train.batch")?);
-    let views = if moco_is(settings, "moco.symmetric", "true")? { 2.0 } else { 1.0 };
+    let key = key_of(settings, "queue");
+    let (rows, batch) = (number(settings, &key)?, number(settings, "train.batch")?);
+    let views = if is(settings, "symmetric", "true")? { 2.0 } else { 1.0 };
     let seen = views * batch * steps as f64;
     if seen >= LEAST_REFILLS * rows {
         return None;
@@ -98,8 +112,7 @@ fn queue(settings: &BTreeMap<String, String>, steps: u64) -> Option<String> {
     let better = (seen / LEAST_REFILLS).max(4.0 * batch).max(1.0);
     let better = 2f64.powf(better.log2().floor());
     let refills = seen / rows;
-    (better < rows)
-        .then(|| format!("moco.queue={better} (a run fills {rows} only {refills:.1} times)"))
+    (better < rows).then(|| format!("{key}={better} (a run fills {rows} only {refills:.1} times)"))
 }
 
 #[cfg(test)]

@@ -179,13 +179,13 @@ impl Checkpoint {
 
     /// The search space that was trained.
     pub fn space(&self) -> Result<Space> {
-        Space::preset(&self.state.preset)
+        config_of(self)?.space()
     }
 
     /// The supernet with its heads, without values.
     pub fn supernet(&self) -> Result<Supernet> {
         let config = config_of(self)?;
-        Ok(Supernet::new(&self.space()?, Some(&ssl::heads(&config))))
+        Ok(Supernet::new(&config.space()?, Some(&ssl::heads(&config))))
     }
 
     /// The student's weights.

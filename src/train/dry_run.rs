@@ -17,7 +17,6 @@ use crate::device::host;
 use crate::device::peaks::Peaks;
 use crate::error::Result;
 use crate::progress::human_bytes;
-use crate::space::Space;
 use crate::ssl::Begin;
 use crate::tensor::DType;
 
@@ -96,7 +95,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let (options, followed) = options.follow(&dataset, None)?;
     followed.iter().for_each(|line| tracing::info!("{line}"));
     let config = options.config();
-    let space = Space::preset(&config.preset)?;
+    let space = config.space()?;
     let classes = dataset.classes().len();
     let setup = Setup { config, space: &space, classes, begin: Begin::Blank };
     let rehearse =

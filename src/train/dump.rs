@@ -25,12 +25,15 @@ impl Dump {
     }
 
     pub(super) fn before(&mut self, cx: &Cx, it: &Pretrain, s: &Step) -> Result<()> {
-        let of_students: Vec<usize> = it.method.passes().concat();
-        for (name, views) in
-            [("x_student", &of_students[..]), ("x_teacher", it.method.teacher_views())]
-        {
-            for (v, view) in views.iter().enumerate() {
-                self.entries.push(nchw(cx, &numbered(name, v, views.len()), &s.views[*view])?);
+        match (it.method.passes(), it.method.teacher_views()) {
+            ([[student]], [teacher]) => {
+                self.entries.push(nchw(cx, "x_student", &s.views[*student])?);
+                self.entries.push(nchw(cx, "x_teacher", &s.views[*teacher])?);
+            }
+            _ => {
+                for (v, view) in s.views.iter().enumerate() {
+                    self.entries.push(nchw(cx, &format!("view.{v}"), view)?);
+                }
             }
         }
         self.params(cx, "before", &it.student)?;
@@ -44,6 +47,8 @@ impl Dump {
             ("momentum", sgd.momentum.to_string()),
             ("weight_decay", sgd.weight_decay.to_string()),
             ("decay_exempt", sgd.decay_exempt.to_string()),
+            ("trust", sgd.trust.map_or("0".into(), |trust| trust.to_string())),
+            ("method", it.method.name().to_owned()),
             ("ema", it.method.ema(s.moment()).to_string()),
         ]);
         let constants = it.method.constants().into_iter();

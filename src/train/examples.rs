@@ -19,7 +19,7 @@ pub(crate) fn write(dir: &Path, dataset: &Dataset, config: &Config, space: &Spac
     files::create_dir(dir)?;
     let chosen =
         Philox::new(config.seed, Purpose::Subset, u64::MAX, 0).sample(dataset.len(), EXAMPLES);
-    let views = config.views.pair();
+    let views = config.views();
     for (i, &image) in chosen.iter().enumerate() {
         // One that cannot be read is the loader's to report.
         let Ok(source) = dataset.load(image) else { continue };

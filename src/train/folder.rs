@@ -203,6 +203,10 @@ impl Folder {
                 "health": f.health,
             }));
         }
+        if !r.signs.is_empty() {
+            let signs = r.signs.iter().map(|sign| (sign.name.to_owned(), json!(sign.value)));
+            extend(json!({ "signs": signs.collect::<Map<_, _>>() }));
+        }
         extend(json!({
             "images_per_s": f.images_per_s, "data_wait_ms": f.data_wait_ms,
             "device_mem_bytes": f.device_mem_bytes,

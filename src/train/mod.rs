@@ -20,6 +20,7 @@ pub mod pretrain;
 pub(crate) mod probe;
 pub mod resume;
 pub mod run;
+mod signs;
 mod start;
 
 pub use advice::advice;

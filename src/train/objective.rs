@@ -12,7 +12,7 @@ use crate::device::Event;
 use crate::error::{Error, Result};
 use crate::nn::{Params, Supernet};
 use crate::space::{Arch, Space};
-use crate::ssl::{Begin, Outlook};
+use crate::ssl::{Begin, Outlook, Sign};
 use crate::tensor::Tensor;
 
 /// A batch whose views, each [N, R, R, 3], lie where the nets compute.
@@ -130,6 +130,8 @@ pub struct Report {
     pub ema: Option<f64>,
     /// How embeddings lie, where the objective has some.
     pub embeddings: Option<Embeddings>,
+    /// What else tells whether it learns.
+    pub signs: Vec<Sign>,
     /// The ends of its parts, by name; the first one is the beginning.
     pub events: Vec<(&'static str, Event)>,
 }

@@ -199,7 +199,7 @@ impl Planner<'_> {
 
     /// Says which batch is the largest that fits.
     fn largest_batch(&self, room: &Room, beside: Beside) -> String {
-        let Config { train, moco, .. } = self.config;
+        let Config { train, method, .. } = self.config;
         // A batch is cut into equal parts of two images or more.
         let parts = train.accum;
         let fits = |images: usize| {
@@ -211,11 +211,18 @@ impl Planner<'_> {
             if fits(middle) { low = middle } else { high = middle }
         }
         match low {
-            1 => format!(
-                "no batch fits: use a smaller preset, or lower moco.queue ({}), moco.dim ({}) or \
-                 train.accum ({parts})",
-                moco.queue, moco.dim
-            ),
+            1 => {
+                let section = method.section();
+                let queue = match self.config.queue() {
+                    0 => String::new(),
+                    rows => format!("{section}.queue ({rows}), "),
+                };
+                format!(
+                    "no batch fits: use a smaller preset, or lower {queue}{section}.dim ({}) or \
+                     train.accum ({parts})",
+                    self.config.dim()
+                )
+            }
             images => format!(
                 "the largest that fits is train.batch={}; or raise train.accum",
                 images * parts

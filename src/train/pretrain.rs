@@ -8,7 +8,7 @@ use super::checkpoint::Checkpoint;
 use super::dump::Dump;
 use super::health::Scatter;
 use super::objective::{At, Embeddings, Objective, Report, Saved, Setup, StepBatch};
-use crate::config::TeacherArch;
+use crate::config::{Rule, TeacherArch};
 use crate::cx::Cx;
 use crate::data::Views;
 use crate::error::Result;
@@ -19,7 +19,7 @@ use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Sampler};
 use crate::ssl::{self, Method, Moment, Outlook, Recipe, Targets};
 use crate::tape::{Tape, Var};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 
 /// Parts of an iteration, in [`Report::parts`].
 pub const MOVING_AVERAGE: &str = "moving average";
@@ -79,6 +79,8 @@ pub(super) struct Done {
     losses: Vec<(usize, Range<usize>, Tensor)>,
     /// Of each pass and each of its views, the embeddings [N, D], where the criterion reads them.
     z: Vec<Tensor>,
+    /// Likewise the predictions.
+    p: Vec<Tensor>,
 }
 
 impl Pretrain {
@@ -101,6 +103,7 @@ impl Pretrain {
             momentum: config.train.momentum,
             weight_decay: config.train.weight_decay,
             decay_exempt: config.train.decay_exempt,
+            trust: (config.train.optimizer == Rule::Lars).then_some(config.train.trust),
         };
         Ok(Self {
             grads: Gradients::zeros(cx, net.specs())?,
@@ -186,12 +189,16 @@ impl Pretrain {
             let targets = targets.get(k).unwrap_or(&targets[0]);
             let loss = self.read_loss(cx, s, arch, targets, student)?;
             if let Some(dump) = &mut dump {
-                dump.student(cx, k, &student.z, loss)?;
+                let compared = if student.p.is_empty() { &student.z } else { &student.p };
+                dump.student(cx, k, compared, loss)?;
             }
             report.losses.push((arch.to_string(), loss));
         }
         report.loss = report.losses.iter().map(|(_, loss)| loss).sum();
         report.embeddings = self.embeddings(cx, students.first(), &targets[0])?;
+        if !cx.is_plan() {
+            report.signs = self.method.signs(cx, &targets[0])?;
+        }
         drop(students);
         report.grad_norm = optim::grad_norm(cx, &self.grads)?;
         if !report.grad_norm.is_finite() {
@@ -267,6 +274,7 @@ impl Pretrain {
         let wanted = self.method.reads().teacher;
         let mut micro: Vec<Vec<Tensor>> = wanted.iter().map(|_| Vec::new()).collect();
         for rows in micro_batches(n, self.accum) {
+            let micro_images = rows.len();
             let mut tape = Tape::inference(cx);
             if checking {
                 tape = tape.checking();
@@ -275,7 +283,7 @@ impl Pretrain {
             let mut norm = BnMode::Batch { group: self.bn_group };
             let mut out = self.net.forward(&mut tape, &self.teacher, x, arch, &mut norm, wanted)?;
             for (list, feature) in micro.iter_mut().zip(wanted) {
-                list.push(out.take(*feature).into_value());
+                list.push(by_image(out.take(*feature).into_value(), micro_images));
             }
         }
         micro.iter().map(|parts| index_select::rows_of(cx, parts, &back)).collect()
@@ -302,29 +310,34 @@ impl Pretrain {
         targets: &Targets,
     ) -> Result<Done> {
         let n = s.rows();
-        let reads_z = self.method.reads().student.contains(&Feature::Z);
-        let mut done = Done { losses: Vec::new(), z: Vec::new() };
+        let reads = self.method.reads().student;
+        let mut done = Done { losses: Vec::new(), z: Vec::new(), p: Vec::new() };
         for (pass, views) in self.method.passes().iter().enumerate() {
-            let mut parts: Vec<Vec<Tensor>> = views.iter().map(|_| Vec::new()).collect();
+            let mut parts: [Vec<Vec<Tensor>>; 2] =
+                std::array::from_fn(|_| vec![Vec::new(); views.len()]);
             for rows in micro_batches(n, self.accum) {
                 let weight = rows.len() as f64 / n as f64;
                 let mut tape = Tape::recording(cx);
                 let (loss, out) =
                     self.student_forward(&mut tape, s, arch, targets, pass, rows.clone(), weight)?;
                 done.losses.push((pass, rows, loss.value().clone()));
-                if reads_z {
-                    let z = out.iter().map(|out| out.get(Feature::Z).value().clone());
-                    parts.iter_mut().zip(z).for_each(|(parts, z)| parts.push(z));
+                for (parts, feature) in parts.iter_mut().zip([Feature::Z, Feature::P]) {
+                    if reads.contains(&feature) {
+                        let values = out.iter().map(|out| out.get(feature).value().clone());
+                        parts.iter_mut().zip(values).for_each(|(parts, value)| parts.push(value));
+                    }
                 }
                 drop(out);
                 let one = cx.full(loss.value().shape(), DType::F32, 1.0)?;
                 tape.backward(loss, one, self.grads.slots())?;
             }
-            for mut parts in parts.into_iter().filter(|parts| !parts.is_empty()) {
-                done.z.push(match parts.len() {
-                    1 => parts.remove(0),
-                    _ => index_select::rows_of(cx, &parts, &(0..n).collect::<Vec<_>>())?,
-                });
+            for (whole, parts) in [&mut done.z, &mut done.p].into_iter().zip(parts) {
+                for mut parts in parts.into_iter().filter(|parts| !parts.is_empty()) {
+                    whole.push(match parts.len() {
+                        1 => parts.remove(0),
+                        _ => index_select::rows_of(cx, &parts, &(0..n).collect::<Vec<_>>())?,
+                    });
+                }
             }
         }
         Ok(done)
@@ -499,6 +512,15 @@ impl Objective for Pretrain {
         let (optimizer, origin) = checkpoint.named("optimizer")?;
         self.optimizer.restore(cx, self.net.specs(), &optimizer, &origin)?;
         self.method.restore(cx, &checkpoint.tensors("queue")?, &checkpoint.state.pointers())
+    }
+}
+
+/// A tensor whose first dimension is of images: rows of positions, those of each image together.
+fn by_image(t: Tensor, images: usize) -> Tensor {
+    let Shape([n, h, w, c]) = t.shape();
+    match n == images {
+        true => t,
+        false => t.reshape(Shape([images, n / images * h, w, c])),
     }
 }
 

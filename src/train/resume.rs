@@ -27,15 +27,18 @@ const FREE_KEYS: [&str; 9] = [
     extend::EPOCHS,
 ];
 
-/// Keys that older checkpoints lack, and what they did without them.
+/// Keys that older checkpoints lack and whose default is not what was done without them.
 const OLDER: [(&str, &str); 3] =
     [("moco.head_norm", "false"), ("moco.queue_fill", "random"), ("moco.symmetric", "false")];
 
 /// The settings that a checkpoint's run began with, by key.
 pub(super) fn began_with(checkpoint: &Checkpoint) -> BTreeMap<String, String> {
-    let older = OLDER.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let mut settings = BTreeMap::from(older);
-    settings.extend(checkpoint.state.config.clone());
+    let State { preset, config, .. } = &checkpoint.state;
+    // Of an unknown preset the caller says more.
+    let defaults = Config::for_preset(preset).map(|config| config.flat());
+    let mut settings = defaults.unwrap_or_default();
+    settings.extend(OLDER.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    settings.extend(config.clone());
     settings
 }
 
@@ -44,8 +47,12 @@ pub(super) fn began_with(checkpoint: &Checkpoint) -> BTreeMap<String, String> {
 /// # Errors
 /// [`Kind::Data`] where they are not settings that this version knows.
 pub(super) fn config_of(checkpoint: &Checkpoint) -> Result<Config> {
-    let preset = word(&format!("preset={}", checkpoint.state.preset))?;
-    let mut settings = resolve(&[preset])?;
+    let state = &checkpoint.state;
+    let words = [format!("preset={}", state.preset), format!("method={}", state.method)];
+    let words = words.iter().map(|text| word(text)).collect::<Result<Vec<_>>>();
+    let mut settings = words
+        .and_then(|words| resolve(&words))
+        .map_err(|e| Error::data(format!("{}: unknown settings: {e}", checkpoint.dir.display())))?;
     settings
         .inherit(&began_with(checkpoint))
         .map_err(|e| Error::data(format!("{}: unknown settings: {e}", checkpoint.dir.display())))?;

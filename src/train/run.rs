@@ -19,6 +19,7 @@ use super::plan::{Planner, rehearsal};
 use super::pretrain::Pretrain;
 use super::probe::{Probe, ProbeOn, Progressed};
 use super::resume::{Resume, began_with, existing, find_checkpoint, may_change};
+use super::signs::Signs;
 use super::start::{begin, initial_state, loader_options, log_header, warm_up};
 use crate::config::{self, CkptEvery, Config, Precision, Resolved};
 use crate::cx::Cx;
@@ -27,7 +28,6 @@ use crate::error::{Error, Kind, Result};
 use crate::files::owned::Owned;
 use crate::progress::{Progress, human_bytes, human_duration, human_rate};
 use crate::signals::Signals;
-use crate::space::Space;
 use crate::ssl::{Begin, Outlook};
 
 /// Least time between two writes of `status.json`.
@@ -189,6 +189,7 @@ struct Run<'a> {
     probe: Option<Probe>,
     /// How long probes took in this process.
     probed: Duration,
+    signs: Signs,
     /// Images that could not be read, in this process.
     replaced: usize,
     /// Seconds of training before this process.
@@ -208,7 +209,7 @@ impl<'a> Run<'a> {
         let dataset = Arc::new(Dataset::open(&options.data)?);
         let (options, followed) = options.follow(&dataset, from.as_ref())?;
         let (options, config) = (&options, options.config());
-        let space = Space::preset(&config.preset)?;
+        let space = config.space()?;
         let probe = Probe::open(options, &dataset, &space)?;
         let classes = dataset.classes().len();
         let rehearse = |cx: &Cx, config: &Config| {
@@ -276,6 +277,7 @@ impl<'a> Run<'a> {
             images_per_s: None,
             probe,
             probed: Duration::ZERO,
+            signs: Signs::default(),
             replaced: 0,
             earlier_s: state.time_s,
             state,
@@ -364,6 +366,9 @@ impl<'a> Run<'a> {
         };
         self.folder.write_metrics(&facts, &report)?;
         self.show(&facts, &report)?;
+        for line in self.signs.observe(&report.signs) {
+            self.warn(&line)?;
+        }
         for line in self.batches.replaced() {
             self.replaced += 1;
             self.folder.log_to_file(&line)?;
@@ -378,9 +383,12 @@ impl<'a> Run<'a> {
     fn show(&mut self, f: &StepFacts, r: &Report) -> Result<()> {
         let done = self.state.step;
         let eta = self.progress.eta_s(done).map_or("?".into(), human_duration);
-        let standing = r.embeddings.map_or(String::new(), |Embeddings { student, .. }| {
+        let mut standing = r.embeddings.map_or(String::new(), |Embeddings { student, .. }| {
             format!("spread {:.3} rank {:.1} {}", student.spread, student.rank, f.health)
         });
+        for sign in &r.signs {
+            standing += &format!(" {} {:.2}", sign.name, sign.value);
+        }
         let loss = r.loss / self.objective.nets() as f64;
         let rate = human_rate(f.images_per_s);
         // The bar cuts off what does not fit.
@@ -410,6 +418,11 @@ impl<'a> Run<'a> {
             self.progress.aside(|| tracing::info!("{line}"));
             return self.folder.log_to_file(&line);
         }
+        self.warn(&line)
+    }
+
+    /// A warning, beside the bar and in the log.
+    fn warn(&mut self, line: &str) -> Result<()> {
         self.progress.aside(|| tracing::warn!("{line}"));
         self.folder.log_to_file(&format!("warning: {line}"))
     }

@@ -11,19 +11,37 @@ def info_nce(q, k, queue, tau):
     return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
 
 
-class Moco:
-    """`queue` [K, D] is overwritten from row `pointer` on."""
+class Queue:
+    """`rows` [K, D] are overwritten from row `pointer` on."""
 
-    def __init__(self, queue, tau, pointer=0):
-        self.queue, self.tau, self.pointer = queue, tau, pointer
-
-    def loss(self, z, keys):
-        """Of a student's embeddings [N, D] against the teacher's."""
-        return info_nce(z, keys, self.queue, self.tau)
+    def __init__(self, rows, pointer=0):
+        self.rows, self.pointer = rows, pointer
 
     @torch.no_grad()
-    def finish_step(self, keys):
+    def push(self, keys):
+        rows = (torch.arange(len(keys), device=keys.device) + self.pointer) % len(self.rows)
+        # The backward pass of a loss may still need the rows that it has read.
+        self.rows = self.rows.index_copy(0, rows, keys.to(self.rows.dtype))
+        self.pointer = (self.pointer + len(keys)) % len(self.rows)
+
+
+class Moco:
+    teacher_views, passes, last_norm = (1,), ((0,),), True
+
+    def __init__(self, queue, tau):
+        self.queue, self.tau = queue, tau
+
+    def queues(self):
+        return {"queue": self.queue}
+
+    def prepare(self, seen):
+        """What students are compared with, of what the teacher saw."""
+        return seen
+
+    def loss(self, _, student, targets):
+        """Of a student's outputs for the views of a pass."""
+        return info_nce(student[0]["z"], targets[0]["z"], self.queue.rows, self.tau)
+
+    def finish_step(self, targets):
         """Pushes the teacher's embeddings."""
-        rows = (torch.arange(len(keys), device=keys.device) + self.pointer) % len(self.queue)
-        self.queue[rows] = keys
-        self.pointer = (self.pointer + len(keys)) % len(self.queue)
+        self.queue.push(targets[0]["z"])

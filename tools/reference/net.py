@@ -89,21 +89,33 @@ class Space(NamedTuple):
         last = {c.name[:6]: c for c in self.convs(arch) if c.name.endswith("conv3")}
         return {c: (last[f"layer{s}"].cout, last[f"layer{s}"].size) for s, c in enumerate(LEVELS, 1)}
 
-    def shapes(self, arch, hidden, dim, head_norm):
-        """Shapes of an architecture's parameters and of its projection head's, by name."""
+    def shapes(self, arch, hidden, dim, head_norm, predictor=False, dense=None):
+        """Shapes of an architecture's parameters and of its heads', by name; `dense`: the stage that
+        a dense head reads, from 1."""
         found = {}
         for c in self.convs(arch):
             found[f"{c.name}.weight"] = (c.cout, c.cin, c.kernel, c.kernel)
             found[f"{c.norm}.weight"] = found[f"{c.norm}.bias"] = (c.cout,)
-        channels = EXPANSION * Arch.parse(arch).widths[-1]
-        second = "head.3" if head_norm else "head.2"
-        for layer, out, inputs in [("head.0", hidden, channels), (second, dim, hidden)]:
-            found[f"{layer}.weight"] = (out, inputs)
-            if not head_norm:
-                found[f"{layer}.bias"] = (out,)
-        if head_norm:
-            found["head.1.weight"] = found["head.1.bias"] = (hidden,)
+        widths = Arch.parse(arch).widths
+        found |= mlp_shapes("head", EXPANSION * widths[-1], hidden, dim, head_norm)
+        if dense:
+            found |= mlp_shapes("dense", EXPANSION * widths[dense - 1], hidden, dim, False)
+        if predictor:
+            found |= mlp_shapes("predictor", dim, hidden, dim, head_norm)
         return found
+
+
+def mlp_shapes(name, inputs, hidden, dim, norm):
+    """Shapes of a head's parameters: linear (batch norm) ReLU linear, biases where there is no norm."""
+    first, second = f"{name}.0", f"{name}.3" if norm else f"{name}.2"
+    found = {}
+    for layer, out, inputs in [(first, hidden, inputs), (second, dim, hidden)]:
+        found[f"{layer}.weight"] = (out, inputs)
+        if not norm:
+            found[f"{layer}.bias"] = (out,)
+    if norm:
+        found[f"{name}.1.weight"] = found[f"{name}.1.bias"] = (hidden,)
+    return found
 
 
 SPACES = {
@@ -174,11 +186,14 @@ def block(x, layers, group):
 
 
 class Net:
-    """Runs subnets, with batch statistics of groups of `group` images (see `batch_norm`). `compiled`
-    makes faster functions of stem and block."""
+    """Runs subnets, with batch statistics of groups of `group` images (see `batch_norm`). `last_norm`:
+    whether a head with a batch norm has another one after its last layer, which no parameter shows.
+    `level`: what is read beside embeddings, `c4` or `c5`. `compiled` makes faster functions of stem
+    and block."""
 
-    def __init__(self, space, group=0, compiled=None):
+    def __init__(self, space, group=0, compiled=None, last_norm=True, level="c5"):
         self.space, self.group, self.plans = space, group, {}
+        self.last_norm, self.level = last_norm, level
         self.stem, self.block = (compiled(f) if compiled else f for f in (stem, block))
 
     def plan(self, arch):
@@ -208,24 +223,42 @@ class Net:
             found.append(x)
         return found
 
+    def head(self, params, name, h):
+        """What a head makes of rows [N, C], not normalised."""
+        weight = params[f"{name}.0.weight"]
+        weight = weight if weight.shape[1] == h.shape[1] else weight[:, : h.shape[1]]
+        if f"{name}.3.weight" not in params:
+            h = F.relu_(F.linear(h, weight, params[f"{name}.0.bias"]))
+            return F.linear(h, params[f"{name}.2.weight"], params[f"{name}.2.bias"])
+        stats = lambda norm: (params.get(f"{norm}.running_{what}") for what in ("mean", "var"))
+        affine = params[f"{name}.1.weight"], params[f"{name}.1.bias"]
+        h = F.relu_(batch_norm(F.linear(h, weight), *stats(f"{name}.1"), *affine, self.group))
+        z = F.linear(h, params[f"{name}.3.weight"])
+        return batch_norm(z, *stats(f"{name}.4"), None, None, self.group) if self.last_norm else z
+
     def project(self, params, h):
         """Embeddings [N, D] of unit length, in f32 or wider, of pooled features [N, C]."""
-        weight = params["head.0.weight"]
-        weight = weight if weight.shape[1] == h.shape[1] else weight[:, : h.shape[1]]
-        if "head.3.weight" in params:
-            stats = lambda norm: (params.get(f"{norm}.running_{what}") for what in ("mean", "var"))
-            affine = params["head.1.weight"], params["head.1.bias"]
-            h = F.relu_(batch_norm(F.linear(h, weight), *stats("head.1"), *affine, self.group))
-            z = F.linear(h, params["head.3.weight"])
-            z = batch_norm(z, *stats("head.4"), None, None, self.group)
-        else:
-            h = F.relu_(F.linear(h, weight, params["head.0.bias"]))
-            z = F.linear(h, params["head.2.weight"], params["head.2.bias"])
-        return F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)))
+        return normalise(self.head(params, "head", h))
 
-    def __call__(self, params, arch, x):
-        """Embeddings [N, D] of images [N, 3, R, R]."""
-        return self.project(params, self.features(params, arch, x)[-1].mean((2, 3)))
+    def outputs(self, params, arch, x):
+        """By name, of images [N, 3, R, R]: embeddings z [N, D]; with a predictor, predictions p
+        [N, D]; with a dense head, its outputs [N, P, D], not normalised, and the map [N, P, C] that
+        they are of."""
+        maps = dict(zip(LEVELS, self.features(params, arch, x)))
+        z = self.head(params, "head", maps["c5"].mean((2, 3)))
+        found = {"z": normalise(z)}
+        if "predictor.0.weight" in params:
+            found["p"] = normalise(self.head(params, "predictor", z))
+        if "dense.0.weight" in params:
+            grid = maps[self.level].flatten(2).transpose(1, 2)
+            dense = self.head(params, "dense", grid.flatten(0, 1))
+            found |= {"map": grid, "dense": dense.unflatten(0, grid.shape[:2])}
+        return found
+
+
+def normalise(z):
+    """Rows of unit length, in f32 or wider."""
+    return F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1)
 
 
 def calibrated(space, params, arch, batches):

@@ -20,15 +20,15 @@ def philox_4x32_10(counter, key):
     return c
 
 
-def teacher_order(seed, step, n):
-    """The permutation [N] of the teacher's batch: Fisher and Yates's, drawn from Philox with the
-    seed as its key and (block, step, purpose) as its counter."""
+def teacher_order(seed, step, n, index=0):
+    """The permutation [N] of the batch of the teacher's pass `index`: Fisher and Yates's, drawn from
+    Philox with the seed as its key and (block, step, purpose, index) as its counter."""
     key = (seed & 0xFFFFFFFF, seed >> 32)
 
     def draws():
         block = 0
         while True:
-            counter = (block, step & 0xFFFFFFFF, step >> 32, SHUFFLE << 16)
+            counter = (block, step & 0xFFFFFFFF, step >> 32, SHUFFLE << 16 | index)
             yield from philox_4x32_10(counter, key)
             block += 1
 
