@@ -16,7 +16,7 @@ struct SgdSpan {
     u32 elems;
     u32 first_chunk;
     float decay;
-    u32 padding;
+    float rate;  // factor of the learning rate
 };
 
 struct SgdParams {
@@ -42,10 +42,11 @@ DEVICE void update(const SgdSpan& s, const SgdParams& p, u32 i) {
     Vec<float, N> w = load_vec<N>(s.weight + i);
     Vec<float, N> g = load_vec<N>(s.gradient + i);
     Vec<float, N> v = load_vec<N>(s.velocity + i);
+    const float lr = mul_rn(p.lr, s.rate);
     UNROLL
     for (int k = 0; k < N; ++k) {
         v[k] = add_rn(add_rn(mul_rn(p.momentum, v[k]), g[k]), mul_rn(s.decay, w[k]));
-        w[k] = sub_rn(w[k], mul_rn(p.lr, v[k]));
+        w[k] = sub_rn(w[k], mul_rn(lr, v[k]));
         g[k] = 0.0f;
     }
     store_vec(s.velocity + i, v);
@@ -72,7 +73,7 @@ DEVICE void move_chunk(const SgdSpan* spans, const SgdParams& p) {
     const SgdSpan* at = spans + span_of_chunk(spans, p.spans, chunk);
     const SgdSpan s = {at->weight,       at->gradient,     at->velocity, at->teacher,
                        at->weight_copy,  at->teacher_copy, at->elems,    at->first_chunk,
-                       at->decay,        0};
+                       at->decay,        at->rate};
     u32 begin = (chunk - s.first_chunk) * p.chunk;
     u32 end = min(begin + p.chunk, s.elems);
     u32 whole = begin + (end - begin) / 4 * 4;

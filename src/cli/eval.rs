@@ -6,14 +6,13 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use super::Globals;
-use super::search::domain;
 use super::source::{Count, ModelArgs};
 use crate::cx::Cx;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::evaluate::{self, evaluate_all};
 use crate::eval::progress::Progress;
-use crate::eval::record::{self, Setup};
+use crate::eval::record::{self, Setup, domain};
 use crate::eval::{BaselineCache, Baselines, EvalResult, Protocol, RawBaselines, Splits};
 use crate::export::LoadedModel;
 use crate::files;

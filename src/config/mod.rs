@@ -6,15 +6,17 @@ mod check;
 mod defaults;
 mod explain;
 mod keys;
+mod recipe;
 mod resolve;
 mod time;
 
 pub use adapt::adapt;
 pub use explain::{Explained, explain, markdown};
 pub use keys::{
-    Allowed, Ckpt, Config, Data, Guard, KEYS, Key, Log, Moco, Probe, SECTIONS, Sampling, Search,
-    Teacher, Train, Views,
+    Allowed, Ckpt, Config, Data, Finetune, Guard, KEYS, Key, Log, Moco, Probe, SECTIONS, Sampling,
+    Search, Teacher, Train, Views,
 };
+pub use recipe::{Body, Falls, HeadInit, Recipe, Select, TunedView};
 pub use resolve::{
     Origin, Resolved, Setting, flag, flat, looks_like_word, read_file, resolve, word,
 };

@@ -21,6 +21,8 @@ pub enum Origin {
     Default,
     /// The default of this preset.
     Preset(String),
+    /// A recipe of fine-tuning.
+    Recipe(&'static str),
     /// A line (from 1) of a file.
     File(PathBuf, usize),
     /// A `key=value` word of the command line.
@@ -38,6 +40,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Preset(name) => write!(f, "default of preset {name}"),
+            Self::Recipe(name) => write!(f, "recipe {name}"),
             // Debug: a file's name may hold any character, and this goes into a comment.
             Self::File(path, line) => write!(f, "{path:?} line {line}"),
             Self::CommandLine => f.write_str("command line"),

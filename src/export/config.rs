@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data;
 use crate::error::{Error, Result};
+use crate::eval::record::Learnt;
 use crate::nn::{Heads, Mlp, Supernet};
 use crate::space::{Arch, EXPANSION, STAGES, Space, StageSpace, StemSpace};
 
@@ -42,6 +43,9 @@ pub struct Config {
     pub num_features: usize,
     /// Projection head, where the file has one.
     pub head: Option<Head>,
+    /// Classifier, where the net was fine-tuned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<Classifier>,
     /// Channels, height and width of the input.
     pub input_size: [usize; 3],
     /// Mean that is subtracted from each channel (of values in 0..1).
@@ -113,6 +117,16 @@ impl Head {
     fn mlp(&self) -> Mlp {
         Mlp::moco(self.hidden, self.dim, self.norm)
     }
+}
+
+/// The classifier of an exported net.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Classifier {
+    /// Names of its classes, in the order of its outputs.
+    pub classes: Vec<String>,
+    /// How it was learnt.
+    #[serde(flatten)]
+    pub learnt: Learnt,
 }
 
 /// Where an export's weights are from.
@@ -203,6 +217,7 @@ impl Config {
             expansion: EXPANSION,
             num_features: EXPANSION * arch.widths[STAGES - 1],
             head,
+            classifier: None,
             input_size: [3, side, side],
             mean: data::IMAGENET_MEAN,
             std: data::IMAGENET_STD,
@@ -307,11 +322,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::export::subnet::single;
 
     fn config(preset: &str, arch: &str) -> Value {
         let arch: Arch = arch.parse().unwrap();
-        let net = Supernet::new(&single(&Space::preset(preset).unwrap(), &arch), None);
+        let net = Supernet::new(&Space::preset(preset).unwrap().only(&arch), None);
         let origin = Origin {
             preset: preset.into(),
             method: "moco".into(),

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 pub use config::{Config, Origin};
 pub use folder::{SubnetSource, write};
-pub use model::{LoadedModel, Model, ModelSource, load};
+pub use model::{Head, LoadedModel, Model, ModelSource, describe, load};
 pub use parity::Parity;
 
 use crate::cx::Cx;

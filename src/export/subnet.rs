@@ -7,17 +7,8 @@ use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::Entry;
 use crate::nn::{Heads, Params, RunningStats, Supernet};
-use crate::space::{Arch, Space};
+use crate::space::Arch;
 use crate::tensor::{DType, Shape, Tensor};
-
-/// The space with no architecture but `arch`.
-pub fn single(space: &Space, arch: &Arch) -> Space {
-    let mut single = Space::single(arch, space.resolution, &space.stem);
-    for (to, from) in single.stages.iter_mut().zip(&space.stages) {
-        to.stride = from.stride;
-    }
-    single
-}
 
 /// `arch` of a supernet as a net of its own, and its weights at their true size.
 ///
@@ -32,7 +23,7 @@ pub fn extract(
     net.space().check(arch)?;
     // Predictors are of training alone.
     let heads = net.heads().map(|heads| Heads::projector(heads.projector.clone()));
-    let small = Supernet::new(&single(net.space(), arch), heads.as_ref());
+    let small = Supernet::new(&net.space().only(arch), heads.as_ref());
     let all = params.specs().iter().zip(params.values());
     let by_name: HashMap<&str, &Tensor> = all.map(|(s, t)| (s.name.as_str(), t)).collect();
     let mut named = crate::files::Named::new();
@@ -62,11 +53,7 @@ pub fn extract_stats(
 }
 
 /// Statistics by torchvision's names: `bn1.running_mean`, `bn1.running_var`, ….
-pub(super) fn stats_to_torch(
-    cx: &Cx,
-    small: &Supernet,
-    stats: &RunningStats,
-) -> Result<Vec<Entry>> {
+pub fn stats_to_torch(cx: &Cx, small: &Supernet, stats: &RunningStats) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for (i, name) in small.norms().iter().enumerate() {
         let (mean, var) = stats.layer(i).ok_or_else(|| missing(name))?;
@@ -78,7 +65,7 @@ pub(super) fn stats_to_torch(
 }
 
 /// The inverse of [`stats_to_torch`]; `origin` names the file in errors.
-pub(super) fn stats_from_torch(
+pub fn stats_from_torch(
     cx: &Cx,
     small: &Supernet,
     named: &crate::files::Named,

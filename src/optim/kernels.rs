@@ -3,6 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::Sgd;
+use super::sgd::Rates;
 use crate::cx::Cx;
 use crate::device::{Geometry, Launcher, size};
 use crate::error::{Error, Result};
@@ -25,8 +26,8 @@ struct Span {
     elems: u32,
     first_chunk: u32,
     decay: f32,
-    /// Keeps the size a multiple of 8 bytes, as the compilers do.
-    padding: u32,
+    /// What the learning rate is multiplied by.
+    rate: f32,
 }
 
 /// `SgdParams`.
@@ -44,7 +45,7 @@ struct LaunchParams {
 /// A step of SGD.
 pub(super) struct Step<'a> {
     pub sgd: &'a Sgd,
-    pub lr: f64,
+    pub rates: &'a Rates<'a>,
     pub grads: &'a mut Gradients,
     pub velocity: &'a mut [Tensor],
 }
@@ -52,15 +53,15 @@ pub(super) struct Step<'a> {
 /// SGD.
 pub(super) fn update(cx: &Cx, launcher: &Launcher, params: &mut Params, step: Step) -> Result<()> {
     let mut spans = Spans::new(params)?;
-    for (span, decay) in spans.all.iter_mut().zip(step.sgd.decays(params)) {
-        span.decay = decay as f32;
+    for (i, (span, decay)) in spans.all.iter_mut().zip(step.sgd.decays(params)).enumerate() {
+        (span.decay, span.rate) = (decay as f32, step.rates.factor(i) as f32);
     }
     let (values, copies) = params.values_and_copies();
     spans.set(F32, values.iter_mut().map(Some), |span| &mut span.weight)?;
     spans.set(F32, step.grads.all_mut().map(Some), |span| &mut span.gradient)?;
     spans.set(F32, step.velocity.iter_mut().map(Some), |span| &mut span.velocity)?;
     spans.set(BF16, copies.iter_mut().map(Option::as_mut), |span| &mut span.weight_copy)?;
-    spans.launch(cx, launcher, "sgd_update_f32", step.sgd.momentum, step.lr, 1.0)
+    spans.launch(cx, launcher, "sgd_update_f32", step.sgd.momentum, step.rates.lr, 1.0)
 }
 
 /// The moving average.

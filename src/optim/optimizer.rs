@@ -1,6 +1,7 @@
 //! An optimizer with what it remembers between steps.
 
 use super::Sgd;
+use super::sgd::Rates;
 use crate::cx::Cx;
 use crate::error::Result;
 use crate::files::{Entry, Named};
@@ -10,6 +11,7 @@ use crate::tensor::{DType, Tensor};
 /// SGD and its momentum buffers, one a parameter.
 pub struct Optimizer {
     settings: Sgd,
+    factors: Vec<f64>,
     velocity: Vec<Tensor>,
 }
 
@@ -17,7 +19,13 @@ impl Optimizer {
     /// At rest: all momentum is 0.
     pub fn new(cx: &Cx, settings: Sgd, specs: &[ParamSpec]) -> Result<Self> {
         let zeros = |s: &ParamSpec| cx.zeros(s.shape, DType::F32);
-        Ok(Self { settings, velocity: specs.iter().map(zeros).collect::<Result<_>>()? })
+        let velocity = specs.iter().map(zeros).collect::<Result<_>>()?;
+        Ok(Self { settings, factors: Vec::new(), velocity })
+    }
+
+    /// With a factor of the learning rate for each parameter.
+    pub fn with_factors(self, factors: Vec<f64>) -> Self {
+        Self { factors, ..self }
     }
 
     /// Its settings.
@@ -46,7 +54,8 @@ impl Optimizer {
         grads: &mut Gradients,
         lr: f64,
     ) -> Result<()> {
-        self.settings.step(cx, params, grads, &mut self.velocity, lr)
+        let rates = Rates { lr, factors: &self.factors };
+        self.settings.step_at(cx, params, grads, &mut self.velocity, &rates)
     }
 
     /// What checkpoints keep: `momentum.NAME` for each parameter, in PyTorch's layout.

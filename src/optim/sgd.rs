@@ -20,6 +20,21 @@ pub struct Sgd {
     pub decay_exempt: bool,
 }
 
+/// Learning rates of a step.
+pub(super) struct Rates<'a> {
+    /// That of all parameters.
+    pub lr: f64,
+    /// What it is multiplied by for each parameter; 1 where there is no entry.
+    pub factors: &'a [f64],
+}
+
+impl Rates<'_> {
+    /// The factor of parameter `i`.
+    pub(super) fn factor(&self, i: usize) -> f64 {
+        self.factors.get(i).copied().unwrap_or(1.0)
+    }
+}
+
 impl Sgd {
     /// Updates all parameters with their gradients, and their copies, and sets the gradients to
     /// zero.
@@ -35,13 +50,25 @@ impl Sgd {
         velocity: &mut [Tensor],
         lr: f64,
     ) -> Result<()> {
+        self.step_at(cx, params, grads, velocity, &Rates { lr, factors: &[] })
+    }
+
+    /// The same with a learning rate for each parameter.
+    pub(super) fn step_at(
+        &self,
+        cx: &Cx,
+        params: &mut Params,
+        grads: &mut Gradients,
+        velocity: &mut [Tensor],
+        rates: &Rates,
+    ) -> Result<()> {
         expect_alike(params, "a gradient", grads.all())?;
         expect_alike(params, "a momentum", velocity.iter())?;
         match cx.exec("sgd") {
             Exec::DryRun => {}
-            Exec::Cpu => self.native(params, grads, velocity, lr),
+            Exec::Cpu => self.native(params, grads, velocity, rates),
             Exec::Device(launcher) => {
-                let step = kernels::Step { sgd: self, lr, grads, velocity };
+                let step = kernels::Step { sgd: self, rates, grads, velocity };
                 kernels::update(cx, &launcher, params, step)?;
             }
         }
@@ -54,14 +81,20 @@ impl Sgd {
         params.specs().iter().map(move |s| if exempt(s) { 0.0 } else { self.weight_decay })
     }
 
-    fn native(&self, params: &mut Params, grads: &mut Gradients, velocity: &mut [Tensor], lr: f64) {
-        let decays: Vec<f64> = self.decays(params).collect();
+    fn native(
+        &self,
+        params: &mut Params,
+        grads: &mut Gradients,
+        velocity: &mut [Tensor],
+        rates: &Rates,
+    ) {
+        let decays: Vec<(usize, f64)> = self.decays(params).enumerate().collect();
         let grads: Vec<&mut Tensor> = grads.all_mut().collect();
         let all = params.values_mut().par_iter_mut().zip(velocity).zip(decays);
-        all.zip_eq(grads).for_each(|(((w, v), decay), g)| {
+        all.zip_eq(grads).for_each(|(((w, v), (i, decay)), g)| {
             crate::dispatch!(w.dtype(), T => update(
                 w.host_mut::<T>(), g.host_mut::<T>(), v.host_mut::<T>(),
-                T::of(self.momentum), T::of(decay), T::of(lr),
+                T::of(self.momentum), T::of(decay), T::of(rates.lr) * T::of(rates.factor(i)),
             ));
         });
     }

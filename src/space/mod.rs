@@ -102,6 +102,15 @@ impl Space {
         }
     }
 
+    /// The space with no architecture but `arch`, of the same resolution and strides.
+    pub fn only(&self, arch: &Arch) -> Self {
+        let mut only = Self::single(arch, self.resolution, &self.stem);
+        for (to, from) in only.stages.iter_mut().zip(&self.stages) {
+            to.stride = from.stride;
+        }
+        only
+    }
+
     /// What each dimension can be, in the order of [`dims`]; ascending, never empty.
     fn options(&self) -> [&[usize]; 1 + 2 * STAGES] {
         let [a, b, c, d] = &self.stages;

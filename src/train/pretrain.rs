@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::checkpoint::Checkpoint;
 use super::dump::Dump;
 use super::health::Scatter;
-use super::objective::{At, Embeddings, Objective, Report, Saved, Setup, StepBatch};
+use super::objective::{At, Embeddings, Objective, Report, Saved, Setup, StepBatch, micro_batches};
 use crate::config::TeacherArch;
 use crate::cx::Cx;
 use crate::data::Views;
@@ -500,10 +500,4 @@ impl Objective for Pretrain {
         self.optimizer.restore(cx, self.net.specs(), &optimizer, &origin)?;
         self.method.restore(cx, &checkpoint.tensors("queue")?, &checkpoint.state.pointers())
     }
-}
-
-/// Splits a batch into `accum` parts of nearly equal size.
-fn micro_batches(n: usize, accum: usize) -> impl Iterator<Item = Range<usize>> {
-    let parts = accum.clamp(1, n.max(1));
-    (0..parts).map(move |i| i * n / parts..(i + 1) * n / parts)
 }
