@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::Globals;
 use super::train::{command_line, expect_end, is_word, resume, split_words};
 use crate::config::{Recipe, Select, Setting, flag, parse_duration, read_file, resolve, word};
 use crate::error::{Error, Result};
+use crate::eval::classes::Answers;
 use crate::eval::evaluate::standard_error;
 use crate::export::describe;
-use crate::finetune::{self, Labels, Request, TASK, Tested};
+use crate::finetune::{self, Labels, Request, TASK};
 use crate::program::device::open_device_in;
 use crate::program::output::facts;
 use crate::program::{print, print_json};
@@ -258,18 +259,21 @@ pub fn run(args: &FinetuneArgs, globals: &Globals) -> Result<()> {
         return expect_end(&outcome, &prepared.options.out);
     };
     tracing::info!("written to {}", tested.path.display());
-    if globals.json { print_json(&tested.result) } else { print(&in_words(&tested)) }
+    if globals.json {
+        print_json(&tested.result)
+    } else {
+        print(&in_words(&tested.answers, &tested.result))
+    }
 }
 
 /// The result as lines.
-pub(super) fn in_words(tested: &Tested) -> String {
-    let (answers, result) = (&tested.answers, &tested.result);
+pub(super) fn in_words(answers: &Answers, result: &Map<String, Value>) -> String {
     let n = answers.first.len();
     let text = |key: &str| match &result[key] {
-        serde_json::Value::String(text) => text.clone(),
+        Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let share = |name: &str, share: f64, interval: &serde_json::Value| {
+    let share = |name: &str, share: f64, interval: &Value| {
         let ends = [0, 1].map(|i| 100.0 * interval[i].as_f64().unwrap_or(0.0));
         let value = format!(
             "{:.2} % ±{:.2}, 95 % interval {:.2} to {:.2}",

@@ -6,6 +6,7 @@ pub mod data;
 pub mod doctor;
 pub mod embed;
 pub mod eval;
+pub mod eval_cls;
 pub mod export;
 pub mod finetune;
 pub mod inspect;

@@ -156,7 +156,7 @@ pub struct ModelArgs {
     pub channels: [usize; STAGES],
     /// Output channels of the stem.
     pub stem_width: usize,
-    /// No classifier.
+    /// Outputs of the classifier; 0: there is none.
     pub num_classes: usize,
     /// Kernel size of the stem's convolution, where timm's ResNet is not this net; so the next two.
     #[serde(default, skip_serializing_if = "Option::is_none")]

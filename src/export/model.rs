@@ -86,6 +86,7 @@ pub(super) fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, NamedTens
             classifier: Classifier::from_torch(cx, width, classes, &named, &origin)?,
             classes: described.classes.clone(),
             learnt: described.learnt.clone(),
+            bn_images: config.origin.bn_images,
         })
     });
     let head = head.transpose()?;
@@ -100,6 +101,8 @@ pub struct Head {
     pub classes: Vec<String>,
     /// How it was learnt.
     pub learnt: Learnt,
+    /// Images that the batch norms' statistics are from.
+    pub bn_images: usize,
 }
 
 impl Head {
@@ -115,7 +118,8 @@ impl Head {
         let stats = subnet::stats_from_torch(cx, net, &named, &origin)?;
         let (width, classes) = (EXPANSION * tuned.arch.widths[STAGES - 1], tuned.classes.len());
         let classifier = Classifier::from_torch(cx, width, classes, &named, &origin)?;
-        let head = Self { classifier, classes: tuned.classes.clone(), learnt: facts.learnt };
+        let Finished { learnt, bn_images, .. } = facts;
+        let head = Self { classifier, classes: tuned.classes.clone(), learnt, bn_images };
         Ok(Some((head, stats)))
     }
 }

@@ -30,7 +30,7 @@ pub struct Tested {
 }
 
 /// Accuracy of always naming the most frequent class of some images.
-fn chance(images: &Images, classes: usize) -> f64 {
+pub fn chance(images: &Images, classes: usize) -> f64 {
     let mut counts = vec![0usize; classes];
     let labels = images.indices().iter().filter_map(|&i| images.dataset().label(i));
     labels.for_each(|label| counts[label] += 1);
@@ -113,6 +113,6 @@ fn write(run: &Prepared, net: &Net, test: &Split, result: &Map<String, Value>) -
 }
 
 /// `cls-<images>-<arch>-step-00000100.json`.
-fn file_name(net: &Net, test: &Split) -> String {
+pub fn file_name(net: &Net, test: &Split) -> String {
     format!("cls-{}-{}-step-{:08}.json", record::domain(&test.data), net.arch, net.step)
 }

@@ -13,7 +13,7 @@ pub mod rates;
 use std::sync::Arc;
 
 pub use self::classify::Classify;
-pub use self::finish::Tested;
+pub use self::finish::{Tested, chance, file_name};
 pub use self::labels::Labels;
 use crate::config::{Config, Recipe, Select, Setting, flag, resolve};
 use crate::cx::Cx;
