@@ -6,7 +6,9 @@ pub mod data;
 pub mod doctor;
 pub mod embed;
 pub mod eval;
+pub mod eval_cls;
 pub mod export;
+pub mod finetune;
 pub mod inspect;
 pub mod quickstart;
 pub mod report;
@@ -132,6 +134,8 @@ pub enum Verb {
     Train(Box<train::TrainArgs>),
     /// Find the subnets that fit images, task and budget, without labels
     Search(search::SearchArgs),
+    /// Train a subnet further on labelled images, and test it
+    Finetune(Box<finetune::FinetuneArgs>),
     /// Measure a subnet on labelled images
     Eval(eval::EvalVerbArgs),
     /// Write a subnet's features of images to a safetensors file
@@ -164,6 +168,7 @@ impl Verb {
     fn heeds_signals(&self) -> bool {
         match self {
             Self::Train(args) => !args.dry_run,
+            Self::Finetune(args) => !args.dry_run,
             Self::Quickstart(_) | Self::Search(_) => true,
             _ => false,
         }
@@ -184,6 +189,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Verb::Quickstart(args) => quickstart::run(&args, globals),
         Verb::Train(args) => train::run(&args, globals),
         Verb::Search(args) => search::run(&args, globals),
+        Verb::Finetune(args) => finetune::run(&args, globals),
         Verb::Eval(args) => eval::run(&args, globals),
         Verb::Embed(args) => embed::run(&args, globals),
         Verb::Export(args) => export::run(&args, globals),

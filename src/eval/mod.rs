@@ -4,6 +4,7 @@
 
 pub mod baseline_cache;
 pub mod baselines;
+pub mod classes;
 pub mod embed;
 pub mod evaluate;
 pub mod features;
