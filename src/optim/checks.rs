@@ -3,6 +3,7 @@
 
 use half::bf16;
 
+use super::sgd::Rates;
 use super::{Sgd, ema};
 use crate::cx::Cx;
 use crate::error::Result;
@@ -107,7 +108,11 @@ impl State {
         let Self { student, teacher, grads, velocity } = self;
         let sgd = Sgd { momentum: 0.9, weight_decay: 1e-4, decay_exempt: true };
         match pass {
-            Pass::Update => sgd.step(cx, student, grads, velocity, 0.03),
+            Pass::Update => {
+                // Some parameters have rates of their own.
+                let rates = Rates { lr: 0.03, factors: &[1.0, 0.3, 1.0, 10.0] };
+                sgd.step_at(cx, student, grads, velocity, &rates)
+            }
             Pass::Ema => ema(cx, teacher, student, keep),
         }
     }
