@@ -382,6 +382,8 @@ settings! {
         lr_head: f64, Within(0.0, 1000.0), "", TUNING;
         /// Steps of the run; 0: train.epochs decide.
         steps: usize, Within(0.0, 1e9), "steps", TUNING;
+        /// Steps of the run at least, where train.epochs decide: few images make few steps an epoch.
+        least_steps: usize, Within(0.0, 1e9), "steps", TUNING;
         /// Share of the steps during which the rates rise linearly from 0.
         warmup: f64, Within(0.0, 1.0), "share", TUNING;
         /// How the rates fall.
