@@ -120,7 +120,11 @@ fn a_net_learns_classes_and_its_export_knows_them() {
     expect(0, &[&more[..], &rest, &quick].concat());
     expect(0, &["report", s(&run)]);
     let page = fs::read_to_string(run.join("report.html")).unwrap();
-    assert!(page.contains("fine-tuned, top1"));
+    assert!(page.contains("fine-tuned, top1") && page.contains("ln 4 = 1.39"));
+    assert!(!page.contains("equal embeddings") && !page.contains("No search yet"));
+    assert!(
+        expect(0, &["inspect", s(&run)]).0.contains("fine-tuned for cls: 4 classes, labels all")
+    );
 }
 
 #[test]
@@ -187,7 +191,8 @@ fn rates_are_chosen_on_labels_that_are_held_out() {
 #[test]
 fn linear_classifiers_learn_at_once_on_a_body_that_stays() {
     let given = Given::new();
-    let result = json(&given.finetune(0, "linear", &["finetune.steps=300", "--recipe", "linear"]).0);
+    let result =
+        json(&given.finetune(0, "linear", &["finetune.steps=300", "--recipe", "linear"]).0);
     assert!(result["top1"].as_f64().unwrap() > 0.4, "{result}");
     let grid = json(&fs::read_to_string(given.path("linear/grid.json")).unwrap());
     assert_eq!(grid["cells"].as_array().unwrap().len(), 7);

@@ -294,7 +294,7 @@ settings! {
         tau: f64, PositiveUpTo(100.0), "", "DATA (CVPR 2022), Eq. 4 and 5";
     }
 
-    /// Fine-tuning with labels, of which the recipe decides the defaults, and those of [train] too.
+    /// Fine-tuning with labels, of which the recipe decides the defaults, and those of section train too.
     finetune: Finetune {
         /// The recipe that the other settings are from.
         recipe: Recipe, Words(Recipe::NAMES, Recipe::ABOUT), "", TUNING;

@@ -34,10 +34,14 @@ pub(super) struct Figure {
 /// Bins of the lines of nets by size: few, since each step shows only two random nets.
 const SIZE_BINS: usize = 100;
 
-/// Loss where all embeddings are equal: ln(1 + K).
-fn even_loss(run: &Run) -> Option<f64> {
+/// Loss where all embeddings are equal, ln(1 + K), or of guessing among classes, ln C; and its name.
+fn even_loss(run: &Run) -> Option<(f64, &'static str)> {
+    if let Some(tuned) = &run.tuned {
+        return Some(((tuned.classes.len() as f64).ln(), "guessing"));
+    }
     let is_moco = run.word("method") == Some("moco");
-    run.number("moco.queue").filter(|_| is_moco).map(|k| (1.0 + k).ln())
+    let queue = run.number("moco.queue").filter(|_| is_moco);
+    queue.map(|k| ((1.0 + k).ln(), "equal embeddings"))
 }
 
 /// (step, value) of a metric; missing values become NaN, a gap in the line.
@@ -62,7 +66,7 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
     }
     if let Some((_, loss)) = ends(&series(run, Step::loss)) {
         let note = even_loss(run)
-            .map_or(String::new(), |even| format!("equal embeddings: {}", numbers::short(even)));
+            .map_or(String::new(), |(even, name)| format!("{name}: {}", numbers::short(even)));
         add("loss", numbers::short(loss), note);
     }
     if let Some((_, rate)) = ends(&series(run, |s| s.images_per_s)) {
@@ -115,9 +119,16 @@ fn single(
 }
 
 fn loss(run: &Run) -> Option<Panel> {
+    if let (Some(tuned), Some((even, _))) = (&run.tuned, even_loss(run)) {
+        let note = "Cross-entropy with the classes of a batch, mean over classifiers. The dashed line \
+                    is the loss of guessing.";
+        let name = format!("ln {} = {}", tuned.classes.len(), numbers::fixed(even, 2));
+        let references = vec![(even, name)];
+        return single(run, ("Loss", note.to_owned()), Step::loss, references, Size::WIDE);
+    }
     let mut note = "Loss of a student net, mean over those of a step. ".to_owned();
     let references = match (even_loss(run), run.number("moco.queue")) {
-        (Some(even), Some(k)) => {
+        (Some((even, _)), Some(k)) => {
             note += "The dashed line is the loss of a net that gives all images one embedding. A loss \
                      below it is no proof of learning, nor one above it of the contrary: see spread \
                      and rank.";
@@ -130,7 +141,10 @@ fn loss(run: &Run) -> Option<Panel> {
 }
 
 fn learning_rate(run: &Run) -> Option<Panel> {
-    let mut note = "The schedule: warm-up, if any, then half a cosine down to 0.".to_owned();
+    let mut note = match run.tuned {
+        Some(_) => "The larger of the rates of body and head.".to_owned(),
+        None => "The schedule: warm-up, if any, then half a cosine down to 0.".to_owned(),
+    };
     for e in &run.extended {
         note += &format!(
             " At step {} the run was extended from {} to {} steps: the curve jumps to that of the \
