@@ -135,7 +135,7 @@ fn probe_on(value: &str) -> ProbeOn {
 }
 
 /// Whether a value is really a `key=value` word: it looks like one and no such file exists.
-fn is_word(value: &str) -> bool {
+pub(super) fn is_word(value: &str) -> bool {
     looks_like_word(value) && !Path::new(value.split('#').next().unwrap_or(value)).exists()
 }
 

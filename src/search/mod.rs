@@ -4,15 +4,20 @@
 
 pub mod agreement;
 pub mod bootstrap;
+pub mod consistency;
 pub mod correlation;
+#[cfg(test)]
+mod fixture;
 pub mod journal;
 pub mod latency;
+pub mod naswot;
 pub mod plan;
 mod ranking;
 mod request;
 pub mod score;
 pub mod teacher;
 pub mod winners;
+pub mod worth;
 
 use std::sync::Arc;
 
@@ -26,6 +31,7 @@ pub use ranking::{Ranking, sample};
 pub use request::{Bn, Request, Settings, Task};
 pub use teacher::Teacher;
 pub use winners::{BudgetResult, Winner};
+pub use worth::{Judged, Worth, worth};
 
 use crate::cx::Cx;
 use crate::data::Dataset;
