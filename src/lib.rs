@@ -18,6 +18,7 @@ pub mod error;
 pub mod eval;
 pub mod export;
 pub mod files;
+pub mod finetune;
 pub mod nn;
 pub mod ops;
 pub mod optim;

@@ -1,5 +1,5 @@
 //! The seams of training hold more than MoCo: a method without a queue, with a predictor and two
-//! directions, and a supervised objective that learns classes, both of this file alone, are trained
+//! directions, of this file alone, and the product's objective that learns classes are trained
 //! by the same run as everything else, killed and resumed.
 
 mod common;
@@ -13,26 +13,21 @@ use std::time::Duration;
 
 use common::runs::{numbers, steps_in_metrics};
 use common::{images, s};
+use engine::Result;
 use engine::config::{resolve, word};
 use engine::cx::Cx;
-use engine::data::{Targets, Views};
+use engine::data::Views;
 use engine::device::emulator::Emulator;
 use engine::files::Named;
-use engine::nn::{
-    Bn, BnMode, Feature, Gradients, Heads, Layer, Mlp, MlpLayers, Outputs, Params, Supernet,
-};
-use engine::ops::cross_entropy::{self, CrossEntropy};
+use engine::finetune::Classify;
+use engine::nn::{Bn, Feature, Heads, Layer, Mlp, Outputs};
 use engine::ops::{Case, Grad, Measured, Op, Saved as Kept};
-use engine::optim::{self, Optimizer, Sgd};
 use engine::signals::Signals;
 use engine::ssl::{self, Memory, Method, Moment, Outlook, Reads, Recipe};
 use engine::tape::{Tape, Var};
 use engine::tensor::{DType, Meta, Shape, Tensor};
 use engine::train::checkpoint::Checkpoint;
-use engine::train::dump::Dump;
-use engine::train::objective::{At, Saved, StepBatch};
-use engine::train::{Objective, Options, Outcome, Pretrain, Report, Resume, Setup, run_objective};
-use engine::{Error, Result};
+use engine::train::{Objective, Options, Outcome, Pretrain, Resume, Setup, run_objective};
 
 /// `weight` × the mean over rows of 2 − 2·p·k.
 #[derive(Debug)]
@@ -135,111 +130,6 @@ fn two_way(cx: &Cx, setup: &Setup) -> Result<Box<dyn Objective>> {
     Ok(Box::new(Pretrain::with_recipe(cx, setup, recipe)?))
 }
 
-/// A classifier on the largest net.
-struct Classify {
-    net: Supernet,
-    head: MlpLayers,
-    params: Params,
-    grads: Gradients,
-    optimizer: Optimizer,
-    views: [Views; 1],
-}
-
-fn classify(cx: &Cx, setup: &Setup) -> Result<Box<dyn Objective>> {
-    let classes = setup.expect_classes()?;
-    let (net, head) = Supernet::extended(setup.space, None, |builder, channels| {
-        builder.mlp("fc", channels, &Mlp::linear(classes))
-    });
-    let sgd = Sgd { momentum: 0.9, weight_decay: 1e-4, decay_exempt: false, trust: None };
-    Ok(Box::new(Classify {
-        params: Params::init(cx, net.specs(), setup.config.seed)?.ready(cx)?,
-        grads: Gradients::zeros(cx, net.specs())?,
-        optimizer: Optimizer::new(cx, sgd, net.specs())?,
-        views: [Views::weak()],
-        net,
-        head,
-    }))
-}
-
-impl Objective for Classify {
-    fn views(&self) -> &[Views] {
-        &self.views
-    }
-    fn labels(&self) -> bool {
-        true
-    }
-    fn net(&self) -> &Supernet {
-        &self.net
-    }
-    fn params(&self) -> &Params {
-        &self.params
-    }
-    fn start_from(&mut self, cx: &Cx, params: Params) -> Result<()> {
-        self.params = params.ready(cx)?;
-        Ok(())
-    }
-    fn state_elems(&self) -> usize {
-        2 * self.params.elems()
-    }
-    fn warm_up_images(&self) -> usize {
-        0
-    }
-    fn warm_up(&mut self, _: &Cx, _: &mut dyn FnMut() -> Result<StepBatch>) -> Result<()> {
-        Ok(())
-    }
-    fn step(
-        &mut self,
-        cx: &Cx,
-        at: &At,
-        batch: StepBatch,
-        _dump: Option<&mut Dump>,
-        meanwhile: &mut dyn FnMut(),
-    ) -> Result<Report> {
-        let Some(Targets::Classes(classes)) = batch.targets else {
-            return Err(Error::usage("a batch without classes"));
-        };
-        let mut tape = Tape::recording(cx);
-        let x = tape.constant(batch.views[0].clone());
-        let arch = self.net.space().max();
-        let mut norm = BnMode::Batch { group: 0 };
-        let out =
-            self.net.forward(&mut tape, &self.params, x, &arch, &mut norm, &[Feature::Pool])?;
-        let scores =
-            self.head.forward(&mut tape, &self.params, out.get(Feature::Pool), &mut norm)?;
-        let labels = cross_entropy::labels(cx, &classes, self.head.mlp().dim())?;
-        let labels = tape.constant(labels);
-        let loss = tape.apply(CrossEntropy, &[&scores, &labels])?;
-        let value = loss.value().clone();
-        tape.backward(loss, cx.full(Shape::vector(1), DType::F32, 1.0)?, self.grads.slots())?;
-        meanwhile();
-        let loss = f64::from(cx.download(&value)?[0]);
-        let grad_norm = optim::grad_norm(cx, &self.grads)?;
-        self.optimizer.update(cx, &mut self.params, &mut self.grads, at.lr)?;
-        let losses = vec![("classes".to_owned(), loss)];
-        Ok(Report { loss, losses, archs: vec![arch], grad_norm, ..Report::default() })
-    }
-    fn rehearse(&mut self, cx: &Cx, batch: StepBatch) -> Result<()> {
-        self.step(cx, &At { step: 0, steps: 1, lr: 0.0 }, batch, None, &mut || {}).map(drop)
-    }
-    fn nets(&self) -> usize {
-        1
-    }
-    fn outlook(&self, _images: usize) -> Outlook {
-        let even_loss = (self.head.mlp().dim() as f64).ln();
-        Outlook { even_loss, even: "guessing", lines: Vec::new() }
-    }
-    fn state(&self, cx: &Cx) -> Result<Saved> {
-        let optimizer = self.optimizer.state(cx, self.net.specs())?;
-        let contents = vec![("student", self.params.to_torch(cx)?), ("optimizer", optimizer)];
-        Ok(Saved { contents, pointers: BTreeMap::new() })
-    }
-    fn restore(&mut self, cx: &Cx, checkpoint: &Checkpoint) -> Result<()> {
-        self.params = checkpoint.student(cx, self.net.specs())?;
-        let named = checkpoint.tensors("optimizer")?;
-        self.optimizer.restore(cx, self.net.specs(), &named, "optimizer.safetensors")
-    }
-}
-
 /// Trains one of the two, of 24 steps, and goes on with what is there.
 fn train(cx: &Cx, objective: &str, data: &Path, out: &Path, more: &[&str]) -> Result<Outcome> {
     let words = [
@@ -248,6 +138,7 @@ fn train(cx: &Cx, objective: &str, data: &Path, out: &Path, more: &[&str]) -> Re
         "train.epochs=4",
         "train.lr=0.02",
         "train.warmup_epochs=1",
+        "finetune.lr_head=0.02",
         "moco.queue=24",
         "ckpt.every=2",
         "ckpt.keep=2",
@@ -272,7 +163,7 @@ fn train(cx: &Cx, objective: &str, data: &Path, out: &Path, more: &[&str]) -> Re
     };
     let make = match objective {
         "two-way" => two_way,
-        _ => classify,
+        _ => Classify::make,
     };
     cx.install(|| run_objective(cx, &options, &make, &Signals::none()))
 }

@@ -176,8 +176,14 @@ fn an_export_read_back_is_the_same_net() {
         let x = images(&cx, 8, space.resolution);
         for arch in subnets(&space) {
             let stats = settled(&cx, &net, &params, &arch, &x);
-            let subject =
-                SubnetSource { net: &net, params: &params, arch, stats: &stats, origin: origin() };
+            let subject = SubnetSource {
+                net: &net,
+                params: &params,
+                arch,
+                stats: &stats,
+                head: None,
+                origin: origin(),
+            };
             let out = dir.path().join(format!("{}-{arch}", space.name));
             let (config, parity) =
                 export::write(&cx, &subject, std::slice::from_ref(&x), &out, 1e-4, false).unwrap();
@@ -211,8 +217,14 @@ fn damage_and_folders_in_the_way_are_refused() {
     let (net, params) = supernet(&cx, &space);
     let (arch, x) = (space.min(), images(&cx, 4, space.resolution));
     let stats = settled(&cx, &net, &params, &arch, &x);
-    let subject =
-        SubnetSource { net: &net, params: &params, arch, stats: &stats, origin: origin() };
+    let subject = SubnetSource {
+        net: &net,
+        params: &params,
+        arch,
+        stats: &stats,
+        head: None,
+        origin: origin(),
+    };
     let out = dir.path().join("export");
     let write = |tolerance, overwrite| {
         export::write(&cx, &subject, std::slice::from_ref(&x), &out, tolerance, overwrite)
@@ -257,8 +269,14 @@ fn a_net_that_is_not_the_same_is_noticed() {
     let (net, params) = supernet(&cx, &space);
     let (arch, x) = (space.max(), images(&cx, 4, space.resolution));
     let stats = settled(&cx, &net, &params, &arch, &x);
-    let subject =
-        SubnetSource { net: &net, params: &params, arch, stats: &stats, origin: origin() };
+    let subject = SubnetSource {
+        net: &net,
+        params: &params,
+        arch,
+        stats: &stats,
+        head: None,
+        origin: origin(),
+    };
     let out = dir.path().join("export");
     export::write(&cx, &subject, std::slice::from_ref(&x), &out, 1e-4, false).unwrap();
     let mut model = export::load(&cx, &out).unwrap();

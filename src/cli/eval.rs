@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use super::Globals;
-use super::search::domain;
+use super::eval_cls::{self, ClsArgs};
 use super::source::{Count, ModelArgs};
 use crate::cx::Cx;
 use crate::data::Dataset;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::eval::answers;
 use crate::eval::evaluate::{self, evaluate_all};
 use crate::eval::progress::Progress;
-use crate::eval::record::{self, Setup};
+use crate::eval::record::{self, Setup, domain};
 use crate::eval::{BaselineCache, Baselines, EvalResult, Protocol, RawBaselines, Splits};
 use crate::export::LoadedModel;
 use crate::files;
@@ -28,7 +28,7 @@ use crate::tensor::Tensor;
 
 /// Arguments of `engine eval`.
 #[derive(Args, Clone, Debug)]
-#[command(subcommand_value_name = "knn|linear")]
+#[command(subcommand_value_name = "knn|linear|cls")]
 pub struct EvalVerbArgs {
     /// How to measure.
     #[command(subcommand)]
@@ -51,6 +51,8 @@ pub enum EvalVerb {
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
         epochs: usize,
     },
+    /// By the classifier that a net was fine-tuned with
+    Cls(ClsArgs),
 }
 
 /// What is measured, and on which images.
@@ -120,6 +122,7 @@ pub struct Evaluation<'a> {
 /// Evaluates.
 pub fn run(args: &EvalVerbArgs, globals: &Globals) -> Result<()> {
     let how = match &args.verb {
+        EvalVerb::Cls(args) => return eval_cls::run(args, globals),
         EvalVerb::Knn(args) => Evaluation { args, protocol: Protocol::Knn, epochs: 0 },
         EvalVerb::Linear { args, epochs } => {
             Evaluation { args, protocol: Protocol::Linear, epochs: *epochs }
@@ -173,7 +176,7 @@ fn file_name(what: &str, model: &LoadedModel) -> String {
 }
 
 /// Writes a result into the run's `eval` folder, where there is one.
-fn keep(model: &LoadedModel, name: &str, result: &Map<String, Value>) -> Result<()> {
+pub(super) fn keep(model: &LoadedModel, name: &str, result: &Map<String, Value>) -> Result<()> {
     let Some(run) = &model.run_dir else { return Ok(()) };
     let path = run.join("eval").join(name);
     files::create_dir(&run.join("eval"))?;
@@ -290,7 +293,7 @@ fn one(cx: &Cx, how: &Evaluation, globals: &Globals, model: &LoadedModel) -> Res
 }
 
 /// Results are printed before they are written: a folder that cannot be written loses nothing.
-fn printed(e: Error) -> Error {
+pub(super) fn printed(e: Error) -> Error {
     e.and("the result stands on stdout")
 }
 

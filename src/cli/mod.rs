@@ -6,7 +6,9 @@ pub mod data;
 pub mod doctor;
 pub mod embed;
 pub mod eval;
+pub mod eval_cls;
 pub mod export;
+pub mod finetune;
 pub mod inspect;
 pub mod quickstart;
 pub mod report;
@@ -133,6 +135,8 @@ pub enum Verb {
     Train(Box<train::TrainArgs>),
     /// Find the subnets that fit images, task and budget, without labels
     Search(search::SearchArgs),
+    /// Train a subnet further on labelled images, and test it
+    Finetune(Box<finetune::FinetuneArgs>),
     /// Measure a subnet on labelled images
     Eval(eval::EvalVerbArgs),
     /// Make the paper's tables on your images
@@ -167,6 +171,7 @@ impl Verb {
     fn heeds_signals(&self) -> bool {
         match self {
             Self::Train(args) => !args.dry_run,
+            Self::Finetune(args) => !args.dry_run,
             Self::Quickstart(_) | Self::Search(_) | Self::Study(_) => true,
             _ => false,
         }
@@ -187,6 +192,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Verb::Quickstart(args) => quickstart::run(&args, globals),
         Verb::Train(args) => train::run(&args, globals),
         Verb::Search(args) => search::run(&args, globals),
+        Verb::Finetune(args) => finetune::run(&args, globals),
         Verb::Eval(args) => eval::run(&args, globals),
         Verb::Study(args) => study::run(&args, globals),
         Verb::Embed(args) => embed::run(&args, globals),

@@ -11,6 +11,7 @@ use super::source::Count;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::eval::record::domain;
 use crate::nn::Feature;
 use crate::program::args::{at_least_one, at_least_two};
 use crate::program::output::fitting_table;
@@ -177,18 +178,6 @@ fn run_tau(checkpoint: &Checkpoint) -> Result<f64> {
     }
 }
 
-/// A short name of the images: the last part of their path, without the endings of archives.
-pub fn domain(data: &[String]) -> String {
-    let first = data.first().map_or("", String::as_str);
-    let (path, inside) = first.split_once('#').map_or((first, ""), |(p, i)| (p, i));
-    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let endings = [".zst", ".tar", ".txt", ".bin", ".pack"];
-    let name = endings.iter().fold(name, |name, end| name.strip_suffix(end).unwrap_or(name));
-    let name = if name.is_empty() || name == "." { "images" } else { name };
-    let inside = if inside.is_empty() { String::new() } else { format!("-{inside}") };
-    format!("{name}{inside}").replace('/', "-")
-}
-
 /// Searches.
 pub fn run(args: &SearchArgs, globals: &Globals) -> Result<()> {
     let (winners, out) = search(args, globals)?;
@@ -275,19 +264,4 @@ fn text(winners: &Winners, out: &Path) -> String {
         out.join("candidates.jsonl").display(),
         out.join("report.html").display()
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn domains_have_short_names() {
-        let name = |path: &str| domain(&[path.to_owned()]);
-        assert_eq!(name("/a/b/cifar10.tar.zst#train"), "cifar10-train");
-        assert_eq!(name("a.tar#x/y"), "a-x-y");
-        assert_eq!(name("target/"), "target");
-        assert_eq!(name("list.txt"), "list");
-        assert_eq!(name("."), "images");
-    }
 }

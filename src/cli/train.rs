@@ -139,7 +139,7 @@ pub(super) fn is_word(value: &str) -> bool {
     looks_like_word(value) && !Path::new(value.split('#').next().unwrap_or(value)).exists()
 }
 
-fn split_words(values: &[String]) -> Result<(Vec<String>, Vec<Setting>)> {
+pub(super) fn split_words(values: &[String]) -> Result<(Vec<String>, Vec<Setting>)> {
     let (words, paths): (Vec<&String>, Vec<&String>) = values.iter().partition(|v| is_word(v));
     let settings = words.into_iter().map(|w| word(w)).collect::<Result<_>>()?;
     Ok((paths.into_iter().cloned().collect(), settings))
@@ -160,12 +160,7 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
         // Absent only in a dry run, which writes nothing.
         out: args.out.clone().unwrap_or_default(),
         init: args.init.clone(),
-        resume: match args.resume() {
-            None => Resume::No,
-            Some("auto") => Resume::Auto,
-            Some("must") => Resume::Must,
-            Some(path) => Resume::From(path.into()),
-        },
+        resume: resume(args.resume()),
         overwrite: args.overwrite,
         claimed: None,
         max_steps: args.max_steps,
@@ -182,6 +177,16 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<()> {
     let signals = Signals::listen()?;
     let outcome = cx.install(|| train::run(&cx, &options, &signals))?;
     finish(&outcome, &options, globals.json)
+}
+
+/// What a value of `--resume` asks for.
+pub(super) fn resume(value: Option<&str>) -> Resume {
+    match value {
+        None => Resume::No,
+        Some("auto") => Resume::Auto,
+        Some("must") => Resume::Must,
+        Some(path) => Resume::From(path.into()),
+    }
 }
 
 /// Says how the run ended; a run that was stopped ends with its signal's exit code.
@@ -201,7 +206,13 @@ fn finish(outcome: &Outcome, options: &Options, json: bool) -> Result<()> {
         let health = standing.map_or(String::new(), |s| format!(", {s}"));
         print(&format!("{out}: {state} at step {step} of {steps}{loss}{health}"))?;
     }
+    expect_end(outcome, &options.out)
+}
+
+/// A run that was stopped ends with its signal's exit code.
+pub(super) fn expect_end(outcome: &Outcome, out: &Path) -> Result<()> {
     outcome.stopped.map_or(Ok(()), |kind| {
+        let (step, out) = (outcome.step, out.display());
         let what = "with a checkpoint; continue with --resume";
         Err(Error::new(kind, format!("stopped after step {step} in {out}, {what}")))
     })
@@ -279,7 +290,7 @@ fn absent_gpu(memory: ByteSize, globals: &Globals, precision: Precision) -> Resu
 }
 
 /// The command line as a shell would take it.
-fn command_line() -> String {
+pub(super) fn command_line() -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,#+@%".contains(c);
     let quote = |word: String| match !word.is_empty() && word.chars().all(plain) {
         true => word,

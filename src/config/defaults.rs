@@ -149,6 +149,19 @@ impl Config {
             probe: Probe { every: ProbeEvery::Auto, images: 2000 },
             guard: Guard { collapse: true },
             search: Search { tau: 0.2 },
+            finetune: Finetune {
+                recipe: Recipe::Small,
+                lr_head: 0.2,
+                steps: 0,
+                warmup: 0.0,
+                falls: Falls::Cosine,
+                drop: 0.1,
+                view: TunedView::Crop,
+                crop_min: 0.08,
+                head: HeadInit::Normal,
+                body: Body::Trained,
+                select: Select::Off,
+            },
         }
     }
 }

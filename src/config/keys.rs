@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CkptEvery, DenseLevel, Filter, Method, OnCorrupt, OnlyArch, OrSame, Precision, ProbeEvery,
-    QueueFill, Rule, TeacherArch,
+    Body, CkptEvery, DenseLevel, Falls, Filter, HeadInit, Method, OnCorrupt, OnlyArch, OrSame,
+    Precision, ProbeEvery, QueueFill, Recipe, Rule, Select, TeacherArch, TunedView,
 };
 use crate::space::{Policy, presets};
 
@@ -165,6 +165,7 @@ const RESSL_AND_OURS: &str = "data: ReSSL (arXiv:2107.09282); others: docs/train
 const DENSECL: &str = "DenseCL (arXiv:2011.09157)";
 const OF_METHODS: &str = "that of the method";
 const OURS: &str = "docs/training.md";
+const TUNING: &str = "the recipe: docs/finetuning.md";
 
 settings! {
     {
@@ -371,6 +372,32 @@ settings! {
     search: Search {
         /// Temperature τ of the relation metric.
         tau: f64, PositiveUpTo(100.0), "", "DATA (CVPR 2022), Eq. 4 and 5";
+    }
+
+    /// Fine-tuning with labels, of which the recipe decides the defaults, and those of [train] too.
+    finetune: Finetune {
+        /// The recipe that the other settings are from.
+        recipe: Recipe, Words(Recipe::NAMES, Recipe::ABOUT), "", TUNING;
+        /// Learning rate of the head; that of the body is train.lr.
+        lr_head: f64, Within(0.0, 1000.0), "", TUNING;
+        /// Steps of the run; 0: train.epochs decide.
+        steps: usize, Within(0.0, 1e9), "steps", TUNING;
+        /// Share of the steps during which the rates rise linearly from 0.
+        warmup: f64, Within(0.0, 1.0), "share", TUNING;
+        /// How the rates fall.
+        falls: Falls, Words(Falls::NAMES, Falls::ABOUT), "", TUNING;
+        /// Factor of each drop.
+        drop: f64, PositiveUpTo(1.0), "", TUNING;
+        /// The views that are trained on.
+        view: TunedView, Words(TunedView::NAMES, TunedView::ABOUT), "", TUNING;
+        /// Least share of the image's area that a crop takes; at most all of it.
+        crop_min: f64, PositiveUpTo(1.0), "share", TUNING;
+        /// Values of the head before training.
+        head: HeadInit, Words(HeadInit::NAMES, HeadInit::ABOUT), "", TUNING;
+        /// What becomes of the body.
+        body: Body, Words(Body::NAMES, Body::ABOUT), "", TUNING;
+        /// Which images the rates are chosen on, where neither train.lr nor finetune.lr_head is set.
+        select: Select, Words(Select::NAMES, Select::ABOUT), "", TUNING;
     }
 }
 

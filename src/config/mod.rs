@@ -7,6 +7,7 @@ mod defaults;
 mod explain;
 mod keys;
 mod only;
+mod recipe;
 mod resolve;
 mod same;
 mod time;
@@ -14,10 +15,11 @@ mod time;
 pub use adapt::adapt;
 pub use explain::{Explained, explain, markdown};
 pub use keys::{
-    Allowed, Byol, Ckpt, Config, Data, Densecl, Guard, KEYS, Key, Log, Moco, Probe, Ressl,
-    SECTIONS, Sampling, Search, Teacher, Train, Views, Views2,
+    Allowed, Byol, Ckpt, Config, Data, Densecl, Finetune, Guard, KEYS, Key, Log, Moco, Probe,
+    Ressl, SECTIONS, Sampling, Search, Teacher, Train, Views, Views2,
 };
 pub use only::OnlyArch;
+pub use recipe::{Body, Falls, HeadInit, Recipe, Select, TunedView};
 pub use resolve::{
     Origin, Resolved, Setting, flag, flat, looks_like_word, read_file, resolve, word,
 };
@@ -27,6 +29,7 @@ pub use time::{CkptEvery, ProbeEvery, format_duration, parse_duration};
 use crate::data;
 pub use crate::data::{Filter, OnCorrupt};
 use crate::error::Result;
+use crate::optim::Sgd;
 use crate::space::{Policy, Space};
 use crate::tensor::DType;
 
@@ -122,6 +125,18 @@ crate::choice! {
         Max = "max",
         /// The student's own (the paper's Table 8 ablation).
         Same = "same",
+    }
+}
+
+impl Train {
+    /// The optimizer.
+    pub fn sgd(&self) -> Sgd {
+        Sgd {
+            momentum: self.momentum,
+            weight_decay: self.weight_decay,
+            decay_exempt: self.decay_exempt,
+            trust: (self.optimizer == Rule::Lars).then_some(self.trust),
+        }
     }
 }
 

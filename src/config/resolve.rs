@@ -26,6 +26,8 @@ pub enum Origin {
     Method(Method),
     /// The default of this method in this preset.
     PresetAndMethod(String, Method),
+    /// A recipe of fine-tuning.
+    Recipe(&'static str),
     /// A line (from 1) of a file.
     File(PathBuf, usize),
     /// A `key=value` word of the command line.
@@ -47,6 +49,7 @@ impl fmt::Display for Origin {
             Self::PresetAndMethod(name, method) => {
                 write!(f, "default of {method} in preset {name}")
             }
+            Self::Recipe(name) => write!(f, "recipe {name}"),
             // Debug: a file's name may hold any character, and this goes into a comment.
             Self::File(path, line) => write!(f, "{path:?} line {line}"),
             Self::CommandLine => f.write_str("command line"),

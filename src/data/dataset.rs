@@ -29,7 +29,8 @@ const DIGEST_SAMPLE: usize = 512;
 /// removes a file meanwhile, its images cannot be read, which is an error like any other.
 pub struct Dataset {
     memory: Arc<Memory>,
-    stores: Vec<Store>,
+    /// Shared with the sets of some of its images ([`Dataset::only`]).
+    stores: Arc<Vec<Store>>,
     entries: Vec<Entry>,
     names: Names,
     classes: Vec<String>,
@@ -108,7 +109,7 @@ impl Dataset {
         let said_sixteen_bit = AtomicBool::new(false);
         Ok(Dataset {
             memory,
-            stores,
+            stores: Arc::new(stores),
             entries,
             names,
             classes,
@@ -176,6 +177,29 @@ impl Dataset {
         }
         self.classes = classes.to_vec();
         Ok(())
+    }
+
+    /// The images with these indices, as a data set with the same classes. Panics where there is no
+    /// such image.
+    pub fn only(&self, indices: &[usize]) -> Self {
+        let mut names = Names::default();
+        indices.iter().for_each(|&i| names.push(self.names.get(i)));
+        Self {
+            memory: self.memory.clone(),
+            stores: self.stores.clone(),
+            entries: indices.iter().map(|&i| self.entries[i]).collect(),
+            names,
+            classes: self.classes.clone(),
+            others: Others::default(),
+            unsupported: Unsupported::default(),
+            title: self.title.clone(),
+            said_sixteen_bit: AtomicBool::new(self.said_sixteen_bit.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Whether image `i` is a record of a CIFAR file, which has a number and no name of its own.
+    pub fn is_record(&self, i: usize) -> bool {
+        self.entries[i].coding == Coding::Cifar
     }
 
     /// Image `i`'s path inside its source.

@@ -79,7 +79,7 @@ pub fn pass(
     Ok(found)
 }
 
-fn label(dataset: &Dataset, i: usize) -> Result<usize> {
+pub(super) fn label(dataset: &Dataset, i: usize) -> Result<usize> {
     dataset.label(i).ok_or_else(|| {
         Error::data(format!(
             "{} has no class: expected a folder for each class, such as train/<class>/<image>",

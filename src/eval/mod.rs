@@ -5,6 +5,7 @@
 pub mod answers;
 pub mod baseline_cache;
 pub mod baselines;
+pub mod classes;
 pub mod embed;
 pub mod evaluate;
 pub mod features;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::baselines::Baselines;
+use super::classes::Answers;
 use super::evaluate::{EvalResult, Options, Splits};
 use crate::space::{Arch, Space};
 
@@ -14,6 +15,27 @@ pub struct Split {
     pub data: Vec<String>,
     /// How many they are.
     pub images: usize,
+}
+
+/// How a classifier was learnt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Learnt {
+    /// Which images had labels: `all`, a share, or a file's name.
+    pub labels: String,
+    /// Recipe.
+    pub recipe: String,
+    /// Learning rate of the body.
+    pub lr: f64,
+    /// Learning rate of the head.
+    pub lr_head: f64,
+    /// Which images the rates were chosen on: `off` (none), `held-out` or `test`.
+    pub select: String,
+    /// Images that were learnt from.
+    pub train_images: usize,
+    /// Sources of these images.
+    pub train_data: Vec<String>,
+    /// Seed of the run.
+    pub seed: u64,
 }
 
 /// A net that was evaluated.
@@ -108,6 +130,72 @@ pub fn of_net(
     all
 }
 
+/// The result of a net with a classifier: what it is, how it was learnt and tested, and its answers.
+/// The first keys are those of every result of a task.
+pub fn of_answers(
+    net: &Net,
+    learnt: &Learnt,
+    test: &Split,
+    classes: usize,
+    chance: f64,
+    answers: &Answers,
+) -> Map<String, Value> {
+    let mut all = object(&json!({
+        "task": "cls",
+        "arch": net.arch,
+        "top1": answers.top1(),
+        "top5": answers.top5(),
+        "chance": chance,
+        "labels": learnt.labels,
+        "train_images": learnt.train_images,
+        "test_images": test.images,
+        "seed": learnt.seed,
+    }));
+    all.extend(object(net));
+    let train = Split { data: learnt.train_data.clone(), images: learnt.train_images };
+    all.extend(object(&json!({
+        "protocol": "fine-tuned",
+        "features": "pool",
+        "recipe": learnt.recipe,
+        "lr": learnt.lr,
+        "lr_head": learnt.lr_head,
+        "select": learnt.select,
+        "train": train,
+        "test": test,
+        "classes": classes,
+        "chance_uniform": 1.0 / classes.max(1) as f64,
+    })));
+    all.extend(answers.to_json());
+    all
+}
+
 fn object(value: &impl Serialize) -> Map<String, Value> {
     json!(value).as_object().cloned().unwrap_or_default()
+}
+
+/// A short name of the images: the last part of their path, without the endings of archives.
+pub fn domain(data: &[String]) -> String {
+    let first = data.first().map_or("", String::as_str);
+    let (path, inside) = first.split_once('#').map_or((first, ""), |(p, i)| (p, i));
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let endings = [".zst", ".tar", ".txt", ".bin", ".pack"];
+    let name = endings.iter().fold(name, |name, end| name.strip_suffix(end).unwrap_or(name));
+    let name = if name.is_empty() || name == "." { "images" } else { name };
+    let inside = if inside.is_empty() { String::new() } else { format!("-{inside}") };
+    format!("{name}{inside}").replace('/', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_have_short_names() {
+        let name = |path: &str| domain(&[path.to_owned()]);
+        assert_eq!(name("/a/b/cifar10.tar.zst#train"), "cifar10-train");
+        assert_eq!(name("a.tar#x/y"), "a-x-y");
+        assert_eq!(name("target/"), "target");
+        assert_eq!(name("list.txt"), "list");
+        assert_eq!(name("."), "images");
+    }
 }

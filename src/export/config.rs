@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data;
 use crate::error::{Error, Result};
+use crate::eval::record::Learnt;
 use crate::nn::{Bn, Heads, Mlp, Supernet};
 use crate::space::{Arch, EXPANSION, STAGES, Space, StageSpace, StemSpace};
 
@@ -42,6 +43,9 @@ pub struct Config {
     pub num_features: usize,
     /// Projection head, where the file has one.
     pub head: Option<Head>,
+    /// Classifier, where the net was fine-tuned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<Classifier>,
     /// Channels, height and width of the input.
     pub input_size: [usize; 3],
     /// Mean that is subtracted from each channel (of values in 0..1).
@@ -126,6 +130,16 @@ impl Head {
     }
 }
 
+/// The classifier of an exported net.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Classifier {
+    /// Names of its classes, in the order of its outputs.
+    pub classes: Vec<String>,
+    /// How it was learnt.
+    #[serde(flatten)]
+    pub learnt: Learnt,
+}
+
 /// Where an export's weights are from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
@@ -153,7 +167,7 @@ pub struct ModelArgs {
     pub channels: [usize; STAGES],
     /// Output channels of the stem.
     pub stem_width: usize,
-    /// No classifier.
+    /// Outputs of the classifier; 0: there is none.
     pub num_classes: usize,
     /// Kernel size of the stem's convolution, where timm's ResNet is not this net; so the next two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,6 +228,7 @@ impl Config {
             expansion: EXPANSION,
             num_features: EXPANSION * arch.widths[STAGES - 1],
             head,
+            classifier: None,
             input_size: [3, side, side],
             mean: data::IMAGENET_MEAN,
             std: data::IMAGENET_STD,

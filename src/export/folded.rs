@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::config::Config;
 use crate::error::{Error, Result};
 use crate::files::Named;
+use crate::nn::CLASSIFIER;
 use crate::ops::batch_norm::EPS;
 
 /// Output pixels that a thread computes at a time, so that weights are read once for all.
@@ -48,6 +49,7 @@ pub(super) struct Net {
     maxpool: bool,
     stages: Vec<Vec<Block>>,
     head: Option<[Linear; 2]>,
+    classifier: Option<Linear>,
 }
 
 fn tensor<'a>(named: &'a Named, name: &str) -> Result<(&'a [usize], Vec<f64>)> {
@@ -238,10 +240,13 @@ impl Net {
             Some(_) => Some([Linear::new(named, "head.0")?, Linear::new(named, "head.2")?]),
             None => None,
         };
-        Ok(Self { stem, maxpool: config.stem.maxpool, stages, head })
+        let classifier = config.classifier.as_ref().map(|_| Linear::new(named, CLASSIFIER));
+        let (maxpool, classifier) = (config.stem.maxpool, classifier.transpose()?);
+        Ok(Self { stem, maxpool, stages, head, classifier })
     }
 
-    /// C2, C3, C4, C5 (each H×W×C) and, with a head, z of one image, H×W×3.
+    /// C2, C3, C4, C5 (each H×W×C) and, with a head, z, and with a classifier its scores of one
+    /// image, H×W×3.
     pub(super) fn features(&self, image: &[f32], height: usize, width: usize) -> Vec<Vec<f64>> {
         let values = image.iter().map(|&x| f64::from(x)).collect();
         let mut x = self.stem.apply(&Map { values, height, width, channels: 3 }).relu();
@@ -261,6 +266,7 @@ impl Net {
             let norm = z.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
             found.push(z.into_iter().map(|x| x / norm).collect());
         }
+        found.extend(self.classifier.as_ref().map(|classifier| classifier.apply(&x.pool())));
         found
     }
 }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::config::{CONFIG, Config, Origin, WEIGHTS};
-use super::model::load_with_tensors;
+use super::config::{CONFIG, Classifier, Config, Origin, WEIGHTS};
+use super::model::{Head, load_with_tensors};
 use super::parity::{self, Parity};
 use super::subnet;
 use crate::cx::Cx;
@@ -30,6 +30,8 @@ pub struct SubnetSource<'a> {
     pub arch: Arch,
     /// The subnet's batch norm statistics, by the supernet's indices.
     pub stats: &'a RunningStats,
+    /// The classifier, where the net was fine-tuned.
+    pub head: Option<&'a Head>,
     /// Where all this is from.
     pub origin: Origin,
 }
@@ -94,6 +96,12 @@ fn write_net(cx: &Cx, source: &SubnetSource, dir: &Path) -> Result<()> {
     let mut tensors = params.to_torch(cx)?;
     tensors.extend(subnet::stats_to_torch(cx, &small, &stats)?);
     let mut config = Config::of(&small, source.origin.clone())?;
+    if let Some(head) = source.head {
+        tensors.extend(head.classifier.to_torch(cx)?);
+        config.model_args.num_classes = head.classes.len();
+        config.classifier =
+            Some(Classifier { classes: head.classes.clone(), learnt: head.learnt.clone() });
+    }
     let metadata = [
         ("arch", source.arch.to_string()),
         ("preset", config.origin.preset.clone()),
@@ -115,11 +123,24 @@ const OWN_STEM: &str = "
 
 fn readme(config: &Config, parity: &Parity) -> String {
     let list = |x: &[f32; 3]| x.map(|x| x.to_string()).join(", ");
+    let others = match (&config.head, &config.classifier) {
+        (Some(_), _) => " and `z`",
+        (_, Some(_)) => " and `scores` (of the classes in `config.json`)",
+        _ => "",
+    };
+    let Origin { method, step, .. } = &config.origin;
+    let trained = match &config.classifier {
+        Some(Classifier { classes, learnt }) => format!(
+            "fine-tuned on {} labelled images of {} classes (recipe {}, {step} steps)",
+            learnt.train_images,
+            classes.len(),
+            learnt.recipe
+        ),
+        None => format!("trained without labels ({method}, {step} steps)"),
+    };
     let fields = [
         ("{arch}", config.arch.to_string()),
         ("{preset}", config.origin.preset.clone()),
-        ("{method}", config.origin.method.clone()),
-        ("{step}", config.origin.step.to_string()),
         ("{resolution}", config.resolution.to_string()),
         ("{mean}", list(&config.mean)),
         ("{std}", list(&config.std)),
@@ -129,7 +150,8 @@ fn readme(config: &Config, parity: &Parity) -> String {
         ("{images}", parity.reloaded.images.to_string()),
         ("{max_rel}", format!("{:.1e}", parity.max_rel)),
         ("{timm}", if config.is_timms() { LOCAL_DIR } else { OWN_STEM }.to_owned()),
-        ("{z}", if config.head.is_some() { " and `z`" } else { "" }.to_owned()),
+        ("{z}", others.to_owned()),
+        ("{trained}", trained),
     ];
     fields.iter().fold(README.to_owned(), |text, (key, value)| text.replace(key, value))
 }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 pub use config::{Config, Origin};
 pub use folder::{SubnetSource, write};
-pub use model::{LoadedModel, Model, ModelSource, load};
+pub use model::{Head, LoadedModel, Model, ModelSource, describe, load};
 pub use parity::Parity;
 
 use crate::cx::Cx;
@@ -71,24 +71,41 @@ pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
     let params = checkpoint.student(cx, net.specs())?;
     let state = &checkpoint.state;
     let images = choose(options, state.seed, net.space().resolution)?;
-    tracing::info!("batch norm statistics of {} from {} images", options.arch, images.len());
-    let batches = images.tensors(cx, images.len())?;
-    let stats = nn::recalibrate(cx, &net, &params, &options.arch, batches)?;
+    let (head, stats) = match Head::of_run(cx, &checkpoint, &net)? {
+        Some((head, stats)) => (Some(head), stats),
+        None if state.tuned.is_some() => return Err(not_ended(&checkpoint)),
+        None => {
+            let n = images.len();
+            tracing::info!("batch norm statistics of {} from {n} images", options.arch);
+            let batches = images.tensors(cx, n)?;
+            (None, nn::recalibrate(cx, &net, &params, &options.arch, batches)?)
+        }
+    };
     let source = SubnetSource {
         net: &net,
         params: &params,
         arch: options.arch,
         stats: &stats,
+        head: head.as_ref(),
         origin: Origin {
             preset: state.preset.clone(),
             method: state.method.clone(),
             step: state.step,
-            bn_images: images.len(),
-            bn_data: options.bn_data.clone(),
+            bn_images: head.as_ref().map_or(images.len(), |head| head.bn_images),
+            bn_data: head.as_ref().map_or(&options.bn_data, |head| &head.learnt.train_data).clone(),
         },
     };
     let probe = images.tensors(cx, PARITY_IMAGES)?.collect::<Result<Vec<Tensor>>>()?;
     folder::write_into(cx, &source, &probe, staged, options.tolerance)
+}
+
+/// A fine-tuning whose classifier and statistics are not there.
+pub fn not_ended(checkpoint: &Checkpoint) -> Error {
+    Error::usage(format!(
+        "{} is not the end of a fine-tuning: expected a run that has come to its end; go on with \
+         engine finetune --resume",
+        checkpoint.dir.display()
+    ))
 }
 
 /// The images for the batch norms: a seeded draw.

@@ -60,6 +60,8 @@ class Net(nn.Module):
         self.head = None
         if head:
             self.head = projection(channels, **head)
+        classifier = config.get("classifier")
+        self.fc = nn.Linear(channels, len(classifier["classes"])) if classifier else None
 
     def forward(self, x):
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
@@ -69,6 +71,8 @@ class Net(nn.Module):
         out["pool"] = x.mean((2, 3))
         if self.head is not None:
             out["z"] = F.normalize(self.head(out["pool"]), dim=1)
+        if self.fc is not None:
+            out["scores"] = self.fc(out["pool"])
         return out
 
 

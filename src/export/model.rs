@@ -7,12 +7,12 @@ use super::subnet;
 use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::eval::Images;
-use crate::eval::record::Net;
+use crate::eval::record::{Learnt, Net};
 use crate::files::{self, Named as NamedTensors, sealed};
-use crate::nn::{Params, RunningStats, Subnet, Supernet};
+use crate::nn::{Classifier, Params, RunningStats, Subnet, Supernet};
 use crate::search::winners::find_arch;
-use crate::space::{Arch, Named, Space};
-use crate::train::{Checkpoint, checkpoint};
+use crate::space::{Arch, EXPANSION, Named, STAGES, Space};
+use crate::train::{Checkpoint, Finished, checkpoint};
 
 /// An exported net.
 pub struct Model {
@@ -22,6 +22,8 @@ pub struct Model {
     pub params: Params,
     /// Its batch norm statistics.
     pub stats: RunningStats,
+    /// Its classifier, where it was fine-tuned.
+    pub head: Option<Head>,
     /// Its architecture.
     pub arch: Arch,
     /// Its `config.json`.
@@ -33,6 +35,21 @@ impl Model {
     pub fn subnet(&self) -> Subnet<'_> {
         Subnet::with_stats(&self.net, &self.params, self.arch, self.stats.clone())
     }
+}
+
+/// What an export's `config.json` says.
+///
+/// # Errors
+/// [`crate::Kind::Data`] where it is missing or damaged.
+pub fn describe(dir: &Path) -> Result<Config> {
+    let path = dir.join(CONFIG);
+    if !path.is_file() {
+        return Err(Error::data(format!(
+            "{} is not an export: it has no {CONFIG}; expected the --out folder of engine export",
+            dir.display()
+        )));
+    }
+    sealed::read_json_or_older(&path).map_err(|e| e.and("export the subnet again"))
 }
 
 /// Opens an export.
@@ -47,16 +64,8 @@ pub fn load(cx: &Cx, dir: &Path) -> Result<Model> {
 
 /// [`load`], with the tensors of the file as well.
 pub(super) fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, NamedTensors)> {
-    let config_path = dir.join(CONFIG);
-    if !config_path.is_file() {
-        return Err(Error::data(format!(
-            "{} is not an export: it has no {CONFIG}; expected the --out folder of engine export",
-            dir.display()
-        )));
-    }
-    let config: Config =
-        sealed::read_json_or_older(&config_path).map_err(|e| e.and("export the subnet again"))?;
-    let net = config.net(&config_path.display().to_string())?;
+    let config = describe(dir)?;
+    let net = config.net(&dir.join(CONFIG).display().to_string())?;
     let path = dir.join(WEIGHTS);
     let (expected, found) = (config.hashes.get(WEIGHTS), files::hash(&path)?);
     if expected != Some(&found) {
@@ -71,7 +80,48 @@ pub(super) fn load_with_tensors(cx: &Cx, dir: &Path) -> Result<(Model, NamedTens
     let origin = path.display().to_string();
     let params = Params::from_torch(cx, net.specs(), &named, &origin)?.ready(cx)?;
     let stats = subnet::stats_from_torch(cx, &net, &named, &origin)?;
-    Ok((Model { arch: config.arch, net, params, stats, config }, named))
+    let head = config.classifier.as_ref().map(|described| -> Result<Head> {
+        let (width, classes) = (config.num_features, described.classes.len());
+        Ok(Head {
+            classifier: Classifier::from_torch(cx, width, classes, &named, &origin)?,
+            classes: described.classes.clone(),
+            learnt: described.learnt.clone(),
+            bn_images: config.origin.bn_images,
+        })
+    });
+    let head = head.transpose()?;
+    Ok((Model { head, arch: config.arch, net, params, stats, config }, named))
+}
+
+/// The classifier of a net that was fine-tuned.
+pub struct Head {
+    /// Its weights.
+    pub classifier: Classifier,
+    /// Names of its classes.
+    pub classes: Vec<String>,
+    /// How it was learnt.
+    pub learnt: Learnt,
+    /// Images that the batch norms' statistics are from.
+    pub bn_images: usize,
+}
+
+impl Head {
+    /// Of a fine-tuned run, with the statistics that belong to it; none where the run has not come
+    /// to its end.
+    pub(super) fn of_run(
+        cx: &Cx,
+        checkpoint: &Checkpoint,
+        net: &Supernet,
+    ) -> Result<Option<(Self, RunningStats)>> {
+        let Some(tuned) = &checkpoint.state.tuned else { return Ok(None) };
+        let Some((facts, named, origin)) = Finished::read(checkpoint)? else { return Ok(None) };
+        let stats = subnet::stats_from_torch(cx, net, &named, &origin)?;
+        let (width, classes) = (EXPANSION * tuned.arch.widths[STAGES - 1], tuned.classes.len());
+        let classifier = Classifier::from_torch(cx, width, classes, &named, &origin)?;
+        let Finished { learnt, bn_images, .. } = facts;
+        let head = Self { classifier, classes: tuned.classes.clone(), learnt, bn_images };
+        Ok(Some((head, stats)))
+    }
 }
 
 /// Where a net with weights is read from.
@@ -94,6 +144,8 @@ pub struct LoadedModel {
     params: Params,
     /// Batch norm statistics that came with it.
     stats: Option<RunningStats>,
+    /// The classifier that came with it.
+    pub head: Option<Head>,
     /// The subnet that was named.
     pub arch: Option<Arch>,
     /// Name of its space.
@@ -106,6 +158,8 @@ pub struct LoadedModel {
     pub seed: u64,
     /// Its run's folder, if it lies in one.
     pub run_dir: Option<PathBuf>,
+    /// Whether that run fine-tuned it.
+    pub is_tuned: bool,
 }
 
 impl LoadedModel {
@@ -144,9 +198,11 @@ impl LoadedModel {
             weights: "student",
             seed: 0,
             run_dir: None,
+            is_tuned: false,
             net: model.net,
             params: model.params,
             stats: Some(model.stats),
+            head: model.head,
         })
     }
 
@@ -154,6 +210,16 @@ impl LoadedModel {
         let checkpoint = Checkpoint::open(path)?;
         let net = checkpoint.supernet()?;
         let arch = arch.map(|named| find_arch(named, &checkpoint)).transpose()?;
+        let tuned = checkpoint.state.tuned.as_ref();
+        let arch = arch.or(tuned.map(|tuned| tuned.arch));
+        if let (true, Some(tuned)) = (teacher, tuned) {
+            return Err(Error::usage(format!(
+                "--teacher: {} is a fine-tuned net ({}), which has no teacher",
+                path.display(),
+                tuned.arch
+            )));
+        }
+        let (head, stats) = Head::of_run(cx, &checkpoint, &net)?.unzip();
         let (params, weights) = if teacher {
             (checkpoint.teacher(cx, net.specs())?, "teacher")
         } else {
@@ -162,13 +228,15 @@ impl LoadedModel {
         Ok(Self {
             net,
             params,
-            stats: None,
+            stats,
+            head,
             arch,
             preset: checkpoint.state.preset.clone(),
             step: checkpoint.state.step,
             weights,
             seed: checkpoint.state.seed,
             run_dir: checkpoint.run_dir(),
+            is_tuned: checkpoint.state.tuned.is_some(),
         })
     }
 
@@ -204,6 +272,9 @@ impl LoadedModel {
                 None => "the checkpoint lies in no run's folder, so there is no step 0".into(),
             }));
         };
+        if self.is_tuned {
+            return Ok(Err("a fine-tuned run begins with what it was given".into()));
+        }
         let first = checkpoint::place(run, 0);
         if self.step == 0 {
             return Ok(Err("this net itself is untrained (step 0)".into()));

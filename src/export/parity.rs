@@ -13,7 +13,7 @@ use super::model::Model;
 use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::files::Named;
-use crate::nn::{Feature, Outputs, Subnet};
+use crate::nn::{Classifier, Feature, Subnet};
 use crate::tensor::Tensor;
 
 /// Largest relative difference that passes where nothing else is said: what rounding in f32
@@ -46,7 +46,7 @@ pub struct Parity {
 pub struct Comparison {
     /// Images that were compared.
     pub images: usize,
-    /// Difference of each feature, by name: `c2` … `c5`, `z`.
+    /// Difference of each feature, by name: `c2` … `c5`, `z`, `scores`.
     pub features: BTreeMap<String, Difference>,
 }
 
@@ -116,16 +116,22 @@ pub fn compare(
 ) -> Result<Parity> {
     expect_finite(named, &source.origin)?;
     let wanted = wanted(model);
-    let inside = Subnet::with_stats(source.net, source.params, source.arch, source.stats.clone());
-    let outside = model.subnet();
+    let mut names: Vec<&str> = wanted.iter().map(|feature| feature.name()).collect();
+    names.extend(model.head.is_some().then_some("scores"));
+    let inside = Side {
+        subnet: Subnet::with_stats(source.net, source.params, source.arch, source.stats.clone()),
+        classifier: source.head.map(|head| &head.classifier),
+    };
+    let classifier = model.head.as_ref().map(|head| &head.classifier);
+    let outside = Side { subnet: model.subnet(), classifier };
     let plain = folded::Net::new(&model.config, named)?;
     let mut most = (FOLDED_MACS / model.config.macs.max(1)).clamp(1, 4) as usize;
-    let mut reloaded: Vec<Worst> = wanted.iter().map(|_| Worst::default()).collect();
-    let mut folded: Vec<Worst> = wanted.iter().map(|_| Worst::default()).collect();
+    let mut reloaded: Vec<Worst> = names.iter().map(|_| Worst::default()).collect();
+    let mut folded: Vec<Worst> = names.iter().map(|_| Worst::default()).collect();
     let (mut compared, mut folded_images) = (0, 0);
     for x in images {
-        let a = values(cx, &wanted, inside.features(cx, x.clone(), &wanted)?)?;
-        let b = values(cx, &wanted, outside.features(cx, x.clone(), &wanted)?)?;
+        let a = inside.values(cx, &wanted, x)?;
+        let b = outside.values(cx, &wanted, x)?;
         let n = x.shape().n();
         compared += n;
         reloaded.iter_mut().zip(a.iter().zip(&b)).for_each(|(w, (a, b))| w.add(a, b));
@@ -146,11 +152,7 @@ pub fn compare(
     }
     let finish = |images: usize, worst: &[Worst]| Comparison {
         images,
-        features: wanted
-            .iter()
-            .zip(worst)
-            .map(|(f, w)| (f.name().to_owned(), w.finish()))
-            .collect(),
+        features: names.iter().zip(worst).map(|(f, w)| ((*f).to_owned(), w.finish())).collect(),
     };
     Ok(Parity::new(tolerance, finish(compared, &reloaded), finish(folded_images, &folded)))
 }
@@ -178,13 +180,29 @@ fn expect_finite(named: &Named, origin: &Origin) -> Result<()> {
     ))
 }
 
-/// Values of all features, N×H×W×C.
-fn values(cx: &Cx, wanted: &[Feature], mut out: Outputs) -> Result<Vec<Vec<f64>>> {
-    let one = |feature: &Feature| {
-        let t = out.take(*feature).into_value();
-        Ok(cx.download(&t)?.into_iter().map(f64::from).collect())
-    };
-    wanted.iter().map(one).collect()
+/// One of two nets that are compared.
+struct Side<'a> {
+    subnet: Subnet<'a>,
+    classifier: Option<&'a Classifier>,
+}
+
+impl Side<'_> {
+    /// Values of all features of images, N×H×W×C, and the classifier's scores, where there is one.
+    fn values(&self, cx: &Cx, wanted: &[Feature], x: &Tensor) -> Result<Vec<Vec<f64>>> {
+        let pooled = self.classifier.map(|_| Feature::Pool);
+        let all: Vec<Feature> = wanted.iter().copied().chain(pooled).collect();
+        let mut out = self.subnet.features(cx, x.clone(), &all)?;
+        let wide = |values: Vec<f32>| values.into_iter().map(f64::from).collect();
+        let mut values = wanted
+            .iter()
+            .map(|feature| Ok(wide(cx.download(out.take(*feature).value())?)))
+            .collect::<Result<Vec<_>>>()?;
+        if let Some(classifier) = self.classifier {
+            let pooled = out.take(Feature::Pool).into_value();
+            values.push(wide(classifier.scores(cx, pooled)?));
+        }
+        Ok(values)
+    }
 }
 
 impl Parity {

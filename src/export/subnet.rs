@@ -9,6 +9,7 @@ use crate::files::Entry;
 use crate::nn::{Heads, Params, RunningStats, Supernet};
 use crate::space::Arch;
 use crate::tensor::{DType, Shape, Tensor};
+
 /// `arch` of a supernet as a net of its own, and its weights at their true size.
 ///
 /// # Errors
@@ -52,11 +53,7 @@ pub fn extract_stats(
 }
 
 /// Statistics by torchvision's names: `bn1.running_mean`, `bn1.running_var`, ….
-pub(super) fn stats_to_torch(
-    cx: &Cx,
-    small: &Supernet,
-    stats: &RunningStats,
-) -> Result<Vec<Entry>> {
+pub fn stats_to_torch(cx: &Cx, small: &Supernet, stats: &RunningStats) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for (i, name) in small.norms().iter().enumerate() {
         let (mean, var) = stats.layer(i).ok_or_else(|| missing(name))?;
@@ -68,7 +65,7 @@ pub(super) fn stats_to_torch(
 }
 
 /// The inverse of [`stats_to_torch`]; `origin` names the file in errors.
-pub(super) fn stats_from_torch(
+pub fn stats_from_torch(
     cx: &Cx,
     small: &Supernet,
     named: &crate::files::Named,

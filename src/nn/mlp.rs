@@ -121,6 +121,18 @@ impl Builder {
         let layers = mlp.0.iter().map(&mut place).collect();
         MlpLayers { mlp: mlp.clone(), layers }
     }
+
+    /// Appends one linear layer with a bias, named as PyTorch names an `nn.Linear` called `name`:
+    /// a classifier. Its bias begins with 0.
+    pub fn linear(&mut self, name: &str, inputs: usize, out: usize, init: Init) -> MlpLayers {
+        let shape = Shape([out, 1, 1, inputs]);
+        let weight = self.param(format!("{name}.weight"), shape, Role::Linear, init);
+        let bias = (Shape::vector(out), Role::Bias, Init::Constant(0.0));
+        let bias = Some(self.param(format!("{name}.bias"), bias.0, bias.1, bias.2));
+        let mlp = Mlp::linear(out);
+        let placed = Placed { layer: mlp.0[0], label: Arc::from(name), weight, bias, bn: None };
+        MlpLayers { mlp, layers: vec![placed] }
+    }
 }
 
 impl MlpLayers {

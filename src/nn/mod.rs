@@ -2,6 +2,7 @@
 //! space uses the first channels and the first blocks.
 
 pub mod builder;
+pub mod classifier;
 pub mod mlp;
 pub mod norm;
 pub mod params;
@@ -9,6 +10,7 @@ pub mod recalibrate;
 pub mod resnet;
 
 pub use builder::Builder;
+pub use classifier::{CLASSIFIER, Classifier};
 pub use mlp::{Bn, Layer, Mlp, MlpLayers};
 pub use norm::{BnMode, Collector, RunningStats};
 pub use params::{Gradients, Init, ParamSpec, Params, Role};

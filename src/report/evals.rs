@@ -173,6 +173,7 @@ fn protocol(e: &Evaluation, key: &str) -> String {
     let features = if e.features == "pool" { String::new() } else { format!(" on {}", e.features) };
     match key.strip_prefix('k').filter(|k| k.parse::<usize>().is_ok()) {
         Some(k) => format!("kNN, k = {k}{features}"),
+        None if key.starts_with("top") => format!("{}, {key}", e.protocol),
         None => format!("{}{features}", e.protocol),
     }
 }

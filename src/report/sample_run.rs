@@ -58,7 +58,14 @@ pub(crate) fn write(dir: &Path, preset: &str, steps: u64, candidates: usize) {
     probes(dir, &space, steps);
     let images = tempfile::tempdir().unwrap();
     let dataset = images_in(images.path());
-    train::examples::write(&dir.join("examples"), &dataset, &resolved.config, &space).unwrap();
+    train::examples::write(
+        &dir.join("examples"),
+        &dataset,
+        &resolved.config.views(),
+        resolved.config.seed,
+        space.resolution,
+    )
+    .unwrap();
     if candidates > 0 {
         evaluations(&dir.join("eval"), &space);
         let search = dir.join("search");

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::extend::Extension;
 use super::health::{Health, Watch};
 use super::init::Origin;
+use super::job::Tuned;
 use super::resume::{Changed, config_of};
 use crate::cx::Cx;
 use crate::error::{Error, Result};
@@ -65,6 +66,9 @@ pub struct State {
     /// What is remembered of how embeddings lay.
     #[serde(default)]
     pub health: Watch,
+    /// The net and its classes, where it is fine-tuned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<Tuned>,
     /// What the weights started from, where that was not chance alone.
     #[serde(default)]
     pub init: Option<Origin>,
@@ -177,15 +181,20 @@ impl Checkpoint {
         run.join("config.toml").exists().then(|| run.to_path_buf())
     }
 
-    /// The search space that was trained.
+    /// The search space that was trained; of one architecture where that was fine-tuned.
     pub fn space(&self) -> Result<Space> {
-        config_of(self)?.space()
+        let space = config_of(self)?.space()?;
+        Ok(self.state.tuned.as_ref().map_or(space.clone(), |tuned| space.single(&tuned.arch)))
     }
 
-    /// The supernet with its heads, without values.
+    /// The supernet with its heads, without values. A fine-tuned net has no head but its
+    /// [classifier](crate::nn::Classifier).
     pub fn supernet(&self) -> Result<Supernet> {
-        let config = config_of(self)?;
-        Ok(Supernet::new(&config.space()?, Some(&ssl::heads(&config))))
+        let heads = match self.state.tuned {
+            Some(_) => None,
+            None => Some(ssl::heads(&config_of(self)?)),
+        };
+        Ok(Supernet::new(&self.space()?, heads.as_ref()))
     }
 
     /// The student's weights.
@@ -208,7 +217,7 @@ impl Checkpoint {
     }
 
     /// The tensors of one of its files, after its hash was compared, and the file's name.
-    pub(super) fn named(&self, stem: &str) -> Result<(files::Named, String)> {
+    pub fn named(&self, stem: &str) -> Result<(files::Named, String)> {
         Ok((self.tensors(stem)?, self.path(stem).display().to_string()))
     }
 
@@ -388,6 +397,7 @@ pub(crate) mod tests {
             collapsed_steps: 0,
             health: Watch::default(),
             loss: None,
+            tuned: None,
             init: None,
             extended: Vec::new(),
             changed: Vec::new(),

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::batches::Batches;
 use super::init::Init;
+use super::job::Job;
 use super::objective::{At, Objective, Setup};
 use super::plan::{Planner, rehearsal};
 use super::pretrain::{MOVING_AVERAGE, OPTIMIZER, Pretrain};
@@ -92,7 +93,7 @@ struct Timed {
 /// As those of a run: [`crate::error::Kind::Memory`] where it does not fit, before anything is computed.
 pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let dataset = Arc::new(Dataset::open(&options.data)?);
-    let (options, followed) = options.follow(&dataset, None)?;
+    let (options, followed) = options.follow(&dataset, None, true)?;
     followed.iter().for_each(|line| tracing::info!("{line}"));
     let config = options.config();
     let space = config.space()?;
@@ -121,13 +122,16 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
         true => batches.next(cx).map(|_| None)?,
         false => {
             if let Some(init) = init {
-                init.fill(cx, &mut objective)?.iter().for_each(|line| tracing::info!("{line}"));
+                init.fill(cx, &mut objective, None)?
+                    .iter()
+                    .for_each(|line| tracing::info!("{line}"));
             }
             Some(time_steps(cx, config, &mut objective, &dataset, (first, batches))?)
         }
     };
     let steps_per_epoch = steps_per_epoch(dataset.len(), batch) as u64;
-    let steps = initial_state(config, dataset.len() as u64, steps_per_epoch).steps;
+    let steps =
+        initial_state(config, &Job::pretraining(), dataset.len() as u64, steps_per_epoch).steps;
     let end = options.max_steps.map_or(steps, |most| most.min(steps));
     let step_ms = timed.as_ref().map(|timed| timed.step_ms);
     let macs_per_step = objective.macs_per_image() * config.rows() as u64;

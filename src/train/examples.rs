@@ -5,27 +5,29 @@ use std::path::Path;
 
 use image::{ImageBuffer, ImageFormat, Rgb};
 
-use crate::config::Config;
 use crate::data::{Dataset, Image, Scratch, Views, render};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::rng::{Philox, Purpose};
-use crate::space::Space;
 
 const EXAMPLES: usize = 6;
 
-/// Writes `src_i.png`, `view0_i.png` and `view1_i.png` of a few images into `dir`.
-pub(crate) fn write(dir: &Path, dataset: &Dataset, config: &Config, space: &Space) -> Result<()> {
+/// Writes `src_i.png`, `view0_i.png`, `view1_i.png`, … of a few images into `dir`.
+pub(crate) fn write(
+    dir: &Path,
+    dataset: &Dataset,
+    views: &[Views],
+    seed: u64,
+    side: usize,
+) -> Result<()> {
     files::create_dir(dir)?;
-    let chosen =
-        Philox::new(config.seed, Purpose::Subset, u64::MAX, 0).sample(dataset.len(), EXAMPLES);
-    let views = config.views();
+    let chosen = Philox::new(seed, Purpose::Subset, u64::MAX, 0).sample(dataset.len(), EXAMPLES);
     for (i, &image) in chosen.iter().enumerate() {
         // One that cannot be read is the loader's to report.
         let Ok(source) = dataset.load(image) else { continue };
         save(&dir.join(format!("src_{i}.png")), &source)?;
         for (v, views) in views.iter().enumerate() {
-            let seen = seen(&source, views, config.seed, i as u64, v as u16, space.resolution);
+            let seen = seen(&source, views, seed, i as u64, v as u16, side);
             save(&dir.join(format!("view{v}_{i}.png")), &seen)?;
         }
     }

@@ -9,9 +9,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, State};
+use super::job::Course;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::optim::Schedule;
 
 /// The key that may grow.
 pub(super) const EPOCHS: &str = "train.epochs";
@@ -25,12 +25,6 @@ pub struct Extension {
     pub from: u64,
     /// Steps of the whole run from then on.
     pub to: u64,
-}
-
-/// The learning rate of a step of a run of so many steps.
-pub(super) fn learning_rate(config: &Config, step: u64, steps: u64, steps_per_epoch: u64) -> f64 {
-    let warmup = (config.train.warmup_epochs * steps_per_epoch as f64).round() as u64;
-    Schedule::cosine(config.train.lr, warmup).at(step, steps)
 }
 
 /// The state that a run goes on from: the checkpoint's, with the length of the run that is wanted
@@ -67,12 +61,13 @@ pub(super) fn go_on(checkpoint: &Checkpoint, now: &State) -> Result<State> {
 /// What the log says where the run from `checkpoint` goes on longer than planned at first.
 pub(super) fn notice(
     config: &Config,
+    course: &Course,
     checkpoint: &Checkpoint,
     state: &State,
     steps_per_epoch: u64,
 ) -> Option<String> {
     let last = state.extended.last().filter(|_| state.steps > checkpoint.state.steps)?;
-    let rate = |steps| learning_rate(config, last.step, steps, steps_per_epoch);
+    let rate = |steps| course.rate(config, last.step, steps, steps_per_epoch);
     Some(format!(
         "the run is longer than before: {} steps instead of {}; from step {} on its learning rate \
          is that of a run of {} steps: it goes from {:.6} (old schedule) to {:.6}",
@@ -88,6 +83,7 @@ pub(super) fn notice(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optim::Schedule;
     use crate::train::checkpoint::tests::state;
 
     fn checkpoint(step: u64, steps: u64, epochs: &str) -> Checkpoint {
@@ -123,10 +119,11 @@ mod tests {
         (config.train.lr, config.train.warmup_epochs) = (0.08, 0.5);
         let done = checkpoint(6, 6, "1.0");
         let longer = go_on(&done, &checkpoint(0, 9, "1.5").state).unwrap();
-        assert_eq!(notice(&config, &done, &done.state, 6), None);
-        let said = notice(&config, &done, &longer, 6).unwrap();
+        let course = &Course::PRETRAINING;
+        assert_eq!(notice(&config, course, &done, &done.state, 6), None);
+        let said = notice(&config, course, &done, &longer, 6).unwrap();
         // Half of the cosine after three steps of warm-up.
         assert!(said.contains("from 0.000000 (old schedule) to 0.040000"), "{said}");
-        assert_eq!(learning_rate(&config, 5, 9, 6), Schedule::cosine(0.08, 3).at(5, 9));
+        assert_eq!(course.rate(&config, 5, 9, 6), Schedule::cosine(0.08, 3).at(5, 9));
     }
 }

@@ -12,7 +12,7 @@ use super::objective::Objective;
 use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::{self, Entry, Named};
-use crate::nn::Params;
+use crate::nn::{CLASSIFIER, Params};
 
 /// Names that a message lists, at most.
 const SHOWN: usize = 5;
@@ -37,7 +37,11 @@ pub(super) struct Init {
 /// What came of them.
 #[derive(Default)]
 struct Filled {
+    /// Whether larger tensors give their first channels.
+    cuts: bool,
     whole: usize,
+    /// Larger tensors that did.
+    cut: usize,
     partly: usize,
     /// Tensors of the supernet that kept their fresh values.
     fresh: Vec<String>,
@@ -62,15 +66,26 @@ impl Init {
         Ok(Self { origin: Origin { blake3: files::hash(&file)?, path: file }, named, unread })
     }
 
-    /// Puts the weights into what is freshly initialised. Gives what the log is to say.
+    /// Puts the weights into what is freshly initialised: all of it, or, in a `tuning`, all but the
+    /// classifier, from larger tensors too where that says true. Gives what the log is to say.
     ///
     /// # Errors
     /// [`crate::Kind::Data`] where no tensor fits, or one holds a value that is not finite.
-    pub(super) fn fill(&self, cx: &Cx, it: &mut dyn Objective) -> Result<Vec<String>> {
-        let mut filled = Filled::default();
+    pub(super) fn fill(
+        &self,
+        cx: &Cx,
+        it: &mut dyn Objective,
+        tuning: Option<bool>,
+    ) -> Result<Vec<String>> {
+        let mut filled = Filled { cuts: tuning == Some(true), ..Filled::default() };
         let mut entries = it.params().to_torch(cx)?;
+        // Another task's classes are no beginning for these.
+        let own = |name: &str| tuning.is_some() && is_of_classifier(name);
         for entry in &mut entries {
-            filled.put(entry, &self.named);
+            match own(&entry.0) {
+                true => filled.fresh.push(entry.0.clone()),
+                false => filled.put(entry, &self.named),
+            }
         }
         let has_place = |name: &&String| entries.iter().any(|(own, ..)| own == *name);
         for name in self.named.keys().chain(&self.unread).filter(|name| !has_place(name)) {
@@ -79,7 +94,7 @@ impl Init {
                 false => filled.no_place.push(name.clone()),
             }
         }
-        if filled.whole + filled.partly == 0 {
+        if filled.whole + filled.partly + filled.cut == 0 {
             return Err(self.nothing_fits(&filled, &entries));
         }
         if let Some((name, ..)) =
@@ -149,12 +164,16 @@ fn is_statistic(name: &str) -> bool {
     ["running_mean", "running_var", "num_batches_tracked"].contains(&last)
 }
 
-/// Whether a tensor fills a leading slice of another: no dimension is larger or empty, and the windows of
-/// convolutions (the dimensions behind the first two) are the same.
-fn fits(small: &[usize], large: &[usize]) -> bool {
-    small.len() == large.len()
-        && small.iter().zip(large).all(|(s, l)| (1..=*l).contains(s))
-        && small.iter().zip(large).skip(2).all(|(s, l)| s == l)
+fn is_of_classifier(name: &str) -> bool {
+    name.strip_prefix(CLASSIFIER).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// Whether a tensor fills a leading slice of another: no dimension is empty or, unless it may be
+/// `cut`, larger, and the windows of convolutions (the dimensions behind the first two) are the same.
+fn fits(given: &[usize], own: &[usize], cut: bool) -> bool {
+    given.len() == own.len()
+        && given.iter().zip(own).all(|(g, o)| 1 <= *g && (cut || g <= o))
+        && given.iter().zip(own).skip(2).all(|(g, o)| g == o)
 }
 
 impl Filled {
@@ -164,28 +183,35 @@ impl Filled {
             self.fresh.push(name.clone());
             return;
         };
-        if !fits(given, shape) {
+        if !fits(given, shape, self.cuts) {
             self.too_large.push(format!("{name} {given:?} (here {shape:?})"));
             self.fresh.push(name.clone());
             return;
         }
         if given == shape {
             self.whole += 1;
-        } else {
+        } else if fits(given, shape, false) {
             self.partly += 1;
+        } else {
+            self.cut += 1;
         }
         // Rows of inputs, each with its window.
         let window: usize = shape.iter().skip(2).product();
         let row = |shape: &[usize]| shape.get(1).copied().unwrap_or(1) * window;
-        let (short, long) = (row(given), row(shape));
-        for (from, to) in from.chunks_exact(short).zip(values.chunks_exact_mut(long)) {
-            to[..short].copy_from_slice(from);
+        let (given, own) = (row(given), row(shape));
+        let both = given.min(own);
+        for (from, to) in from.chunks_exact(given).zip(values.chunks_exact_mut(own)) {
+            to[..both].copy_from_slice(&from[..both]);
         }
     }
 
     fn lines(&self, origin: &Origin) -> Vec<String> {
+        let cut = match self.cut {
+            0 => String::new(),
+            cut => format!("{cut} from the first channels of larger ones, "),
+        };
         let mut lines = vec![format!(
-            "weights to start from: {} (BLAKE3 {}); {} tensor(s) filled whole, {} in their first \
+            "weights to start from: {} (BLAKE3 {}); {} tensor(s) filled whole, {cut}{} in their first \
              channels, {} left as initialised",
             origin.path.display(),
             origin.blake3,
@@ -198,12 +224,12 @@ impl Filled {
                 lines.push(format!("--init: {} {what}: {}", names.len(), list(names)));
             }
         };
-        say("tensor(s) of the supernet are left as initialised", &self.fresh);
+        say("tensor(s) are left as initialised", &self.fresh);
         say("tensor(s) do not fit", &self.too_large);
-        say("tensor(s) have no place in the supernet", &self.no_place);
+        say("tensor(s) have no place in the net", &self.no_place);
         if self.statistics > 0 {
             lines.push(format!(
-                "--init: {} running statistic(s) of batch norms are ignored: a supernet has none",
+                "--init: {} running statistic(s) of batch norms are ignored: they are computed anew",
                 self.statistics
             ));
         }
@@ -265,11 +291,11 @@ mod tests {
             tensor("bn1.bias", &[4096]),
             tensor("fc.weight", &[10, 2]),
         ];
-        let said = init(&given).fill(&cx, &mut it).unwrap().join("\n");
+        let said = init(&given).fill(&cx, &mut it, None).unwrap().join("\n");
         for part in [
             "1 tensor(s) filled whole, 3 in their first channels",
             "2 tensor(s) do not fit: bn1.bias [4096] (here [",
-            "1 tensor(s) have no place in the supernet: fc.weight",
+            "1 tensor(s) have no place in the net: fc.weight",
             "1 running statistic(s)",
         ] {
             assert!(said.contains(part), "no {part:?} in {said}");
@@ -302,7 +328,7 @@ mod tests {
             ("encoder.stem.weight".to_owned(), vec![2], vec![0.0; 2]),
             ("bn1.bias".to_owned(), vec![512], vec![0.0; 512]),
         ];
-        let err = init(&other).fill(&cx, &mut it).unwrap_err();
+        let err = init(&other).fill(&cx, &mut it, None).unwrap_err();
         assert_eq!(err.kind(), crate::Kind::Data);
         let said = err.to_string();
         for part in ["conv1.weight", "encoder.stem.weight", "bn1.bias [512]"] {

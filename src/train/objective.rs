@@ -1,6 +1,7 @@
 //! What a run drives: something that learns, step by step, and keeps its state in checkpoints.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::checkpoint::{Checkpoint, Contents};
 use super::dump::Dump;
@@ -160,4 +161,10 @@ impl Report {
         self.events.push((name, cx.record_event()?));
         Ok(())
     }
+}
+
+/// Splits a batch into `accum` parts of nearly equal size.
+pub fn micro_batches(n: usize, accum: usize) -> impl Iterator<Item = Range<usize>> {
+    let parts = accum.clamp(1, n.max(1));
+    (0..parts).map(move |i| i * n / parts..(i + 1) * n / parts)
 }

@@ -76,7 +76,7 @@ impl Room {
 
 /// Runs the step of a run that takes most memory, on a context that plans. Gives the objective's
 /// numbers in a checkpoint and the images' side.
-pub(super) fn rehearsal(cx: &Cx, setup: &Setup, make: &Make) -> Result<Rehearsed> {
+pub fn rehearsal(cx: &Cx, setup: &Setup, make: &Make) -> Result<Rehearsed> {
     let mut objective = make(cx, setup)?;
     let batch = blank_batch(cx, objective.as_ref(), setup.config.train.batch)?;
     objective.rehearse(cx, batch)?;

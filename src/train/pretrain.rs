@@ -7,14 +7,14 @@ use std::ops::Range;
 use super::checkpoint::Checkpoint;
 use super::dump::Dump;
 use super::health::Scatter;
-use super::objective::{At, Embeddings, Objective, Report, Saved, Setup, StepBatch};
-use crate::config::{Rule, TeacherArch};
+use super::objective::{At, Embeddings, Objective, Report, Saved, Setup, StepBatch, micro_batches};
+use crate::config::TeacherArch;
 use crate::cx::Cx;
 use crate::data::Views;
 use crate::error::Result;
 use crate::nn::{BnMode, Feature, Gradients, Outputs, Params, Supernet};
 use crate::ops::index_select;
-use crate::optim::{self, Optimizer, Sgd};
+use crate::optim::{self, Optimizer};
 use crate::rng::{Philox, Purpose};
 use crate::space::{Arch, Sampler};
 use crate::ssl::{self, Method, Moment, Outlook, Recipe, Targets};
@@ -99,12 +99,7 @@ impl Pretrain {
         let Setup { config, space, begin, .. } = *setup;
         let net = Supernet::new(space, Some(&recipe.heads));
         let student = Params::init(cx, net.specs(), config.seed)?.ready(cx)?;
-        let settings = Sgd {
-            momentum: config.train.momentum,
-            weight_decay: config.train.weight_decay,
-            decay_exempt: config.train.decay_exempt,
-            trust: (config.train.optimizer == Rule::Lars).then_some(config.train.trust),
-        };
+        let settings = config.train.sgd();
         Ok(Self {
             grads: Gradients::zeros(cx, net.specs())?,
             method: (recipe.build)(cx, begin)?,
@@ -522,10 +517,4 @@ fn by_image(t: Tensor, images: usize) -> Tensor {
         true => t,
         false => t.reshape(Shape([images, n / images * h, w, c])),
     }
-}
-
-/// Splits a batch into `accum` parts of nearly equal size.
-fn micro_batches(n: usize, accum: usize) -> impl Iterator<Item = Range<usize>> {
-    let parts = accum.clamp(1, n.max(1));
-    (0..parts).map(move |i| i * n / parts..(i + 1) * n / parts)
 }

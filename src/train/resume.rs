@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, State};
 use super::extend;
+use super::job::Tuned;
 use super::run::Options;
 use crate::config::{Config, resolve, word};
 use crate::error::{Error, Kind, Result};
@@ -73,7 +74,7 @@ pub enum Resume {
 }
 
 /// What may happen to a run that is in the output folder.
-pub(super) fn existing(options: &Options) -> Existing {
+pub(crate) fn existing(options: &Options) -> Existing {
     match (&options.resume, options.overwrite) {
         (Resume::No, true) => Existing::Replace,
         (Resume::No, false) => Existing::Refuse,
@@ -152,12 +153,21 @@ pub(super) fn check_same_run(
         let expected = format!("as many of digest {}", old.get(..12).unwrap_or(old));
         return mismatch("the data set", &digest(new), &expected, "use the same images");
     }
+    if then.tuned != now.tuned {
+        let net = |tuned: &Option<Tuned>| match tuned {
+            Some(t) => format!("{} with {} classes, labels {}", t.arch, t.classes.len(), t.labels),
+            None => "no fine-tuned net".to_owned(),
+        };
+        let (found, expected) = (net(&now.tuned), net(&then.tuned));
+        return mismatch("the net", &found, &expected, "name the same net, classes and labels");
+    }
     let began = began_with(checkpoint);
     let mut changed = Vec::new();
     for (key, value) in &now.config {
         let free = FREE_KEYS.iter().any(|f| key == f || (f.ends_with('.') && key.starts_with(f)));
         match began.get(key) {
             _ if free => {}
+            None if key.starts_with("finetune.") => {}
             Some(old) if old == value => {}
             Some(old) if named && may_change(key) => changed.push(Changed {
                 step: then.step,

@@ -10,13 +10,12 @@ use super::batches::Batches;
 use super::checkpoint::{self, Checkpoint, State};
 use super::diverged::expect_sound;
 use super::dump::Dump;
-use super::extend::learning_rate;
 use super::folder::{Folder, RUN, Status, StepFacts};
 use super::guard;
 use super::health::{Change, Standing};
+use super::job::{Course, Job};
 use super::objective::{At, Embeddings, Make, Objective, Report, Saved, Setup};
 use super::plan::{Planner, rehearsal};
-use super::pretrain::Pretrain;
 use super::probe::{Probe, ProbeOn, Progressed};
 use super::resume::{Resume, began_with, existing, find_checkpoint, may_change};
 use super::signs::Signs;
@@ -74,11 +73,13 @@ impl Options {
     }
 
     /// The same with settings that nobody set taken from the checkpoint that the run goes on
-    /// from, or else following the images ([`config::adapt`]); and a line for each that does.
+    /// from, or else, where they do at all, following the images ([`config::adapt`]); and a line
+    /// for each that does.
     pub(super) fn follow(
         &self,
         dataset: &Arc<Dataset>,
         from: Option<&Checkpoint>,
+        adapts: bool,
     ) -> Result<(Self, Vec<String>)> {
         let mut options = self.clone();
         let settings = &mut options.settings;
@@ -87,6 +88,7 @@ impl Options {
                 settings.inherit(&began_with(checkpoint))?;
                 Vec::new()
             }
+            None if !adapts => Vec::new(),
             None => {
                 let seed = settings.config.seed;
                 config::adapt(settings, dataset.len(), || Likeness::measure(dataset, seed))?
@@ -116,7 +118,7 @@ pub struct Outcome {
 /// Pretrains by the method that the settings name. On a signal or at the time limit, checkpoints
 /// at the next step boundary and says so in the outcome.
 pub fn run(cx: &Cx, options: &Options, signals: &Signals) -> Result<Outcome> {
-    run_objective(cx, options, &Pretrain::make, signals)
+    run_job(cx, options, &Job::pretraining(), signals)
 }
 
 /// The same with any objective.
@@ -126,7 +128,12 @@ pub fn run_objective(
     make: &Make,
     signals: &Signals,
 ) -> Result<Outcome> {
-    let mut run = Run::start(cx, options, make)?;
+    run_job(cx, options, &Job::of_space(make), signals)
+}
+
+/// The same with any job.
+pub fn run_job(cx: &Cx, options: &Options, job: &Job, signals: &Signals) -> Result<Outcome> {
+    let mut run = Run::start(cx, options, job)?;
     let outcome = run.steps(signals).map_err(|e| match e.kind() {
         Kind::Diverged => e.and(&run.way_back()),
         _ => e,
@@ -173,6 +180,7 @@ fn parts_in_words(parts: &[(&'static str, f64)]) -> String {
 struct Run<'a> {
     cx: &'a Cx,
     options: Options,
+    course: Course,
     objective: Box<dyn Objective>,
     /// What its loss says.
     even: Outlook,
@@ -200,34 +208,40 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn start(cx: &'a Cx, options: &Options, make: &Make) -> Result<Self> {
+    fn start(cx: &'a Cx, options: &Options, job: &Job) -> Result<Self> {
         let owned = match &options.claimed {
             Some(owned) => owned.clone(),
             None => Arc::new(Owned::claim(&options.out, &RUN, existing(options))?),
         };
         let from = find_checkpoint(options, &owned)?;
-        let dataset = Arc::new(Dataset::open(&options.data)?);
-        let (options, followed) = options.follow(&dataset, from.as_ref())?;
+        let dataset = match job.tuning {
+            Some(tuning) => tuning.dataset.clone(),
+            None => Arc::new(Dataset::open(&options.data)?),
+        };
+        let (options, followed) = options.follow(&dataset, from.as_ref(), job.tuning.is_none())?;
         let (options, config) = (&options, options.config());
-        let space = config.space()?;
+        let space = match job.tuning {
+            Some(tuning) => tuning.space.clone(),
+            None => config.space()?,
+        };
         let probe = Probe::open(options, &dataset, &space)?;
         let classes = dataset.classes().len();
         let rehearse = |cx: &Cx, config: &Config| {
-            rehearsal(cx, &Setup { config, space: &space, classes, begin: Begin::Blank }, make)
+            rehearsal(cx, &Setup { config, space: &space, classes, begin: Begin::Blank }, job.make)
         };
         let planner = Planner { cx, config, rehearse: &rehearse };
         planner.check()?;
         let setup = Setup { config, space: &space, classes, begin: Begin::Seeded };
-        let mut objective = make(cx, &setup)?;
+        let mut objective = (job.make)(cx, &setup)?;
         let objective_mut = objective.as_mut();
         let first = from.as_ref().map_or(0, |c| c.state.step);
         let loading = loader_options(config, objective_mut, first);
         let mut batches = Batches::new(cx, dataset.clone(), loading)?;
         let steps_per_epoch = batches.steps_per_epoch() as u64;
-        let mut state = initial_state(config, dataset.len() as u64, steps_per_epoch);
+        let mut state = initial_state(config, job, dataset.len() as u64, steps_per_epoch);
         state.data = Some(dataset.digest()?);
         let (state, notices) =
-            begin(cx, options, objective_mut, from.as_ref(), state, steps_per_epoch)?;
+            begin(cx, options, job, objective_mut, from.as_ref(), state, steps_per_epoch)?;
         let end = options.max_steps.map_or(state.steps, |m| m.min(state.steps));
         expect_steps_before(end, &options.dump_steps)?;
         if state.step < end {
@@ -266,6 +280,7 @@ impl<'a> Run<'a> {
         let mut run = Self {
             cx,
             options: options.clone(),
+            course: job.course,
             even: objective.outlook(dataset.len()),
             objective,
             batches,
@@ -286,7 +301,8 @@ impl<'a> Run<'a> {
             checkpoint_written: now,
         };
         if run.state.step == 0 {
-            super::examples::write(&run.folder.root().join("examples"), &dataset, config, &space)?;
+            let (dir, views) = (run.folder.root().join("examples"), run.objective.views());
+            super::examples::write(&dir, &dataset, views, config.seed, space.resolution)?;
             run.checkpoint()?;
         }
         run.probe()?;
@@ -334,7 +350,8 @@ impl<'a> Run<'a> {
         let batch = self.batches.next(cx)?;
         let wait_ms = batch.wait_ms;
         let steps = self.state.steps;
-        let at = At { step, steps, lr: learning_rate(config, step, steps, self.steps_per_epoch) };
+        let lr = self.course.rate(config, step, steps, self.steps_per_epoch);
+        let at = At { step, steps, lr };
         let mut dump = self.options.dump_steps.contains(&step).then(Dump::new);
         let (batches, is_last) = (&mut self.batches, step + 1 >= self.end);
         let report = self.objective.step(cx, &at, batch, dump.as_mut(), &mut || {
@@ -434,7 +451,10 @@ impl<'a> Run<'a> {
             return "no checkpoint of this run is healthy: start a new one".to_owned();
         };
         let flat = self.options.config().flat();
-        let advice = advice(&flat, self.state.steps);
+        let advice = match self.state.tuned {
+            Some(_) => Vec::new(),
+            None => advice(&flat, self.state.steps),
+        };
         let change = advice.iter().find(|a| a.split('=').next().is_some_and(may_change));
         let change = change.map_or("train.lr=LOWER", |a| a.split(" (").next().unwrap_or(a));
         format!(

@@ -10,12 +10,13 @@ use super::extend;
 use super::folder::Folder;
 use super::health::Watch;
 use super::init::Init;
+use super::job::Job;
 use super::objective::Objective;
 use super::resume::{Changed, Resume, check_same_run};
 use super::run::Options;
 use crate::config::Config;
 use crate::cx::Cx;
-use crate::data::{Dataset, Deliver, LoaderOptions};
+use crate::data::{Dataset, Deliver, LoaderOptions, steps_per_epoch};
 use crate::error::Result;
 use crate::outside::printable;
 use crate::signals;
@@ -54,20 +55,33 @@ pub(super) fn warm_up(
     if objective.warm_up_images() == 0 {
         return Ok(());
     }
-    let options = loader_options(config, objective, WARM_UP_STEP);
-    let mut batches = Batches::new(cx, dataset.clone(), options)?;
+    let mut batches = unseen(cx, objective, dataset, config)?;
     objective.warm_up(cx, &mut || {
         signals::go_on()?;
         batches.next(cx)
     })
 }
 
+/// Views as training makes them, but none that it sees.
+pub fn unseen(
+    cx: &Cx,
+    objective: &dyn Objective,
+    dataset: &Arc<Dataset>,
+    config: &Config,
+) -> Result<Batches> {
+    Batches::new(cx, dataset.clone(), loader_options(config, objective, WARM_UP_STEP))
+}
+
 /// Before the first step.
-pub(super) fn initial_state(config: &Config, images: u64, steps_per_epoch: u64) -> State {
-    let steps = (config.train.epochs * steps_per_epoch as f64).round().max(1.0) as u64;
+pub(super) fn initial_state(
+    config: &Config,
+    job: &Job,
+    images: u64,
+    steps_per_epoch: u64,
+) -> State {
     State {
         step: 0,
-        steps,
+        steps: (job.course.steps)(config, steps_per_epoch),
         seed: config.seed,
         preset: config.preset.clone(),
         method: config.method.to_string(),
@@ -81,6 +95,7 @@ pub(super) fn initial_state(config: &Config, images: u64, steps_per_epoch: u64) 
         collapsed_steps: 0,
         health: Watch::default(),
         loss: None,
+        tuned: job.tuning.map(|tuning| tuning.tuned.clone()),
         init: None,
         extended: Vec::new(),
         changed: Vec::new(),
@@ -95,6 +110,7 @@ pub(super) fn initial_state(config: &Config, images: u64, steps_per_epoch: u64) 
 pub(super) fn begin(
     cx: &Cx,
     options: &Options,
+    job: &Job,
     it: &mut dyn Objective,
     from: Option<&Checkpoint>,
     fresh: State,
@@ -103,7 +119,7 @@ pub(super) fn begin(
     let Some(checkpoint) = from else {
         let Some(path) = &options.init else { return Ok((fresh, Vec::new())) };
         let init = Init::open(path)?;
-        let said = init.fill(cx, it)?;
+        let said = init.fill(cx, it, job.tuning.map(|tuning| tuning.is_cut))?;
         return Ok((State { init: Some(init.origin), ..fresh }, said));
     };
     let named = matches!(options.resume, Resume::From(_));
@@ -117,8 +133,10 @@ pub(super) fn begin(
         format!("{key} = {to} from step {step} on, {from} before")
     });
     it.restore(cx, checkpoint)?;
-    let longer = extend::notice(options.config(), checkpoint, &state, steps_per_epoch);
-    let ignored = options.init.as_ref().map(|path| {
+    let longer = extend::notice(options.config(), &job.course, checkpoint, &state, steps_per_epoch);
+    // A fine-tuning names what it began with each time that it goes on.
+    let named = options.init.as_ref().filter(|_| job.tuning.is_none());
+    let ignored = named.map(|path| {
         format!(
             "--init {} is ignored: the run goes on with its checkpoint's weights",
             path.display()
@@ -137,14 +155,22 @@ pub(super) fn log_header(
     from: Option<&Checkpoint>,
 ) -> Result<()> {
     let config = options.config();
+    let per_epoch = steps_per_epoch(dataset.len(), config.train.batch) as f64;
+    let epochs = match config.finetune.steps {
+        0 => config.train.epochs,
+        _ if state.tuned.is_none() => config.train.epochs,
+        steps => (steps as f64 / per_epoch * 10.0).round() / 10.0,
+    };
+    let what = match &state.tuned {
+        Some(tuned) => format!("fine-tuning {} by recipe {}", tuned.arch, config.finetune.recipe),
+        None => format!("training {} with {}", config.preset, config.method),
+    };
     folder.log(&format!(
-        "training {} with {} on {} images: {} steps of {} ({} epochs), {:.1} M parameters",
-        config.preset,
-        config.method,
+        "{what} on {} images: {} steps of {} ({} epochs), {:.1} M parameters",
         dataset.len(),
         state.steps,
         config.train.batch,
-        config.train.epochs,
+        epochs,
         it.params().elems() as f64 / 1e6,
     ))?;
     if dataset.len() < config.train.batch {

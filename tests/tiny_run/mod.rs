@@ -96,6 +96,7 @@ fn write(
         collapsed_steps: 0,
         health: Watch::default(),
         loss: None,
+        tuned: None,
         init: None,
         extended: Vec::new(),
         changed: Vec::new(),

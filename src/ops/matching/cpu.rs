@@ -20,12 +20,12 @@ pub(super) fn nearest<T: Real>(
     let work = index.len() * positions * depth;
     chunks_mut(work, index, positions, |image, index| {
         let [student, teacher] = [0, 1].map(|i| {
-            let map = &maps[i][image * positions * channels[i]..][..positions * channels[i]];
-            MatRef::strided(map, positions, depth, channels[i], 1)
+            let size = positions * channels[i];
+            &maps[i][image * size..][..size]
         });
-        let inverse = inverse_lengths(&maps[1][image * positions * channels[1]..], {
-            [positions, channels[1], depth]
-        });
+        let inverse = inverse_lengths(teacher, channels[1], depth);
+        let student = MatRef::strided(student, positions, depth, channels[0], 1);
+        let teacher = MatRef::strided(teacher, positions, depth, channels[1], 1);
         for first in (0..positions).step_by(ROWS) {
             let rows = first..(first + ROWS).min(positions);
             let found = tile(student.slice(rows.clone()), teacher, &inverse);
@@ -36,13 +36,13 @@ pub(super) fn nearest<T: Real>(
     });
 }
 
-/// 1 / max(‖x‖, ε) of the first `depth` channels of each row.
-fn inverse_lengths<T: Real>(x: &[T], [rows, channels, depth]: [usize; 3]) -> Vec<T> {
+/// 1 / max(‖x‖, ε) of the first `depth` of each row's `channels`.
+fn inverse_lengths<T: Real>(x: &[T], channels: usize, depth: usize) -> Vec<T> {
     let one = |row: &[T]| {
         let row = &row[..depth];
         T::one() / dot(row, row).sqrt().max(T::of(EPS))
     };
-    x.chunks(channels).take(rows).map(one).collect()
+    x.chunks(channels).map(one).collect()
 }
 
 /// For each of the student's rows, the row of the teacher's.

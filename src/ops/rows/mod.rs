@@ -41,7 +41,25 @@ impl Op for Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Fill;
+    use crate::ops::check::values;
+    use crate::ops::conv2d::Conv2d;
+    use crate::ops::linear::Linear;
     use crate::tensor::DType;
+
+    #[test]
+    fn a_linear_layer_of_rows_is_a_convolution() {
+        let cx = Cx::for_tests();
+        let whole = |shape: Shape, seed| {
+            let values = values(shape, Fill::Integers { lo: -4, hi: 4 }, seed);
+            cx.upload(shape, DType::F32, &values).unwrap()
+        };
+        let (x, w) = (whole(Shape::nhwc(2, 3, 4, 5), 1), whole(Shape::matrix(7, 6), 2));
+        let (rows, _) = Rows.forward(&cx, &[&x]).unwrap();
+        let (linear, _) = Linear { out: 7 }.forward(&cx, &[&rows, &w]).unwrap();
+        let (convolution, _) = Conv2d::new(7, 1, 1).forward(&cx, &[&x, &w]).unwrap();
+        assert_eq!(linear.host::<f32>(), convolution.host::<f32>());
+    }
 
     #[test]
     fn values_are_shared_both_ways() {

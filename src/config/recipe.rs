@@ -1,0 +1,189 @@
+//! Recipes of fine-tuning: settings under one name, above the defaults and below what the user sets.
+
+use super::resolve::{Origin, Setting, word};
+use crate::error::Result;
+
+crate::choice! {
+    /// A recipe of fine-tuning.
+    pub enum Recipe("recipe") {
+        /// Few images and a CPU: body and head, a cosine.
+        Small = "small",
+        /// A share of ImageNet's labels, 20 epochs, rates from a grid of nine.
+        Semi = "semi",
+        /// SwAV's rates for a share of ImageNet's labels.
+        Swav = "swav",
+        /// A linear classifier on the frozen body, all learning rates at once.
+        Linear = "linear",
+        /// VTAB-1k's 1,000 steps on 1,000 images.
+        Vtab1k = "vtab1k",
+    }
+}
+
+crate::choice! {
+    /// How learning rates fall.
+    pub enum Falls("fall of the learning rates") {
+        /// To 0 along half a cosine.
+        Cosine = "cosine",
+        /// By finetune.drop after 60 % and 80 % of the steps.
+        Late = "late",
+        /// By finetune.drop after 30 %, 60 % and 90 % of the steps.
+        Thirds = "thirds",
+        /// Not at all.
+        Constant = "constant",
+    }
+}
+
+crate::choice! {
+    /// Views that fine-tuning sees of its images.
+    pub enum TunedView("view") {
+        /// Random crops, mirrored half of the time.
+        Crop = "crop",
+        /// The whole image, squeezed to the net's square.
+        Whole = "whole",
+    }
+}
+
+crate::choice! {
+    /// Values of a classifier before training.
+    pub enum HeadInit("values of the head") {
+        /// Normal with deviation 0.01, biases 0.
+        Normal = "normal",
+        /// All 0.
+        Zero = "zero",
+    }
+}
+
+crate::choice! {
+    /// What becomes of the body.
+    pub enum Body("treatment of the body") {
+        /// It is trained with train.lr; batch norms take the batch's statistics.
+        Trained = "trained",
+        /// It stays as it is; batch norms take statistics of the training images.
+        Frozen = "frozen",
+    }
+}
+
+crate::choice! {
+    /// Which images learning rates are chosen on.
+    pub enum Select("choice of rates") {
+        /// None: the rates are those of the settings.
+        Off = "off",
+        /// A fifth of the labelled images, held out; then all are trained on.
+        HeldOut = "held-out",
+        /// The images that are tested on, as papers do; the result says so.
+        Test = "test",
+    }
+}
+
+/// Share of the labels up to which recipes that know two shares take what they have for 1 %.
+const ONE_PER_CENT: f64 = 0.03;
+
+/// What all recipes have in common, where they do not say otherwise.
+const COMMON: [&str; 13] = [
+    "train.momentum=0.9",
+    "train.bn_group=0",
+    "train.warmup_epochs=0",
+    "train.decay_exempt=false",
+    "train.weight_decay=0",
+    "finetune.steps=0",
+    "finetune.warmup=0",
+    "finetune.falls=late",
+    "finetune.view=crop",
+    "finetune.crop_min=0.08",
+    "finetune.head=normal",
+    "finetune.body=trained",
+    "finetune.select=off",
+];
+
+impl Recipe {
+    /// Its settings, where a share of the images is labelled.
+    ///
+    /// # Errors
+    /// None: they are the program's own.
+    pub fn settings(self, share: f64) -> Result<Vec<Setting>> {
+        let own = self.words(share <= ONE_PER_CENT);
+        let name = format!("finetune.recipe={self}");
+        let all = COMMON.iter().copied().chain(own).chain([name.as_str()]).map(word);
+        let named = |s: Setting| Setting { origin: Origin::Recipe(self.as_str()), ..s };
+        all.map(|setting| setting.map(named)).collect()
+    }
+
+    fn words(self, few: bool) -> Vec<&'static str> {
+        let imagenet = ["train.epochs=20", "train.batch=256", "finetune.drop=0.2"];
+        let pick = |one: &'static str, ten: &'static str| if few { one } else { ten };
+        match self {
+            Self::Small => vec![
+                "train.epochs=30",
+                "train.batch=32",
+                "train.lr=0.02",
+                "train.weight_decay=0.0005",
+                "finetune.lr_head=0.2",
+                "finetune.falls=cosine",
+                "finetune.crop_min=0.5",
+            ],
+            Self::Semi => [
+                &imagenet[..],
+                &[
+                    pick("train.weight_decay=0.0005", "train.weight_decay=0.0001"),
+                    "train.lr=0.01",
+                    "finetune.lr_head=0.1",
+                    "finetune.select=held-out",
+                ],
+            ]
+            .concat(),
+            Self::Swav => [
+                &imagenet[..],
+                &[
+                    pick("train.lr=0.02", "train.lr=0.01"),
+                    pick("finetune.lr_head=5", "finetune.lr_head=0.2"),
+                ],
+            ]
+            .concat(),
+            Self::Linear => vec![
+                "train.epochs=100",
+                "train.batch=256",
+                "train.lr=0",
+                "finetune.lr_head=30",
+                "finetune.drop=0.1",
+                "finetune.body=frozen",
+                "finetune.select=held-out",
+            ],
+            Self::Vtab1k => vec![
+                "train.batch=64",
+                "train.lr=0.01",
+                "finetune.lr_head=0.01",
+                "finetune.steps=1000",
+                "finetune.warmup=0.08",
+                "finetune.falls=thirds",
+                "finetune.drop=0.1",
+                "finetune.view=whole",
+                "finetune.head=zero",
+            ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::resolve;
+
+    #[test]
+    fn recipes_are_settings_that_resolve_and_others_override() {
+        for name in Recipe::NAMES {
+            let recipe: Recipe = name.parse().unwrap();
+            for share in [0.01, 0.1, 1.0] {
+                let config = resolve(&recipe.settings(share).unwrap()).unwrap().config;
+                assert_eq!((config.finetune.recipe, config.train.bn_group), (recipe, 0));
+            }
+        }
+        let of = |share| resolve(&Recipe::Semi.settings(share).unwrap()).unwrap().config.train;
+        assert_eq!((of(0.01).weight_decay, of(0.1).weight_decay), (5e-4, 1e-4));
+        let mut settings = Recipe::Swav.settings(0.01).unwrap();
+        settings.push(word("train.lr=0.5").unwrap());
+        let made = resolve(&settings).unwrap();
+        assert_eq!((made.config.train.lr, made.config.finetune.lr_head), (0.5, 5.0));
+        assert_eq!(made.origin("finetune.lr_head").unwrap().to_string(), "recipe swav");
+        assert!(made.is_set("train.lr") && !made.is_set("finetune.lr_head"));
+    }
+}

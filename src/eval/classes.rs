@@ -1,0 +1,160 @@
+//! What a net with a classifier is worth: whether the class of a test image is its first answer, or
+//! among its first five.
+
+use serde_json::{Map, Value, json};
+
+use super::evaluate::standard_error;
+use super::features::label;
+use super::images::Images;
+use super::progress::Progress;
+use crate::cx::Cx;
+use crate::error::Result;
+use crate::nn::{Classifier, Feature, Subnet};
+use crate::signals;
+
+/// Answers that may hold the class.
+const MOST: usize = 5;
+/// 97.5 % of a normal distribution lie below so many deviations.
+const NORMAL: f64 = 1.959_963_984_540_054;
+
+/// How a net answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// Whether the first answer was right, of each test image.
+    pub first: Vec<bool>,
+    /// How many had their class among the first five.
+    pub among_five: usize,
+}
+
+impl Answers {
+    /// Share of the images whose first answer is right.
+    pub fn top1(&self) -> f64 {
+        share(self.first.iter().filter(|right| **right).count(), self.first.len())
+    }
+
+    /// Share of the images with their class among the first five answers.
+    pub fn top5(&self) -> f64 {
+        share(self.among_five, self.first.len())
+    }
+
+    /// `top1`, `top5`, their Wilson intervals, and a bit for each test image, eight of them in two
+    /// hexadecimal digits, the first one lowest.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let n = self.first.len();
+        let (top1, top5) = (self.top1(), self.top5());
+        let byte = |bits: &[bool]| {
+            let byte =
+                bits.iter().enumerate().fold(0u8, |byte, (i, bit)| byte | u8::from(*bit) << i);
+            format!("{byte:02x}")
+        };
+        let bits: String = self.first.chunks(8).map(byte).collect();
+        let hits = |share: f64| (share * n as f64).round() as usize;
+        let all = json!({
+            "top1": top1,
+            "top5": top5,
+            "top1_ci95": wilson(hits(top1), n),
+            "top5_ci95": wilson(hits(top5), n),
+            "correct": bits,
+            "accuracy": {"top1": top1, "top5": top5},
+            "stderr": {"top1": standard_error(top1, n), "top5": standard_error(top5, n)},
+        });
+        all.as_object().cloned().unwrap_or_default()
+    }
+}
+
+fn share(hits: usize, n: usize) -> f64 {
+    hits as f64 / n.max(1) as f64
+}
+
+/// Wilson's interval, which holds the probability of a hit in 95 % of cases, given hits in n trials.
+pub fn wilson(hits: usize, n: usize) -> [f64; 2] {
+    if n == 0 {
+        return [0.0, 1.0];
+    }
+    let (p, n, z2) = (share(hits, n), n as f64, NORMAL * NORMAL);
+    let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = NORMAL * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt() / (1.0 + z2 / n);
+    [(centre - half).max(0.0), (centre + half).min(1.0)]
+}
+
+/// Asks a net for the classes of all images, a batch at a time. Of equal scores the first class is
+/// the answer.
+///
+/// # Errors
+/// [`crate::Kind::Data`] where an image has no class, [`crate::Kind::Diverged`] where scores are not
+/// finite.
+pub fn ask(cx: &Cx, subnet: &Subnet, classifier: &Classifier, images: &Images) -> Result<Answers> {
+    Ok(ask_all(cx, subnet, &[classifier], images)?.swap_remove(0))
+}
+
+/// The same of several classifiers on one net, in one pass over the images.
+///
+/// # Errors
+/// Those of [`ask`].
+pub fn ask_all(
+    cx: &Cx,
+    subnet: &Subnet,
+    classifiers: &[&Classifier],
+    images: &Images,
+) -> Result<Vec<Answers>> {
+    let none = || Answers { first: Vec::with_capacity(images.len()), among_five: 0 };
+    let mut all: Vec<Answers> = classifiers.iter().map(|_| none()).collect();
+    let mut progress = Progress::new("images", images.len(), 0);
+    for batch in images.batches(cx, images.len())? {
+        signals::go_on()?;
+        let batch = batch?;
+        let labels: Vec<usize> =
+            batch.shown.iter().map(|&i| label(images.dataset(), i)).collect::<Result<_>>()?;
+        let pooled = subnet.features(cx, batch.x, &[Feature::Pool])?.take(Feature::Pool);
+        for (classifier, answers) in classifiers.iter().zip(&mut all) {
+            let scores = classifier.scores(cx, pooled.value().clone())?;
+            if !scores.iter().all(|score| score.is_finite()) {
+                return Err(super::not_finite(subnet.arch()));
+            }
+            for (scores, &label) in scores.chunks_exact(classifier.classes()).zip(&labels) {
+                let rank = rank(scores, label);
+                answers.first.push(rank == 0);
+                answers.among_five += usize::from(rank < MOST);
+            }
+        }
+        progress.advance(labels.len(), String::new);
+    }
+    Ok(all)
+}
+
+/// How many classes come before one.
+fn rank(scores: &[f32], class: usize) -> usize {
+    let own = scores[class];
+    let before = |(i, score): (usize, &f32)| *score > own || (*score == own && i < class);
+    scores.iter().enumerate().filter(|x| before(*x)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_go_by_score_then_class() {
+        let scores = [0.5, 2.0, 0.5, -1.0];
+        assert_eq!([0, 1, 2, 3].map(|class| rank(&scores, class)), [1, 0, 2, 3]);
+    }
+
+    #[test]
+    fn wilsons_interval_is_the_published_one() {
+        // R: binom::binom.wilson(8, 10) and (0, 20).
+        let near = |found: [f64; 2], expected: [f64; 2]| {
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}");
+        };
+        near(wilson(8, 10), [0.4902, 0.9433]);
+        near(wilson(0, 20), [0.0, 0.1611]);
+        near(wilson(20, 20), [0.8389, 1.0]);
+    }
+
+    #[test]
+    fn a_bit_is_kept_for_each_image() {
+        let first = [true, false, false, true, false, false, false, false, true].to_vec();
+        let json = Answers { first, among_five: 9 }.to_json();
+        assert_eq!((&json["correct"], &json["top5"]), (&json!("0901"), &json!(1.0)));
+        assert_eq!(json["top1"], json!(3.0 / 9.0));
+    }
+}

@@ -1,0 +1,404 @@
+//! The objective of classification: one net at its true size with a linear classifier on its pooled
+//! features, or several classifiers at once on a body that stays as it is.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+
+use super::rates;
+use crate::config::{Body, Config, HeadInit, TunedView};
+use crate::cx::Cx;
+use crate::data::{Targets, Views};
+use crate::error::{Error, Kind, Result};
+use crate::export::subnet::{stats_from_torch, stats_to_torch};
+use crate::nn::{
+    BnMode, CLASSIFIER, Feature, Gradients, Init, MlpLayers, Params, RunningStats, Supernet,
+    recalibrate,
+};
+use crate::ops::cross_entropy::{self, CrossEntropy};
+use crate::ops::global_norm::all_finite;
+use crate::ops::index_select;
+use crate::optim::{self, Optimizer};
+use crate::space::Arch;
+use crate::ssl::Outlook;
+use crate::tape::{Tape, Var};
+use crate::tensor::{DType, Tensor};
+use crate::train::checkpoint::Checkpoint;
+use crate::train::dump::Dump;
+use crate::train::objective::{At, Saved, StepBatch, micro_batches};
+use crate::train::{Objective, Report, Setup};
+
+/// Draws of training views that batch norms' statistics are taken of.
+pub const STATISTICS_IMAGES: usize = 2048;
+/// The file of a checkpoint with the statistics of a frozen body.
+const STATISTICS: &str = "statistics";
+
+/// A classifier in training.
+struct Head {
+    layer: MlpLayers,
+    lr: f64,
+    /// Whether it learns from all images, or but from those that are not held out.
+    on_all: bool,
+    name: String,
+}
+
+/// Classification of images.
+pub struct Classify {
+    net: Supernet,
+    arch: Arch,
+    heads: Vec<Head>,
+    params: Params,
+    grads: Gradients,
+    optimizer: Optimizer,
+    views: [Views; 1],
+    bn_group: usize,
+    accum: usize,
+    is_frozen: bool,
+    /// Of a frozen body, once they are known.
+    stats: Option<RunningStats>,
+    held_out: HashSet<usize>,
+}
+
+/// A part of a batch on its way.
+struct Part {
+    /// Which head.
+    head: usize,
+    /// Its share of the head's loss.
+    weight: f64,
+    loss: Tensor,
+}
+
+impl Classify {
+    /// As an [`Objective`] of the settings.
+    pub fn make(cx: &Cx, setup: &Setup) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(Self::new(cx, setup, &[])?))
+    }
+
+    /// Freshly initialised. Where the settings have several learning rates, there is a classifier
+    /// for each that learns from all images, and one that does not see those `held_out`.
+    pub fn new(cx: &Cx, setup: &Setup, held_out: &[usize]) -> Result<Self> {
+        let classes = setup.expect_classes()?;
+        let config = setup.config;
+        let wanted = heads(config, !held_out.is_empty());
+        let init = match config.finetune.head {
+            HeadInit::Normal => Init::Normal(0.01),
+            HeadInit::Zero => Init::Constant(0.0),
+        };
+        let (net, layers) = Supernet::extended(setup.space, None, |builder, channels| {
+            let layer =
+                |(name, ..): &(String, f64, bool)| builder.linear(name, channels, classes, init);
+            wanted.iter().map(layer).collect::<Vec<_>>()
+        });
+        let heads = wanted.into_iter().zip(layers);
+        let heads: Vec<Head> =
+            heads.map(|((name, lr, on_all), layer)| Head { layer, lr, on_all, name }).collect();
+        let base = rates::base(config);
+        let factor = |name: &str| {
+            let head = heads.iter().find(|head| in_module(name, &head.name));
+            let lr = head.map_or(config.train.lr, |head| head.lr);
+            if base > 0.0 { lr / base } else { 1.0 }
+        };
+        let sgd = config.train.sgd();
+        Ok(Self {
+            params: Params::init(cx, net.specs(), config.seed)?.ready(cx)?,
+            grads: Gradients::zeros(cx, net.specs())?,
+            optimizer: Optimizer::with_factors(cx, sgd, net.specs(), |spec| factor(&spec.name))?,
+            arch: setup.space.max(),
+            heads,
+            views: [view(config)],
+            bn_group: config.train.bn_group,
+            accum: config.train.accum,
+            is_frozen: config.finetune.body == Body::Frozen,
+            stats: None,
+            held_out: held_out.iter().copied().collect(),
+            net,
+        })
+    }
+
+    /// The statistics of a frozen body.
+    pub fn statistics(&self) -> Option<&RunningStats> {
+        self.stats.as_ref()
+    }
+
+    /// Pooled features of images: a constant where the body is frozen.
+    fn pooled(&self, tape: &mut Tape, images: &Tensor) -> Result<Var> {
+        let cx = tape.cx();
+        let forward = |tape: &mut Tape, norm: &mut BnMode| -> Result<Var> {
+            let x = tape.constant(images.clone());
+            let wanted = &[Feature::Pool];
+            let out = self.net.forward(tape, &self.params, x, &self.arch, norm, wanted);
+            Ok(out?.take(Feature::Pool))
+        };
+        match (&self.stats, self.is_frozen) {
+            (Some(stats), true) => {
+                let frozen = forward(&mut Tape::inference(cx), &mut BnMode::Frozen(stats))?;
+                Ok(tape.constant(frozen.into_value()))
+            }
+            // A plan has no statistics; it takes as much with a batch's own.
+            (None, true) => {
+                let own = &mut BnMode::Batch { group: self.bn_group };
+                let frozen = forward(&mut Tape::inference(cx), own)?;
+                Ok(tape.constant(frozen.into_value()))
+            }
+            _ => forward(tape, &mut BnMode::Batch { group: self.bn_group }),
+        }
+    }
+
+    /// Loss of a classifier for rows of pooled features.
+    fn loss(&self, tape: &mut Tape, head: &Head, pooled: &Var, classes: &[usize]) -> Result<Var> {
+        let mut norm = BnMode::Batch { group: 0 };
+        let scores = head.layer.forward(tape, &self.params, pooled, &mut norm)?;
+        let labels = cross_entropy::labels(tape.cx(), classes, head.layer.mlp().dim())?;
+        let labels = tape.constant(labels);
+        tape.apply(CrossEntropy, &[&scores, &labels])
+    }
+
+    /// Adds the gradients of a batch. Gives the losses, which nobody waited for yet.
+    fn passes(&mut self, cx: &Cx, batch: &StepBatch, classes: &[usize]) -> Result<Vec<Part>> {
+        let n = classes.len();
+        // Whether an image is not held out.
+        let seen: Vec<bool> = batch.indices.iter().map(|i| !self.held_out.contains(i)).collect();
+        let mut parts = Vec::new();
+        for rows in micro_batches(n, self.accum) {
+            let images = part_of(cx, &batch.views[0], &rows)?;
+            if self.is_frozen {
+                let pooled = self.pooled(&mut Tape::inference(cx), &images)?.into_value();
+                self.frozen_passes(cx, pooled, rows, &seen, classes, &mut parts)?;
+                continue;
+            }
+            let mut tape = Tape::recording(cx);
+            let pooled = self.pooled(&mut tape, &images)?;
+            let loss = self.loss(&mut tape, &self.heads[0], &pooled, &classes[rows.clone()])?;
+            drop(pooled);
+            parts.push(self.backward(tape, 0, loss, rows.len() as f64 / n as f64)?);
+        }
+        Ok(parts)
+    }
+
+    /// Adds the gradients of all classifiers for the features of some rows of a batch.
+    fn frozen_passes(
+        &mut self,
+        cx: &Cx,
+        pooled: Tensor,
+        rows: Range<usize>,
+        seen: &[bool],
+        classes: &[usize],
+        parts: &mut Vec<Part>,
+    ) -> Result<()> {
+        let all: Vec<usize> = rows.clone().collect();
+        let open: Vec<usize> = all.iter().copied().filter(|&i| seen[i]).collect();
+        let open_of_batch = seen.iter().filter(|seen| **seen).count();
+        let of_open = match open.len() == all.len() || open.is_empty() {
+            true => pooled.clone(),
+            false => {
+                let within: Vec<usize> = open.iter().map(|i| i - rows.start).collect();
+                index_select::rows(cx, &pooled, &within)?
+            }
+        };
+        for k in 0..self.heads.len() {
+            let (x, chosen, of) = match self.heads[k].on_all {
+                true => (&pooled, &all, seen.len()),
+                false => (&of_open, &open, open_of_batch),
+            };
+            if chosen.is_empty() {
+                continue;
+            }
+            let classes: Vec<usize> = chosen.iter().map(|&i| classes[i]).collect();
+            let mut tape = Tape::recording(cx);
+            let x = tape.constant(x.clone());
+            let loss = self.loss(&mut tape, &self.heads[k], &x, &classes)?;
+            parts.push(self.backward(tape, k, loss, chosen.len() as f64 / of as f64)?);
+        }
+        Ok(())
+    }
+
+    fn backward(&mut self, tape: Tape, head: usize, loss: Var, weight: f64) -> Result<Part> {
+        let value = loss.value().clone();
+        let gradient = tape.cx().full(value.shape(), DType::F32, weight)?;
+        tape.backward(loss, gradient, self.grads.slots())?;
+        Ok(Part { head, weight, loss: value })
+    }
+
+    /// Where the first value that is not finite appears, in a pass that looks at every one.
+    fn diverged(&self, cx: &Cx, step: u64, batch: &StepBatch, classes: &[usize]) -> Error {
+        let place = || -> Result<String> {
+            for (spec, value) in self.net.specs().iter().zip(self.params.values()) {
+                if !all_finite(cx, value)? {
+                    return Ok(format!("the parameter {}", spec.name));
+                }
+            }
+            let mut tape = Tape::recording(cx).checking();
+            let found = self.pooled(&mut tape, &batch.views[0]).and_then(|pooled| {
+                self.heads
+                    .iter()
+                    .try_for_each(|head| self.loss(&mut tape, head, &pooled, classes).map(drop))
+            });
+            Ok(found.err().map_or("a gradient".to_owned(), |e| e.to_string()))
+        };
+        place().map_or_else(
+            |e| e,
+            |place| {
+                Error::new(
+                    Kind::Diverged,
+                    format!(
+                        "fine-tuning diverged in step {step}: the first value that is not finite is \
+                         in {place}; start again with a lower train.lr or finetune.lr_head"
+                    ),
+                )
+            },
+        )
+    }
+}
+
+/// Name, learning rate and whether it sees all images of each classifier.
+fn heads(config: &Config, holds_out: bool) -> Vec<(String, f64, bool)> {
+    let all = rates::of_heads(config);
+    if let [lr] = all[..] {
+        return vec![(CLASSIFIER.to_owned(), lr, true)];
+    }
+    let some = |on_all| {
+        let named = move |(k, &lr): (usize, &f64)| (rates::head_name(k, on_all), lr, on_all);
+        all.iter().enumerate().map(named)
+    };
+    let trials = some(false).take(if holds_out { all.len() } else { 0 });
+    some(true).chain(trials).collect()
+}
+
+fn in_module(name: &str, module: &str) -> bool {
+    name.strip_prefix(module).is_some_and(|rest| rest == ".weight" || rest == ".bias")
+}
+
+/// How the settings make views of images.
+pub fn view(config: &Config) -> Views {
+    match config.finetune.view {
+        TunedView::Crop => {
+            Views { crop_scale: [config.finetune.crop_min as f32, 1.0], ..Views::weak() }
+        }
+        // No crop of all of the area but the image itself fits.
+        TunedView::Whole => Views {
+            crop_scale: [1.0, 1.0],
+            crop_ratio: [0.01, 100.0],
+            flip_p: 0.0,
+            ..Views::weak()
+        },
+    }
+}
+
+fn part_of(cx: &Cx, x: &Tensor, rows: &Range<usize>) -> Result<Tensor> {
+    if rows.len() == x.shape().n() {
+        return Ok(x.clone());
+    }
+    index_select::rows(cx, x, &rows.clone().collect::<Vec<_>>())
+}
+
+impl Objective for Classify {
+    fn views(&self) -> &[Views] {
+        &self.views
+    }
+
+    fn labels(&self) -> bool {
+        true
+    }
+
+    fn net(&self) -> &Supernet {
+        &self.net
+    }
+
+    fn params(&self) -> &Params {
+        &self.params
+    }
+
+    fn start_from(&mut self, cx: &Cx, params: Params) -> Result<()> {
+        self.params = params.ready(cx)?;
+        Ok(())
+    }
+
+    fn state_elems(&self) -> usize {
+        2 * self.params.elems()
+    }
+
+    fn warm_up_images(&self) -> usize {
+        if self.is_frozen { STATISTICS_IMAGES } else { 0 }
+    }
+
+    /// Takes the statistics that a frozen body is normalised with.
+    fn warm_up(&mut self, cx: &Cx, next: &mut dyn FnMut() -> Result<StepBatch>) -> Result<()> {
+        let mut left = self.warm_up_images();
+        let batches = std::iter::from_fn(|| {
+            let batch = (left > 0).then(&mut *next)?;
+            let images = batch.map(|mut batch| batch.views.swap_remove(0));
+            left = left.saturating_sub(images.as_ref().map_or(left, |x| x.shape().n()));
+            Some(images)
+        });
+        self.stats = Some(recalibrate(cx, &self.net, &self.params, &self.arch, batches)?);
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        cx: &Cx,
+        at: &At,
+        batch: StepBatch,
+        _dump: Option<&mut Dump>,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Report> {
+        let classes = match &batch.targets {
+            Some(Targets::Classes(classes)) => classes.clone(),
+            None => return Err(Error::usage("fine-tuning needs batches with classes")),
+        };
+        let mut report = Report { archs: vec![self.arch], ..Report::default() };
+        report.record(cx, "")?;
+        let parts = self.passes(cx, &batch, &classes)?;
+        report.record(cx, "net")?;
+        meanwhile();
+        let mut losses = vec![0.0; self.heads.len()];
+        for Part { head, weight, loss } in &parts {
+            losses[*head] += weight * f64::from(cx.download(loss)?[0]);
+        }
+        report.grad_norm = optim::grad_norm(cx, &self.grads)?;
+        if !losses.iter().all(|loss| loss.is_finite()) || !report.grad_norm.is_finite() {
+            return Err(self.diverged(cx, at.step, &batch, &classes));
+        }
+        self.optimizer.update(cx, &mut self.params, &mut self.grads, at.lr)?;
+        report.record(cx, "optimizer")?;
+        report.loss = losses.iter().sum();
+        let names = self.heads.iter().map(|head| match self.heads.len() {
+            1 => "classes".to_owned(),
+            _ => format!("{} lr {}", head.name, head.lr),
+        });
+        report.losses = names.zip(losses).collect();
+        Ok(report)
+    }
+
+    fn rehearse(&mut self, cx: &Cx, batch: StepBatch) -> Result<()> {
+        self.step(cx, &At { step: 0, steps: 1, lr: 0.0 }, batch, None, &mut || {}).map(drop)
+    }
+
+    fn nets(&self) -> usize {
+        self.heads.len()
+    }
+
+    fn outlook(&self, _images: usize) -> Outlook {
+        let even_loss = (self.heads[0].layer.mlp().dim() as f64).ln();
+        Outlook { even_loss, even: "guessing", lines: Vec::new() }
+    }
+
+    fn state(&self, cx: &Cx) -> Result<Saved> {
+        let optimizer = self.optimizer.state(cx, self.net.specs())?;
+        let mut contents = vec![("student", self.params.to_torch(cx)?), ("optimizer", optimizer)];
+        if let Some(stats) = &self.stats {
+            contents.push((STATISTICS, stats_to_torch(cx, &self.net, stats)?));
+        }
+        Ok(Saved { contents, pointers: BTreeMap::new() })
+    }
+
+    fn restore(&mut self, cx: &Cx, checkpoint: &Checkpoint) -> Result<()> {
+        self.params = checkpoint.student(cx, self.net.specs())?;
+        let (optimizer, origin) = checkpoint.named("optimizer")?;
+        self.optimizer.restore(cx, self.net.specs(), &optimizer, &origin)?;
+        if self.is_frozen {
+            let (named, origin) = checkpoint.named(STATISTICS)?;
+            self.stats = Some(stats_from_torch(cx, &self.net, &named, &origin)?);
+        }
+        Ok(())
+    }
+}
