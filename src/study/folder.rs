@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::cells::{Cell, Made, Maker, Record};
+use super::cells::{Cell, Made, Maker, RUN, Record};
 use super::child::Program;
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -93,7 +93,7 @@ impl Folder {
     fn run(&self, cell: &Cell, name: &str) -> Result<(Record, Made)> {
         let dir = self.dir(name);
         files::create_dir(&dir)?;
-        let arguments = cell.arguments();
+        let mut arguments = cell.arguments();
         let command = in_words(&arguments);
         let number = self.made.borrow().len() + 1;
         tracing::info!("cell {number} of {}, {name}: {command}", self.expected.max(number));
@@ -101,6 +101,10 @@ impl Folder {
             true => files::read_json::<Record>(&dir.join(RECORD)).map_or(0.0, |r| r.seconds),
             false => 0.0,
         };
+        if dir.join(RUN).exists() {
+            // It was stopped or killed.
+            arguments.push("--resume".into());
+        }
         let ended = self.program.run(&dir, &arguments)?;
         let failed = ended.code != 0;
         let record = Record {

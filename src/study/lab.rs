@@ -149,7 +149,7 @@ impl Lab<'_> {
         let flags = format!("train --preset {preset} --method {method} {arch} --seed {seed}");
         self.after(&[], || {
             let cell = Cell::new(Kind::Train, &flags).images("--data", self.train);
-            cell.words(&format!("--out {RUN} --resume --json")).settings(&words)
+            cell.words(&format!("--out {RUN} --json")).settings(&words)
         })
     }
 
@@ -161,7 +161,7 @@ impl Lab<'_> {
             let Sizes { search_images, bn_images, lenient, .. } = self.sizes;
             cell.images("--data", images).words(&format!(
                 "{features} --groups {groups} --samples {samples} --images {search_images} \
-                 --bn-images {bn_images} --seed {} --out {RUN} --resume --json {}",
+                 --bn-images {bn_images} --seed {} --out {RUN} --json {}",
                 self.seed(),
                 if *lenient { "--force" } else { "" }
             ))
@@ -272,7 +272,7 @@ impl Lab<'_> {
             let labels = if labels < 1.0 { format!("--labels {labels}") } else { String::new() };
             let cell = cell.words(&format!("--arch {arch}"));
             let cell = cell.images("--data", train).images("--val-data", test).words(&format!(
-                "{labels} --recipe {recipe} --seed {seed} --out {RUN} --resume --json {steps}"
+                "{labels} --recipe {recipe} --seed {seed} --out {RUN} --json {steps}"
             ));
             cell.settings(self.settings[1])
         })

@@ -149,7 +149,7 @@ impl Stopwatch<'_> {
 
     /// Seconds of a step of a pre-training, and its steps.
     fn training(&mut self, cell: &Cell) -> Result<(f64, u64)> {
-        let mut arguments = without(cell.arguments(), &["--resume"], &["--seed", "--out"]);
+        let mut arguments = without(cell.arguments(), &[], &["--seed", "--out"]);
         let key = arguments.join(" ");
         if let Some(known) = self.trained.get(&key) {
             return Ok(*known);
@@ -248,7 +248,7 @@ impl Stopwatch<'_> {
             Kind::Linear => &["--epochs", "--images", "--ckpt"],
             _ => &["--out", "--ckpt", "--preset"],
         };
-        let mut words = without(cell.arguments(), &["--resume", "--scratch"], flags);
+        let mut words = without(cell.arguments(), &["--scratch"], flags);
         let mut add = |text: String| words.extend(text.split_whitespace().map(str::to_owned));
         add(format!("--ckpt {RUN}"));
         let whole = format!("1..{0}:{0}", u64::MAX >> 12);
