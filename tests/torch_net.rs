@@ -6,7 +6,9 @@ use std::path::Path;
 
 use engine::config::{Byol, Config, DenseLevel, Densecl, Method, Moco, QueueFill, Ressl, Rule};
 use engine::cx::Cx;
+use engine::data::{Batch, Targets};
 use engine::files::{self, Named};
+use engine::finetune::Classify;
 use engine::nn::{BnMode, Feature, Gradients, ParamSpec, Params, Supernet, recalibrate};
 use engine::space::{Arch, Space, StageSpace, StemSpace};
 use engine::ssl::Begin;
@@ -255,5 +257,47 @@ fn iteration_agrees(file: &str) {
     ] {
         let found: Vec<&Tensor> = found.iter().collect();
         close_all(&cx, what, specs, &found, &part(&named, what));
+    }
+}
+
+#[test]
+fn fine_tuning_agrees_with_pytorchs_sgd_of_two_rates() {
+    let (named, meta) = fixture("finetune.safetensors");
+    let cx = Cx::for_tests();
+    let number = |key: &str| meta[key].parse::<f64>().unwrap();
+    let arch: Arch = meta["arch"].parse().unwrap();
+    let mut config = Config::for_preset("tiny").unwrap();
+    config.train.bn_group = 0;
+    (config.train.lr, config.finetune.lr_head) = (number("lr"), number("lr_head"));
+    (config.train.momentum, config.train.weight_decay) =
+        (number("momentum"), number("weight_decay"));
+    let space = space(&arch, [3, 1], false);
+    let classes = named["before.fc.bias"].0[0];
+    let setup = Setup { config: &config, space: &space, classes, begin: Begin::Seeded };
+    let mut it = Classify::make(&cx, &setup).unwrap();
+    let specs = it.net().specs().to_vec();
+    let before = Params::from_torch(&cx, &specs, &part(&named, "before"), "before").unwrap();
+    it.start_from(&cx, before).unwrap();
+    for step in 0..2 {
+        let x = nhwc(&cx, &named[&format!("x.{step}")]);
+        let classes = named[&format!("classes.{step}")].1.iter().map(|c| *c as usize).collect();
+        let batch = Batch {
+            step,
+            epoch: 0,
+            indices: (0..x.shape().n()).collect(),
+            targets: Some(Targets::Classes(classes)),
+            views: vec![x],
+            wait_ms: 0.0,
+        };
+        // The largest of the rates is the run's, which the others are shares of.
+        let at = At { step, steps: 2, lr: number("lr_head") };
+        let report = it.step(&cx, &at, batch, None, &mut || {}).unwrap();
+        close("loss", &[report.loss as f32], &named[&format!("loss.{step}")].1, 1e-5);
+    }
+    let after: Vec<&Tensor> = it.params().values().iter().collect();
+    close_all(&cx, "after", &specs, &after, &part(&named, "after"));
+    let momentum = it.state(&cx).unwrap().contents.swap_remove(1).1;
+    for (name, _, values) in &momentum {
+        close(name, values, &named[name].1, 1e-4);
     }
 }

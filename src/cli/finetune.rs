@@ -233,7 +233,7 @@ impl FinetuneArgs {
 
 /// Fine-tunes, or plans to.
 pub fn run(args: &FinetuneArgs, globals: &Globals) -> Result<()> {
-    let prepared = finetune::prepare(args.request(globals)?)?;
+    let mut prepared = finetune::prepare(args.request(globals)?)?;
     let cx = open_device_in(&globals.device, prepared.options.config().train.precision)?;
     if args.dry_run {
         let planned = cx.install(|| prepared.planned_bytes(&cx))?;

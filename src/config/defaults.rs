@@ -153,6 +153,7 @@ impl Config {
                 recipe: Recipe::Small,
                 lr_head: 0.2,
                 steps: 0,
+                least_steps: 0,
                 warmup: 0.0,
                 falls: Falls::Cosine,
                 drop: 0.1,

@@ -374,7 +374,7 @@ settings! {
         tau: f64, PositiveUpTo(100.0), "", "DATA (CVPR 2022), Eq. 4 and 5";
     }
 
-    /// Fine-tuning with labels, of which the recipe decides the defaults, and those of [train] too.
+    /// Fine-tuning with labels, of which the recipe decides the defaults, and those of `train` too.
     finetune: Finetune {
         /// The recipe that the other settings are from.
         recipe: Recipe, Words(Recipe::NAMES, Recipe::ABOUT), "", TUNING;
@@ -382,6 +382,8 @@ settings! {
         lr_head: f64, Within(0.0, 1000.0), "", TUNING;
         /// Steps of the run; 0: train.epochs decide.
         steps: usize, Within(0.0, 1e9), "steps", TUNING;
+        /// Steps of the run at least, where train.epochs decide: few images make few steps an epoch.
+        least_steps: usize, Within(0.0, 1e9), "steps", TUNING;
         /// Share of the steps during which the rates rise linearly from 0.
         warmup: f64, Within(0.0, 1.0), "share", TUNING;
         /// How the rates fall.

@@ -79,13 +79,14 @@ crate::choice! {
 const ONE_PER_CENT: f64 = 0.03;
 
 /// What all recipes have in common, where they do not say otherwise.
-const COMMON: [&str; 13] = [
+const COMMON: [&str; 14] = [
     "train.momentum=0.9",
     "train.bn_group=0",
     "train.warmup_epochs=0",
     "train.decay_exempt=false",
     "train.weight_decay=0",
     "finetune.steps=0",
+    "finetune.least_steps=0",
     "finetune.warmup=0",
     "finetune.falls=late",
     "finetune.view=crop",
@@ -115,9 +116,10 @@ impl Recipe {
             Self::Small => vec![
                 "train.epochs=30",
                 "train.batch=32",
-                "train.lr=0.02",
+                "train.lr=0.05",
                 "train.weight_decay=0.0005",
                 "finetune.lr_head=0.2",
+                "finetune.least_steps=600",
                 "finetune.falls=cosine",
                 "finetune.crop_min=0.5",
             ],
@@ -146,6 +148,7 @@ impl Recipe {
                 "finetune.lr_head=30",
                 "finetune.drop=0.1",
                 "finetune.body=frozen",
+                "guard.collapse=false",
                 "finetune.select=held-out",
             ],
             Self::Vtab1k => vec![

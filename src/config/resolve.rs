@@ -28,6 +28,8 @@ pub enum Origin {
     PresetAndMethod(String, Method),
     /// A recipe of fine-tuning.
     Recipe(&'static str),
+    /// Tried against others, on these images.
+    Tried(&'static str),
     /// A line (from 1) of a file.
     File(PathBuf, usize),
     /// A `key=value` word of the command line.
@@ -50,6 +52,7 @@ impl fmt::Display for Origin {
                 write!(f, "default of {method} in preset {name}")
             }
             Self::Recipe(name) => write!(f, "recipe {name}"),
+            Self::Tried(on) => write!(f, "the best of those tried on {on}"),
             // Debug: a file's name may hold any character, and this goes into a comment.
             Self::File(path, line) => write!(f, "{path:?} line {line}"),
             Self::CommandLine => f.write_str("command line"),
@@ -314,6 +317,14 @@ impl Resolved {
         self.config = apply(&self.config, &setting)?;
         self.origins.insert(setting.key, setting.origin);
         Ok(())
+    }
+
+    /// Sets a number that was the best of those tried on some images.
+    ///
+    /// # Errors
+    /// Exit 2 where the value cannot be used.
+    pub fn take_best(&mut self, key: &str, value: f64, on: &'static str) -> Result<()> {
+        self.replace(key, value.into(), Origin::Tried(on))
     }
 
     /// Gives the keys that the user has not set the values that a run began with, for going on

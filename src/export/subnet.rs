@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::Entry;
-use crate::nn::{Heads, Params, RunningStats, Supernet};
+use crate::nn::{Params, RunningStats, Supernet};
 use crate::space::Arch;
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -21,9 +21,7 @@ pub fn extract(
     arch: &Arch,
 ) -> Result<(Supernet, Params)> {
     net.space().check(arch)?;
-    // Predictors are of training alone.
-    let heads = net.heads().map(|heads| Heads::projector(heads.projector.clone()));
-    let small = Supernet::new(&net.space().single(arch), heads.as_ref());
+    let small = Supernet::new(&net.space().single(arch), net.heads());
     let all = params.specs().iter().zip(params.values());
     let by_name: HashMap<&str, &Tensor> = all.map(|(s, t)| (s.name.as_str(), t)).collect();
     let mut named = crate::files::Named::new();

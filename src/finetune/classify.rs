@@ -4,21 +4,20 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
-use super::rates;
-use crate::config::{Body, Config, HeadInit, TunedView};
+use super::heads::{Head, factors, is_of};
+use crate::config::{Body, Config, TunedView};
 use crate::cx::Cx;
 use crate::data::{Targets, Views};
 use crate::error::{Error, Kind, Result};
 use crate::export::subnet::{stats_from_torch, stats_to_torch};
+use crate::files::Named;
 use crate::nn::{
-    BnMode, CLASSIFIER, Feature, Gradients, Init, MlpLayers, Params, RunningStats, Supernet,
-    recalibrate,
+    BnMode, CLASSIFIER, Feature, Gradients, Params, RunningStats, Subnet, Supernet, recalibrate,
 };
-use crate::ops::cross_entropy::{self, CrossEntropy};
 use crate::ops::global_norm::all_finite;
 use crate::ops::index_select;
 use crate::optim::{self, Optimizer};
-use crate::space::Arch;
+use crate::space::{Arch, EXPANSION, STAGES};
 use crate::ssl::Outlook;
 use crate::tape::{Tape, Var};
 use crate::tensor::{DType, Tensor};
@@ -31,15 +30,6 @@ use crate::train::{Objective, Report, Setup};
 pub const STATISTICS_IMAGES: usize = 2048;
 /// The file of a checkpoint with the statistics of a frozen body.
 const STATISTICS: &str = "statistics";
-
-/// A classifier in training.
-struct Head {
-    layer: MlpLayers,
-    lr: f64,
-    /// Whether it learns from all images, or but from those that are not held out.
-    on_all: bool,
-    name: String,
-}
 
 /// Classification of images.
 pub struct Classify {
@@ -78,30 +68,15 @@ impl Classify {
     pub fn new(cx: &Cx, setup: &Setup, held_out: &[usize]) -> Result<Self> {
         let classes = setup.expect_classes()?;
         let config = setup.config;
-        let wanted = heads(config, !held_out.is_empty());
-        let init = match config.finetune.head {
-            HeadInit::Normal => Init::Normal(0.01),
-            HeadInit::Zero => Init::Constant(0.0),
-        };
-        let (net, layers) = Supernet::extended(setup.space, None, |builder, channels| {
-            let layer =
-                |(name, ..): &(String, f64, bool)| builder.linear(name, channels, classes, init);
-            wanted.iter().map(layer).collect::<Vec<_>>()
+        let (net, heads) = Supernet::extended(setup.space, None, |builder, channels| {
+            Head::all(builder, channels, classes, config, !held_out.is_empty())
         });
-        let heads = wanted.into_iter().zip(layers);
-        let heads: Vec<Head> =
-            heads.map(|((name, lr, on_all), layer)| Head { layer, lr, on_all, name }).collect();
-        let base = rates::base(config);
-        let factor = |name: &str| {
-            let head = heads.iter().find(|head| in_module(name, &head.name));
-            let lr = head.map_or(config.train.lr, |head| head.lr);
-            if base > 0.0 { lr / base } else { 1.0 }
-        };
+        let factors = factors(net.specs(), &heads, config);
         let sgd = config.train.sgd();
         Ok(Self {
             params: Params::init(cx, net.specs(), config.seed)?.ready(cx)?,
             grads: Gradients::zeros(cx, net.specs())?,
-            optimizer: Optimizer::with_factors(cx, sgd, net.specs(), |spec| factor(&spec.name))?,
+            optimizer: Optimizer::new(cx, sgd, net.specs())?.with_factors(factors),
             arch: setup.space.max(),
             heads,
             views: [view(config)],
@@ -112,6 +87,34 @@ impl Classify {
             held_out: held_out.iter().copied().collect(),
             net,
         })
+    }
+
+    /// Names and learning rates of the classifiers that learn from all images, or of those that do not
+    /// see what is held out.
+    pub fn heads(&self, on_all: bool) -> Vec<(&str, f64)> {
+        let some = self.heads.iter().filter(|head| head.on_all == on_all);
+        some.map(|head| (head.name.as_str(), head.lr)).collect()
+    }
+
+    /// Numbers of pooled features.
+    pub fn width(&self) -> usize {
+        EXPANSION * self.arch.widths[STAGES - 1]
+    }
+
+    /// Tensors of a classifier under the names of a net's only one.
+    pub fn classifier(&self, cx: &Cx, name: &str) -> Result<Named> {
+        let all = self.params.specs().iter().zip(self.params.values());
+        all.filter(|(spec, _)| is_of(&spec.name, name))
+            .map(|(spec, value)| {
+                let own = spec.name.replacen(name, CLASSIFIER, 1);
+                Ok((own, (spec.torch_shape(), spec.to_torch(&cx.download(value)?))))
+            })
+            .collect()
+    }
+
+    /// The net with such statistics.
+    pub fn subnet(&self, stats: RunningStats) -> Subnet<'_> {
+        Subnet::with_stats(&self.net, &self.params, self.arch, stats)
     }
 
     /// The statistics of a frozen body.
@@ -143,15 +146,6 @@ impl Classify {
         }
     }
 
-    /// Loss of a classifier for rows of pooled features.
-    fn loss(&self, tape: &mut Tape, head: &Head, pooled: &Var, classes: &[usize]) -> Result<Var> {
-        let mut norm = BnMode::Batch { group: 0 };
-        let scores = head.layer.forward(tape, &self.params, pooled, &mut norm)?;
-        let labels = cross_entropy::labels(tape.cx(), classes, head.layer.mlp().dim())?;
-        let labels = tape.constant(labels);
-        tape.apply(CrossEntropy, &[&scores, &labels])
-    }
-
     /// Adds the gradients of a batch. Gives the losses, which nobody waited for yet.
     fn passes(&mut self, cx: &Cx, batch: &StepBatch, classes: &[usize]) -> Result<Vec<Part>> {
         let n = classes.len();
@@ -167,7 +161,8 @@ impl Classify {
             }
             let mut tape = Tape::recording(cx);
             let pooled = self.pooled(&mut tape, &images)?;
-            let loss = self.loss(&mut tape, &self.heads[0], &pooled, &classes[rows.clone()])?;
+            let loss =
+                self.heads[0].loss(&mut tape, &self.params, &pooled, &classes[rows.clone()])?;
             drop(pooled);
             parts.push(self.backward(tape, 0, loss, rows.len() as f64 / n as f64)?);
         }
@@ -205,7 +200,7 @@ impl Classify {
             let classes: Vec<usize> = chosen.iter().map(|&i| classes[i]).collect();
             let mut tape = Tape::recording(cx);
             let x = tape.constant(x.clone());
-            let loss = self.loss(&mut tape, &self.heads[k], &x, &classes)?;
+            let loss = self.heads[k].loss(&mut tape, &self.params, &x, &classes)?;
             parts.push(self.backward(tape, k, loss, chosen.len() as f64 / of as f64)?);
         }
         Ok(())
@@ -228,9 +223,9 @@ impl Classify {
             }
             let mut tape = Tape::recording(cx).checking();
             let found = self.pooled(&mut tape, &batch.views[0]).and_then(|pooled| {
-                self.heads
-                    .iter()
-                    .try_for_each(|head| self.loss(&mut tape, head, &pooled, classes).map(drop))
+                self.heads.iter().try_for_each(|head| {
+                    head.loss(&mut tape, &self.params, &pooled, classes).map(drop)
+                })
             });
             Ok(found.err().map_or("a gradient".to_owned(), |e| e.to_string()))
         };
@@ -249,26 +244,8 @@ impl Classify {
     }
 }
 
-/// Name, learning rate and whether it sees all images of each classifier.
-fn heads(config: &Config, holds_out: bool) -> Vec<(String, f64, bool)> {
-    let all = rates::of_heads(config);
-    if let [lr] = all[..] {
-        return vec![(CLASSIFIER.to_owned(), lr, true)];
-    }
-    let some = |on_all| {
-        let named = move |(k, &lr): (usize, &f64)| (rates::head_name(k, on_all), lr, on_all);
-        all.iter().enumerate().map(named)
-    };
-    let trials = some(false).take(if holds_out { all.len() } else { 0 });
-    some(true).chain(trials).collect()
-}
-
-fn in_module(name: &str, module: &str) -> bool {
-    name.strip_prefix(module).is_some_and(|rest| rest == ".weight" || rest == ".bias")
-}
-
 /// How the settings make views of images.
-pub fn view(config: &Config) -> Views {
+fn view(config: &Config) -> Views {
     match config.finetune.view {
         TunedView::Crop => {
             Views { crop_scale: [config.finetune.crop_min as f32, 1.0], ..Views::weak() }

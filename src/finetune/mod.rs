@@ -6,19 +6,23 @@
 
 pub mod classify;
 mod finish;
+mod heads;
 mod label_file;
 pub mod labels;
 pub mod rates;
+pub mod tries;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use self::classify::Classify;
 pub use self::finish::{Tested, chance, file_name};
 pub use self::labels::Labels;
+use self::tries::Chosen;
 use crate::config::{Config, Recipe, Select, Setting, flag, resolve};
 use crate::cx::Cx;
 use crate::data::{Dataset, steps_per_epoch};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::eval::record::Split;
 use crate::files::owned::Owned;
 use crate::outside::printable;
@@ -62,6 +66,10 @@ pub struct Prepared {
     tuning: Tuning,
     val: Arc<Dataset>,
     val_data: Vec<String>,
+    /// Images of the tuning that rates of linear classifiers are chosen on.
+    held_out: Vec<usize>,
+    /// When it began.
+    started: Instant,
 }
 
 /// Opens the images, chooses those with labels and resolves the settings.
@@ -108,7 +116,14 @@ pub fn prepare(request: Request) -> Result<Prepared> {
     };
     let dataset = Arc::new(all.only(&chosen.indices));
     let tuning = Tuning { dataset, space: space.single(&arch), tuned, is_cut };
-    Ok(Prepared { options: run, tuning, val: Arc::new(val), val_data })
+    let config = run.config();
+    let holds_out = rates::tries_many(config) && config.finetune.select == Select::HeldOut;
+    let held_out = match holds_out {
+        true => labels::hold_out(&tuning.dataset, config.seed)?[1].clone(),
+        false => Vec::new(),
+    };
+    let (val, started) = (Arc::new(val), Instant::now());
+    Ok(Prepared { options: run, tuning, val, val_data, held_out, started })
 }
 
 /// Numbers the classes of the test images like those that are learnt.
@@ -145,9 +160,22 @@ impl Prepared {
     ///
     /// # Errors
     /// Those of a run; exit 4 where training diverged.
-    pub fn run(&self, cx: &Cx, signals: &Signals) -> Result<(Outcome, Option<Tested>)> {
-        let make = |cx: &Cx, setup: &Setup| Classify::make(cx, setup);
-        let outcome = run_job(cx, &self.options, &self.job(&make), signals)?;
+    pub fn run(&mut self, cx: &Cx, signals: &Signals) -> Result<(Outcome, Option<Tested>)> {
+        match self.choose(cx, signals)? {
+            Chosen::Nothing => {}
+            Chosen::Settings(settings) => self.options.settings = *settings,
+            Chosen::Stopped(kind) => {
+                let (stopped, steps) = (Some(kind), self.steps());
+                let outcome =
+                    Outcome { stopped, step: 0, steps, loss: None, nets: 1, standing: None };
+                return Ok((outcome, None));
+            }
+        }
+        let mut options = self.options.clone();
+        options.time_limit =
+            options.time_limit.map(|limit| limit.saturating_sub(self.started.elapsed()));
+        let make = self.maker();
+        let outcome = run_job(cx, &options, &self.job(make.as_ref()), signals)?;
         if outcome.stopped.is_some() || outcome.step < outcome.steps {
             return Ok((outcome, None));
         }
@@ -163,9 +191,16 @@ impl Prepared {
         let classes = dataset.classes().len();
         let rehearse = |cx: &Cx, config: &Config| {
             let setup = Setup { config, space, classes, begin: Begin::Blank };
-            rehearsal(cx, &setup, &Classify::make)
+            let make = self.maker();
+            rehearsal(cx, &setup, make.as_ref())
         };
         Planner { cx, config: self.options.config(), rehearse: &rehearse }.check()
+    }
+
+    /// Makes the objective.
+    fn maker(&self) -> Box<Make> {
+        let held_out = self.held_out.clone();
+        Box::new(move |cx, setup| Ok(Box::new(Classify::new(cx, setup, &held_out)?)))
     }
 
     /// Steps of the run.
@@ -177,6 +212,12 @@ impl Prepared {
 
     fn job<'a>(&'a self, make: &'a Make) -> Job<'a> {
         Job { make, course: rates::COURSE, tuning: Some(&self.tuning) }
+    }
+
+    /// Why it ends, where its time is over.
+    fn is_over_time(&self) -> Option<Kind> {
+        let limit = self.options.time_limit?;
+        (self.started.elapsed() >= limit).then_some(Kind::Stopped)
     }
 
     /// The test images, as results name them.

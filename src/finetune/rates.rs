@@ -1,7 +1,6 @@
 //! Learning rates: those of body and head, those that are tried, and how they fall.
 
 use crate::config::{Body, Config, Falls, Select};
-use crate::nn::CLASSIFIER;
 use crate::optim::{Decay, Schedule};
 use crate::train::Course;
 use crate::train::job::steps_of_epochs;
@@ -18,7 +17,7 @@ pub const TIMES: [f64; 3] = [1.0, 10.0, 100.0];
 /// Length and learning rate of fine-tuning.
 pub const COURSE: Course = Course {
     steps: |config, per_epoch| match config.finetune.steps {
-        0 => steps_of_epochs(config, per_epoch),
+        0 => steps_of_epochs(config, per_epoch).max(config.finetune.least_steps as u64),
         steps => steps as u64,
     },
     schedule: |config, _, steps| schedule(config, steps),
@@ -34,15 +33,6 @@ pub(super) fn of_heads(config: &Config) -> Vec<f64> {
     match tries_many(config) {
         true => LINEAR.to_vec(),
         false => vec![config.finetune.lr_head],
-    }
-}
-
-/// What the classifier with the `k`th rate is called: one that learns from all images, or one that
-/// does not see those held out.
-pub(super) fn head_name(k: usize, on_all: bool) -> String {
-    match on_all {
-        true => format!("{CLASSIFIER}.{k}"),
-        false => format!("trial.{k}"),
     }
 }
 

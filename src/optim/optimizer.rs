@@ -18,19 +18,14 @@ pub struct Optimizer {
 impl Optimizer {
     /// At rest: all momentum is 0.
     pub fn new(cx: &Cx, settings: Sgd, specs: &[ParamSpec]) -> Result<Self> {
-        Self::with_factors(cx, settings, specs, |_| 1.0)
-    }
-
-    /// The same with learning rates that differ: each parameter's is multiplied by its factor.
-    pub fn with_factors(
-        cx: &Cx,
-        settings: Sgd,
-        specs: &[ParamSpec],
-        factor: impl Fn(&ParamSpec) -> f64,
-    ) -> Result<Self> {
         let zeros = |s: &ParamSpec| cx.zeros(s.shape, DType::F32);
         let velocity = specs.iter().map(zeros).collect::<Result<_>>()?;
-        Ok(Self { settings, factors: specs.iter().map(factor).collect(), velocity })
+        Ok(Self { settings, factors: vec![1.0; specs.len()], velocity })
+    }
+
+    /// With a factor of the learning rate for each parameter.
+    pub fn with_factors(self, factors: Vec<f64>) -> Self {
+        Self { factors, ..self }
     }
 
     /// Its settings.

@@ -19,7 +19,7 @@ use super::resume::{Changed, config_of};
 use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::{self, Entry, disk, disk_hint, sealed, staged};
-use crate::nn::{ParamSpec, Params, Supernet};
+use crate::nn::{Heads, ParamSpec, Params, Supernet};
 use crate::space::Space;
 use crate::ssl;
 
@@ -187,12 +187,12 @@ impl Checkpoint {
         Ok(self.state.tuned.as_ref().map_or(space.clone(), |tuned| space.single(&tuned.arch)))
     }
 
-    /// The supernet with its heads, without values. A fine-tuned net has no head but its
+    /// The supernet with its projector, without values: other heads are of training alone. A fine-tuned net has no head but its
     /// [classifier](crate::nn::Classifier).
     pub fn supernet(&self) -> Result<Supernet> {
         let heads = match self.state.tuned {
             Some(_) => None,
-            None => Some(ssl::heads(&config_of(self)?)),
+            None => Some(Heads::projector(ssl::heads(&config_of(self)?).projector)),
         };
         Ok(Supernet::new(&self.space()?, heads.as_ref()))
     }

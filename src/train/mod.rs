@@ -38,4 +38,4 @@ pub use pretrain::{Pretrain, Step};
 pub use probe::ProbeOn;
 pub use resume::Resume;
 pub use run::{Options, Outcome, run, run_job, run_objective};
-pub use start::unseen;
+pub use start::{begin_tuning, seen, unseen};

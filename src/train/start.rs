@@ -2,6 +2,7 @@
 //! says of it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::batches::Batches;
@@ -70,6 +71,29 @@ pub fn unseen(
     config: &Config,
 ) -> Result<Batches> {
     Batches::new(cx, dataset.clone(), loader_options(config, objective, WARM_UP_STEP))
+}
+
+/// The batches of a run from its first step on.
+pub fn seen(
+    cx: &Cx,
+    objective: &dyn Objective,
+    dataset: &Arc<Dataset>,
+    config: &Config,
+) -> Result<Batches> {
+    Batches::new(cx, dataset.clone(), loader_options(config, objective, 0))
+}
+
+/// Gives the objective of a tuning the weights that it begins with. Gives what the log is to say.
+///
+/// # Errors
+/// Those of `--init`.
+pub fn begin_tuning(
+    cx: &Cx,
+    objective: &mut dyn Objective,
+    init: &Path,
+    is_cut: bool,
+) -> Result<Vec<String>> {
+    Init::open(init)?.fill(cx, objective, Some(is_cut))
 }
 
 /// Before the first step.
@@ -156,10 +180,10 @@ pub(super) fn log_header(
 ) -> Result<()> {
     let config = options.config();
     let per_epoch = steps_per_epoch(dataset.len(), config.train.batch) as f64;
-    let epochs = match config.finetune.steps {
-        0 => config.train.epochs,
-        _ if state.tuned.is_none() => config.train.epochs,
-        steps => (steps as f64 / per_epoch * 10.0).round() / 10.0,
+    // Of fine-tuning the steps may be given.
+    let epochs = match state.tuned {
+        None => config.train.epochs,
+        Some(_) => (state.steps as f64 / per_epoch * 10.0).round() / 10.0,
     };
     let what = match &state.tuned {
         Some(tuned) => format!("fine-tuning {} by recipe {}", tuned.arch, config.finetune.recipe),
