@@ -1,6 +1,6 @@
 //! `engine study`: the paper's tables on the user's images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::program::output::table;
 use crate::program::{print, print_json};
 use crate::progress::human_duration;
+use crate::report;
 use crate::signals::Signals;
 use crate::space::Named;
 use crate::study::{self, Request, Row, Scale, Study, Which};
@@ -139,10 +140,10 @@ pub fn run(args: &StudyArgs, globals: &Globals) -> Result<()> {
         let plan = study::plan(&request, signals)?;
         return if globals.json { print_json(&plan) } else { print(&plan.text()) };
     }
-    let study = study::run(&request, signals, |_, _| Ok(()))?;
+    let study = study::run(&request, signals, |out, study| report::study(out, study).map(drop))?;
     match globals.json {
         true => print_json(&study)?,
-        false => print(&text(&study))?,
+        false => print(&text(&study, &request.out))?,
     }
     match &study.failed()[..] {
         [] => Ok(()),
@@ -162,7 +163,7 @@ pub fn run(args: &StudyArgs, globals: &Globals) -> Result<()> {
 }
 
 /// All tables as text.
-fn text(study: &Study) -> String {
+fn text(study: &Study, out: &Path) -> String {
     let mut parts: Vec<String> = Vec::new();
     for made in &study.tables {
         let columns = made.rows.iter().flat_map(|row| row.ours.keys()).fold(
@@ -183,6 +184,7 @@ fn text(study: &Study) -> String {
     let seconds = study.cells.iter().map(|cell| cell.seconds).sum();
     parts.push(format!("{} cells, {} in all", study.cells.len(), human_duration(seconds)));
     parts.extend(study.left_out.iter().cloned());
+    parts.push(format!("A page to look at: {}", out.join("report.html").display()));
     parts.join("\n")
 }
 

@@ -31,7 +31,7 @@ pub use ranking::{Ranking, sample};
 pub use request::{Bn, Request, Settings, Task};
 pub use teacher::Teacher;
 pub use winners::{BudgetResult, Winner};
-pub use worth::{Judged, Worth, worth};
+pub use worth::{Choosing, Judged, worth};
 
 use crate::cx::Cx;
 use crate::data::Dataset;

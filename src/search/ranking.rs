@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Agreement, BudgetResult, Candidate, Judged, Worth, agreement, kendall, read_candidates,
+    Agreement, BudgetResult, Candidate, Choosing, Judged, agreement, kendall, read_candidates,
     spearman, winners, worth,
 };
 use crate::error::Result;
@@ -92,7 +92,7 @@ impl Ranking<'_> {
     ///
     /// # Errors
     /// Those of reading the search's files.
-    pub fn worth(&self) -> Result<Option<Worth>> {
+    pub fn worth(&self) -> Result<Option<Choosing>> {
         let archs = self.candidates.iter().map(|c| c.arch);
         let judged = archs.zip(self.judged.iter().cloned()).collect();
         let budgets = read_winners(self.file)?;

@@ -95,7 +95,7 @@ pub struct Chooser {
 
 /// What choosing is worth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Worth {
+pub struct Choosing {
     /// Nets that were evaluated.
     pub nets: usize,
     /// Test images that were resampled; 0 where only accuracies are known.
@@ -123,7 +123,7 @@ pub fn worth(
     budgets: &[BudgetResult],
     judged: &BTreeMap<Arch, Judged>,
     seed: u64,
-) -> Option<Worth> {
+) -> Option<Choosing> {
     let mut seen = BTreeSet::new();
     let (mut nets, mut groups) = (Vec::new(), Vec::new());
     let mut rest = candidates;
@@ -159,7 +159,7 @@ pub fn worth(
         let values: Option<Vec<f64>> = nets.iter().map(value).collect();
         Some(chooser(by, &values?, &nets, &groups, &resamples))
     });
-    Some(Worth { nets: nets.len(), test_images: tests, choosers: choosers.collect() })
+    Some(Choosing { nets: nets.len(), test_images: tests, choosers: choosers.collect() })
 }
 
 /// Resample `r`, a function of seed and `r` alone.
@@ -280,7 +280,7 @@ impl Gaps {
     }
 }
 
-impl Worth {
+impl Choosing {
     /// A line for each way to choose.
     pub fn text(&self) -> String {
         let mut lines = vec![format!(

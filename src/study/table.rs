@@ -10,7 +10,7 @@ use super::lab::number;
 use super::measure::{Difference, Mean, difference, test_images};
 use crate::error::Result;
 use crate::files;
-use crate::search::Worth;
+use crate::search::Choosing;
 use crate::search::consistency::Consistency;
 
 /// Several cells' numbers under one name.
@@ -72,7 +72,7 @@ pub struct Table {
     pub points: Vec<Point>,
     /// What a search is worth, by how nets were evaluated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub worth: Vec<(String, Worth)>,
+    pub worth: Vec<(String, Choosing)>,
     /// How rankings agree: over what, and how well.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub consistency: Vec<(String, Consistency)>,

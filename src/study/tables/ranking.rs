@@ -8,7 +8,7 @@ use super::CLS;
 use crate::error::Result;
 use crate::search::correlation::{rank_interval95, wilson95};
 use crate::search::worth::Chooser;
-use crate::search::{Judged, Worth, consistency, journal, worth};
+use crate::search::{Choosing, Judged, consistency, journal, worth};
 use crate::space::Arch;
 use crate::study::cells::{Made, Source};
 use crate::study::lab::{Found, Lab, Query, number, run_dir};
@@ -108,7 +108,7 @@ fn add_ranking(
         table.points = points(found, tuned);
     }
     let by_neighbours = neighbours.result.as_ref().ok();
-    let by_neighbours: Option<Worth> =
+    let by_neighbours: Option<Choosing> =
         by_neighbours.and_then(|r| serde_json::from_value(r.get("worth")?.clone()).ok());
     let how = format!("nearest neighbours{seed}");
     rank_rows(table, by_neighbours, &how, &[&found.made, neighbours], false);
@@ -121,7 +121,7 @@ fn naswot(neighbours: &Made) -> BTreeMap<Arch, f64> {
     subnets.into_iter().flatten().filter_map(one).collect()
 }
 
-fn rank_rows(table: &mut Table, found: Option<Worth>, how: &str, cells: &[&Made], paper: bool) {
+fn rank_rows(table: &mut Table, found: Option<Choosing>, how: &str, cells: &[&Made], paper: bool) {
     let Some(worth) = found else {
         let row = Row::new(format!("score of z, {how}")).ours("spearman", None, None);
         table.rows.push(row.cells(cells.iter().copied()));
