@@ -85,7 +85,25 @@ fn a_killed_study_ends_with_the_same_tables() {
     let score = &ranking["rows"][0];
     assert_eq!((&score["paper"]["spearman"], &score["ours"]["nets"]), (&0.9.into(), &4.0.into()));
     assert!(score["ours"]["spearman"].is_f64() && score["ci95"]["spearman_fisher"].is_array());
-    assert!(whole.join("report.html").exists());
+    assert_eq!(ranking["points"].as_array().unwrap().len(), 4);
+    assert!(ranking["consistency"][0][1]["same_winner"].is_f64());
+    let neighbours = fs::read_dir(whole.join("cells")).unwrap().map(|e| e.unwrap().path());
+    let neighbours = neighbours.filter(|path| s(path).contains("/score-")).collect::<Vec<_>>();
+    let evaluated = read(&neighbours[0].join("result.json"));
+    for net in evaluated["subnets"].as_array().unwrap() {
+        assert!(net["naswot"].as_f64().unwrap() > 0.0);
+        assert_eq!(net["correct"].as_str().unwrap().len(), 32 / 4);
+    }
+    let ways = evaluated["worth"]["choosers"].as_array().unwrap();
+    let by: Vec<&str> = ways.iter().map(|way| way["by"].as_str().unwrap()).collect();
+    assert_eq!(by, ["score", "macs", "params", "naswot"]);
+    let page = fs::read_to_string(whole.join("report.html")).unwrap();
+    for part in
+        ["Table 2. ", "Figure 3. ", "paper 0.90", "What choosing is worth", "<svg", "cells/train-"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("NaN") && !page.contains("http"), "the page needs no network");
 
     // Killed wherever it is, several times; its child dies with it.
     let args = [study(&sources, &killed, &tables_of), vec!["--resume"]].concat();

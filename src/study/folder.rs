@@ -11,7 +11,7 @@ use super::child::Program;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::files::owned::{Existing, Kind as FolderKind, Owned};
-use crate::outside::printable;
+use crate::outside::{in_shell, printable};
 
 /// The folder of all cells.
 pub const CELLS: &str = "cells";
@@ -167,11 +167,5 @@ impl Maker for Folder {
 
 /// A command as a shell takes it.
 pub fn in_words(arguments: &[String]) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,#+@%".contains(c);
-    let quote = |word: &String| match !word.is_empty() && word.chars().all(plain) {
-        true => word.clone(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    };
-    let words = arguments.iter().map(quote).collect::<Vec<_>>();
-    format!("engine {}", words.join(" "))
+    in_shell(std::iter::once("engine".to_owned()).chain(arguments.iter().cloned()))
 }

@@ -8,26 +8,37 @@ use crate::study::cells::Made;
 use crate::study::lab::Lab;
 use crate::study::table::{Row, Table};
 
-/// The nets of F3 and T4: winners of all budgets with the runs they are of, for each seed.
-fn winners_by_budget(
-    lab: &Lab,
-) -> Result<(Vec<Made>, Vec<(String, Vec<(Made, Arch)>)>, Vec<Made>)> {
+/// Winners of all budgets, of the runs of all seeds.
+struct Winners {
+    runs: Vec<Made>,
+    budgets: Vec<Budget>,
+    /// Searches that found none.
+    failed: Vec<Made>,
+}
+
+/// A budget's winner of each seed, with the run that it is of.
+struct Budget {
+    name: String,
+    nets: Vec<(Made, Arch)>,
+}
+
+fn winners_by_budget(lab: &Lab) -> Result<Winners> {
     let runs = lab.each_seed(|seed| lab.moco(seed))?;
-    let mut budgets: Vec<(String, Vec<(Made, Arch)>)> = Vec::new();
+    let mut budgets: Vec<Budget> = Vec::new();
     let mut failed = Vec::new();
     for run in &runs {
         let found = lab.winners(run)?;
-        if found.made.result.is_err() {
-            failed.push(found.made.clone());
-        }
-        for (budget, arch) in found.winners() {
-            match budgets.iter_mut().find(|(name, _)| *name == budget) {
-                Some((_, own)) => own.push((run.clone(), arch)),
-                None => budgets.push((budget, vec![(run.clone(), arch)])),
+        for (name, arch) in found.winners() {
+            match budgets.iter_mut().find(|budget| budget.name == name) {
+                Some(budget) => budget.nets.push((run.clone(), arch)),
+                None => budgets.push(Budget { name, nets: vec![(run.clone(), arch)] }),
             }
         }
+        if found.made.result.is_err() {
+            failed.push(found.made);
+        }
     }
-    Ok((runs, budgets, failed))
+    Ok(Winners { runs, budgets, failed })
 }
 
 /// A row that says why there are no winners.
@@ -35,12 +46,12 @@ fn no_winners(failed: &[Made]) -> Option<Row> {
     (!failed.is_empty()).then(|| Row::new("winners").ours("top1", None, None).cells(failed))
 }
 
-fn title_of(lab: &Lab, budget: &str, own: &[(Made, Arch)]) -> String {
-    match own {
+fn title_of(lab: &Lab, Budget { name, nets }: &Budget) -> String {
+    match &nets[..] {
         [(_, first), rest @ ..] if rest.iter().all(|(_, arch)| arch == first) => {
-            lab.named(&format!("winner of {budget}:"), first)
+            lab.named(&format!("winner of {name}:"), first)
         }
-        _ => format!("winners of {budget}"),
+        _ => format!("winners of {name}"),
     }
 }
 
@@ -66,11 +77,11 @@ pub(super) fn linear(lab: &Lab) -> Result<Table> {
     let mut first = row(name, &lab.reference, &reference);
     first.against_baseline = None;
     table.rows.push(first);
-    let (runs, budgets, failed) = winners_by_budget(lab)?;
-    for (budget, own) in &budgets {
-        let cells = own.iter().map(|(run, arch)| lab.linear(run, arch));
+    let Winners { runs, budgets, failed } = winners_by_budget(lab)?;
+    for budget in &budgets {
+        let cells = budget.nets.iter().map(|(run, arch)| lab.linear(run, arch));
         let cells = cells.collect::<Result<Vec<_>>>()?;
-        table.rows.push(row(title_of(lab, budget, own), &own[0].1, &cells));
+        table.rows.push(row(title_of(lab, budget), &budget.nets[0].1, &cells));
     }
     table.rows.extend(no_winners(&failed));
     for (what, arch) in [("smallest:", lab.space.min()), ("largest:", lab.space.max())] {
@@ -107,10 +118,10 @@ pub(super) fn few_labels(lab: &Lab) -> Result<Table> {
     let pairs: Vec<(Made, Arch)> = alone.into_iter().map(|run| (run, lab.reference)).collect();
     let baseline = measure(&pairs)?;
     table.rows.push(row(lab.named("reference, alone:", &lab.reference), &baseline));
-    let (_, budgets, failed) = winners_by_budget(lab)?;
-    for (budget, own) in &budgets {
-        let cells = measure(own)?;
-        let row = row(title_of(lab, budget, own), &cells);
+    let Winners { budgets, failed, .. } = winners_by_budget(lab)?;
+    for budget in &budgets {
+        let cells = measure(&budget.nets)?;
+        let row = row(title_of(lab, budget), &cells);
         table.rows.push(row.against(&cells[0], &baseline[0], lab.seed()));
     }
     table.rows.extend(no_winners(&failed));

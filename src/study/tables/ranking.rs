@@ -38,24 +38,19 @@ pub(super) fn ranking(lab: &Lab) -> Result<Table> {
         let tuned: Vec<(Arch, Made)> = tuned
             .map(|c| Ok((c.arch, lab.finetune(Some(&run), &c.arch, lab.own(), few, lab.seed())?)))
             .collect::<Result<_>>()?;
-        searches.push((found, run.result.is_ok()));
-        if i > 0 {
-            // Further seeds are for consistency, and for rows of their own.
-            let (found, _) = &searches[i];
-            add_ranking(lab, &mut table, found, &neighbours, &tuned, &format!(", seed {seed}"));
-            continue;
-        }
-        let (found, _) = &searches[0];
-        add_ranking(lab, &mut table, found, &neighbours, &tuned, "");
-        if !lab.maker.is_plan() && found.made.result.is_ok() {
+        // The first seed has the chart; all have rows.
+        let name = if i == 0 { String::new() } else { format!(", seed {seed}") };
+        add_ranking(lab, &mut table, &found, &neighbours, &tuned, &name);
+        if i == 0 && !lab.maker.is_plan() && found.made.result.is_ok() {
             let scored = journal::read_scored(&run_dir(&found.made))?;
             let scores: Vec<&[f64]> = scored.iter().map(|s| s.scores.as_slice()).collect();
             let sizes: Vec<usize> = found.budgets.iter().map(|b| b.candidates).collect();
             let halves = consistency::over_images(&scores, &sizes, lab.seed());
             table.consistency.extend(halves.map(|c| ("halves of the search images".into(), c)));
         }
+        searches.push(found);
     }
-    let good = searches.iter().map(|(found, _)| found).filter(|found| !found.budgets.is_empty());
+    let good = searches.iter().filter(|found| !found.budgets.is_empty());
     table.consistency.extend(agree(good, "seeds of pre-training"));
     for (name, rho) in [
         ("C5, detection on VOC", 0.84),
