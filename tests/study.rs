@@ -105,6 +105,16 @@ fn a_killed_study_ends_with_the_same_tables() {
     }
     assert!(!page.contains("NaN") && !page.contains("http"), "the page needs no network");
 
+    // The plan names the cells that do not wait for a search, and what they cost.
+    let plan = ["--tables", "f3", "--plan", "--json"];
+    let (plan, _) = expect(0, &study(&sources, &dir.path().join("none"), &plan));
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let planned = plan["cells"].as_array().unwrap();
+    assert_eq!(planned.len(), 8);
+    assert!(planned.iter().all(|cell| cell["seconds"].as_f64().unwrap() > 0.0), "{plan}");
+    let name = planned[0]["name"].as_str().unwrap();
+    assert!(whole.join("cells").join(name).exists() && !dir.path().join("none").exists());
+
     // Killed wherever it is, several times; its child dies with it.
     let args = [study(&sources, &killed, &tables_of), vec!["--resume"]].concat();
     let cells = done(&whole);

@@ -102,6 +102,7 @@ fn column(key: &str) -> (&'static str, fn(f64) -> String) {
         "spearman" => ("ρ, bootstrap interval", two),
         "spearman_fisher" => ("ρ, Fisher’s interval", two),
         "spearman_given_macs" => ("ρ given MACs", two),
+        "spearman_within_budgets" => ("ρ within budgets", two),
         "kendall" => ("Kendall’s τ", two),
         "regret" => ("below the best", points),
         "over_random" => ("above a random net", points),

@@ -6,7 +6,8 @@ use super::numbers;
 use crate::search::Choosing;
 use crate::search::agreement::Correlation;
 use crate::search::consistency::Consistency;
-use crate::search::worth::{Chooser, Gap, LEAST_FOR_GAPS};
+use crate::search::gaps::{Gap, LEAST_FOR_GAPS};
+use crate::search::worth::Chooser;
 
 /// A way to choose.
 #[derive(Serialize)]
@@ -16,6 +17,7 @@ pub(super) struct Way {
     bootstrap: String,
     kendall: String,
     given: String,
+    within: String,
     regret: String,
     random: String,
     beats: String,
@@ -36,10 +38,16 @@ pub(super) fn ways(how: &str, worth: &Choosing) -> Ways {
         0 => "over nets".to_owned(),
         n => format!("over nets and {} test images", numbers::count(n as u64)),
     };
+    let reliable = worth.reliability.map_or(String::new(), |share| {
+        format!(
+            " Of the variance of accuracies {} is not error of the test images.",
+            numbers::percent(share)
+        )
+    });
     Ways {
         title: format!("What choosing is worth: {how}"),
         note: format!(
-            "{} nets; 95 % intervals by bootstrap {over}, of the gaps from {LEAST_FOR_GAPS} nets on. \
+            "{} nets; 95 % intervals by bootstrap {over}, of the gaps from {LEAST_FOR_GAPS} nets on.{reliable} \
              In each budget the net is taken for which the column at the left is highest; gaps are in \
              points of accuracy, means over the budgets. Parameters, MACs and NASWOT cost no training. \
              The best net is known by labels alone, and looks better than it is, as the luckiest of many \
@@ -61,6 +69,7 @@ fn way(c: &Chooser) -> Way {
             format!("{} to {}", numbers::fixed(lo, 2), numbers::fixed(hi, 2))
         }),
         kendall: c.kendall.map_or("undefined".into(), |tau| numbers::fixed(tau, 2)),
+        within: c.within_budgets.map_or("–".into(), |rho| numbers::fixed(rho, 2)),
         given: c.given_macs.as_ref().map_or("–".into(), rho),
         regret: gap(&c.mean.regret),
         random: gap(&c.mean.over_random),

@@ -8,6 +8,7 @@ pub mod consistency;
 pub mod correlation;
 #[cfg(test)]
 mod fixture;
+pub mod gaps;
 pub mod journal;
 pub mod latency;
 pub mod naswot;

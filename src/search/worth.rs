@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use super::agreement::{Correlation, LEAST_NETS};
 use super::bootstrap::{RESAMPLES, interval95};
 use super::correlation::{kendall, partial, spearman};
+use super::gaps::{Found, Gaps};
 use super::journal::Candidate;
 use super::winners::BudgetResult;
 use crate::rng::{Philox, Purpose};
 use crate::space::Arch;
 
-/// Fewest nets over which an interval of a gap is given.
-pub const LEAST_FOR_GAPS: usize = 30;
+/// Fewest nets over which a correlation has a bootstrap interval: of fewer, resamples say little.
+const LEAST_FOR_BOOTSTRAP: usize = 10;
 /// Draws of resamples of nets: those of images alone have 0.
 const NETS: u16 = 1;
 
@@ -31,31 +32,6 @@ pub struct Judged {
     pub correct: Vec<bool>,
     /// NASWOT's score.
     pub naswot: Option<f64>,
-}
-
-/// A difference of accuracies.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Gap {
-    /// The difference.
-    pub value: f64,
-    /// Its 95 % interval; null over too few nets.
-    pub ci95: Option<[f64; 2]>,
-    /// Whether the interval leaves out 0.
-    pub resolved: bool,
-}
-
-/// How good a choice is, as differences of accuracy.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Gaps {
-    /// The best net's accuracy less the chosen one's: 0 is perfect.
-    pub regret: Gap,
-    /// The chosen net's less the mean: what is gained over a random net.
-    pub over_random: Gap,
-    /// The chosen net's less that of the net with the most MACs.
-    pub over_largest: Gap,
-    /// Probability that a random net of the budget is worse; of an equal one, half. Its interval
-    /// is about 1/2, not 0.
-    pub beats_random: Gap,
 }
 
 /// A budget's choice.
@@ -81,8 +57,11 @@ pub struct Chooser {
     pub by: String,
     /// Spearman's ρ with accuracy.
     pub spearman: Correlation,
-    /// Its bootstrap interval over nets and test images.
+    /// Its bootstrap interval over nets and test images; null over too few nets.
     pub bootstrap95: Option<[f64; 2]>,
+    /// Mean of the ρ within budgets that have at least three nets: what is left where compute is
+    /// nearly the same.
+    pub within_budgets: Option<f64>,
     /// Kendall's τ-b.
     pub kendall: Option<f64>,
     /// Spearman's partial correlation with MACs held fixed; null for MACs.
@@ -100,6 +79,9 @@ pub struct Choosing {
     pub nets: usize,
     /// Test images that were resampled; 0 where only accuracies are known.
     pub test_images: usize,
+    /// Share of the variance of accuracies that is not error of the test images, at least 0: no way to
+    /// choose can correlate better than its root. Null where only accuracies are known.
+    pub reliability: Option<f64>,
     /// The search's score first.
     pub choosers: Vec<Chooser>,
 }
@@ -159,7 +141,23 @@ pub fn worth(
         let values: Option<Vec<f64>> = nets.iter().map(value).collect();
         Some(chooser(by, &values?, &nets, &groups, &resamples))
     });
-    Some(Choosing { nets: nets.len(), test_images: tests, choosers: choosers.collect() })
+    Some(Choosing {
+        nets: nets.len(),
+        test_images: tests,
+        reliability: reliability(&nets, tests),
+        choosers: choosers.collect(),
+    })
+}
+
+/// (V − mean of p(1 − p)/n) / V with the variance V of accuracies p on n images.
+fn reliability(nets: &[Net], tests: usize) -> Option<f64> {
+    let n = nets.len() as f64;
+    let mean = nets.iter().map(|net| net.judged.accuracy).sum::<f64>() / n;
+    let square = |net: &Net| (net.judged.accuracy - mean).powi(2);
+    let variance = nets.iter().map(square).sum::<f64>() / (n - 1.0);
+    let error = |net: &Net| net.judged.accuracy * (1.0 - net.judged.accuracy) / tests as f64;
+    let error = nets.iter().map(error).sum::<f64>() / n;
+    (tests > 0 && variance > 0.0).then(|| ((variance - error) / variance).max(0.0))
 }
 
 /// Resample `r`, a function of seed and `r` alone.
@@ -187,9 +185,6 @@ fn resample(
         accuracies: nets.iter().map(accuracy).collect(),
     }
 }
-
-/// What is found in one budget: regret, gains over the mean and the largest, and the share beaten.
-type Found = [f64; 4];
 
 /// What the net with the highest of `values` is worth among `own`; the first of equals.
 fn choose(own: &[usize], values: &[f64], accuracies: &[f64], nets: &[Net]) -> (usize, Found) {
@@ -251,7 +246,9 @@ fn chooser(
     Chooser {
         by: by.to_owned(),
         spearman: Correlation::new(rho(values, &accuracies), nets.len(), 0),
-        bootstrap95: (redrawn.len() * 2 > resamples.len()).then(|| interval95(redrawn)),
+        bootstrap95: (nets.len() >= LEAST_FOR_BOOTSTRAP && redrawn.len() * 2 > resamples.len())
+            .then(|| interval95(redrawn)),
+        within_budgets: within(values, &accuracies, groups),
         kendall: kendall(values, &accuracies),
         given_macs: (by != "macs").then(|| Correlation::new(given(), nets.len(), 1)),
         budgets,
@@ -259,25 +256,17 @@ fn chooser(
     }
 }
 
-fn add(sum: &mut Found, found: &Found, share: f64) {
-    sum.iter_mut().zip(found).for_each(|(sum, value)| *sum += share * value);
+/// Mean ρ of the budgets that have a ranking.
+fn within(values: &[f64], accuracies: &[f64], groups: &[(String, Vec<usize>)]) -> Option<f64> {
+    let of = |own: &Vec<usize>, all: &[f64]| own.iter().map(|&i| all[i]).collect::<Vec<_>>();
+    let ranked = groups.iter().filter(|(_, own)| own.len() >= LEAST_NETS);
+    let rhos = ranked.filter_map(|(_, own)| spearman(&of(own, values), &of(own, accuracies)));
+    let rhos: Vec<f64> = rhos.collect();
+    (!rhos.is_empty()).then(|| rhos.iter().sum::<f64>() / rhos.len() as f64)
 }
 
-impl Gaps {
-    fn new(found: &Found, drawn: &[Found], nets: usize) -> Self {
-        let gap = |i: usize, nothing: f64| {
-            let all = || drawn.iter().map(|found| found[i]).collect();
-            let ci95 = (nets >= LEAST_FOR_GAPS).then(|| interval95(all()));
-            let resolved = ci95.is_some_and(|[lo, hi]| lo > nothing || hi < nothing);
-            Gap { value: found[i], ci95, resolved }
-        };
-        Self {
-            regret: gap(0, 0.0),
-            over_random: gap(1, 0.0),
-            over_largest: gap(2, 0.0),
-            beats_random: gap(3, 0.5),
-        }
-    }
+fn add(sum: &mut Found, found: &Found, share: f64) {
+    sum.iter_mut().zip(found).for_each(|(sum, value)| *sum += share * value);
 }
 
 impl Choosing {
@@ -299,17 +288,6 @@ impl Choosing {
             )
         }));
         lines.join("\n")
-    }
-}
-
-impl Gap {
-    /// Points of a per cent: `0.4 (-0.1 to 0.8, not resolved)`.
-    pub fn words(&self) -> String {
-        let so = if self.resolved { "" } else { ", not resolved" };
-        match self.ci95.map(|ends| ends.map(|end| 100.0 * end)) {
-            Some([lo, hi]) => format!("{:.1} ({lo:.1} to {hi:.1}{so})", 100.0 * self.value),
-            None => format!("{:.1} (too few nets, not resolved)", 100.0 * self.value),
-        }
     }
 }
 
@@ -375,6 +353,9 @@ mod tests {
         assert!(score.mean.beats_random.value > 0.9 && score.mean.beats_random.resolved);
         let [lo, hi] = score.bootstrap95.unwrap();
         assert!(lo > 0.8 && lo < score.spearman.rho.unwrap() && hi <= 1.0, "{lo} {hi}");
+        // The standard error of an accuracy is 0.02, their spread 0.12.
+        assert!((0.95..0.99).contains(&found.reliability.unwrap()), "{:?}", found.reliability);
+        assert_eq!(score.within_budgets, score.spearman.rho);
         // One budget: its gaps are the mean's.
         assert_eq!(score.budgets[0].gaps, score.mean);
         assert_eq!(found, worth(&nets, &[], &judged, 1).unwrap());
@@ -385,6 +366,9 @@ mod tests {
         let (nets, judged) = setting(0.01);
         let found = worth(&nets[..10], &[], &judged, 1).unwrap();
         assert_eq!(found.choosers[0].mean.regret.ci95, None);
+        assert!(found.choosers[0].bootstrap95.is_some());
+        let five = worth(&nets[..5], &[], &judged, 1).unwrap();
+        assert_eq!(five.choosers[0].bootstrap95, None);
         assert!(found.choosers[0].mean.over_random.words().contains("too few nets"));
         assert_eq!(worth(&nets[..2], &[], &judged, 1), None);
     }
@@ -397,7 +381,7 @@ mod tests {
             j.naswot = None;
         });
         let found = worth(&nets, &[], &judged, 1).unwrap();
-        assert_eq!((found.test_images, found.choosers.len()), (0, 3));
+        assert_eq!((found.test_images, found.reliability, found.choosers.len()), (0, None, 3));
         assert!(found.choosers[0].mean.over_random.ci95.is_some());
     }
 }

@@ -248,7 +248,7 @@ impl Stopwatch<'_> {
             Kind::Linear => &["--epochs", "--images", "--ckpt"],
             _ => &["--out", "--ckpt", "--preset"],
         };
-        let mut words = without(cell.arguments(), &["--scratch"], flags);
+        let mut words = without(cell.arguments(), &["--scratch", "--force"], flags);
         let mut add = |text: String| words.extend(text.split_whitespace().map(str::to_owned));
         add(format!("--ckpt {RUN}"));
         let whole = format!("1..{0}:{0}", u64::MAX >> 12);
