@@ -120,7 +120,11 @@ fn a_net_learns_classes_and_its_export_knows_them() {
     expect(0, &[&more[..], &rest, &quick].concat());
     expect(0, &["report", s(&run)]);
     let page = fs::read_to_string(run.join("report.html")).unwrap();
-    assert!(page.contains("fine-tuned, top1"));
+    assert!(page.contains("fine-tuned, top1") && page.contains("ln 4 = 1.39"));
+    assert!(!page.contains("equal embeddings") && !page.contains("No search yet"));
+    assert!(
+        expect(0, &["inspect", s(&run)]).0.contains("fine-tuned for cls: 4 classes, labels all")
+    );
 }
 
 #[test]

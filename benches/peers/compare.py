@@ -29,7 +29,9 @@ from net import BIN, R50, Preset
 from sides import Missing, Sides, dimensions, told
 from table import Found, geomean
 
-GROUPS = ("step", "nets", "r50", "conv", "fused", "limits", "relation", "share", "loader")
+GROUPS = (
+    "step", "methods", "nets", "r50", "conv", "fused", "limits", "relation", "share", "loader",
+)  # fmt: skip
 
 
 def name_of(precision, compiled):
@@ -47,7 +49,7 @@ class Comparison:
         self.sides = Sides(*words, a.bin)
         self.preset = Preset(a.preset, a.bin)
         self.batch = a.batch or self.preset.train["batch"]
-        self.queue = a.queue or self.preset.moco["queue"]
+        self.queue = a.queue or self.preset.own["queue"]
         self.iterations = a.iterations or (20 if self.cuda else 10)
         self.archs = a.archs.split(",") if a.archs else None
         self.compiles = ["none", "regional"] if self.cuda or a.compiled else ["none"]
@@ -96,10 +98,22 @@ class Comparison:
         optimizer = part(lambda p: p["optimizer"])
         yield Found("", "optimizer, queue", "ms", parts["optimizer"], optimizer)
 
+    def methods(self):
+        """Algorithm 1 over every method, the same students of step 0 each."""
+        a = self.a
+        for method in ("moco", "byol", "ressl", "densecl"):
+            words = ["--method", method]
+            mine = self.sides.step(a.preset, self.batch, None, self.archs, self.iterations, words=words)
+            args = [*self.same, "--batch", self.batch, "--bn-group", a.bn_group, *words]
+            peers = self.peer_nets("step", self.variants, mine["archs"], self.iterations, *args)
+            whole = {v: r["iteration_ms"] for v, r in peers.items()}
+            title = f"iteration of {a.preset} with {method}"
+            yield Found(f"16 {method}", title, "ms", mine["iteration_ms"], whole)
+
     def alone(self, preset, batch, archs, iterations, variants, precision=None):
         """Steps of nets alone: engine's and, by variant, PyTorch's milliseconds of each."""
         known = Preset(preset, self.a.bin)
-        queue = self.a.queue or known.moco["queue"]
+        queue = self.a.queue or known.own["queue"]
         mine = self.sides.step(preset, batch, queue, archs, iterations, precision)
         args = ["--preset", preset, "--bin", self.a.bin, "--batch", batch, "--queue", queue]
         args += ["--independent", "--teacher", known.min]
@@ -252,7 +266,7 @@ class Comparison:
         theirs = {name: percent(rest, peers[name])} if name in peers else {}
         share, why = None, ""
         try:
-            if self.queue != self.preset.moco["queue"]:
+            if self.queue != self.preset.own["queue"]:
                 raise Missing("bench kernels takes the preset's queue")
             rows = self.sides.kernels("^(info_nce|ema)/", *self.kernel_sizes())
             total = lambda op: sum(r["time_ms"] for r in rows if r["op"] == op)
@@ -277,6 +291,7 @@ ROWS_OF = {  # what is named where a whole group fails
     "conv": ("7", "convolutions"), "fused": ("8", "conv + BN + ReLU forward"),
     "limits": ("9", "GEMM"), "relation": ("11", "relation score"),
     "share": ("13", "InfoNCE + optimizer + EMA share"), "loader": ("15", "loader, two views"),
+    "methods": ("16", "iterations of the methods"),
 }  # fmt: skip
 
 

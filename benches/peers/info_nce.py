@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import timing
-from net import Net, Preset, autocast, info_nce
+from net import Preset, autocast, info_nce
 
 
 def main():
@@ -17,17 +17,17 @@ def main():
     a = p.parse_args()
     timing.prepare(a)
     preset = Preset(a.preset, a.bin)
-    batch, queue = a.batch or preset.train["batch"], a.queue or preset.moco["queue"]
-    rows = lambda n: F.normalize(torch.randn(n, preset.moco["dim"], device=a.device))
+    batch, queue = a.batch or preset.train["batch"], a.queue or preset.own["queue"]
+    rows = lambda n: F.normalize(torch.randn(n, preset.own["dim"], device=a.device))
     q, k, negatives = rows(batch).requires_grad_(), rows(batch), rows(queue)
     params = preset.params(preset.max, a.device)
-    pretrain = preset.pretrain(Net(preset.space), params, negatives)
+    pretrain = preset.pretrain(preset.net(0), params, queue, a.device)
     for w in params.values():
         w.grad = torch.full_like(w, 1e-3)
 
     def loss():
         with autocast(a.device, a.precision):
-            value = info_nce(q, k, negatives, preset.moco["tau"])
+            value = info_nce(q, k, negatives, preset.own["tau"])
         torch.autograd.grad(value, q)
 
     works = {"info_nce": loss, "sgd": pretrain.optimizer.step, "ema": pretrain.move_teacher}

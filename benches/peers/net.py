@@ -8,21 +8,23 @@ import sys
 import types
 
 import torch
+import torch.nn.functional as F
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = ROOT / "target" / "release"
 sys.path.insert(0, str(ROOT / "tools"))
 
 from reference import relation  # noqa: E402, F401
-from reference.moco import Moco, info_nce  # noqa: E402, F401
+from reference import methods  # noqa: E402
+from reference.moco import info_nce  # noqa: E402, F401
 from reference.net import LEVELS, R50, SPACES, Net, calibrated, initial  # noqa: E402, F401
 from reference.pretrain import Pretrain, autocast  # noqa: E402, F401
 
 
 class Preset:
-    """A search space and its settings."""
+    """A search space and a method's settings."""
 
-    def __init__(self, name, bin=BIN):
+    def __init__(self, name, bin=BIN, method="moco"):
         ask = lambda *args: json.loads(
             subprocess.run(
                 [str(pathlib.Path(bin) / "engine"), *args, "--json"],
@@ -30,20 +32,38 @@ class Preset:
             ).stdout
         )
         shown = ask("space", "show", name)
-        config = ask("config", "show", "--preset", name)["config"]
+        config = ask("config", "show", "--preset", name, "--method", method)["config"]
         self.space, self.max, self.min = SPACES[name], shown["max"], shown["min"]
-        self.train, self.moco = config["train"], config["moco"]
+        self.method, self.train, self.dense = method, config["train"], config["densecl"]
+        # The constants that every method has, by the same names.
+        self.own = config["moco" if method == "densecl" else method]
 
     def params(self, arch, device):
-        """New parameters of an architecture and its head."""
-        head = (self.moco[key] for key in ("hidden", "dim", "head_norm"))
-        return initial(self.space.shapes(arch, *head), device)
+        """New parameters of an architecture and its heads."""
+        heads = {
+            "byol": {"head_norm": True, "predictor": True},
+            "densecl": {"dense": int(self.dense["level"][1]) - 1},
+        }.get(self.method, {})
+        sizes = {key: self.own[key] for key in ("hidden", "dim", "head_norm") if key in self.own}
+        return initial(self.space.shapes(arch, **sizes | heads), device)
 
-    def pretrain(self, net, params, queue, **options):
-        """MoCo of these parameters with the preset's settings."""
-        settings = {name: self.train[name] for name in ("lr", "momentum", "weight_decay")}
-        method = Moco(queue, self.moco["tau"])
-        return Pretrain(net, method, params, ema=self.moco["ema"], **settings, **options)
+    def net(self, group, compiled=None):
+        level = self.dense["level"] if self.method == "densecl" else "c5"
+        return Net(self.space, group, compiled, last_norm=self.method != "byol", level=level)
+
+    def pretrain(self, net, params, queue, device, **options):
+        """The method over these parameters with the preset's settings; `queue`: rows of random
+        directions, where it has queues."""
+        settings = {
+            name: self.train[name] for name in ("lr", "momentum", "weight_decay", "decay_exempt")
+        }
+        if self.train["optimizer"] == "lars":
+            settings["trust"] = self.train["trust"]
+        rows = lambda: F.normalize(torch.randn(queue, self.own["dim"], device=device))
+        queues = {name: rows() for name in ("queue", "queue_dense")} if queue else {}
+        constants = self.own | {"dense_weight": self.dense["weight"]}
+        method = methods.make(self.method, constants, queues)
+        return Pretrain(net, method, params, ema=self.own["ema"], **settings, **options)
 
 
 def sizes(x, layers, *_):

@@ -53,8 +53,9 @@ class Sides:
                 raise Missing(f"bench {verb} wrote no JSON")
             return json.loads(out.read_text())
 
-    def step(self, preset, batch, queue, archs, iterations, precision=None):
-        words = ["--preset", preset, "--batch", batch, "--queue", queue, "--iterations", iterations]
+    def step(self, preset, batch, queue, archs, iterations, precision=None, words=()):
+        words = ["--preset", preset, "--batch", batch, "--iterations", iterations, *words]
+        words += ["--queue", queue] if queue else []
         words += ["--archs", ",".join(archs)] if archs else []
         return self.bench("step", *words, precision=precision)
 

@@ -1,13 +1,12 @@
 """The training iteration in PyTorch: the other side of `bench step`.
 
-    python benches/peers/step.py --preset tiny --batch 128 --archs ID,ID,ID
+    python benches/peers/step.py --preset tiny --method byol --batch 128 --archs ID,ID,ID
     python benches/peers/step.py --preset data --device cuda --precision bf16 --compile regional \
         --iterations 20
 
-The work is Algorithm 1's: moving average of the teacher, one teacher pass of the maximum net
-without gradient (its batch permuted), the students one after the other (forward, backward), SGD
-with momentum and weight decay, push of the queue. channels_last, cudnn.benchmark, fused SGD;
-inputs lie on the device. `--schedule literal` repeats moving average, teacher pass and push for
+The work is Algorithm 1's: moving average of the teacher, teacher passes of the maximum net without
+gradient (the batch permuted), the students one after the other (forward, backward), the optimizer,
+push of the queue. channels_last, cudnn.benchmark, fused SGD; inputs lie on the device. `--schedule literal` repeats moving average, teacher pass and push for
 every student, as the code that the paper's authors released does.
 
 A supernet's slice is a view of the weight. With --independent every student is a net of its own,
@@ -21,49 +20,44 @@ batch, which is less work for PyTorch.
 import statistics
 
 import torch
-import torch.nn.functional as F
 
 import timing
-from net import Net, Preset, Pretrain, regional
+from net import Preset, Pretrain, regional
 
 
-def literal(pretrain, archs, x_student, x_teacher, mark):
+def literal(pretrain, archs, views, mark):
     """An iteration in the schedule of the released code."""
-    method = pretrain.method
     for k, arch in enumerate(archs):
-        keys = pretrain.teacher_pass(x_teacher, pretrain.order(x_teacher))
+        targets = pretrain.targets(views)
         mark("teacher")
-        _, loss = pretrain.student_pass(arch, x_student, keys)
-        # The backward pass still needs the queue that the loss has read.
-        method.queue = method.queue.clone()
-        method.finish_step(keys)
-        pretrain.scaler.scale(loss).backward()
+        for turn in range(len(pretrain.method.passes)):
+            _, loss = pretrain.student_pass(arch, turn, views, targets)
+            pretrain.scaler.scale(loss).backward()
+        pretrain.method.finish_step(targets)
         mark(f"student.{k}")
     pretrain.update()
     mark("optimizer")
 
 
 def run(a):
-    preset = Preset(a.preset, a.bin)
+    preset = Preset(a.preset, a.bin, a.method)
     archs = a.archs.split(",") if a.archs else [preset.max]
-    batch, queue = a.batch or preset.train["batch"], a.queue or preset.moco["queue"]
+    batch, queue = a.batch or preset.train["batch"], a.queue or preset.own.get("queue", 0)
     params = preset.params(preset.max, a.device)
     students = {x: preset.params(x, a.device) for x in archs} if a.independent else {}
-    rows = F.normalize(torch.randn(queue, preset.moco["dim"], device=a.device))
-    net = Net(preset.space, a.bn_group, regional if a.compile == "regional" else None)
-    pretrain = preset.pretrain(
-        net, params, rows, students=students, teacher_arch=a.teacher, precision=a.precision
-    )
+    net = preset.net(a.bn_group, regional if a.compile == "regional" else None)
+    options = {"students": students, "teacher_arch": a.teacher, "precision": a.precision}
+    pretrain = preset.pretrain(net, params, queue, a.device, **options)
     size = (batch, 3, preset.space.resolution, preset.space.resolution)
     like = torch.channels_last
     views = [torch.randn(size, device=a.device).to(memory_format=like) for _ in range(2)]
     iteration = literal if a.schedule == "literal" else Pretrain.iteration
     for _ in range(a.warmup):
-        iteration(pretrain, archs, *views, lambda part: None)
+        iteration(pretrain, archs, views, lambda part: None)
     clock = timing.Clock(a.device)
     clock.mark("start")
     for _ in range(a.iterations):
-        iteration(pretrain, archs, *views, clock.mark)
+        iteration(pretrain, archs, views, clock.mark)
     return archs, batch, queue, clock.laps()
 
 
@@ -86,6 +80,7 @@ def summary(archs, laps, iterations):
 
 def main():
     p = timing.flags(__doc__, "preset", "bin", "batch", "queue", "compile")
+    p.add_argument("--method", choices=["moco", "byol", "ressl", "densecl"], default="moco")
     p.add_argument("--archs", help="comma-separated IDs, the students (default: the maximum)")
     p.add_argument("--teacher", metavar="ID", help="another net than the maximum")
     p.add_argument("--schedule", choices=["one-teacher", "literal"], default="one-teacher")
@@ -100,7 +95,7 @@ def main():
     result = summary(archs, laps, a.iterations)
     result["images_per_s"] = batch / result["iteration_ms"] * 1e3
     result["peak_bytes"] = timing.peak_bytes(a.device)
-    choices = {k: getattr(a, k) for k in ("preset", "compile", "schedule", "bn_group", "independent")}
+    choices = {k: getattr(a, k) for k in ("preset", "method", "compile", "schedule", "bn_group", "independent")}
     timing.finish(a, result | choices | {"batch": batch, "queue": queue, "archs": archs})
 
 

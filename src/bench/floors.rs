@@ -48,7 +48,7 @@ impl Floors<'_> {
 
 /// Whether it belongs to the criterion.
 pub(super) fn is_loss(work: &Work) -> bool {
-    work.op == "info_nce"
+    ["info_nce", "cosine"].contains(&work.op)
 }
 
 /// The pass in `op/situation/pass/type`.

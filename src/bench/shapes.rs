@@ -20,6 +20,7 @@ use crate::space::{Arch, Named, Space};
 use crate::ssl::{self, Begin};
 use crate::tape::Tape;
 use crate::tensor::{DType, Meta, Shape, Tensor};
+use crate::train::pretrain::by_image;
 
 /// Work, and how often each architecture's training step does it.
 pub(super) struct Used {
@@ -209,27 +210,32 @@ fn net(config: &Config, space: &Space) -> Supernet {
     Supernet::new(space, Some(&ssl::heads(config)))
 }
 
-/// What a student's forward and backward pass runs, in order.
+/// What a student's forward and backward passes run, in order.
 fn passes(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<Vec<TraceEntry>> {
     let (cx, trace) = (Cx::plan()?.computing_in(dtype), Trace::default());
     let net = net(config, space);
     let params = Params::init(&cx, net.specs(), config.seed)?.ready(&cx)?;
     let method = (ssl::recipe(config).build)(&cx, Begin::Blank)?;
-    let mut tape = Tape::recording(&cx).traced(&trace);
     let wanted = method.reads().student;
-    let mut out = Vec::new();
-    for _view in method.passes()[0] {
-        let x = tape.constant(cx.alloc(images(config, space, dtype))?);
-        let mut norm = BnMode::Batch { group: config.train.bn_group };
-        out.push(net.forward(&mut tape, &params, x, arch, &mut norm, wanted)?);
+    for (pass, views) in method.passes().iter().enumerate() {
+        let mut tape = Tape::recording(&cx).traced(&trace);
+        let mut out = Vec::new();
+        for _view in *views {
+            let x = tape.constant(cx.alloc(images(config, space, dtype))?);
+            let mut norm = BnMode::Batch { group: config.train.bn_group };
+            out.push(net.forward(&mut tape, &params, x, arch, &mut norm, wanted)?);
+        }
+        let like = |f: &Feature| -> Result<Tensor> {
+            let like = cx.alloc(out[0].get(*f).value().meta())?;
+            Ok(by_image(like, config.train.batch))
+        };
+        let target = method.reads().teacher.iter().map(like).collect::<Result<Vec<_>>>()?;
+        let targets = method.prepare(&cx, vec![target; method.teacher_views().len()])?;
+        let loss = method.loss(&mut tape, pass, &out, &targets, 1.0)?;
+        drop(out);
+        let one: Tensor = cx.full(loss.value().shape(), loss.value().dtype(), 1.0)?;
+        tape.backward(loss, one, Gradients::zeros(&cx, net.specs())?.slots())?;
     }
-    let like = |f: &Feature| cx.alloc(out[0].get(*f).value().meta());
-    let target = method.reads().teacher.iter().map(like).collect::<Result<Vec<_>>>()?;
-    let targets = method.prepare(&cx, vec![target; method.teacher_views().len()])?;
-    let loss = method.loss(&mut tape, 0, &out, &targets, 1.0)?;
-    drop(out);
-    let one: Tensor = cx.full(loss.value().shape(), loss.value().dtype(), 1.0)?;
-    tape.backward(loss, one, Gradients::zeros(&cx, net.specs())?.slots())?;
     Ok(trace.into_entries())
 }
 

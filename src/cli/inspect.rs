@@ -70,6 +70,7 @@ fn folder(path: &Path) -> Result<(Value, String)> {
         "step": state.step,
         "steps": state.steps,
         "images": state.images,
+        "tuned": state.tuned,
         "files": contents,
         "checkpoints": all,
     });
@@ -79,8 +80,15 @@ fn folder(path: &Path) -> Result<(Value, String)> {
             format!("  {name}{}\n", if *complete { "" } else { "  incomplete" })
         })
         .collect();
+    let tuned = state.tuned.as_ref().map_or(String::new(), |tuned| {
+        let (arch, classes) = (tuned.arch, tuned.classes.len());
+        format!(
+            "{arch}, fine-tuned for {}: {classes} classes, labels {}\n",
+            tuned.task, tuned.labels
+        )
+    });
     let text = format!(
-        "{}: complete, every file matches its hash\npreset {}, method {}, seed {}: step {} of {}, \
+        "{}: complete, every file matches its hash\n{tuned}preset {}, method {}, seed {}: step {} of {}, \
          {} images\n\n{}\ncheckpoints:\n{listed}",
         checkpoint.dir.display(),
         state.preset,

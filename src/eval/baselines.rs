@@ -38,8 +38,8 @@ impl RawBaselines {
         mut test: RawFeatures,
         verdict: impl Fn(Labelled, Labelled) -> Result<EvalResult>,
     ) -> Result<Self> {
-        raw_features::centre(&mut train.pixels, &mut test.pixels);
-        raw_features::centre(&mut train.histogram, &mut test.histogram);
+        raw_features::centre(&mut train.pixels, &mut test.pixels)?;
+        raw_features::centre(&mut train.histogram, &mut test.histogram)?;
         let (train_images, test_images) = (train.pixels.len(), test.pixels.len());
         Ok(Self {
             pixels: verdict(train.pixels, test.pixels)?,

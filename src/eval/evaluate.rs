@@ -198,8 +198,8 @@ pub fn evaluate_all(
         let mut plain = plain.then(|| RawFeatures::new(images.resolution(), most));
         let mut progress = Progress::new("images", images.len(), 0);
         let nets = pass(cx, subnets, images, options.feature, |batch, labels| {
-            plain.iter_mut().for_each(|plain| plain.add(batch, labels));
             progress.advance(labels.len(), String::new);
+            plain.iter_mut().try_for_each(|plain| plain.add(batch, labels))
         })?;
         Ok((nets, plain))
     };

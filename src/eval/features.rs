@@ -2,24 +2,39 @@
 
 use super::images::{Batch, Images};
 use super::progress::Progress;
+use super::store::Store;
 use crate::cx::Cx;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{Feature, Subnet};
 use crate::signals;
 
-/// Feature vectors and the classes of their images.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Feature vectors and the classes of their images. There is one copy of them: what works on them
+/// changes them in place.
 pub struct Labelled {
     /// Length of a vector.
     pub dim: usize,
     /// The vectors, one after the other.
-    pub values: Vec<f32>,
+    pub values: Store,
     /// Class of each.
     pub labels: Vec<usize>,
 }
 
 impl Labelled {
+    /// Vectors of `dim` numbers that lie in memory.
+    pub fn new(dim: usize, values: Vec<f32>, labels: Vec<usize>) -> Self {
+        Self { dim, values: values.into(), labels }
+    }
+
+    /// Some of them, in this order.
+    ///
+    /// # Errors
+    /// Those of the file that they may lie in.
+    pub fn rows(&self, rows: &[usize]) -> Result<(Vec<f32>, Vec<usize>)> {
+        let labels = rows.iter().map(|&i| self.labels[i]).collect();
+        Ok((self.values.rows(self.dim, rows)?, labels))
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -39,7 +54,10 @@ impl Labelled {
 /// features are not finite.
 pub fn extract(cx: &Cx, subnet: &Subnet, images: &Images, feature: Feature) -> Result<Labelled> {
     let mut progress = Progress::new("images", images.len(), 0);
-    let each = |batch: &Batch, _: &[usize]| progress.advance(batch.shown.len(), String::new);
+    let each = |batch: &Batch, _: &[usize]| {
+        progress.advance(batch.shown.len(), String::new);
+        Ok(())
+    };
     Ok(pass(cx, &[subnet], images, feature, each)?.swap_remove(0))
 }
 
@@ -50,9 +68,10 @@ pub fn pass(
     subnets: &[&Subnet],
     images: &Images,
     feature: Feature,
-    mut each: impl FnMut(&Batch, &[usize]),
+    mut each: impl FnMut(&Batch, &[usize]) -> Result<()>,
 ) -> Result<Vec<Labelled>> {
-    let mut found = vec![Labelled::default(); subnets.len()];
+    let none = || Labelled { dim: 0, values: Store::for_features(), labels: Vec::new() };
+    let mut found: Vec<Labelled> = subnets.iter().map(|_| none()).collect();
     for batch in images.batches(cx, images.len())? {
         signals::go_on()?;
         let batch = batch?;
@@ -61,20 +80,17 @@ pub fn pass(
         for (subnet, found) in subnets.iter().zip(&mut found) {
             let out = subnet.features(cx, batch.x.clone(), &[feature])?.take(feature).into_value();
             let values = cx.download(&out)?;
-            if found.is_empty() {
-                // All at once: growing by halves would take as much again.
-                found.values.reserve_exact(values.len() / labels.len() * images.len());
+            if !values.iter().all(|v| v.is_finite()) {
+                return Err(super::not_finite(subnet.arch()));
             }
-            found.values.extend(values);
+            if found.is_empty() {
+                found.dim = values.len() / labels.len().max(1);
+                found.values.reserve(found.dim * images.len());
+            }
+            found.values.push(&values)?;
             found.labels.extend(&labels);
         }
-        each(&batch, &labels);
-    }
-    for (subnet, found) in subnets.iter().zip(&mut found) {
-        found.dim = found.values.len() / found.len().max(1);
-        if !found.values.iter().all(|v| v.is_finite()) {
-            return Err(super::not_finite(subnet.arch()));
-        }
+        each(&batch, &labels)?;
     }
     Ok(found)
 }

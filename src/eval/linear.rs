@@ -56,7 +56,7 @@ pub fn probe(
             test.len()
         )));
     }
-    standardise(&mut train, &mut test);
+    standardise(&mut train, &mut test)?;
     let order = Philox::new(seed, Purpose::Probe, 0, 0).sample(train.len(), train.len());
     let (held_out, rest) = order.split_at(train.len() / 10);
     let [all, tests] = [train.len(), test.len()].map(|n| (0..n).collect::<Vec<_>>());
@@ -79,13 +79,15 @@ pub fn probe(
 }
 
 /// Shifts and scales every feature to mean 0 and variance 1 over the training images.
-fn standardise(train: &mut Labelled, test: &mut Labelled) {
+fn standardise(train: &mut Labelled, test: &mut Labelled) -> Result<()> {
     let (dim, n) = (train.dim, train.len() as f64);
     let mut sums = vec![(0.0f64, 0.0f64); dim];
-    for row in train.values.chunks_exact(dim) {
-        for (sum, &x) in sums.iter_mut().zip(row) {
-            sum.0 += f64::from(x);
-            sum.1 += f64::from(x) * f64::from(x);
+    for piece in train.values.pieces(dim * MOST_ROWS) {
+        for row in piece?.chunks_exact(dim) {
+            for (sum, &x) in sums.iter_mut().zip(row) {
+                sum.0 += f64::from(x);
+                sum.1 += f64::from(x) * f64::from(x);
+            }
         }
     }
     let scales: Vec<(f32, f32)> = sums
@@ -97,18 +99,11 @@ fn standardise(train: &mut Labelled, test: &mut Labelled) {
             (mean as f32, scale as f32)
         })
         .collect();
-    for row in train.values.chunks_exact_mut(dim).chain(test.values.chunks_exact_mut(dim)) {
+    let standard = |row: &mut [f32]| {
         row.iter_mut().zip(&scales).for_each(|(x, (mean, scale))| *x = (*x - mean) * scale);
-    }
-}
-
-fn subset(all: &Labelled, rows: &[usize]) -> Labelled {
-    let values = rows.iter().flat_map(|&i| &all.values[i * all.dim..(i + 1) * all.dim]);
-    Labelled {
-        dim: all.dim,
-        values: values.copied().collect(),
-        labels: rows.iter().map(|&i| all.labels[i]).collect(),
-    }
+    };
+    train.values.update(dim, standard)?;
+    test.values.update(dim, standard)
 }
 
 /// Weight [classes, dim] and bias after training on the rows `chosen` of `data`.
@@ -140,7 +135,7 @@ fn fit(
         let order = rng.sample(chosen.len(), chosen.len());
         for batch in order.chunks_exact(size) {
             let rows: Vec<usize> = batch.iter().map(|&i| chosen[i]).collect();
-            gradients(cx, &params, &subset(data, &rows), classes, &mut grads)?;
+            gradients(cx, &params, data, &rows, classes, &mut grads)?;
             optimizer.update(cx, &mut params, &mut grads, schedule.at(step, steps))?;
             step += 1;
         }
@@ -148,17 +143,19 @@ fn fit(
     Ok(params)
 }
 
-/// Adds the gradients of the mean cross-entropy over `part`.
+/// Adds the gradients of the mean cross-entropy over some rows.
 fn gradients(
     cx: &Cx,
     params: &Params,
-    part: &Labelled,
+    data: &Labelled,
+    rows: &[usize],
     classes: usize,
     grads: &mut Gradients,
 ) -> Result<()> {
     let mut tape = Tape::recording(cx);
-    let x = tape.constant(upload(cx, part)?);
-    let labels = tape.constant(cross_entropy::labels(cx, &part.labels, classes)?);
+    let (x, labels) = upload(cx, data, rows)?;
+    let x = tape.constant(x);
+    let labels = tape.constant(cross_entropy::labels(cx, &labels, classes)?);
     let [w, b] = [0, 1].map(|i| tape.param(params.values()[i].clone(), i));
     let logits = tape.apply(Linear { out: classes }, &[&x, &w, &b])?;
     let loss = tape.apply(CrossEntropy, &[&logits, &labels])?;
@@ -166,8 +163,10 @@ fn gradients(
     tape.backward(loss, one, grads.slots())
 }
 
-fn upload(cx: &Cx, data: &Labelled) -> Result<Tensor> {
-    cx.upload(Shape::matrix(data.len(), data.dim), DType::F32, &data.values)
+/// Some rows, and their classes.
+fn upload(cx: &Cx, data: &Labelled, rows: &[usize]) -> Result<(Tensor, Vec<usize>)> {
+    let (values, labels) = data.rows(rows)?;
+    Ok((cx.upload(Shape::matrix(rows.len(), data.dim), DType::F32, &values)?, labels))
 }
 
 /// Of each of the rows `chosen` of `data`, whether its largest logit is its class's.
@@ -181,9 +180,9 @@ fn answers(
     let mut all = Vec::with_capacity(chosen.len());
     // A part at a time, so that no copy of all features is made.
     for rows in chosen.chunks(MOST_ROWS) {
-        let part = subset(data, rows);
         let mut tape = Tape::inference(cx);
-        let x = tape.constant(upload(cx, &part)?);
+        let (x, labels) = upload(cx, data, rows)?;
+        let x = tape.constant(x);
         let [w, b] = [0, 1].map(|i| tape.param(params.values()[i].clone(), i));
         let logits = tape.apply(Linear { out: classes }, &[&x, &w, &b])?;
         let logits = cx.download(logits.value())?;
@@ -191,7 +190,7 @@ fn answers(
             // The first of equals.
             (0..classes).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])) == Some(label)
         };
-        all.extend(logits.chunks_exact(classes).zip(&part.labels).map(right));
+        all.extend(logits.chunks_exact(classes).zip(&labels).map(right));
     }
     Ok(all)
 }
@@ -213,7 +212,7 @@ mod tests {
             values.push(7.0);
             labels.push(label);
         }
-        Labelled { dim: 3, values, labels }
+        Labelled::new(3, values, labels)
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use super::features::Labelled;
 use super::images::Batch;
 use crate::data::{IMAGENET_MEAN, IMAGENET_STD};
+use crate::error::Result;
 
 /// Pixels are taken at the nets' resolution, at most so many a side.
 pub const MOST_SIDE: usize = 32;
@@ -26,22 +27,23 @@ impl RawFeatures {
     /// Nothing yet; of images at `resolution`, of which the first `most` are taken.
     pub fn new(resolution: usize, most: usize) -> Self {
         let side = resolution.min(MOST_SIDE);
-        let pixels = Labelled { dim: side * side * 3, ..Labelled::default() };
-        let histogram = Labelled { dim: BINS.pow(3), ..Labelled::default() };
+        let none = |dim| Labelled::new(dim, Vec::new(), Vec::new());
+        let (pixels, histogram) = (none(side * side * 3), none(BINS.pow(3)));
         Self { pixels, histogram, resolution, most }
     }
 
     /// Adds a batch's images with their classes.
-    pub fn add(&mut self, batch: &Batch, labels: &[usize]) {
+    pub fn add(&mut self, batch: &Batch, labels: &[usize]) -> Result<()> {
         let elems = self.resolution * self.resolution * 3;
         let room = self.most - self.pixels.len();
         for (image, &label) in batch.values.chunks_exact(elems).zip(labels).take(room) {
             let rgb = rgb(image);
-            self.pixels.values.extend(shrink(&rgb, self.resolution, MOST_SIDE));
-            self.histogram.values.extend(histogram(&rgb));
+            self.pixels.values.push(&shrink(&rgb, self.resolution, MOST_SIDE))?;
+            self.histogram.values.push(&histogram(&rgb))?;
             self.pixels.labels.push(label);
             self.histogram.labels.push(label);
         }
+        Ok(())
     }
 }
 
@@ -84,16 +86,18 @@ fn histogram(rgb: &[f32]) -> [f32; BINS.pow(3)] {
 }
 
 /// Shifts every number of a vector so that its mean over `train` is 0, in both sets.
-pub fn centre(train: &mut Labelled, test: &mut Labelled) {
+pub fn centre(train: &mut Labelled, test: &mut Labelled) -> Result<()> {
     let dim = train.dim.max(1);
     let mut sums = vec![0.0f64; dim];
-    for row in train.values.chunks_exact(dim) {
-        sums.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
+    for row in train.values.pieces(dim) {
+        sums.iter_mut().zip(row?).for_each(|(s, v)| *s += f64::from(v));
     }
     let n = train.len().max(1) as f64;
-    for row in train.values.chunks_exact_mut(dim).chain(test.values.chunks_exact_mut(dim)) {
+    let shift = |row: &mut [f32]| {
         row.iter_mut().zip(&sums).for_each(|(v, s)| *v = (f64::from(*v) - s / n) as f32);
-    }
+    };
+    train.values.update(dim, shift)?;
+    test.values.update(dim, shift)
 }
 
 #[cfg(test)]
@@ -121,16 +125,16 @@ mod tests {
     #[test]
     fn pixels_are_colours_again_and_shrink_by_means() {
         let mut plain = RawFeatures::new(32, 9);
-        plain.add(&batch(32, &[|y, x| [y as u8, x as u8, 255]]), &[4]);
+        plain.add(&batch(32, &[|y, x| [y as u8, x as u8, 255]]), &[4]).unwrap();
         assert_eq!((plain.pixels.dim, plain.pixels.labels.clone()), (3072, vec![4]));
-        let at = &plain.pixels.values[(5 * 32 + 7) * 3..][..3];
+        let at = plain.pixels.values.read((5 * 32 + 7) * 3..(5 * 32 + 8) * 3).unwrap();
         for (found, byte) in at.iter().zip([5.0, 7.0, 255.0]) {
             assert!((found * 255.0 - byte).abs() < 1e-3, "{found} {byte}");
         }
         // 64 a side: means of 2×2 pixels; 48: boxes of one or two pixels a side.
         let mut plain = RawFeatures::new(64, 9);
-        plain.add(&batch(64, &[|y, x| [2 * y as u8, x as u8, 0]]), &[0]);
-        let at = &plain.pixels.values[(3 * 32 + 10) * 3..][..2];
+        plain.add(&batch(64, &[|y, x| [2 * y as u8, x as u8, 0]]), &[0]).unwrap();
+        let at = plain.pixels.values.read((3 * 32 + 10) * 3..(3 * 32 + 10) * 3 + 2).unwrap();
         assert!((at[0] * 255.0 - 13.0).abs() < 1e-3 && (at[1] * 255.0 - 20.5).abs() < 1e-3);
         let flat = shrink(&vec![0.25; 48 * 48 * 3], 48, 32);
         assert!(flat.len() == 3072 && flat.iter().all(|v| *v == 0.25));
@@ -142,9 +146,9 @@ mod tests {
         let half: fn(usize, usize) -> [u8; 3] =
             |y, _| if y < 16 { [0, 0, 0] } else { [255, 128, 64] };
         // The third image is past the most that is wanted.
-        plain.add(&batch(32, &[half, |_, _| [63, 64, 191], half]), &[0, 1, 0]);
+        plain.add(&batch(32, &[half, |_, _| [63, 64, 191], half]), &[0, 1, 0]).unwrap();
         assert_eq!(plain.histogram.labels, [0, 1]);
-        let rows: Vec<&[f32]> = plain.histogram.values.chunks_exact(64).collect();
+        let rows: Vec<Vec<f32>> = plain.histogram.values.pieces(64).map(Result::unwrap).collect();
         let mut expected = [0.0; 64];
         (expected[0], expected[3 * 16 + 2 * 4 + 1]) = (0.5f32.sqrt(), 0.5f32.sqrt());
         assert_eq!(rows[0], expected);
@@ -154,14 +158,10 @@ mod tests {
 
     #[test]
     fn the_training_mean_is_taken_from_both_sets() {
-        let set = |values: &[f32]| Labelled {
-            dim: 2,
-            values: values.to_vec(),
-            labels: vec![0; values.len() / 2],
-        };
+        let set = |values: &[f32]| Labelled::new(2, values.to_vec(), vec![0; values.len() / 2]);
         let (mut train, mut test) = (set(&[1.0, 10.0, 3.0, 30.0]), set(&[0.0, 0.0]));
-        centre(&mut train, &mut test);
-        assert_eq!(train.values, [-1.0, -10.0, 1.0, 10.0]);
-        assert_eq!(test.values, [-2.0, -20.0]);
+        centre(&mut train, &mut test).unwrap();
+        assert_eq!(train.values.read(0..4).unwrap(), [-1.0, -10.0, 1.0, 10.0]);
+        assert_eq!(test.values.read(0..2).unwrap(), [-2.0, -20.0]);
     }
 }

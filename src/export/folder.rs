@@ -152,6 +152,7 @@ fn readme(config: &Config, parity: &Parity) -> String {
         ("{timm}", if config.is_timms() { LOCAL_DIR } else { OWN_STEM }.to_owned()),
         ("{z}", others.to_owned()),
         ("{trained}", trained),
+        ("{output}", if config.classifier.is_some() { "scores" } else { "pool" }.to_owned()),
     ];
     fields.iter().fold(README.to_owned(), |text, (key, value)| text.replace(key, value))
 }

@@ -64,6 +64,7 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
         figures => training::figures(&run),
         panels => panels,
         bad_lines => run.bad_lines,
+        tuned => run.tuned.is_some(),
         examples => examples::read(dir)?,
         searches => searches,
         evals => evals::section(dir)?,
@@ -101,7 +102,11 @@ fn summary(run: &Run) -> Vec<String> {
     let part = |name: &str, key: &str| Some(format!("{name} {}", setting(key)?));
     let parts = [
         part("preset", "preset"),
-        part("method", "method"),
+        match &run.tuned {
+            Some(tuned) => Some(format!("fine-tuned {}", tuned.arch)),
+            None => part("method", "method"),
+        },
+        run.tuned.as_ref().and_then(|_| part("recipe", "finetune.recipe")),
         part("batch", "train.batch"),
         part("seed", "seed"),
     ];

@@ -6,14 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config::{self, Method};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::space::Space;
-use crate::train::Health;
 use crate::train::extend::Extension;
+use crate::train::{Health, Tuned};
 
 /// A line of `metrics.jsonl`, as far as the report uses it.
 #[derive(Debug, Default, Deserialize)]
@@ -59,6 +60,8 @@ pub(super) struct Run {
     pub(super) status: Value,
     /// Where it was given more steps, by its newest checkpoint.
     pub(super) extended: Vec<Extension>,
+    /// The net and its classes, where it was fine-tuned.
+    pub(super) tuned: Option<Tuned>,
     /// `metrics.jsonl`, by step.
     pub(super) steps: Vec<Step>,
     /// Lines of `metrics.jsonl` before the last that could not be read.
@@ -84,6 +87,7 @@ impl Run {
         let (mut steps, bad_lines) = files::json_lines::<Step>(&metrics_path)?;
         steps.retain(|s| s.step.is_some());
         steps.sort_by(|a, b| a.step.unwrap_or(0.0).total_cmp(&b.step.unwrap_or(0.0)));
+        let state = dir.join("checkpoints/last/state.json");
         Ok(Self {
             dir: dir.to_path_buf(),
             config_text,
@@ -91,7 +95,8 @@ impl Run {
             command: text(&dir.join("cmd.txt"))?.trim().to_owned(),
             env: json(&dir.join("env.json"))?,
             status: json(&dir.join("status.json"))?,
-            extended: extensions(&dir.join("checkpoints/last/state.json"))?,
+            extended: of_state(&state, "extended")?.unwrap_or_default(),
+            tuned: of_state(&state, "tuned")?,
             steps,
             bad_lines,
         })
@@ -165,13 +170,14 @@ pub(super) fn folder_name(dir: &Path) -> String {
     full.file_name().unwrap_or(full.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// What a checkpoint's `state.json` says of extensions; nothing where there is none.
-fn extensions(path: &Path) -> Result<Vec<Extension>> {
-    match json(path)?.get_mut("extended").map(Value::take) {
-        None => Ok(Vec::new()),
-        Some(found) => serde_json::from_value(found)
-            .map_err(|e| Error::data(format!("{}: extended: {e}", path.display()))),
-    }
+/// What a checkpoint's `state.json` has under a key; none where it has not.
+fn of_state<T: DeserializeOwned>(path: &Path, key: &str) -> Result<Option<T>> {
+    let found = json(path)?.get_mut(key).map(Value::take);
+    let read = |found| {
+        serde_json::from_value(found)
+            .map_err(|e| Error::data(format!("{}: {key}: {e}", path.display())))
+    };
+    found.map(read).transpose()
 }
 
 /// A text file, or nothing where there is none.

@@ -36,8 +36,12 @@ pub(super) struct Figure {
 /// Bins of the lines of nets by size: few, since each step shows only two random nets.
 const SIZE_BINS: usize = 100;
 
-/// Loss of a net that tells no images apart.
+/// Loss of a net that tells no images apart, or of guessing among classes.
 fn even(run: &Run) -> Option<Even> {
+    if let Some(tuned) = &run.tuned {
+        let loss = (tuned.classes.len() as f64).ln();
+        return Some(Even { loss, what: "guessing", formula: None });
+    }
     run.word("method")?;
     match run.queue() {
         Some(rows) => Some(ssl::even(run.method(), rows as usize)),
@@ -120,6 +124,13 @@ fn single(
 }
 
 fn loss(run: &Run) -> Option<Panel> {
+    if let (Some(tuned), Some(Even { loss: even, .. })) = (&run.tuned, even(run)) {
+        let note = "Cross-entropy with the classes of a batch, mean over classifiers. The dashed line \
+                    is the loss of guessing.";
+        let name = format!("ln {} = {}", tuned.classes.len(), numbers::fixed(even, 2));
+        let references = vec![(even, name)];
+        return single(run, ("Loss", note.to_owned()), Step::loss, references, Size::WIDE);
+    }
     let mut note = "Loss of a student net, mean over those of a step. ".to_owned();
     let references = match even(run) {
         Some(Even { loss, what, formula }) => {
@@ -142,7 +153,10 @@ fn loss(run: &Run) -> Option<Panel> {
 }
 
 fn learning_rate(run: &Run) -> Option<Panel> {
-    let mut note = "The schedule: warm-up, if any, then half a cosine down to 0.".to_owned();
+    let mut note = match run.tuned {
+        Some(_) => "The larger of the rates of body and head.".to_owned(),
+        None => "The schedule: warm-up, if any, then half a cosine down to 0.".to_owned(),
+    };
     for e in &run.extended {
         note += &format!(
             " At step {} the run was extended from {} to {} steps: the curve jumps to that of the \

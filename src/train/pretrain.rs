@@ -511,7 +511,7 @@ impl Objective for Pretrain {
 }
 
 /// A tensor whose first dimension is of images: rows of positions, those of each image together.
-fn by_image(t: Tensor, images: usize) -> Tensor {
+pub(crate) fn by_image(t: Tensor, images: usize) -> Tensor {
     let Shape([n, h, w, c]) = t.shape();
     match n == images {
         true => t,

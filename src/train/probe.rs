@@ -248,7 +248,7 @@ impl Probe {
             Ok(plain)
         };
         let (mut train, mut test) = (plain(&self.neighbours)?.pixels, plain(&self.queries)?.pixels);
-        raw_features::centre(&mut train, &mut test);
+        raw_features::centre(&mut train, &mut test)?;
         let mut counts = vec![0usize; self.classes];
         test.labels.iter().for_each(|&label| counts[label] += 1);
         let most = counts.into_iter().max().unwrap_or(0);
@@ -261,7 +261,7 @@ impl Probe {
         let bn = self.neighbours.tensors(cx, BN_IMAGES)?;
         let subnet = Subnet::recalibrated(cx, it.net(), it.params(), arch, bn)?;
         let features = |images: &Images| -> Result<Labelled> {
-            Ok(pass(cx, &[&subnet], images, Feature::Pool, |_, _| ())?.swap_remove(0))
+            Ok(pass(cx, &[&subnet], images, Feature::Pool, |_, _| Ok(()))?.swap_remove(0))
         };
         match features(&self.neighbours).and_then(|keys| Ok((keys, features(&self.queries)?))) {
             Ok((keys, queries)) => self.accuracy(cx, keys, queries).map(Some),

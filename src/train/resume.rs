@@ -230,9 +230,12 @@ mod tests {
             state.config.insert("probe.images".into(), "7".into());
         });
         assert_eq!(check_same_run(&free, &now, false).unwrap(), []);
-        let missing = then(&|state| drop(state.config.remove("train.lr")));
-        let said = check_same_run(&missing, &now, true).unwrap_err().to_string();
-        assert!(said.contains("train.lr") && said.contains("no such key"), "{said}");
+        // A key from before it was there did what its default does.
+        let older = then(&|state| drop(state.config.remove("byol.ema")));
+        assert_eq!(check_same_run(&older, &now, false).unwrap(), []);
+        now.config.insert("byol.ema".into(), "0.5".into());
+        let said = check_same_run(&older, &now, true).unwrap_err().to_string();
+        assert!(said.contains("byol.ema is 0.5") && said.contains("byol.ema = 0.99"), "{said}");
     }
 
     #[test]

@@ -108,7 +108,10 @@ pub(super) fn initial_state(
         steps: (job.course.steps)(config, steps_per_epoch),
         seed: config.seed,
         preset: config.preset.clone(),
-        method: config.method.to_string(),
+        method: match job.tuning {
+            Some(_) => "fine-tuning".to_owned(),
+            None => config.method.to_string(),
+        },
         data_cursor: 0,
         sampler_cursor: 0,
         queue_pointer: 0,

@@ -2,6 +2,7 @@
 
 use super::{Neighbour, Pair, cpu, kernels};
 use crate::cx::{Cx, Exec};
+use crate::eval::store::Store;
 use crate::ops::check::{on_schedules, values};
 use crate::ops::{Check, Fill, Outcome};
 use crate::tensor::Shape;
@@ -27,10 +28,11 @@ pub fn checks() -> Vec<(String, Check)> {
 
 fn against_cpu(cx: &Cx, [n, m, dim, most]: [usize; 4]) -> Result<Outcome, String> {
     let whole = Fill::Integers { lo: -2, hi: 2 };
-    let [queries, keys] = [n, m].map(|rows| values(Shape::matrix(rows, dim), whole, rows as u64));
+    let [queries, keys]: [Store; 2] =
+        [n, m].map(|rows| values(Shape::matrix(rows, dim), whole, rows as u64).into());
     let pair = Pair { queries: &queries, keys: &keys, dim, most };
     let Exec::Device(launcher) = cx.exec("knn") else { return Ok(Outcome::Skipped) };
-    let expected = cpu::nearest(&pair);
+    let expected = cpu::nearest(&pair).map_err(|e| e.to_string())?;
     on_schedules(cx, |cx| -> Result<Vec<Vec<Neighbour>>, String> {
         let found = kernels::nearest(cx, &launcher, &pair).map_err(|e| e.to_string())?;
         for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {

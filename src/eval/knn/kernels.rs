@@ -44,12 +44,14 @@ pub(super) fn nearest(cx: &Cx, launcher: &Launcher, pair: &Pair) -> Result<Vec<V
     let Pair { queries, keys, dim, most } = *pair;
     let matrix =
         |values: &[f32]| cx.upload(Shape::matrix(values.len() / dim, dim), DType::F32, values);
-    size(keys.len() / dim)?;
-    let mut search = Search::new(cx, matrix(queries)?, KEYS.min(keys.len() / dim), most)?;
-    for part in keys.chunks(KEYS * dim) {
-        search.add(launcher, &matrix(part)?)?;
+    let (rows, tests) = (keys.elems() / dim, queries.elems() / dim);
+    size(rows)?;
+    let queries = matrix(&queries.read(0..queries.elems())?)?;
+    let mut search = Search::new(cx, queries, KEYS.min(rows), most)?;
+    for part in keys.pieces(KEYS * dim) {
+        search.add(launcher, &matrix(&part?)?)?;
     }
-    let best: Vec<u64> = cx.download_bytes(&search.best, queries.len() / dim * most)?;
+    let best: Vec<u64> = cx.download_bytes(&search.best, tests * most)?;
     Ok(best.chunks(most).map(|row| row.iter().copied().map(decode).collect()).collect())
 }
 

@@ -10,6 +10,7 @@ pub mod work;
 use rayon::prelude::*;
 
 use super::features::Labelled;
+use super::store::Store;
 use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 
@@ -60,46 +61,45 @@ pub fn answers(
         )));
     }
     let most = ks.iter().copied().max().unwrap_or(0).min(train.len());
-    let (keys, queries) = (train.labels.clone(), test.labels.clone());
-    let near = nearest(cx, train, test, most)?;
+    let (mut train, mut test) = (train, test);
+    train.values.update(train.dim, to_unit)?;
+    test.values.update(test.dim, to_unit)?;
+    let near = nearest(cx, &train, &test, most)?;
     let right = |k: usize| {
-        let vote = |near: &[Neighbour]| classify(&near[..k.min(near.len())], &keys, classes);
-        near.par_iter().zip(&queries).map(|(near, label)| vote(near) == *label).collect()
+        let vote =
+            |near: &[Neighbour]| classify(&near[..k.min(near.len())], &train.labels, classes);
+        near.par_iter().zip(&test.labels).map(|(near, label)| vote(near) == *label).collect()
     };
     Ok(ks.iter().map(|&k| right(k)).collect())
 }
 
 /// The `most` (at most those there are) nearest training images of each test image,
 /// sorted: equal similarities by index.
-fn nearest(cx: &Cx, train: Labelled, test: Labelled, most: usize) -> Result<Vec<Vec<Neighbour>>> {
-    let (dim, tests) = (train.dim, test.len());
-    let pair = Pair { queries: &unit_rows(test), keys: &unit_rows(train), dim, most };
+fn nearest(cx: &Cx, train: &Labelled, test: &Labelled, most: usize) -> Result<Vec<Vec<Neighbour>>> {
+    let pair = Pair { queries: &test.values, keys: &train.values, dim: train.dim, most };
     match cx.exec("knn") {
-        _ if most == 0 || tests == 0 => Ok(vec![Vec::new(); tests]),
-        Exec::DryRun => Ok(vec![Vec::new(); tests]),
-        Exec::Cpu => Ok(cpu::nearest(&pair)),
+        _ if most == 0 || test.is_empty() => Ok(vec![Vec::new(); test.len()]),
+        Exec::DryRun => Ok(vec![Vec::new(); test.len()]),
+        Exec::Cpu => cpu::nearest(&pair),
         Exec::Device(launcher) => kernels::nearest(cx, &launcher, &pair),
     }
 }
 
-/// Rows of unit length whose nearest are sought, and those they are sought among.
+/// Rows of unit length whose nearest are sought, and those they are sought among, which are read
+/// once.
 struct Pair<'a> {
-    queries: &'a [f32],
-    keys: &'a [f32],
+    queries: &'a Store,
+    keys: &'a Store,
     /// Length of a row.
     dim: usize,
     /// Neighbours wanted, at least one and no more than keys.
     most: usize,
 }
 
-/// The feature rows at length 1.
-fn unit_rows(x: Labelled) -> Vec<f32> {
-    let mut rows = x.values;
-    rows.par_chunks_mut(x.dim.max(1)).for_each(|row| {
-        let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-12);
-        row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
-    });
-    rows
+/// Gives a row length 1.
+fn to_unit(row: &mut [f32]) {
+    let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-12);
+    row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
 }
 
 /// Nearer first, then by index.
@@ -123,8 +123,14 @@ mod tests {
     use super::*;
     use crate::rng::{Philox, Purpose};
 
+    fn values(x: &Labelled) -> Vec<f32> {
+        x.values.read(0..x.values.elems()).unwrap()
+    }
+
     fn accuracy(train: &Labelled, test: &Labelled, ks: &[usize], classes: usize) -> Vec<f64> {
-        super::accuracy(&Cx::for_tests(), train.clone(), test.clone(), ks, classes).unwrap()
+        let [train, test] =
+            [train, test].map(|x| Labelled::new(x.dim, values(x), x.labels.clone()));
+        super::accuracy(&Cx::for_tests(), train, test, ks, classes).unwrap()
     }
 
     fn random(n: usize, dim: usize, classes: usize, stream: u64) -> Labelled {
@@ -134,14 +140,14 @@ mod tests {
         for &label in &labels {
             values.extend((0..dim).map(|d| rng.normal() + if d == label { 1.0 } else { 0.0 }));
         }
-        Labelled { dim, values, labels }
+        Labelled::new(dim, values, labels)
     }
 
     /// Every similarity in f64, everything sorted.
     fn brute_force(train: &Labelled, test: &Labelled, k: usize, classes: usize) -> f64 {
         let row = |x: &Labelled, i: usize| -> Vec<f64> {
             let v: Vec<f64> =
-                x.values[i * x.dim..][..x.dim].iter().map(|v| f64::from(*v)).collect();
+                x.values.rows(x.dim, &[i]).unwrap().into_iter().map(f64::from).collect();
             let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt();
             v.iter().map(|x| x / norm).collect()
         };
@@ -183,10 +189,8 @@ mod tests {
 
     #[test]
     fn equal_similarities_go_by_index() {
-        let rows = |labels: Vec<usize>| Labelled {
-            dim: 2,
-            values: labels.iter().flat_map(|_| [1.0, 0.0]).collect(),
-            labels,
+        let rows = |labels: Vec<usize>| {
+            Labelled::new(2, labels.iter().flat_map(|_| [1.0, 0.0]).collect(), labels)
         };
         let train = rows(vec![2, 1, 0, 0]);
         assert_eq!(accuracy(&train, &rows(vec![2]), &[1], 3), [1.0]);

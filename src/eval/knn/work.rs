@@ -6,6 +6,7 @@ use super::kernels::Search;
 use super::{Pair, cpu};
 use crate::cx::Exec;
 use crate::error::Result;
+use crate::eval::store::Store;
 use crate::ops::Fill;
 use crate::ops::check::values;
 use crate::ops::work::{Work, random, repeat};
@@ -35,11 +36,12 @@ pub fn work([n, m, dim, most]: [usize; 4]) -> Work {
                     Ok(vec![search.into_best()])
                 }));
             }
-            let both = [n, m].map(|n| values(rows(n).shape, Fill::Normal, seed + n as u64));
+            let both =
+                [n, m].map(|n| Store::from(values(rows(n).shape, Fill::Normal, seed + n as u64)));
             let both = Arc::new(both);
             Ok(repeat(move |_| {
                 let [queries, keys] = &*both;
-                cpu::nearest(&Pair { queries, keys, dim, most });
+                cpu::nearest(&Pair { queries, keys, dim, most })?;
                 Ok(Vec::new())
             }))
         }),
