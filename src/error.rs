@@ -44,6 +44,21 @@ impl Kind {
             Self::Interrupted => 130,
         }
     }
+
+    /// What a command that ended with this code, not 0, failed of; a fault of engine's own counts as
+    /// the device's.
+    pub fn of_exit_code(code: u8) -> Self {
+        let all = [
+            Self::Usage,
+            Self::Data,
+            Self::Diverged,
+            Self::Resume,
+            Self::Parity,
+            Self::Stopped,
+            Self::Interrupted,
+        ];
+        all.into_iter().find(|kind| kind.exit_code() == code).unwrap_or(Self::Device)
+    }
 }
 
 /// An error: its [`Kind`] and a message that says what was expected, what was found, where,

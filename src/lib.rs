@@ -32,6 +32,7 @@ pub mod search;
 pub mod signals;
 pub mod space;
 pub mod ssl;
+pub mod study;
 pub mod tape;
 pub mod tensor;
 pub mod train;

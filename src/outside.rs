@@ -81,6 +81,16 @@ pub fn harmless(text: &str) -> impl Display + '_ {
     Escaped { text: text.into(), lines: true }
 }
 
+/// Words as a shell takes them.
+pub fn in_shell(words: impl IntoIterator<Item = String>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,#+@%".contains(c);
+    let quote = |word: String| match !word.is_empty() && word.chars().all(plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    };
+    words.into_iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
 struct Escaped<'a> {
     text: std::borrow::Cow<'a, str>,
     /// Whether line breaks and tabs may stay.

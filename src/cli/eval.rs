@@ -11,6 +11,7 @@ use super::source::{Count, ModelArgs};
 use crate::cx::Cx;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::eval::answers;
 use crate::eval::evaluate::{self, evaluate_all};
 use crate::eval::progress::Progress;
 use crate::eval::record::{self, Setup, domain};
@@ -21,8 +22,9 @@ use crate::nn::Subnet;
 use crate::program::args::{at_least_one, at_least_two};
 use crate::program::output::{fitting_table, table};
 use crate::program::{open_device, print, print_json};
-use crate::search::{self, Ranking};
+use crate::search::{self, Judged, Ranking, naswot};
 use crate::space::{Arch, Metric};
+use crate::tensor::Tensor;
 
 /// Arguments of `engine eval`.
 #[derive(Args, Clone, Debug)]
@@ -236,7 +238,8 @@ pub fn evaluate(
         Baselines::new(untrained, raw, &setup)
     });
     let (net, bn_images) = (model.describe(arch), model.bn_images(&sets.bn));
-    let result = record::of_net(&net, &setup, bn_images, &verdict, baselines.as_ref());
+    let mut result = record::of_net(&net, &setup, bn_images, &verdict, baselines.as_ref());
+    result.insert("correct".into(), answers::to_digits(&done.correct[0]).into());
     let what = format!("{}-{}-{arch}", how.protocol, domain(&how.args.test_data));
     Ok(Evaluated { verdict, baselines, result, name: file_name(&what, model) })
 }
@@ -350,7 +353,8 @@ fn many(
     let options = how.options(globals, model)?;
     let spill = std::env::temp_dir();
     let sets = args.sets(globals, model, cx.threads())?.cached(&spill)?;
-    let mut accuracies = Vec::new();
+    let mut judged = Vec::new();
+    let batch = sets.bn.tensors(cx, naswot::IMAGES)?.next().transpose()?;
     let kept = baseline_cache(cx, model, &sets, &options, !args.no_baselines)?;
     let mut raw = kept.as_ref().and_then(BaselineCache::read);
     let mut progress = Progress::new("subnets", candidates.len(), 0);
@@ -364,13 +368,18 @@ fn many(
         raw = raw.or(done.raw);
         let accuracy = done.nets.remove(0).accuracy();
         progress.advance(1, || format!("{} {:.2} %", candidate.arch, 100.0 * accuracy));
-        accuracies.push(accuracy);
+        let untrained = |x: &Tensor| {
+            naswot::naswot(cx, model.space(), &candidate.arch, x.clone(), options.seed)
+        };
+        let naswot = batch.as_ref().map(untrained).transpose()?.flatten();
+        judged.push(Judged { accuracy, correct: done.correct.remove(0), naswot });
     }
     drop(progress);
     let ranking = Ranking {
         file,
         candidates: &candidates,
-        accuracies: &accuracies,
+        judged: &judged,
+        seed: options.seed,
         setup: how.setup(&options, &sets),
         raw,
         step: model.step,
@@ -398,19 +407,22 @@ fn many(
 
 fn text(ranking: &Ranking) -> Result<String> {
     let mut rows = vec![["architecture", "macs", "score", "accuracy"].map(String::from).to_vec()];
-    for (c, accuracy) in ranking.candidates.iter().zip(ranking.accuracies) {
+    for (c, judged) in ranking.candidates.iter().zip(ranking.judged) {
         rows.push(vec![
             c.arch.to_string(),
             Metric::Macs.show(c.macs),
             format!("{:.4}", c.score),
-            format!("{:.2} %", 100.0 * accuracy),
+            format!("{:.2} %", 100.0 * judged.accuracy),
         ]);
     }
     let correlation = ranking.correlation();
     let show =
         |key: &str| correlation[key].as_f64().map_or("undefined".into(), |r| format!("{r:.3}"));
     let held = match ranking.agreement()? {
-        Some(agreement) => agreement.text(),
+        Some(agreement) => {
+            let worth = ranking.worth()?.map_or(String::new(), |worth| worth.text());
+            format!("{}\n{worth}", agreement.text())
+        }
         None => format!("Spearman {}: too few nets to say more.", show("spearman")),
     };
     Ok(format!(

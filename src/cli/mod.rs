@@ -15,6 +15,7 @@ pub mod report;
 pub mod search;
 pub mod source;
 pub mod space;
+pub mod study;
 pub mod train;
 
 use std::ffi::OsString;
@@ -138,6 +139,8 @@ pub enum Verb {
     Finetune(Box<finetune::FinetuneArgs>),
     /// Measure a subnet on labelled images
     Eval(eval::EvalVerbArgs),
+    /// Make the paper's tables on your images
+    Study(Box<study::StudyArgs>),
     /// Write a subnet's features of images to a safetensors file
     Embed(embed::EmbedArgs),
     /// Cut a subnet out at its true size, with proof of parity
@@ -169,7 +172,7 @@ impl Verb {
         match self {
             Self::Train(args) => !args.dry_run,
             Self::Finetune(args) => !args.dry_run,
-            Self::Quickstart(_) | Self::Search(_) => true,
+            Self::Quickstart(_) | Self::Search(_) | Self::Study(_) => true,
             _ => false,
         }
     }
@@ -191,6 +194,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Verb::Search(args) => search::run(&args, globals),
         Verb::Finetune(args) => finetune::run(&args, globals),
         Verb::Eval(args) => eval::run(&args, globals),
+        Verb::Study(args) => study::run(&args, globals),
         Verb::Embed(args) => embed::run(&args, globals),
         Verb::Export(args) => export::run(&args, globals),
         Verb::Space(args) => space::run(&args, globals),

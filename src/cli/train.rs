@@ -15,6 +15,7 @@ use crate::config::{
 use crate::cx::Cx;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::outside::in_shell;
 use crate::program::device::open_device_in;
 use crate::program::output::facts;
 use crate::program::{print, print_json};
@@ -291,11 +292,5 @@ fn absent_gpu(memory: ByteSize, globals: &Globals, precision: Precision) -> Resu
 
 /// The command line as a shell would take it.
 pub(super) fn command_line() -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,#+@%".contains(c);
-    let quote = |word: String| match !word.is_empty() && word.chars().all(plain) {
-        true => word,
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    };
-    let words = std::env::args_os().map(|w| quote(w.to_string_lossy().into_owned()));
-    words.collect::<Vec<_>>().join(" ")
+    in_shell(std::env::args_os().map(|word| word.to_string_lossy().into_owned()))
 }

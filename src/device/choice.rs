@@ -1,5 +1,6 @@
 //! Which device computes, and why.
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -43,6 +44,17 @@ impl FromStr for DeviceChoice {
                 let index = s.strip_prefix("cuda:").and_then(|n| n.parse().ok());
                 index.map(Self::Cuda).ok_or_else(wrong)
             }
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Emulator => f.write_str("emulator"),
         }
     }
 }

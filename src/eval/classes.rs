@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::answers::to_digits;
 use super::evaluate::standard_error;
 use super::features::label;
 use super::images::Images;
@@ -42,19 +43,13 @@ impl Answers {
     pub fn to_json(&self) -> Map<String, Value> {
         let n = self.first.len();
         let (top1, top5) = (self.top1(), self.top5());
-        let byte = |bits: &[bool]| {
-            let byte =
-                bits.iter().enumerate().fold(0u8, |byte, (i, bit)| byte | u8::from(*bit) << i);
-            format!("{byte:02x}")
-        };
-        let bits: String = self.first.chunks(8).map(byte).collect();
         let hits = |share: f64| (share * n as f64).round() as usize;
         let all = json!({
             "top1": top1,
             "top5": top5,
             "top1_ci95": wilson(hits(top1), n),
             "top5_ci95": wilson(hits(top5), n),
-            "correct": bits,
+            "correct": to_digits(&self.first),
             "accuracy": {"top1": top1, "top5": top5},
             "stderr": {"top1": standard_error(top1, n), "top5": standard_error(top5, n)},
         });

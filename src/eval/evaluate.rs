@@ -179,6 +179,9 @@ pub fn evaluate(cx: &Cx, subnet: &Subnet, sets: &Splits, options: &Options) -> R
 pub struct Evaluations {
     /// Of each net.
     pub nets: Vec<EvalResult>,
+    /// Which test images each net names right: with the first of [`NEIGHBOURS`], or by the linear
+    /// classifier.
+    pub correct: Vec<Vec<bool>>,
     /// Of pixels and colours, where they were asked for.
     pub raw: Option<RawBaselines>,
 }
@@ -204,31 +207,33 @@ pub fn evaluate_all(
     let (test, plain_test) = features(&sets.test, MOST_TEST)?;
     let verdict = |train: Labelled, test: Labelled| options.verdict(cx, train, test, sets.classes);
     let pairs = train.into_iter().zip(test);
-    Ok(Evaluations {
-        nets: pairs.map(|(train, test)| verdict(train, test)).collect::<Result<_>>()?,
-        raw: match plain_train.zip(plain_test) {
-            Some((train, test)) => Some(RawBaselines::evaluate(train, test, verdict)?),
-            None => None,
-        },
-    })
+    let judged = pairs.map(|(train, test)| verdict(train, test)).collect::<Result<Vec<_>>>()?;
+    let (nets, correct) = judged.into_iter().unzip();
+    let raw = plain_train.zip(plain_test).map(|(train, test)| {
+        RawBaselines::evaluate(train, test, |train, test| Ok(verdict(train, test)?.0))
+    });
+    Ok(Evaluations { nets, correct, raw: raw.transpose()? })
 }
 
 impl Options {
-    /// What features are worth.
+    /// What features are worth, and which test images are named right.
     fn verdict(
         &self,
         cx: &Cx,
         train: Labelled,
         test: Labelled,
         classes: usize,
-    ) -> Result<EvalResult> {
+    ) -> Result<(EvalResult, Vec<bool>)> {
         match self.protocol {
             Protocol::Knn => {
-                Ok(EvalResult::Knn(knn::accuracy(cx, train, test, &NEIGHBOURS, classes)?))
+                let mut answers = knn::answers(cx, train, test, &NEIGHBOURS, classes)?;
+                let accuracies = answers.iter().map(|right| knn::share(right)).collect();
+                Ok((EvalResult::Knn(accuracies), answers.swap_remove(0)))
             }
             Protocol::Linear => {
                 let (epochs, seed) = (self.epochs, self.seed);
-                Ok(EvalResult::Linear(linear::probe(cx, train, test, classes, epochs, seed)?))
+                let (probe, right) = linear::probe(cx, train, test, classes, epochs, seed)?;
+                Ok((EvalResult::Linear(probe), right))
             }
         }
     }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::features::Labelled;
+use super::knn::share;
 use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::nn::{Gradients, Init, ParamSpec, Params, Role};
@@ -35,8 +36,8 @@ pub struct Probe {
 }
 
 /// Trains and tests a linear classifier; SGD with momentum 0.9, batches of 256, cosine
-/// schedule over `epochs`, no weight decay. Takes the features, which it standardises in place: of a
-/// large set they fill much of the memory.
+/// schedule over `epochs`, no weight decay. Also says which test images are named right. Takes the
+/// features, which it standardises in place: of a large set they fill much of the memory.
 ///
 /// # Errors
 /// [`crate::Kind::Data`] for fewer than ten training images or no test image.
@@ -47,7 +48,7 @@ pub fn probe(
     classes: usize,
     epochs: usize,
     seed: u64,
-) -> Result<Probe> {
+) -> Result<(Probe, Vec<bool>)> {
     if train.len() < 10 || test.is_empty() {
         return Err(Error::data(format!(
             "a linear probe needs at least 10 training images and 1 test image, found {} and {}",
@@ -62,17 +63,19 @@ pub fn probe(
     let mut tried = Vec::new();
     for lr in LEARNING_RATES {
         let fitted = fit(cx, &train, rest, classes, epochs, lr, seed)?;
-        tried.push(accuracy(cx, &fitted, &train, held_out, classes)?);
+        tried.push(share(&answers(cx, &fitted, &train, held_out, classes)?));
     }
     // The first of equals: the larger rate.
     let best = (0..tried.len()).rev().max_by(|&a, &b| tried[a].total_cmp(&tried[b])).unwrap_or(0);
     let fitted = fit(cx, &train, &all, classes, epochs, LEARNING_RATES[best], seed)?;
-    Ok(Probe {
+    let right = answers(cx, &fitted, &test, &tests, classes)?;
+    let probe = Probe {
         lr: LEARNING_RATES[best],
         held_out: tried,
-        test: accuracy(cx, &fitted, &test, &tests, classes)?,
-        train: accuracy(cx, &fitted, &train, &all, classes)?,
-    })
+        test: share(&right),
+        train: share(&answers(cx, &fitted, &train, &all, classes)?),
+    };
+    Ok((probe, right))
 }
 
 /// Shifts and scales every feature to mean 0 and variance 1 over the training images.
@@ -166,15 +169,15 @@ fn upload(cx: &Cx, data: &Labelled, rows: &[usize]) -> Result<(Tensor, Vec<usize
     Ok((cx.upload(Shape::matrix(rows.len(), data.dim), DType::F32, &values)?, labels))
 }
 
-/// Share of the rows `chosen` of `data` whose largest logit is their class's.
-fn accuracy(
+/// Of each of the rows `chosen` of `data`, whether its largest logit is its class's.
+fn answers(
     cx: &Cx,
     params: &Params,
     data: &Labelled,
     chosen: &[usize],
     classes: usize,
-) -> Result<f64> {
-    let mut hits = 0;
+) -> Result<Vec<bool>> {
+    let mut all = Vec::with_capacity(chosen.len());
     // A part at a time, so that no copy of all features is made.
     for rows in chosen.chunks(MOST_ROWS) {
         let mut tape = Tape::inference(cx);
@@ -187,9 +190,9 @@ fn accuracy(
             // The first of equals.
             (0..classes).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])) == Some(label)
         };
-        hits += logits.chunks_exact(classes).zip(&labels).filter(|x| right(*x)).count();
+        all.extend(logits.chunks_exact(classes).zip(&labels).map(right));
     }
-    Ok(hits as f64 / chosen.len().max(1) as f64)
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -216,7 +219,7 @@ mod tests {
     fn separable_classes_are_learnt() {
         let cx = Cx::for_tests();
         let found = probe(&cx, separable(600, 0), separable(300, 1), 3, 20, 1).unwrap();
-        assert!(found.test > 0.97, "{found:?}");
+        assert!(found.0.test > 0.97 && found.1.len() == 300, "{found:?}");
         assert_eq!(found, probe(&cx, separable(600, 0), separable(300, 1), 3, 20, 1).unwrap());
     }
 
@@ -226,7 +229,7 @@ mod tests {
         let mut train = separable(600, 0);
         let mut rng = Philox::new(9, Purpose::Check, 7, 0);
         train.labels.iter_mut().for_each(|l| *l = rng.below(3));
-        let found = probe(&cx, train, separable(600, 1), 3, 5, 1).unwrap();
+        let (found, _) = probe(&cx, train, separable(600, 1), 3, 5, 1).unwrap();
         assert!((0.0..0.75).contains(&found.test), "{found:?}");
         let mean = found.held_out.iter().sum::<f64>() / found.held_out.len() as f64;
         assert!((0.15..0.5).contains(&mean), "{found:?}");

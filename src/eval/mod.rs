@@ -2,6 +2,7 @@
 //! without fine-tuning ([`evaluate`]: [`knn`], [`linear`]), beside what no training reaches
 //! ([`baselines`]).
 
+pub mod answers;
 pub mod baseline_cache;
 pub mod baselines;
 pub mod classes;

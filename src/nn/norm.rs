@@ -19,6 +19,8 @@ pub enum BnMode<'a> {
     Frozen(&'a RunningStats),
     /// From the batch, all together, while a collector averages them.
     Calibrate(&'a mut Collector),
+    /// From the batch, all together, while the backbone's ReLUs show their outputs.
+    Watched(&'a mut dyn FnMut(&Cx, &Tensor) -> Result<()>),
 }
 
 /// Mean and (unbiased) variance of every batch norm that one architecture uses.
@@ -95,6 +97,14 @@ impl Collector {
 }
 
 impl BnMode<'_> {
+    /// Shows a ReLU's output to who watches.
+    pub(super) fn show(&mut self, cx: &Cx, y: &Tensor) -> Result<()> {
+        match self {
+            BnMode::Watched(see) => see(cx, y),
+            _ => Ok(()),
+        }
+    }
+
     /// What batch norm `index` uses on `x`: the op's mode and, if they are given, the statistics.
     pub(super) fn resolve(
         &mut self,
@@ -104,6 +114,7 @@ impl BnMode<'_> {
     ) -> Result<(Stats, Option<Var>)> {
         let given = match self {
             BnMode::Batch { group } => return Ok((Stats::Batch { group: *group }, None)),
+            BnMode::Watched(_) => return Ok((Stats::Batch { group: 0 }, None)),
             BnMode::Frozen(stats) => match stats.layers.get(index) {
                 Some(Some(layer)) => layer.given.clone(),
                 _ => {

@@ -426,7 +426,11 @@ impl ConvBn {
         let mut inputs = vec![&y, &gamma, &beta];
         inputs.extend(residual.as_ref());
         inputs.extend(given.as_ref());
-        tape.apply(BatchNorm { stats, add: residual.is_some(), relu }, &inputs)
+        let y = tape.apply(BatchNorm { stats, add: residual.is_some(), relu }, &inputs)?;
+        if relu {
+            norm.show(tape.cx(), y.value())?;
+        }
+        Ok(y)
     }
 }
 

@@ -98,7 +98,7 @@ fn summary(command: &mut Command, begin: &str) -> String {
 }
 
 /// Verbs that handle signals, because they have something to keep.
-const HANDLING: [&str; 3] = ["train", "search", "quickstart"];
+const HANDLING: [&str; 5] = ["train", "search", "finetune", "quickstart", "study"];
 
 /// Listens for signals before anything else is done, where the command line may be one of the
 /// verbs that handle them; which one it is shows only later ([`heed_no_more`]).

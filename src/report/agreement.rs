@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::numbers;
 use super::run::{files_with, json};
+use super::worth::{Ways, ways};
 use crate::error::{Error, Result};
+use crate::eval::answers::from_digits;
 use crate::eval::evaluate::NEIGHBOURS;
 use crate::eval::record::Split;
 use crate::files;
 use crate::search::agreement::{Correlation, Within, Worth};
-use crate::search::{Agreement, BudgetResult, Candidate, agreement};
+use crate::search::{Agreement, BudgetResult, Candidate, Choosing, Judged, agreement, worth};
 use crate::space::Arch;
 
 const FILE: &str = "agreement.json";
@@ -44,6 +46,8 @@ struct Evaluation {
     #[serde(default)]
     accuracy: BTreeMap<String, f64>,
     #[serde(default)]
+    correct: String,
+    #[serde(default)]
     subnets: Vec<Net>,
 }
 
@@ -51,18 +55,29 @@ struct Evaluation {
 struct Net {
     arch: Arch,
     accuracy: f64,
+    /// Evaluations of earlier versions lack these.
+    #[serde(default)]
+    correct: String,
+    naswot: Option<f64>,
 }
 
 impl Evaluation {
     /// Its nets with their accuracies: of several neighbours the first number of them, as
     /// `engine eval --archs-from` takes it.
-    fn nets(&self) -> impl Iterator<Item = (Arch, f64)> + '_ {
+    fn nets(&self) -> impl Iterator<Item = (Arch, Judged)> + '_ {
         let key = match self.protocol.protocol.as_str() {
             "knn" => format!("k{}", NEIGHBOURS[0]),
             other => other.to_owned(),
         };
+        let judged = |accuracy: f64, correct: &str, naswot: Option<f64>| {
+            let correct = from_digits(correct, self.protocol.test.images).unwrap_or_default();
+            Judged { accuracy, correct, naswot }
+        };
         let one = self.arch.zip(self.accuracy.get(&key).copied());
-        one.into_iter().chain(self.subnets.iter().map(|net| (net.arch, net.accuracy)))
+        let one = one.map(|(arch, accuracy)| (arch, judged(accuracy, &self.correct, None)));
+        let many = self.subnets.iter();
+        let many = many.map(move |n| (n.arch, judged(n.accuracy, &n.correct, n.naswot)));
+        one.into_iter().chain(many)
     }
 }
 
@@ -74,6 +89,7 @@ pub(super) struct Held {
     #[serde(flatten)]
     agreement: Agreement,
     conclusion: &'static str,
+    worth: Option<Choosing>,
 }
 
 /// Holds the search in `dir`, which may lie in a run's folder, against the run's evaluations of
@@ -85,19 +101,27 @@ pub(super) fn update(
 ) -> Result<Vec<Held>> {
     let run = dir.canonicalize().ok().and_then(|d| Some(d.parent()?.parent()?.to_path_buf()));
     let step = candidates.first().map(|c| c.teacher_step);
-    let mut known: BTreeMap<Protocol, BTreeMap<Arch, f64>> = BTreeMap::new();
+    let mut known: BTreeMap<Protocol, BTreeMap<Arch, Judged>> = BTreeMap::new();
     for path in run.map_or(Ok(Vec::new()), |run| files_with(&run.join("eval"), "json"))? {
         // Files of other kinds, such as baselines, hold no net of a search.
         let Ok(found) = serde_json::from_value::<Evaluation>(json(&path)?) else { continue };
         if Some(found.protocol.step) == step && found.protocol.weights == "student" {
-            known.entry(found.protocol.clone()).or_default().extend(found.nets());
+            let nets = known.entry(found.protocol.clone()).or_default();
+            for (arch, judged) in found.nets() {
+                // Of two evaluations of a net the one that says more counts.
+                if judged.naswot.is_some() || !nets.contains_key(&arch) {
+                    nets.insert(arch, judged);
+                }
+            }
         }
     }
     let held: Vec<Held> = known
         .into_iter()
-        .filter_map(|(protocol, accuracy)| {
+        .filter_map(|(protocol, judged)| {
+            let accuracy = judged.iter().map(|(arch, judged)| (*arch, judged.accuracy)).collect();
             let found = agreement(candidates, budgets, &accuracy, protocol.test.images as u64)?;
-            Some(Held { conclusion: found.conclusion(), agreement: found, protocol })
+            let worth = worth(candidates, budgets, &judged, 0);
+            Some(Held { conclusion: found.conclusion(), agreement: found, protocol, worth })
         })
         .collect();
     let path = dir.join(FILE);
@@ -137,6 +161,7 @@ pub(super) struct Card {
     ranks: Vec<(&'static str, String)>,
     rows: Vec<Row>,
     conclusion: &'static str,
+    worth: Option<Ways>,
 }
 
 impl Held {
@@ -158,6 +183,7 @@ impl Held {
             ],
             rows: found.budgets.iter().map(row).collect(),
             conclusion: self.conclusion,
+            worth: self.worth.as_ref().map(|worth| ways(protocol, worth)),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod agreement;
 mod axis;
+mod bars;
 mod chart;
 mod evals;
 mod examples;
@@ -17,10 +18,12 @@ mod sample_run;
 mod scatter;
 mod searches;
 mod series;
+mod study;
 mod svg;
 #[cfg(test)]
 mod tests;
 mod training;
+mod worth;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::space::Space;
 use run::Run;
+pub use study::study;
 
 const FILE: &str = "report.html";
 
@@ -122,5 +126,6 @@ fn render(template: &str, page: Any) -> Result<String, minijinja::Error> {
     env.add_template("parts.html", include_str!("templates/parts.html"))?;
     env.add_template("report.html", include_str!("templates/report.html"))?;
     env.add_template("search.html", include_str!("templates/search.html"))?;
+    env.add_template("study.html", include_str!("templates/study.html"))?;
     env.get_template(template)?.render(page)
 }

@@ -17,7 +17,9 @@ use crate::nn::Feature;
 use crate::rng::{Philox, Purpose};
 use crate::search::journal::Journal;
 use crate::search::winners::rank;
-use crate::search::{Bn, Candidate, Group, Ranking, Scored, Settings, Task, Teacher, Winners};
+use crate::search::{
+    Bn, Candidate, Group, Judged, Ranking, Scored, Settings, Task, Teacher, Winners,
+};
 use crate::space::{Arch, Budget, Metric, Space};
 use crate::train::checkpoint::tests::state;
 use crate::train::checkpoint::{self, State};
@@ -288,11 +290,13 @@ fn ranking(dir: &Path, file: &Path) {
     let candidates = crate::search::read_candidates(file).unwrap();
     let mut rng = Philox::new(3, Purpose::Check, 0, 0);
     let accuracy = |c: &Candidate| 0.1 + 0.5 * c.score + 0.01 * f64::from(rng.normal());
-    let accuracies: Vec<f64> = candidates.iter().map(accuracy).collect();
+    let judge = |accuracy| Judged { accuracy, ..Judged::default() };
+    let judged: Vec<Judged> = candidates.iter().map(accuracy).map(judge).collect();
     let ranking = Ranking {
         file,
         candidates: &candidates,
-        accuracies: &accuracies,
+        judged: &judged,
+        seed: 0,
         setup: setup("shapes"),
         raw: Some(raw()),
         step: STEP - 100,

@@ -13,9 +13,10 @@ use super::run::{folder_name, json};
 use super::scatter::{Band, MAX_POINTS, Point, Scatter};
 use super::svg::Size;
 use super::training::Panel;
+use super::worth;
 use crate::error::{Error, Result};
 use crate::files::json_lines;
-use crate::search::{self, BudgetResult, Candidate, Teacher};
+use crate::search::{self, BudgetResult, Candidate, Teacher, consistency};
 use crate::space::budget::{macs, si};
 use crate::space::{Arch, Budget, Metric, Space};
 
@@ -51,6 +52,8 @@ pub(super) struct Section {
     panels: Vec<Panel>,
     winners: Vec<Winner>,
     agreement: Vec<agreement::Card>,
+    /// How much of the ranking other images would keep.
+    consistency: Option<String>,
     settings: Vec<(String, String)>,
 }
 
@@ -83,9 +86,25 @@ pub(super) fn section(dir: &Path, space: Option<&Space>) -> Result<Section> {
         panels: panels(&candidates, winners.as_deref()),
         winners: shown_winners(budgets, space),
         agreement: held.iter().map(agreement::Held::card).collect(),
+        consistency: match winners.is_some() && candidates.len() <= MOST_CUT {
+            true => over_halves(dir, budgets)?,
+            false => None,
+        },
         settings: flat(&settings),
         tag,
     })
+}
+
+/// Past so many nets the images are not cut in halves: that would take too long.
+const MOST_CUT: usize = 2000;
+
+/// What halves of the search images say of each other.
+fn over_halves(dir: &Path, budgets: &[BudgetResult]) -> Result<Option<String>> {
+    let scored = search::journal::read_scored(dir)?;
+    let scores: Vec<&[f64]> = scored.iter().map(|s| s.scores.as_slice()).collect();
+    let sizes: Vec<usize> = budgets.iter().map(|b| b.candidates).collect();
+    let found = consistency::over_images(&scores, &sizes, 0);
+    Ok(found.map(|found| worth::consistency("halves of the search images", &found)))
 }
 
 fn facts(candidates: &[Candidate], teacher: Option<&Teacher>) -> Vec<String> {

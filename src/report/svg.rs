@@ -28,6 +28,12 @@ impl Size {
     /// Half of the page's width.
     pub(super) const HALF: Self = Self::new((490.0, 230.0), 220.0);
 
+    /// The whole width, as high as so many rows are.
+    pub(super) fn of_rows(rows: usize, row: f64) -> Self {
+        let height = rows as f64 * row;
+        Self::new((1000.0, height), height)
+    }
+
     const fn new(wide: (f64, f64), narrow_height: f64) -> Self {
         Self { wide, narrow: (NARROW, narrow_height) }
     }

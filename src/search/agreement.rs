@@ -27,7 +27,8 @@ pub struct Correlation {
 }
 
 impl Correlation {
-    fn new(rho: Option<f64>, nets: usize, given: usize) -> Self {
+    /// Of a ρ over so many nets, with `given` variables held fixed.
+    pub fn new(rho: Option<f64>, nets: usize, given: usize) -> Self {
         let ci95 = rho.and_then(|rho| rank_interval95(rho, nets, given));
         Self { rho, ci95, resolved: ci95.is_some_and(|[lo, hi]| lo > 0.0 || hi < 0.0) }
     }

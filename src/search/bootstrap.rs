@@ -57,6 +57,20 @@ mod tests {
     }
 
     #[test]
+    fn intervals_are_scipys_but_for_the_draws() {
+        let fixture = &crate::search::fixture::read()["bootstrap"];
+        let of = |key: &str| serde_json::from_value::<Vec<f64>>(fixture[key].clone()).unwrap();
+        let (a, b) = (of("a"), of("b"));
+        let difference: Vec<f64> = a.iter().zip(&b).map(|(a, b)| b - a).collect();
+        for (key, values) in [("mean", a), ("difference", difference)] {
+            let (found, expected) = (mean_interval(3, &values), of(key));
+            let width = expected[1] - expected[0];
+            let near = found.iter().zip(&expected).all(|(f, e)| (f - e).abs() < 0.08 * width);
+            assert!(near, "{key}: {found:?} {expected:?}");
+        }
+    }
+
+    #[test]
     fn quantiles_interpolate() {
         let [lo, hi] = interval95((0..=40).rev().map(f64::from).collect());
         assert!((lo - 1.0).abs() < 1e-12 && (hi - 39.0).abs() < 1e-12, "{lo} {hi}");

@@ -135,6 +135,25 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_scipys() {
+        let fixture = crate::search::fixture::read();
+        for case in fixture["ranks"].as_array().unwrap() {
+            let of = |key: &str| serde_json::from_value::<Vec<f64>>(case[key].clone()).unwrap();
+            let (x, y, z) = (of("x"), of("y"), of("z"));
+            let same = |found: f64, key: &str| {
+                let expected = case[key].as_f64().unwrap();
+                assert!((found - expected).abs() < 1e-12, "{key}: {found} {expected}");
+            };
+            let rho = |a: &[f64], b: &[f64]| spearman(a, b).unwrap();
+            same(rho(&x, &y), "spearman");
+            same(kendall(&x, &y).unwrap(), "kendall");
+            same(partial(rho(&x, &y), rho(&x, &z), rho(&y, &z)).unwrap(), "partial");
+            let found = rank_interval95(rho(&x, &y), x.len(), 0).unwrap();
+            near(found, [of("interval")[0], of("interval")[1]]);
+        }
+    }
+
+    #[test]
     fn ties_share_ranks() {
         assert_eq!(ranks(&[3.0, 1.0, 3.0, 2.0]), [3.5, 1.0, 3.5, 2.0]);
         let (a, b) = ([1.0, 2.0, 2.0, 3.0], [1.0, 2.0, 3.0, 3.0]);

@@ -174,6 +174,15 @@ pub fn read_candidates(path: &Path) -> Result<Vec<Candidate>> {
     files::whole_lines(&text).enumerate().map(candidate).collect()
 }
 
+/// What the search in a folder has found, with the scores of all images.
+///
+/// # Errors
+/// [`Kind::Data`] where its files cannot be read.
+pub fn read_scored(dir: &Path) -> Result<Vec<Scored>> {
+    let images = read_candidates(&dir.join(CANDIDATES))?.first().map_or(0, |c| c.images);
+    Ok(read(dir, images)?.0)
+}
+
 /// What a folder's search has found, and how many bytes of `candidates.jsonl` say so: the lines
 /// before the first that is damaged, or whose scores are.
 fn read(dir: &Path, images: usize) -> Result<(Vec<Scored>, u64)> {

@@ -4,15 +4,21 @@
 
 pub mod agreement;
 pub mod bootstrap;
+pub mod consistency;
 pub mod correlation;
+#[cfg(test)]
+mod fixture;
+pub mod gaps;
 pub mod journal;
 pub mod latency;
+pub mod naswot;
 pub mod plan;
 mod ranking;
 mod request;
 pub mod score;
 pub mod teacher;
 pub mod winners;
+pub mod worth;
 
 use std::sync::Arc;
 
@@ -26,6 +32,7 @@ pub use ranking::{Ranking, sample};
 pub use request::{Bn, Request, Settings, Task};
 pub use teacher::Teacher;
 pub use winners::{BudgetResult, Winner};
+pub use worth::{Choosing, Judged, worth};
 
 use crate::cx::Cx;
 use crate::data::Dataset;

@@ -6,12 +6,13 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Agreement, BudgetResult, Candidate, agreement, kendall, read_candidates, spearman, winners,
+    Agreement, BudgetResult, Candidate, Choosing, Judged, agreement, kendall, read_candidates,
+    spearman, winners, worth,
 };
 use crate::error::Result;
 use crate::eval::evaluate::standard_error;
 use crate::eval::record::Setup;
-use crate::eval::{Baselines, RawBaselines};
+use crate::eval::{Baselines, RawBaselines, answers};
 use crate::space::Arch;
 
 /// At most `limit` of a search's candidates, by the path of its `candidates.jsonl`: the winners of
@@ -46,8 +47,10 @@ pub struct Ranking<'a> {
     pub file: &'a Path,
     /// Those that were evaluated.
     pub candidates: &'a [Candidate],
-    /// The accuracy of each.
-    pub accuracies: &'a [f64],
+    /// What each is worth.
+    pub judged: &'a [Judged],
+    /// Seed of resamples.
+    pub seed: u64,
     /// How they were evaluated.
     pub setup: Setup,
     /// What pixels and colours are worth, where that was asked for.
@@ -64,10 +67,11 @@ impl Ranking<'_> {
     pub fn correlation(&self) -> Value {
         let scores: Vec<f64> = self.candidates.iter().map(|c| c.score).collect();
         let macs: Vec<f64> = self.candidates.iter().map(|c| c.macs as f64).collect();
+        let accuracies: Vec<f64> = self.judged.iter().map(|j| j.accuracy).collect();
         json!({
-            "spearman": spearman(&scores, self.accuracies),
-            "kendall": kendall(&scores, self.accuracies),
-            "spearman_macs": spearman(&macs, self.accuracies),
+            "spearman": spearman(&scores, &accuracies),
+            "kendall": kendall(&scores, &accuracies),
+            "spearman_macs": spearman(&macs, &accuracies),
         })
     }
 
@@ -77,11 +81,22 @@ impl Ranking<'_> {
     /// Those of reading the search's files.
     pub fn agreement(&self) -> Result<Option<Agreement>> {
         let archs = self.candidates.iter().map(|c| c.arch);
-        let accuracy = archs.zip(self.accuracies.iter().copied()).collect();
+        let accuracy = archs.zip(self.judged.iter().map(|j| j.accuracy)).collect();
         let budgets = read_winners(self.file)?;
         let all = read_candidates(self.file)?;
         let tests = self.setup.test.images as u64;
         Ok(agreement(&all, &budgets, &accuracy, tests))
+    }
+
+    /// What choosing by the score is worth, and by what needs no search; none where there are too few.
+    ///
+    /// # Errors
+    /// Those of reading the search's files.
+    pub fn worth(&self) -> Result<Option<Choosing>> {
+        let archs = self.candidates.iter().map(|c| c.arch);
+        let judged = archs.zip(self.judged.iter().cloned()).collect();
+        let budgets = read_winners(self.file)?;
+        Ok(worth(&read_candidates(self.file)?, &budgets, &judged, self.seed))
     }
 
     /// As it is written.
@@ -89,12 +104,15 @@ impl Ranking<'_> {
     /// # Errors
     /// Those of [`Ranking::agreement`].
     pub fn to_json(&self) -> Result<Map<String, Value>> {
-        let subnet = |(c, a): (&Candidate, &f64)| {
-            let stderr = standard_error(*a, self.setup.test.images);
-            let (arch, macs, score) = (c.arch, c.macs, c.score);
-            json!({"arch": arch, "macs": macs, "score": score, "accuracy": a, "stderr": stderr})
+        let subnet = |(c, j): (&Candidate, &Judged)| {
+            let stderr = standard_error(j.accuracy, self.setup.test.images);
+            json!({
+                "arch": c.arch, "macs": c.macs, "params": c.params, "score": c.score,
+                "naswot": j.naswot, "accuracy": j.accuracy, "stderr": stderr,
+                "correct": answers::to_digits(&j.correct),
+            })
         };
-        let subnets: Vec<Value> = self.candidates.iter().zip(self.accuracies).map(subnet).collect();
+        let subnets: Vec<Value> = self.candidates.iter().zip(self.judged).map(subnet).collect();
         let mut all = self.setup.to_json();
         if let Some(raw) = &self.raw {
             let absent = "not computed for each of many nets: evaluate one with --arch ID".into();
@@ -107,6 +125,7 @@ impl Ranking<'_> {
         all.insert("subnets".into(), json!(subnets));
         all.insert("weights".into(), json!(self.weights));
         all.insert("agreement".into(), json!(self.agreement()?));
+        all.insert("worth".into(), json!(self.worth()?));
         Ok(all)
     }
 }

@@ -19,14 +19,11 @@ const TAU: f64 = 0.07;
 /// A neighbour: similarity and index among the training images.
 type Neighbour = (f32, u32);
 
-/// Accuracy with each number of neighbours in `ks`: the share of test images whose class
-/// gets most of the weight of its k nearest training images by cosine similarity. Equal
-/// similarities are taken by index, equal votes by class. Where there are fewer than k
-/// training images, all vote. Takes the features, of which it makes rows of unit length in place:
-/// of a large set they fill much of the memory.
+/// Accuracy with each number of neighbours in `ks`: the share of test images that are named right, see
+/// [`answers`].
 ///
 /// # Errors
-/// Those of the device; training and test features of different lengths.
+/// Those of [`answers`].
 pub fn accuracy(
     cx: &Cx,
     train: Labelled,
@@ -34,6 +31,29 @@ pub fn accuracy(
     ks: &[usize],
     classes: usize,
 ) -> Result<Vec<f64>> {
+    Ok(answers(cx, train, test, ks, classes)?.iter().map(|right| share(right)).collect())
+}
+
+/// The share of test images that are named right.
+pub fn share(right: &[bool]) -> f64 {
+    right.iter().filter(|right| **right).count() as f64 / right.len().max(1) as f64
+}
+
+/// Whether each test image is named right, for each number of neighbours in `ks`: its class gets most
+/// of the weight of its k nearest training images by cosine similarity. Equal
+/// similarities are taken by index, equal votes by class. Where there are fewer than k
+/// training images, all vote. Takes the features, of which it makes rows of unit length in place:
+/// of a large set they fill much of the memory.
+///
+/// # Errors
+/// Those of the device; training and test features of different lengths.
+pub fn answers(
+    cx: &Cx,
+    train: Labelled,
+    test: Labelled,
+    ks: &[usize],
+    classes: usize,
+) -> Result<Vec<Vec<bool>>> {
     if train.dim != test.dim && !train.is_empty() && !test.is_empty() {
         return Err(Error::usage(format!(
             "knn: expected features of one length; found {} and {}",
@@ -41,20 +61,16 @@ pub fn accuracy(
         )));
     }
     let most = ks.iter().copied().max().unwrap_or(0).min(train.len());
-    let tests = test.len();
     let (mut train, mut test) = (train, test);
     train.values.update(train.dim, to_unit)?;
     test.values.update(test.dim, to_unit)?;
     let near = nearest(cx, &train, &test, most)?;
-    let hits = near.par_iter().zip(&test.labels).map(|(near, label)| {
-        let vote = |&k: &usize| classify(&near[..k.min(near.len())], &train.labels, classes);
-        ks.iter().map(|k| usize::from(vote(k) == *label)).collect::<Vec<_>>()
-    });
-    let mut right = vec![0usize; ks.len()];
-    for hits in hits.collect::<Vec<_>>() {
-        right.iter_mut().zip(hits).for_each(|(r, hit)| *r += hit);
-    }
-    Ok(right.iter().map(|&r| r as f64 / tests.max(1) as f64).collect())
+    let right = |k: usize| {
+        let vote =
+            |near: &[Neighbour]| classify(&near[..k.min(near.len())], &train.labels, classes);
+        near.par_iter().zip(&test.labels).map(|(near, label)| vote(near) == *label).collect()
+    };
+    Ok(ks.iter().map(|&k| right(k)).collect())
 }
 
 /// The `most` (at most those there are) nearest training images of each test image,
