@@ -10,7 +10,7 @@ use super::cells::{Cell, Made, Maker, RUN, Record};
 use super::child::Program;
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::files::owned::{Existing, Kind as FolderKind, Owned};
+use crate::files::owned::{Existing, Kind as FolderKind, MARK, Owned};
 use crate::outside::{in_shell, printable};
 
 /// The folder of all cells.
@@ -101,7 +101,7 @@ impl Folder {
             true => files::read_json::<Record>(&dir.join(RECORD)).map_or(0.0, |r| r.seconds),
             false => 0.0,
         };
-        if dir.join(RUN).exists() {
+        if dir.join(RUN).join(MARK).exists() {
             // It was stopped or killed.
             arguments.push("--resume".into());
         }
