@@ -193,12 +193,13 @@ impl Stopwatch<'_> {
             self.paced.insert(kind, Pace::of(seconds, TIMED));
         }
         let pace = self.paced[kind];
+        let whole = pace.seconds(count);
         // Neighbours and linear classifiers are timed on fewer images.
-        let images = match cell.kind {
-            Kind::Score | Kind::Linear => self.images(cell),
-            _ => 1.0,
-        };
-        Ok(pace.fixed + (pace.seconds(count) - pace.fixed) * images)
+        Ok(match cell.kind {
+            Kind::Score => pace.fixed + (whole - pace.fixed) * self.images(cell),
+            Kind::Linear => whole * self.images(cell),
+            _ => whole,
+        })
     }
 
     /// How many times more images a cell looks at than its timed version.
