@@ -232,8 +232,8 @@ impl Stopwatch<'_> {
                 let own = self.sizes.tune_steps.unwrap_or_else(|| {
                     let labels = value("--labels").and_then(|v| v.parse().ok()).unwrap_or(1.0);
                     let images = cell.sources().next().map_or(0, |s| s.images);
-                    // The recipe: 20 epochs of batches of 256, for each of nine pairs of rates.
-                    10 * 20 * ((images as f64 * labels / 256.0).ceil() as usize).max(1)
+                    // The recipe: 20 epochs of batches of 256. A timed step holds its grid.
+                    20 * ((images as f64 * labels / 256.0).ceil() as usize).max(1)
                 });
                 own.max(1)
             }
