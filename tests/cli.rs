@@ -90,7 +90,7 @@ fn mistakes_exit_2_and_name_the_nearest() {
         (&["config", "show", "--preset", "tinny"], "\"tiny\""),
         (&["config", "show", "train.bacth=3"], "\"train.batch\""),
         (&["config", "show", "lr=0.1"], "\"train.lr\""),
-        (&["config", "show", "optimizer.queue=5"], "\"moco.queue\""),
+        (&["config", "show", "optimizer.queue=5"], "\".queue\""),
         (&["config", "validate", "/dev/zero"], "expected a regular file, found a device"),
         (&["config", "show", "train.batch=1"], "train.batch = 1 (command line)"),
         (&["config", "show", "--method", "mocco"], "'moco'"),

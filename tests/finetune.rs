@@ -4,9 +4,11 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use common::runs::{start_and_kill, steps_in_metrics, train};
-use common::{expect, images, s};
+use common::{engine, expect, images, s};
 use engine::files::read_safetensors;
 use engine::train::Checkpoint;
 use serde_json::Value;
@@ -189,10 +191,38 @@ fn rates_are_chosen_on_labels_that_are_held_out() {
 }
 
 #[test]
+fn a_killed_grid_goes_on_with_its_next_pair() {
+    let given = Given::new();
+    let words = ["finetune.steps=20", "--recipe", "semi", "--resume"];
+    let whole = given.finetune(0, "whole", &words).0;
+    let (kept, args) = (given.path("parts/grid.json"), given.args("parts", &words));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut child = engine(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !kept.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!given.path("parts/checkpoints").exists(), "the grid ended before it was killed");
+    let (resumed, stderr) = expect(0, &args);
+    assert!(stderr.matches(" of the head: ").count() < 9, "all pairs were tried again: {stderr}");
+    assert_eq!(json(&whole), json(&resumed));
+    assert!(fs::read(given.path("whole/grid.json")).unwrap() == fs::read(kept).unwrap());
+    assert!(weights(&given.path("whole")) == weights(&given.path("parts")));
+}
+
+#[test]
 fn linear_classifiers_learn_at_once_on_a_body_that_stays() {
     let given = Given::new();
-    let result =
-        json(&given.finetune(0, "linear", &["finetune.steps=300", "--recipe", "linear"]).0);
+    let result = json(
+        &given
+            .finetune(
+                0,
+                "linear",
+                &["finetune.steps=300", "--recipe", "linear", "finetune.crop_min=1"],
+            )
+            .0,
+    );
     assert!(result["top1"].as_f64().unwrap() > 0.4, "{result}");
     let grid = json(&fs::read_to_string(given.path("linear/grid.json")).unwrap());
     assert_eq!(grid["cells"].as_array().unwrap().len(), 7);

@@ -59,7 +59,7 @@ pub struct FinetuneArgs {
     /// The run's folder
     #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
     pub out: Option<PathBuf>,
-    /// Settings under one name: small, semi, swav, linear or vtab1k [default: small, with preset
+    /// Settings under one name: small, semi, swav, simclr, linear or vtab1k [default: small, with preset
     /// data semi]
     #[arg(long, value_name = "NAME", hide_possible_values = true)]
     pub recipe: Option<Recipe>,

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::Method;
 use super::adapt::FOLLOWING;
 use super::keys::{Allowed, Config, KEYS, Key, SECTIONS};
 use super::resolve::Resolved;
@@ -43,7 +45,7 @@ pub struct Explained {
 pub fn explain(resolved: &Resolved) -> Result<Vec<Explained>> {
     let presets: Vec<(&str, _)> = presets::NAMES
         .iter()
-        .map(|name| Ok((*name, Config::for_preset(name)?.entries())))
+        .map(|name| Ok((*name, Config::defaults(name, resolved.config.method)?.entries())))
         .collect::<Result<_>>()?;
     let values = resolved.config.entries();
     let one = |(key, (_, value)): (&'static Key, &(String, toml::Value))| {
@@ -139,7 +141,7 @@ pub fn markdown() -> Result<String> {
     let mut out = String::from(
         "<!-- Written by `engine config show --explain --markdown > docs/settings.md`; do not edit. -->\n\n\
          # Settings\n\n\
-         Every key of a run's settings. Defaults depend on the preset; a file (`-c run.toml`) overrides them, and \
+         Every key of a run's settings. Defaults depend on the preset and the method; a file (`-c run.toml`) overrides them, and \
          `key=value`\nwords on the command line override both. `engine config show` prints the values of a run with \
          their origins, and with\n`--explain` this page. Where a default *follows the images*, presets `cifar` and `tiny` \
          replace it by a value measured on\nthe images before training, unless it is set; the log says what and why \
@@ -172,6 +174,29 @@ pub fn markdown() -> Result<String> {
             key.default_words("`"),
             key.source
         );
+    }
+    out += &methods()?;
+    Ok(out)
+}
+
+/// The defaults that methods change.
+fn methods() -> Result<String> {
+    let mut out = String::from(
+        "\n## What a method changes\n\n\
+         The defaults above are MoCo's. Those of `--method byol`, `ressl` and `densecl` differ in:\n\n\
+         | method | preset | key | default | with MoCo |\n|---|---|---|---|---|\n",
+    );
+    for method in Method::value_variants() {
+        for preset in presets::NAMES {
+            let moco = Config::for_preset(preset)?.flat();
+            for (key, value) in Config::defaults(preset, *method)?.flat() {
+                if key != "method" && moco.get(&key) != Some(&value) {
+                    let before = moco.get(&key).map_or("", String::as_str);
+                    let _ =
+                        writeln!(out, "| {method} | {preset} | `{key}` | `{value}` | `{before}` |");
+                }
+            }
+        }
     }
     Ok(out)
 }

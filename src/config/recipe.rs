@@ -12,6 +12,8 @@ crate::choice! {
         Semi = "semi",
         /// SwAV's rates for a share of ImageNet's labels.
         Swav = "swav",
+        /// SimCLR's: LARS for body and head, a cosine, a head of zeros.
+        Simclr = "simclr",
         /// A linear classifier on the frozen body, all learning rates at once.
         Linear = "linear",
         /// VTAB-1k's 1,000 steps on 1,000 images.
@@ -79,7 +81,8 @@ crate::choice! {
 const ONE_PER_CENT: f64 = 0.03;
 
 /// What all recipes have in common, where they do not say otherwise.
-const COMMON: [&str; 14] = [
+const COMMON: [&str; 15] = [
+    "train.optimizer=sgd",
     "train.momentum=0.9",
     "train.bn_group=0",
     "train.warmup_epochs=0",
@@ -141,6 +144,18 @@ impl Recipe {
                 ],
             ]
             .concat(),
+            Self::Simclr => vec![
+                pick("train.epochs=60", "train.epochs=30"),
+                "train.batch=1024",
+                // 0.005·√batch.
+                "train.lr=0.16",
+                "finetune.lr_head=0.16",
+                "finetune.falls=cosine",
+                "finetune.head=zero",
+                "train.optimizer=lars",
+                "train.trust=0.001",
+                "train.decay_exempt=true",
+            ],
             Self::Linear => vec![
                 "train.epochs=100",
                 "train.batch=256",

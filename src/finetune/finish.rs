@@ -154,6 +154,7 @@ impl Prepared {
             Cell { lr: config.train.lr, lr_head: *lr_head, top1 }
         };
         let tries = Tries {
+            of: self.digest()?,
             select: config.finetune.select.to_string(),
             train_images: all.len() - self.held_out.len(),
             test_images: test.len(),

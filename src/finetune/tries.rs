@@ -27,6 +27,9 @@ const FILE: &str = "grid.json";
 /// `grid.json`: learning rates that were tried, and what they were worth.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tries {
+    /// Digest of net, settings, images and what the net starts from: of a run that goes on, cells of
+    /// others are no use.
+    pub of: String,
     /// `held-out` or `test`.
     pub select: String,
     /// Images that were learnt from.
@@ -116,13 +119,14 @@ impl Prepared {
             _ => [all.clone(), self.val.clone()],
         };
         let mut tries = Tries {
+            of: self.digest()?,
             select: config.finetune.select.to_string(),
             train_images: train.len(),
             test_images: test.len(),
             cells: Vec::new(),
         };
         if let Some(kept) = Tries::read(out)?
-            && (&kept.select, kept.train_images) == (&tries.select, tries.train_images)
+            && kept.of == tries.of
         {
             tries = kept;
         }
@@ -157,6 +161,20 @@ impl Prepared {
         settings.take_best("finetune.lr_head", best.lr_head, on)?;
         tracing::info!("chosen: lr {} of the body, {} of the head", best.lr, best.lr_head);
         Ok(Chosen::Settings(Box::new(settings)))
+    }
+
+    /// Of all that decides what cells are worth.
+    pub(super) fn digest(&self) -> Result<String> {
+        let Prepared { options, tuning, val, .. } = self;
+        let text = format!(
+            "{:?} {:?} {:?} {} {}",
+            options.config().flat(),
+            tuning.tuned,
+            options.init,
+            tuning.dataset.digest()?,
+            val.digest()?
+        );
+        Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
     }
 
     /// Trains once, in memory alone, and tests.

@@ -31,6 +31,8 @@ pub(super) struct Step {
     pub(super) teacher_spread: Option<f64>,
     pub(super) teacher_rank: Option<f64>,
     pub(super) health: Option<Health>,
+    /// What else tells whether it learns, by name.
+    pub(super) signs: BTreeMap<String, f64>,
     pub(super) images_per_s: Option<f64>,
     pub(super) data_wait_ms: Option<f64>,
     pub(super) device_mem_bytes: Option<f64>,

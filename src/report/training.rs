@@ -99,6 +99,8 @@ pub(super) fn panels(run: &Run) -> Vec<Panel> {
         learning_rate(run),
         health::spread(run),
         health::rank(run),
+        entropy(run),
+        matches(run),
         grad_norm(run),
         throughput(run),
         waiting(run),
@@ -167,6 +169,36 @@ fn learning_rate(run: &Run) -> Option<Panel> {
         );
     }
     single(run, ("Learning rate", note), |s| s.lr, Vec::new(), Size::HALF)
+}
+
+/// A sign of the method's, if it has that.
+fn sign(
+    run: &Run,
+    name: &str,
+    title: &str,
+    note: String,
+    most: Vec<(f64, String)>,
+) -> Option<Panel> {
+    run.steps.iter().find(|step| step.signs.contains_key(name))?;
+    single(run, (title, note), |s| s.signs.get(name).copied(), most, Size::HALF)
+}
+
+fn entropy(run: &Run) -> Option<Panel> {
+    let note =
+        "Entropy of the relations that the teacher finds, mean over images. At the dashed line \
+                every image is related to all others alike; at 0 to one alone."
+            .to_owned();
+    let most =
+        run.queue().map(|rows| (rows.ln(), format!("ln K = {}", numbers::fixed(rows.ln(), 2))));
+    sign(run, "entropy", "Entropy of relations", note, most.into_iter().collect())
+}
+
+fn matches(run: &Run) -> Option<Panel> {
+    let note =
+        "Share of the positions that are matched by any. Near 0 all positions of an image are \
+                alike."
+            .to_owned();
+    sign(run, "matches", "Matched positions", note, Vec::new())
 }
 
 fn grad_norm(run: &Run) -> Option<Panel> {
