@@ -179,7 +179,6 @@ fn text(study: &Study, out: &Path) -> String {
         let mut rows = vec![head.map(str::to_owned).collect::<Vec<_>>()];
         rows.extend(made.rows.iter().map(|row| line(row, &columns)));
         parts.push(format!("{}  {}\n{}", made.table.to_uppercase(), made.title, table(&rows)));
-        parts.extend(made.worth.iter().map(|(how, worth)| format!("{how}\n{}\n", worth.text())));
     }
     let seconds = study.cells.iter().map(|cell| cell.seconds).sum();
     parts.push(format!("{} cells, {} in all", study.cells.len(), human_duration(seconds)));

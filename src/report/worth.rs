@@ -7,7 +7,7 @@ use crate::search::Choosing;
 use crate::search::agreement::Correlation;
 use crate::search::consistency::Consistency;
 use crate::search::gaps::{Gap, LEAST_FOR_GAPS};
-use crate::search::worth::Chooser;
+use crate::search::worth::{Chooser, Chosen};
 
 /// A way to choose.
 #[derive(Serialize)]
@@ -24,12 +24,26 @@ pub(super) struct Way {
     largest: String,
 }
 
+/// What the search's score chooses in a budget.
+#[derive(Serialize)]
+struct InBudget {
+    budget: String,
+    nets: usize,
+    arch: String,
+    accuracy: String,
+    regret: String,
+    random: String,
+    largest: String,
+}
+
 /// A table of them.
 #[derive(Serialize)]
 pub(super) struct Ways {
     title: String,
     note: String,
     ways: Vec<Way>,
+    /// Of the search's score.
+    budgets: Vec<InBudget>,
 }
 
 /// Of nets that were evaluated in this way.
@@ -55,11 +69,28 @@ pub(super) fn ways(how: &str, worth: &Choosing) -> Ways {
             worth.nets
         ),
         ways: worth.choosers.iter().map(way).collect(),
+        budgets: worth.choosers.iter().take(1).flat_map(|c| &c.budgets).map(in_budget).collect(),
+    }
+}
+
+/// With a minus sign.
+fn gap(gap: &Gap) -> String {
+    gap.words().replace('-', "−")
+}
+
+fn in_budget(c: &Chosen) -> InBudget {
+    InBudget {
+        budget: c.budget.clone(),
+        nets: c.nets,
+        arch: c.arch.to_string(),
+        accuracy: numbers::percent(c.accuracy),
+        regret: gap(&c.gaps.regret),
+        random: gap(&c.gaps.over_random),
+        largest: gap(&c.gaps.over_largest),
     }
 }
 
 fn way(c: &Chooser) -> Way {
-    let gap = |gap: &Gap| gap.words().replace('-', "−");
     let rho = |c: &Correlation| c.words().replace('-', "−");
     let beats = &c.mean.beats_random;
     Way {

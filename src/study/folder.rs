@@ -43,7 +43,7 @@ pub static STUDY: FolderKind = FolderKind {
 pub struct Folder {
     root: PathBuf,
     program: Program,
-    /// Cells to make in all, as far as that is known before.
+    /// Cells to make in all, for the log.
     expected: usize,
     made: RefCell<BTreeMap<String, (Record, Made)>>,
     _owned: Owned,
@@ -54,16 +54,21 @@ impl Folder {
     ///
     /// # Errors
     /// [`Kind::Usage`] where it holds something and `resume` is not given.
-    pub fn claim(root: &Path, resume: bool, program: Program, expected: usize) -> Result<Self> {
+    pub fn claim(root: &Path, resume: bool, program: Program) -> Result<Self> {
         let existing = if resume { Existing::Continue } else { Existing::Refuse };
         let owned = Owned::claim(root, &STUDY, existing)?;
         Ok(Self {
             root: root.to_path_buf(),
             program,
-            expected,
+            expected: 0,
             made: RefCell::default(),
             _owned: owned,
         })
+    }
+
+    /// The same, with the number of cells that will be made as far as that is known.
+    pub fn expecting(self, cells: usize) -> Self {
+        Self { expected: cells, ..self }
     }
 
     /// What came of all cells of this study, by name.

@@ -237,6 +237,7 @@ pub fn run(
     let (tables, left_out) = request.tables(&opened.lab(&Planner::default()))?;
     left_out.iter().for_each(|line| tracing::info!("{line}"));
     let program = || Program::this(signals.clone(), request.quiet_flags.clone());
+    let folder = Folder::claim(&request.out, request.resume, program()?)?;
     if let Some(seconds) = request.seconds {
         let path = request.out.join(FILE);
         opened.sizes.steps = match path.exists() && request.resume {
@@ -250,7 +251,7 @@ pub fn run(
         }
     }
     let cells = opened.cells(&tables)?;
-    let folder = Folder::claim(&request.out, request.resume, program()?, cells.len())?;
+    let folder = folder.expecting(cells.len());
     let images = [&opened.train, &opened.test].into_iter();
     let images = images.chain(opened.transfers.iter().flat_map(|(a, b)| [a, b]));
     let images = images.chain(&opened.domains).map(|s| (s.name.clone(), s.images));

@@ -193,12 +193,13 @@ impl Stopwatch<'_> {
             self.paced.insert(kind, Pace::of(seconds, TIMED));
         }
         let pace = self.paced[kind];
+        let whole = pace.seconds(count);
         // Neighbours and linear classifiers are timed on fewer images.
-        let images = match cell.kind {
-            Kind::Score | Kind::Linear => self.images(cell),
-            _ => 1.0,
-        };
-        Ok(pace.fixed + (pace.seconds(count) - pace.fixed) * images)
+        Ok(match cell.kind {
+            Kind::Score => pace.fixed + (whole - pace.fixed) * self.images(cell),
+            Kind::Linear => whole * self.images(cell),
+            _ => whole,
+        })
     }
 
     /// How many times more images a cell looks at than its timed version.
@@ -231,8 +232,8 @@ impl Stopwatch<'_> {
                 let own = self.sizes.tune_steps.unwrap_or_else(|| {
                     let labels = value("--labels").and_then(|v| v.parse().ok()).unwrap_or(1.0);
                     let images = cell.sources().next().map_or(0, |s| s.images);
-                    // The recipe: 20 epochs of batches of 256, for each of nine pairs of rates.
-                    10 * 20 * ((images as f64 * labels / 256.0).ceil() as usize).max(1)
+                    // The recipe: 20 epochs of batches of 256. A timed step holds its grid.
+                    20 * ((images as f64 * labels / 256.0).ceil() as usize).max(1)
                 });
                 own.max(1)
             }

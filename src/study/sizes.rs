@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn groups_are_round_and_cover_what_they_should() {
         let of = |name: &str| Space::preset(name).unwrap();
-        assert_eq!(groups(&of("tiny"), 1.0, 5), "2M..17M:3M");
+        assert_eq!(groups(&of("tiny"), 1.0, 5), "2M..17.5M:3.1M");
         assert_eq!(groups(&of("data"), 1.0, 5), "1600M..15600M:2800M");
         for (name, share, count) in [("tiny", 0.52, 4), ("cifar", 1.0, 5), ("cifar", 0.52, 4)] {
             let budgets = crate::space::Budget::parse_groups(

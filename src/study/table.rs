@@ -217,7 +217,7 @@ mod tests {
         assert!(against.value == 0.25 && against.ci95[0] <= 0.25, "{against:?}");
         let table = Table { rows: vec![row], ..Table::new("t4", "x", &[]) };
         let csv = table.csv();
-        assert!(csv.contains("\"a, \"\"b\"\"\",top1,0.9,0.375,,,0.17677669529663687,2"), "{csv}");
+        assert!(csv.contains("\"a, \"\"b\"\"\",top1,0.9,0.375,,,0.1767766952966369,2"), "{csv}");
         let failed = Row::new("c").measured(&cells[2..], &[("top1", &["top1"])]);
         assert_eq!((failed.ours["top1"].clone(), failed.seeds), (Value::Null, 0));
     }
