@@ -68,25 +68,26 @@ pub(super) fn linear(lab: &Lab) -> Result<Table> {
     let alone = lab.each_seed(|seed| lab.alone(Method::Moco, seed, 1.0))?;
     let reference = alone.iter().map(|run| lab.linear(run, &lab.reference));
     let reference = reference.collect::<Result<Vec<_>>>()?;
-    let row = |name: String, arch: &Arch, cells: &[Made]| {
-        let macs = lab.macs(arch) as f64;
+    let row = |name: String, archs: &[Arch], cells: &[Made]| {
+        let macs = archs.iter().map(|arch| lab.macs(arch) as f64).sum::<f64>() / archs.len() as f64;
         let row = Row::new(name).ours("macs", Some(macs), None).measured(cells, &[LINEAR]);
         row.against(cells, &reference, lab.seed())
     };
     let name = lab.named("reference, alone:", &lab.reference);
-    let mut first = row(name, &lab.reference, &reference);
+    let mut first = row(name, &[lab.reference], &reference);
     first.against_baseline = None;
     table.rows.push(first);
     let Winners { runs, budgets, failed } = winners_by_budget(lab)?;
     for budget in &budgets {
         let cells = budget.nets.iter().map(|(run, arch)| lab.linear(run, arch));
         let cells = cells.collect::<Result<Vec<_>>>()?;
-        table.rows.push(row(title_of(lab, budget), &budget.nets[0].1, &cells));
+        let archs: Vec<Arch> = budget.nets.iter().map(|(_, arch)| *arch).collect();
+        table.rows.push(row(title_of(lab, budget), &archs, &cells));
     }
     table.rows.extend(no_winners(&failed));
     for (what, arch) in [("smallest:", lab.space.min()), ("largest:", lab.space.max())] {
         let cells = runs.iter().map(|run| lab.linear(run, &arch)).collect::<Result<Vec<_>>>()?;
-        table.rows.push(row(lab.named(what, &arch), &arch, &cells));
+        table.rows.push(row(lab.named(what, &arch), &[arch], &cells));
     }
     Ok(table)
 }
