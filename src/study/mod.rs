@@ -7,6 +7,7 @@ pub mod child;
 pub mod folder;
 pub mod lab;
 pub mod measure;
+pub mod paper;
 pub mod plan;
 pub mod sizes;
 pub mod table;

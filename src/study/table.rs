@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::cells::Made;
 use super::lab::number;
 use super::measure::{Difference, Mean, difference, test_images};
+use super::paper::Number;
 use crate::error::Result;
 use crate::files;
 use crate::search::Choosing;
@@ -136,6 +137,11 @@ impl Row {
     pub fn paper(mut self, column: &str, value: f64) -> Self {
         self.paper.insert(column.into(), json!(value));
         self
+    }
+
+    /// The same with numbers of the paper's.
+    pub fn papers(self, numbers: &[Number]) -> Self {
+        numbers.iter().fold(self, |row, (column, value)| row.paper(column, *value))
     }
 
     /// The same with a number of ours.

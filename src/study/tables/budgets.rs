@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::space::Arch;
 use crate::study::cells::Made;
 use crate::study::lab::Lab;
+use crate::study::paper;
 use crate::study::table::{Row, Table};
 
 /// Winners of all budgets, of the runs of all seeds.
@@ -118,12 +119,14 @@ pub(super) fn few_labels(lab: &Lab) -> Result<Table> {
     let alone = lab.each_seed(|seed| lab.alone(Method::Moco, seed, 1.0))?;
     let pairs: Vec<(Made, Arch)> = alone.into_iter().map(|run| (run, lab.reference)).collect();
     let baseline = measure(&pairs)?;
-    table.rows.push(row(lab.named("reference, alone:", &lab.reference), &baseline));
+    let first = row(lab.named("reference, alone:", &lab.reference), &baseline);
+    table.rows.push(first.papers(&paper::FEW_LABELS_R50));
     let Winners { budgets, failed, .. } = winners_by_budget(lab)?;
     for budget in &budgets {
         let cells = measure(&budget.nets)?;
         let row = row(title_of(lab, budget), &cells);
-        table.rows.push(row.against(&cells[0], &baseline[0], lab.seed()));
+        let row = row.against(&cells[0], &baseline[0], lab.seed());
+        table.rows.push(row.papers(&paper::few_labels(&budget.name)));
     }
     table.rows.extend(no_winners(&failed));
     Ok(table)

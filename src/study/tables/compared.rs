@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::space::Arch;
 use crate::study::cells::Made;
 use crate::study::lab::{Lab, Pretrained};
+use crate::study::paper;
 use crate::study::table::{Row, Table};
 
 /// The winner in the reference's budget, of each seed's run.
@@ -90,12 +91,14 @@ pub(super) fn methods(lab: &Lab) -> Result<Table> {
         let row = |what: &str, cells: &[Made]| {
             Row::new(format!("{method}: {what}")).measured(cells, &[TOP1])
         };
-        table.rows.push(row("reference, alone", &baseline));
-        for (what, cells) in [
-            ("reference, alone, 3 times the rate", &thrice),
-            ("supernet, winner in the reference's budget", &winners),
+        let [of_alone, of_supernet] = paper::method(method);
+        table.rows.push(row("reference, alone", &baseline).papers(&of_alone));
+        for (what, cells, numbers) in [
+            ("reference, alone, 3 times the rate", &thrice, Vec::new()),
+            ("supernet, winner in the reference's budget", &winners, of_supernet),
         ] {
-            table.rows.push(row(what, cells).against(cells, &baseline, lab.seed()));
+            let row = row(what, cells).against(cells, &baseline, lab.seed());
+            table.rows.push(row.papers(&numbers));
         }
     }
     Ok(table)
@@ -120,7 +123,7 @@ pub(super) fn teachers(lab: &Lab) -> Result<Table> {
     for (i, (what, runs)) in rows.into_iter().enumerate() {
         let cells = runs.iter().map(|run| lab.linear(run, &lab.reference));
         let cells = cells.collect::<Result<Vec<_>>>()?;
-        let row = Row::new(what).measured(&cells, &[LINEAR]);
+        let row = Row::new(what).measured(&cells, &[LINEAR]).papers(&paper::TEACHERS[i]);
         match i {
             0 => {
                 table.rows.push(row);
@@ -163,7 +166,7 @@ pub(super) fn features(lab: &Lab) -> Result<Table> {
             [(run, arch)] if run.result.is_ok() => format!("{what}: {arch}"),
             _ => what.to_owned(),
         };
-        let row = Row::new(name).measured(&cells, &[TOP1]);
+        let row = Row::new(name).measured(&cells, &[TOP1]).papers(&paper::FEATURES[i..=i]);
         match i {
             0 => {
                 table.rows.push(row);
