@@ -49,7 +49,9 @@ pub(super) fn began_with(checkpoint: &Checkpoint) -> BTreeMap<String, String> {
 /// [`Kind::Data`] where they are not settings that this version knows.
 pub(super) fn config_of(checkpoint: &Checkpoint) -> Result<Config> {
     let state = &checkpoint.state;
-    let words = [format!("preset={}", state.preset), format!("method={}", state.method)];
+    // That of the settings: fine-tuning has no method of its own.
+    let method = state.config.get("method").map_or("moco", String::as_str);
+    let words = [format!("preset={}", state.preset), format!("method={method}")];
     let words = words.iter().map(|text| word(text)).collect::<Result<Vec<_>>>();
     let mut settings = words
         .and_then(|words| resolve(&words))
