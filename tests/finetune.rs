@@ -181,7 +181,7 @@ fn rates_are_chosen_on_labels_that_are_held_out() {
     // What was tried is not tried again.
     let (_, stderr) = given.finetune(0, "grid", &[&quick[..], &["--resume"]].concat());
     assert!(!stderr.contains("trying"), "{stderr}");
-    // Whoever names a rate has chosen; whoever chooses on the test images is told.
+    // A rate that is named is chosen; a choice on the test images is said.
     given.finetune(0, "own", &[&quick[..], &["train.lr=0.01"]].concat());
     assert!(!given.path("own/grid.json").exists());
     let args = given.args("test", &[&quick[..], &["--select", "test"]].concat());

@@ -4,7 +4,6 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,54 +17,14 @@ use engine::config::{resolve, word};
 use engine::cx::Cx;
 use engine::data::Views;
 use engine::device::emulator::Emulator;
-use engine::files::Named;
 use engine::finetune::Classify;
 use engine::nn::{Bn, Feature, Heads, Layer, Mlp, Outputs};
-use engine::ops::{Case, Grad, Measured, Op, Saved as Kept};
+use engine::ops::cosine::Cosine;
 use engine::signals::Signals;
-use engine::ssl::{self, Memory, Method, Moment, Outlook, Reads, Recipe};
+use engine::ssl::{self, Method, Moment, Outlook, Reads, Recipe};
 use engine::tape::{Tape, Var};
-use engine::tensor::{DType, Meta, Shape, Tensor};
 use engine::train::checkpoint::Checkpoint;
 use engine::train::{Objective, Options, Outcome, Pretrain, Resume, Setup, run_objective};
-
-/// `weight` × the mean over rows of 2 − 2·p·k.
-#[derive(Debug)]
-struct Cosine {
-    weight: f64,
-}
-
-impl Op for Cosine {
-    const NAME: &'static str = "cosine of a test";
-
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
-        Ok(Meta::new(Shape::vector(1), inputs[0].dtype))
-    }
-
-    fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Kept)> {
-        let kept = vec![inputs[0].clone(), inputs[1].clone()];
-        if cx.is_plan() {
-            return Ok((cx.zeros(Shape::vector(1), DType::F32)?, kept));
-        }
-        let (p, k) = (cx.download(inputs[0])?, cx.download(inputs[1])?);
-        let dot: f64 = p.iter().zip(&k).map(|(p, k)| f64::from(p * k)).sum();
-        let loss = self.weight * (2.0 - 2.0 * dot / inputs[0].shape().n() as f64);
-        Ok((cx.upload(Shape::vector(1), DType::F32, &[loss as f32])?, kept))
-    }
-
-    fn backward(&self, cx: &Cx, kept: Kept, _gy: Tensor, grads: &mut [Grad]) -> Result<()> {
-        let shape = kept[0].shape();
-        let factor = (-2.0 * self.weight / shape.n() as f64) as f32;
-        let gp: Vec<f32> = cx.download(&kept[1])?.iter().map(|k| factor * k).collect();
-        grads[0].put(cx, cx.upload(shape, kept[0].dtype(), &gp)?)
-    }
-
-    fn cases() -> Vec<Case<Self>> {
-        Vec::new()
-    }
-}
-
-impl Measured for Cosine {}
 
 /// As BYOL: a student's prediction of each view meets the teacher's embedding of the other.
 struct TwoWay;
@@ -105,16 +64,6 @@ impl Method for TwoWay {
     }
     fn constants(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
-    }
-    fn state_elems(&self) -> usize {
-        0
-    }
-    fn state(&self, _cx: &Cx) -> Result<Memory> {
-        Ok(Memory::default())
-    }
-    fn restore(&mut self, _cx: &Cx, tensors: &Named, _: &BTreeMap<String, u64>) -> Result<()> {
-        assert!(tensors.is_empty());
-        Ok(())
     }
 }
 

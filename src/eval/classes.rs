@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::answers::to_digits;
-use super::evaluate::standard_error;
+use super::evaluate::{standard_error, wilson95};
 use super::features::label;
 use super::images::Images;
 use super::progress::Progress;
@@ -15,9 +15,6 @@ use crate::signals;
 
 /// Answers that may hold the class.
 const MOST: usize = 5;
-/// 97.5 % of a normal distribution lie below so many deviations.
-const NORMAL: f64 = 1.959_963_984_540_054;
-
 /// How a net answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answers {
@@ -43,12 +40,11 @@ impl Answers {
     pub fn to_json(&self) -> Map<String, Value> {
         let n = self.first.len();
         let (top1, top5) = (self.top1(), self.top5());
-        let hits = |share: f64| (share * n as f64).round() as usize;
         let all = json!({
             "top1": top1,
             "top5": top5,
-            "top1_ci95": wilson(hits(top1), n),
-            "top5_ci95": wilson(hits(top5), n),
+            "top1_ci95": wilson95(top1, n as u64),
+            "top5_ci95": wilson95(top5, n as u64),
             "correct": to_digits(&self.first),
             "accuracy": {"top1": top1, "top5": top5},
             "stderr": {"top1": standard_error(top1, n), "top5": standard_error(top5, n)},
@@ -59,17 +55,6 @@ impl Answers {
 
 fn share(hits: usize, n: usize) -> f64 {
     hits as f64 / n.max(1) as f64
-}
-
-/// Wilson's interval, which holds the probability of a hit in 95 % of cases, given hits in n trials.
-pub fn wilson(hits: usize, n: usize) -> [f64; 2] {
-    if n == 0 {
-        return [0.0, 1.0];
-    }
-    let (p, n, z2) = (share(hits, n), n as f64, NORMAL * NORMAL);
-    let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = NORMAL * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt() / (1.0 + z2 / n);
-    [(centre - half).max(0.0), (centre + half).min(1.0)]
 }
 
 /// Asks a net for the classes of all images, a batch at a time. Of equal scores the first class is
@@ -132,17 +117,6 @@ mod tests {
     fn ranks_go_by_score_then_class() {
         let scores = [0.5, 2.0, 0.5, -1.0];
         assert_eq!([0, 1, 2, 3].map(|class| rank(&scores, class)), [1, 0, 2, 3]);
-    }
-
-    #[test]
-    fn wilsons_interval_is_the_published_one() {
-        // R: binom::binom.wilson(8, 10) and (0, 20).
-        let near = |found: [f64; 2], expected: [f64; 2]| {
-            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}");
-        };
-        near(wilson(8, 10), [0.4902, 0.9433]);
-        near(wilson(0, 20), [0.0, 0.1611]);
-        near(wilson(20, 20), [0.8389, 1.0]);
     }
 
     #[test]

@@ -120,6 +120,20 @@ pub fn standard_error(p: f64, n: usize) -> f64 {
     (p * (1.0 - p) / n.max(1) as f64).max(0.0).sqrt()
 }
 
+/// The 97.5 % quantile of the standard normal distribution.
+pub(crate) const Z95: f64 = 1.959_963_984_540_054;
+
+/// 95 % confidence interval (Wilson) of a probability, of which a `share` of `n` trials is known.
+pub fn wilson95(share: f64, n: u64) -> [f64; 2] {
+    if n == 0 {
+        return [0.0, 1.0];
+    }
+    let (n, z2) = (n as f64, Z95 * Z95);
+    let middle = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = Z95 / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+    [(middle - half).max(0.0), (middle + half).min(1.0)]
+}
+
 /// Accuracy on the test images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum EvalResult {
@@ -236,5 +250,24 @@ impl Options {
                 Ok((EvalResult::Linear(probe), right))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_have_wilsons_interval() {
+        let near = |found: [f64; 2], expected: [f64; 2]| {
+            let far = found.iter().zip(expected).any(|(a, b)| (a - b).abs() > 1e-12);
+            assert!(!far, "{found:?}, scipy has {expected:?}");
+        };
+        // scipy.stats.binomtest(k, n).proportion_ci(method="wilson").
+        near(wilson95(0.45, 100), [0.356_145_379_795_119_84, 0.547_553_970_025_578_7]);
+        near(wilson95(0.0, 50), [0.0, 0.071_347_599_133_358_72]);
+        near(wilson95(1.0, 50), [0.928_652_400_866_641_2, 1.0]);
+        near(wilson95(0.766, 500), [0.726_948_549_468_487_6, 0.800_995_301_405_966_6]);
+        assert_eq!(wilson95(0.0, 0), [0.0, 1.0]);
     }
 }

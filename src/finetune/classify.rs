@@ -153,7 +153,7 @@ impl Classify {
         let seen: Vec<bool> = batch.indices.iter().map(|i| !self.held_out.contains(i)).collect();
         let mut parts = Vec::new();
         for rows in micro_batches(n, self.accum) {
-            let images = part_of(cx, &batch.views[0], &rows)?;
+            let images = index_select::range(cx, &batch.views[0], &rows)?;
             if self.is_frozen {
                 let pooled = self.pooled(&mut Tape::inference(cx), &images)?.into_value();
                 self.frozen_passes(cx, pooled, rows, &seen, classes, &mut parts)?;
@@ -258,13 +258,6 @@ fn view(config: &Config) -> Views {
             ..Views::weak()
         },
     }
-}
-
-fn part_of(cx: &Cx, x: &Tensor, rows: &Range<usize>) -> Result<Tensor> {
-    if rows.len() == x.shape().n() {
-        return Ok(x.clone());
-    }
-    index_select::rows(cx, x, &rows.clone().collect::<Vec<_>>())
 }
 
 impl Objective for Classify {

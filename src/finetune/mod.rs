@@ -2,7 +2,7 @@
 //! one more [`Objective`](crate::train::Objective) of [`train`](crate::train).
 //!
 //! [`prepare`] settles images, labels and settings; [`Prepared::run`] trains, takes the statistics
-//! of batch norms anew and tests.
+//! of batch norms again and tests.
 
 pub mod classify;
 mod finish;
@@ -101,7 +101,7 @@ pub fn prepare(request: Request) -> Result<Prepared> {
     let mut layers = recipe.settings(share)?;
     let is_rate = |setting: &Setting| ["train.lr", "finetune.lr_head"].contains(&&*setting.key);
     if settings.iter().any(is_rate) {
-        // Whoever names a rate has chosen.
+        // A rate that is named is chosen.
         layers.push(flag("as a rate is set", "finetune.select", Select::Off.as_str()));
     }
     layers.extend(settings);

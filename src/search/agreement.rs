@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::correlation::{partial, rank_interval95, spearman, wilson95};
+use super::correlation::{partial, rank_interval95, spearman};
 use super::journal::Candidate;
 use super::winners::BudgetResult;
+use crate::eval::evaluate::wilson95;
 use crate::space::Arch;
 
 /// Fewest nets whose ranks are compared.

@@ -1,6 +1,8 @@
 //! Rank correlation between what a search says of architectures and what they are worth:
 //! Spearman's ρ (paper, Table 2) and Kendall's τ-b.
 
+use crate::eval::evaluate::Z95;
+
 /// Ranks 1, 2, … of the values; equal values share the mean of their ranks.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
@@ -68,20 +70,6 @@ pub fn rank_interval95(rho: f64, n: usize, given: usize) -> Option<[f64; 2]> {
     Some([(z - half).tanh(), (z + half).tanh()])
 }
 
-/// 95 % confidence interval (Wilson) of a probability, of which a `share` of `n` trials is known.
-pub fn wilson95(share: f64, n: u64) -> [f64; 2] {
-    if n == 0 {
-        return [0.0, 1.0];
-    }
-    let (n, z2) = (n as f64, Z95 * Z95);
-    let middle = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = Z95 / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
-    [(middle - half).max(0.0), (middle + half).min(1.0)]
-}
-
-/// The 97.5 % quantile of the standard normal distribution.
-const Z95: f64 = 1.959_963_984_540_054;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,16 +101,6 @@ mod tests {
         assert!(rank_interval95(1.0, 4, 0).unwrap()[0] < 0.0);
         let [lo, hi] = rank_interval95(1.0, 5, 0).unwrap();
         assert!(0.0 < lo && lo < 0.5 && hi < 1.0, "{lo} {hi}");
-    }
-
-    #[test]
-    fn shares_have_wilsons_interval() {
-        // scipy.stats.binomtest(k, n).proportion_ci(method="wilson").
-        near(wilson95(0.45, 100), [0.356_145_379_795_119_84, 0.547_553_970_025_578_7]);
-        near(wilson95(0.0, 50), [0.0, 0.071_347_599_133_358_72]);
-        near(wilson95(1.0, 50), [0.928_652_400_866_641_2, 1.0]);
-        near(wilson95(0.766, 500), [0.726_948_549_468_487_6, 0.800_995_301_405_966_6]);
-        assert_eq!(wilson95(0.0, 0), [0.0, 1.0]);
     }
 
     #[test]

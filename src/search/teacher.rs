@@ -93,7 +93,7 @@ impl Teacher {
                     "the teacher has collapsed: the spread of its embeddings over {} images is \
                      {:.3}, expected at least {COLLAPSED_SPREAD}, better above {NARROW_SPREAD} (1 \
                      is even, 0 is one point), so scores would rank nothing; train again (a lower \
-                     train.lr, a longer train.warmup_epochs or a smaller moco.queue help), or \
+                     train.lr, a longer train.warmup_epochs or a smaller queue help), or \
                      search an earlier checkpoint; --force searches nevertheless",
                     self.images, self.spread
                 ),

@@ -2,14 +2,12 @@
 //! ways, without negatives. What keeps embeddings apart is the predictor, which only students have,
 //! and a teacher that follows slowly.
 
-use std::collections::BTreeMap;
 use std::f64::consts::PI;
 
-use super::{Even, Memory, Method, Moment, Outlook, Reads, Recipe, Targets, even};
+use super::{Even, Method, Moment, Outlook, Reads, Recipe, Targets, even};
 use crate::config::{self, Byol as Settings, Config};
 use crate::cx::Cx;
 use crate::error::Result;
-use crate::files::Named;
 use crate::nn::{Feature, Heads, Mlp, Outputs};
 use crate::ops::cosine::Cosine;
 use crate::tape::{Tape, Var};
@@ -81,18 +79,6 @@ impl Method for Byol {
 
     fn constants(&self) -> Vec<(&'static str, f64)> {
         vec![("ema_base", self.ema)]
-    }
-
-    fn state_elems(&self) -> usize {
-        0
-    }
-
-    fn state(&self, _cx: &Cx) -> Result<Memory> {
-        Ok(Memory::default())
-    }
-
-    fn restore(&mut self, _cx: &Cx, _: &Named, _: &BTreeMap<String, u64>) -> Result<()> {
-        Ok(())
     }
 }
 

@@ -2,14 +2,13 @@
 //! is the teacher's position whose backbone features are most like its own.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use super::queue::{Layout, Queue};
-use super::{Begin, Memory, Method, Moco, Moment, Outlook, Reads, Recipe, Sign, Targets};
+use super::{Begin, Method, Moco, Moment, Outlook, Reads, Recipe, Sign, Targets};
 use crate::config::{Config, DenseLevel, Densecl as Settings, Moco as MocoSettings};
 use crate::cx::Cx;
 use crate::error::Result;
-use crate::files::Named;
 use crate::nn::{DenseHead, Feature, Heads, Mlp, Outputs};
 use crate::ops::add::Add;
 use crate::ops::avg_pool::GlobalAvgPool;
@@ -115,14 +114,6 @@ impl Method for DenseCl {
         self.moco.arrange(cx, views)
     }
 
-    fn teacher_views(&self) -> &'static [usize] {
-        self.moco.teacher_views()
-    }
-
-    fn passes(&self) -> &'static [&'static [usize]] {
-        self.moco.passes()
-    }
-
     fn reads(&self) -> Reads {
         const OF_C4: &[Feature] = &[Feature::Z, Feature::Dense, Feature::C4];
         const OF_C5: &[Feature] = &[Feature::Z, Feature::Dense, Feature::C5];
@@ -154,10 +145,6 @@ impl Method for DenseCl {
         let mean = tape.apply(GlobalAvgPool, &[&dense])?;
         let mean = tape.apply(L2Normalise, &[&mean])?.into_value();
         Ok(vec![vec![z, rows.reshape(Shape([n, positions, 1, d])), mean, map]])
-    }
-
-    fn rows_to_fill(&self) -> usize {
-        self.queue.rows_to_fill()
     }
 
     fn loss(
@@ -210,23 +197,11 @@ impl Method for DenseCl {
             .concat()
     }
 
-    fn state_elems(&self) -> usize {
-        self.moco.state_elems() + self.queue.elems()
+    fn queues(&self) -> Vec<&Queue> {
+        [self.moco.queues(), vec![&self.queue]].concat()
     }
 
-    fn state(&self, cx: &Cx) -> Result<Memory> {
-        let mut memory = self.moco.state(cx)?;
-        self.queue.save(cx, &mut memory)?;
-        Ok(memory)
-    }
-
-    fn restore(
-        &mut self,
-        cx: &Cx,
-        tensors: &Named,
-        pointers: &BTreeMap<String, u64>,
-    ) -> Result<()> {
-        self.moco.restore(cx, tensors, pointers)?;
-        self.queue.restore(cx, tensors, pointers)
+    fn queues_mut(&mut self) -> Vec<&mut Queue> {
+        self.moco.queues_mut().into_iter().chain([&mut self.queue]).collect()
     }
 }

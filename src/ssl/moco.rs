@@ -1,16 +1,11 @@
 //! MoCo v2 (Chen et al., 2020): a student's embedding of one view must find the teacher's
 //! embedding of the other among a queue of the teacher's earlier ones, by InfoNCE.
 
-use std::collections::BTreeMap;
-
 use super::queue::{Layout, Queue};
-use super::{
-    Begin, Even, Memory, Method, Moment, Outlook, Reads, Recipe, Targets, even, meets_itself,
-};
+use super::{Begin, Even, Method, Moment, Outlook, Recipe, Targets, even, meets_itself};
 use crate::config::{self, Config, Moco as Settings};
 use crate::cx::Cx;
 use crate::error::Result;
-use crate::files::Named;
 use crate::nn::{Feature, Heads, Mlp, Outputs};
 use crate::ops::index_select;
 use crate::ops::info_nce::InfoNCE;
@@ -65,24 +60,8 @@ impl Method for Moco {
         ])
     }
 
-    fn teacher_views(&self) -> &'static [usize] {
-        &[1]
-    }
-
-    fn passes(&self) -> &'static [&'static [usize]] {
-        &[&[0]]
-    }
-
-    fn reads(&self) -> Reads {
-        Reads { student: &[Feature::Z], teacher: &[Feature::Z] }
-    }
-
     fn ema(&self, _at: Moment) -> f64 {
         self.ema
-    }
-
-    fn rows_to_fill(&self) -> usize {
-        self.queue.rows_to_fill()
     }
 
     fn loss(
@@ -120,22 +99,11 @@ impl Method for Moco {
         vec![("tau", self.tau)]
     }
 
-    fn state_elems(&self) -> usize {
-        self.queue.elems()
+    fn queues(&self) -> Vec<&Queue> {
+        vec![&self.queue]
     }
 
-    fn state(&self, cx: &Cx) -> Result<Memory> {
-        let mut memory = Memory::default();
-        self.queue.save(cx, &mut memory)?;
-        Ok(memory)
-    }
-
-    fn restore(
-        &mut self,
-        cx: &Cx,
-        tensors: &Named,
-        pointers: &BTreeMap<String, u64>,
-    ) -> Result<()> {
-        self.queue.restore(cx, tensors, pointers)
+    fn queues_mut(&mut self) -> Vec<&mut Queue> {
+        vec![&mut self.queue]
     }
 }

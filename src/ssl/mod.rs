@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 pub use byol::Byol;
 pub use densecl::DenseCl;
 pub use moco::Moco;
+pub use queue::Queue;
 pub use ressl::ReSsl;
 
 use crate::config::{self, Config};
@@ -84,7 +85,7 @@ fn meets_itself(section: &str, rows: usize, images: usize) -> Option<String> {
     (rows >= images).then(|| {
         format!(
             "warning: the queue ({rows}) is not smaller than the data set ({images}): an image meets \
-             itself among its negatives; lower {section}.queue"
+             itself among those that it is compared with; lower {section}.queue"
         )
     })
 }
@@ -126,12 +127,28 @@ pub trait Method: Send {
     fn arrange(&self, _cx: &Cx, views: Vec<Tensor>) -> Result<Vec<Tensor>> {
         Ok(views)
     }
-    /// Views that the teacher sees, one pass for each. None: there are no targets.
-    fn teacher_views(&self) -> &'static [usize];
-    /// The passes of a student: the views that are on one tape.
-    fn passes(&self) -> &'static [&'static [usize]];
-    /// What the criterion reads from the nets.
-    fn reads(&self) -> Reads;
+    /// Views that the teacher sees, one pass for each: the second, if the method does not say
+    /// otherwise. None: there are no targets.
+    fn teacher_views(&self) -> &'static [usize] {
+        &[1]
+    }
+    /// The passes of a student: the views that are on one tape; one pass with the first view, if the
+    /// method does not say otherwise.
+    fn passes(&self) -> &'static [&'static [usize]] {
+        &[&[0]]
+    }
+    /// What the criterion reads from the nets: embeddings, if the method does not say otherwise.
+    fn reads(&self) -> Reads {
+        Reads { student: &[Feature::Z], teacher: &[Feature::Z] }
+    }
+    /// The queues that are its state.
+    fn queues(&self) -> Vec<&Queue> {
+        Vec::new()
+    }
+    /// The same, to write.
+    fn queues_mut(&mut self) -> Vec<&mut Queue> {
+        Vec::new()
+    }
     /// Momentum m of the teacher's moving average θt ← m·θt + (1−m)·θs, which comes before the
     /// teacher's pass.
     fn ema(&self, at: Moment) -> f64;
@@ -155,7 +172,7 @@ pub trait Method: Send {
     }
     /// Rows of the state that teacher outputs of seeded images fill before the first step.
     fn rows_to_fill(&self) -> usize {
-        0
+        self.queues().into_iter().map(Queue::rows_to_fill).max().unwrap_or(0)
     }
     /// Takes the step's targets into the state (pushes the queue).
     fn finish_step(&mut self, cx: &Cx, targets: &Targets) -> Result<()>;
@@ -168,15 +185,27 @@ pub trait Method: Send {
     /// Constants of the criterion, for dumps.
     fn constants(&self) -> Vec<(&'static str, f64)>;
     /// Numbers of the state.
-    fn state_elems(&self) -> usize;
+    fn state_elems(&self) -> usize {
+        self.queues().into_iter().map(Queue::elems).sum()
+    }
     /// The state.
-    fn state(&self, cx: &Cx) -> Result<Memory>;
+    fn state(&self, cx: &Cx) -> Result<Memory> {
+        let mut memory = Memory::default();
+        self.queues().into_iter().try_for_each(|queue| queue.save(cx, &mut memory))?;
+        Ok(memory)
+    }
     /// Restores what [`Method::state`] gave.
     ///
     /// # Errors
     /// [`crate::Kind::Data`] where it is of other dimensions.
-    fn restore(&mut self, cx: &Cx, tensors: &Named, pointers: &BTreeMap<String, u64>)
-    -> Result<()>;
+    fn restore(
+        &mut self,
+        cx: &Cx,
+        tensors: &Named,
+        pointers: &BTreeMap<String, u64>,
+    ) -> Result<()> {
+        self.queues_mut().into_iter().try_for_each(|queue| queue.restore(cx, tensors, pointers))
+    }
 }
 
 /// What the state of a new method holds.

@@ -5,16 +5,11 @@
 //! is log Σⱼ exp(lⱼ) − Σⱼ Pⱼlⱼ, and l is linear in q: Σⱼ Pⱼlⱼ = q·μ/τs with μ = Σⱼ Pⱼnⱼ. μ is made once a
 //! step for all students.
 
-use std::collections::BTreeMap;
-
 use super::queue::{Layout, Queue};
-use super::{
-    Begin, Even, Memory, Method, Moment, Outlook, Reads, Recipe, Sign, Targets, even, meets_itself,
-};
+use super::{Begin, Even, Method, Moment, Outlook, Recipe, Sign, Targets, even, meets_itself};
 use crate::config::{self, Config, Ressl as Settings};
 use crate::cx::Cx;
 use crate::error::Result;
-use crate::files::Named;
 use crate::nn::{Feature, Heads, Mlp, Outputs};
 use crate::ops::info_nce::InfoNCE;
 use crate::ops::queue_mean;
@@ -59,18 +54,6 @@ impl Method for ReSsl {
         "ressl"
     }
 
-    fn teacher_views(&self) -> &'static [usize] {
-        &[1]
-    }
-
-    fn passes(&self) -> &'static [&'static [usize]] {
-        &[&[0]]
-    }
-
-    fn reads(&self) -> Reads {
-        Reads { student: &[Feature::Z], teacher: &[Feature::Z] }
-    }
-
     fn ema(&self, _at: Moment) -> f64 {
         self.ema
     }
@@ -81,10 +64,6 @@ impl Method for ReSsl {
             queue_mean::mean(cx, &seen[0][0], self.queue.rows(), self.tau_teacher)?;
         seen[0].extend([mean, log_sum]);
         Ok(seen)
-    }
-
-    fn rows_to_fill(&self) -> usize {
-        self.queue.rows_to_fill()
     }
 
     fn loss(
@@ -147,22 +126,11 @@ impl Method for ReSsl {
         vec![("tau_teacher", self.tau_teacher), ("tau_student", self.tau_student)]
     }
 
-    fn state_elems(&self) -> usize {
-        self.queue.elems()
+    fn queues(&self) -> Vec<&Queue> {
+        vec![&self.queue]
     }
 
-    fn state(&self, cx: &Cx) -> Result<Memory> {
-        let mut memory = Memory::default();
-        self.queue.save(cx, &mut memory)?;
-        Ok(memory)
-    }
-
-    fn restore(
-        &mut self,
-        cx: &Cx,
-        tensors: &Named,
-        pointers: &BTreeMap<String, u64>,
-    ) -> Result<()> {
-        self.queue.restore(cx, tensors, pointers)
+    fn queues_mut(&mut self) -> Vec<&mut Queue> {
+        vec![&mut self.queue]
     }
 }

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::cells::Made;
 use super::lab::number;
 use crate::eval::answers::from_digits;
+use crate::eval::evaluate::wilson95;
 use crate::search::bootstrap::{interval95, resample};
-use crate::search::correlation::wilson95;
 
 /// A number of each seed's cell, and what is said of all of them.
 #[derive(Clone, Debug, PartialEq)]

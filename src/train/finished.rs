@@ -64,7 +64,7 @@ impl Finished {
         if found != facts.tensors {
             return Err(Error::data(format!(
                 "{} is damaged: its hash is {found}, {FACTS} says {}; run engine finetune with \
-                 --resume again, which writes both anew",
+                 --resume again, which writes both again",
                 path.display(),
                 facts.tensors
             )));

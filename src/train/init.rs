@@ -229,7 +229,7 @@ impl Filled {
         say("tensor(s) have no place in the net", &self.no_place);
         if self.statistics > 0 {
             lines.push(format!(
-                "--init: {} running statistic(s) of batch norms are ignored: they are computed anew",
+                "--init: {} running statistic(s) of batch norms are ignored: they are computed again",
                 self.statistics
             ));
         }

@@ -371,12 +371,7 @@ impl Pretrain {
         weight: f64,
     ) -> Result<(Var, Vec<Outputs>)> {
         let cx = tape.cx();
-        let part = |t: &Tensor| -> Result<Tensor> {
-            if rows.len() == t.shape().n() {
-                return Ok(t.clone());
-            }
-            index_select::rows(cx, t, &rows.clone().collect::<Vec<_>>())
-        };
+        let part = |t: &Tensor| index_select::range(cx, t, &rows);
         let mut out = Vec::new();
         for view in self.method.passes()[pass] {
             let x = tape.constant(part(&s.views[*view])?);

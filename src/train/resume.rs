@@ -120,8 +120,18 @@ pub struct Changed {
 /// Whether a run may go on with another value of a key where its checkpoint is named: what advice
 /// for a run that does not learn may name, and which every step reads again.
 pub(super) fn may_change(key: &str) -> bool {
-    ["train.lr", "train.warmup_epochs", "train.weight_decay", "moco.tau", "moco.ema"].contains(&key)
-        || key.starts_with("views.")
+    const KEYS: [&str; 8] = [
+        "train.lr",
+        "train.warmup_epochs",
+        "train.weight_decay",
+        "moco.tau",
+        "moco.ema",
+        "byol.ema",
+        "ressl.ema",
+        "densecl.weight",
+    ];
+    const BEGINNINGS: [&str; 3] = ["views.", "views2.", "ressl.tau_"];
+    KEYS.contains(&key) || BEGINNINGS.iter().any(|beginning| key.starts_with(beginning))
 }
 
 /// Refuses a continuation whose settings or images are not those of the checkpoint. Gives the
@@ -238,6 +248,17 @@ mod tests {
         now.config.insert("byol.ema".into(), "0.5".into());
         let said = check_same_run(&older, &now, true).unwrap_err().to_string();
         assert!(said.contains("byol.ema is 0.5") && said.contains("byol.ema = 0.99"), "{said}");
+    }
+
+    #[test]
+    fn constants_of_every_method_that_steps_read_again_may_change() {
+        for key in ["moco.tau", "byol.ema", "ressl.tau_teacher", "densecl.weight", "views2.blur_p"]
+        {
+            assert!(may_change(key), "{key}");
+        }
+        for key in ["moco.queue", "byol.dim", "ressl.hidden", "densecl.level", "train.optimizer"] {
+            assert!(!may_change(key), "{key}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ pub mod checks;
 mod kernels;
 pub mod work;
 
+use std::ops::Range;
+
 use super::passes::chunks_mut;
 use super::{expect_index, expect_inputs, expect_shape};
 use crate::cx::{Cx, Exec};
@@ -15,6 +17,14 @@ use crate::tensor::{Meta, Shape, Tensor};
 /// inverse permutation it puts it back.
 pub fn rows(cx: &Cx, x: &Tensor, order: &[usize]) -> Result<Tensor> {
     rows_of(cx, std::slice::from_ref(x), order)
+}
+
+/// The images of a range, which are x itself where they are all.
+pub fn range(cx: &Cx, x: &Tensor, images: &Range<usize>) -> Result<Tensor> {
+    match images.len() == x.shape().n() {
+        true => Ok(x.clone()),
+        false => rows(cx, x, &images.clone().collect::<Vec<_>>()),
+    }
 }
 
 /// As [`rows`], of the images of several tensors `[Nᵢ,H,W,C]` counted on from one to the next.

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::CLS;
 use crate::error::Result;
-use crate::search::correlation::{rank_interval95, wilson95};
+use crate::eval::evaluate::wilson95;
+use crate::search::correlation::rank_interval95;
 use crate::search::worth::Chooser;
 use crate::search::{Choosing, Judged, consistency, journal, worth};
 use crate::space::Arch;
