@@ -246,7 +246,7 @@ mod tests {
         let older = then(&|state| drop(state.config.remove("byol.ema")));
         assert_eq!(check_same_run(&older, &now, false).unwrap(), []);
         now.config.insert("byol.ema".into(), "0.5".into());
-        let said = check_same_run(&older, &now, true).unwrap_err().to_string();
+        let said = check_same_run(&older, &now, false).unwrap_err().to_string();
         assert!(said.contains("byol.ema is 0.5") && said.contains("byol.ema = 0.99"), "{said}");
     }
 
