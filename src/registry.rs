@@ -8,7 +8,7 @@ pub use crate::ops::OPS;
 use crate::ops::check::philox;
 use crate::ops::work::Work;
 use crate::ops::{
-    self, Check, global_norm, index_select, matching, queue_mean, queue_push, relation,
+    self, Check, cut_mix, global_norm, index_select, matching, queue_mean, queue_push, relation,
 };
 use crate::optim;
 use crate::tensor::{DType, Meta};
@@ -71,6 +71,11 @@ pub static FAMILIES: &[Family] = &[
         name: "augment",
         checks: augment::checks,
         work: |w| vec![augment::work::work(w.views, w.batch(), w.format())],
+    },
+    Family {
+        name: "cut_mix",
+        checks: cut_mix::checks::checks,
+        work: |w| vec![cut_mix::work::work(w.images)],
     },
     // Timed among the optimizer's work, on the same gradients.
     Family { name: "global_norm", checks: global_norm::checks::checks, work: |_| Vec::new() },

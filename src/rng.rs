@@ -33,6 +33,8 @@ pub enum Purpose {
     Substitute = 12,
     /// Data of the ops' own cases.
     Check = 13,
+    /// Windows and partners of CutMix; `a` = step.
+    CutMix = 14,
 }
 
 /// A stream of random numbers.

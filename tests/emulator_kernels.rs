@@ -44,6 +44,7 @@ macro_rules! families {
 
 families!(
     augment,
+    cut_mix,
     global_norm,
     index_select,
     knn,

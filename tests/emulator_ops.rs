@@ -141,9 +141,9 @@ fn labels_that_are_no_class_are_noticed() {
         };
         let (on_cpu, cx) = (cpu(), emulator());
         let [x, labels] = inputs(&on_cpu);
-        let e = CrossEntropy.forward(&on_cpu, &[&x, &labels]).unwrap_err();
+        let e = CrossEntropy { weight: 1.0 }.forward(&on_cpu, &[&x, &labels]).unwrap_err();
         assert!(e.kind() == Kind::Data && e.to_string().contains("in row 1"), "{e}");
-        let out = run(&CrossEntropy, &cx, &inputs(&cx), &[true, false], &[1.0]);
+        let out = run(&CrossEntropy { weight: 1.0 }, &cx, &inputs(&cx), &[true, false], &[1.0]);
         assert!(out[0][0].is_nan());
         let is_nan: Vec<bool> = out[1].chunks(4).map(|g| g.iter().all(|g| g.is_nan())).collect();
         assert_eq!(is_nan, [false, true, false]);

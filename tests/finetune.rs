@@ -162,6 +162,36 @@ fn a_killed_run_ends_with_the_same_bits() {
 }
 
 #[test]
+fn mixed_images_at_another_resolution() {
+    let given = Given::new();
+    let words = ["--recipe", "vtab-full", "finetune.resolution=40", "finetune.steps=12"];
+    let whole = given.finetune(0, "whole", &words).0;
+    let run = given.path("whole");
+    // Stopped and gone on with: windows and partners are the step's.
+    given.finetune(0, "parts", &[&words[..], &["--max-steps", "7"]].concat());
+    given.finetune(0, "parts", &[&words[..], &["--resume"]].concat());
+    assert!(weights(&run) == weights(&given.path("parts")), "other weights after a stop");
+    let plain = [&words[..], &["finetune.cutmix=0"]].concat();
+    given.finetune(0, "plain", &plain);
+    assert!(weights(&run) != weights(&given.path("plain")), "CutMix changed nothing");
+    // The net is one of 40 pixels: in its test, and in its export.
+    let (val, bn, exported) = (given.path("val"), given.path("images"), given.path("exported"));
+    let again = expect(0, &["eval", "cls", "--ckpt", s(&run), "--data", s(&val), "--json"]).0;
+    assert_eq!(json(&again), json(&whole));
+    expect(
+        0,
+        &["export", "--ckpt", s(&run), "--arch", "max", "--bn-data", s(&bn), "--out", s(&exported)],
+    );
+    let config = json(&fs::read_to_string(exported.join("config.json")).unwrap());
+    assert_eq!(config["input_size"], serde_json::json!([3, 40, 40]));
+    let (_, stderr) = given.finetune(2, "bad", &["--recipe", "linear", "finetune.cutmix=0.5"]);
+    assert!(
+        stderr.contains("finetune.cutmix = 0.5") && stderr.contains("expected 0 with"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn rates_are_chosen_on_labels_that_are_held_out() {
     let given = Given::new();
     let quick = ["finetune.steps=6", "--recipe", "semi"];

@@ -85,7 +85,11 @@ fn a_killed_study_ends_with_the_same_tables() {
     let score = &ranking["rows"][0];
     assert_eq!((&score["paper"]["spearman"], &score["ours"]["nets"]), (&0.9.into(), &4.0.into()));
     assert!(score["ours"]["spearman"].is_f64() && score["ci95"]["spearman_fisher"].is_array());
-    assert_eq!(ranking["points"].as_array().unwrap().len(), 4);
+    for (i, how) in ["fine-tuned on", "nearest neighbours"].into_iter().enumerate() {
+        let [found, points] = [0, 1].map(|k| &ranking["points"][i][k]);
+        assert!(found.as_str().unwrap().starts_with(how), "{found}");
+        assert_eq!(points.as_array().unwrap().len(), 4);
+    }
     assert!(ranking["consistency"][0][1]["same_winner"].is_f64());
     let neighbours = fs::read_dir(whole.join("cells")).unwrap().map(|e| e.unwrap().path());
     let neighbours = neighbours.filter(|path| s(path).contains("/score-")).collect::<Vec<_>>();

@@ -146,10 +146,10 @@ fn cross_entropy_of_labels() -> Result<(), Error> {
     let labels: Vec<usize> =
         fixture.tensor("labels").to_f64().into_iter().map(|label| label as usize).collect();
     let labels = cross_entropy::labels(&fixture.cx, &labels, logits.shape().c())?;
-    let (loss, saved) = CrossEntropy.forward(&fixture.cx, &[&logits, &labels])?;
+    let (loss, saved) = CrossEntropy { weight: 1.0 }.forward(&fixture.cx, &[&logits, &labels])?;
     fixture.compare("y", &loss);
     let mut grads = [Grad::wanted(None), Grad::unwanted()];
-    CrossEntropy.backward(&fixture.cx, saved, fixture.tensor("gy"), &mut grads)?;
+    CrossEntropy { weight: 1.0 }.backward(&fixture.cx, saved, fixture.tensor("gy"), &mut grads)?;
     let [grad, _] = grads;
     fixture.compare("glogits", &grad.into_value().expect("it was wanted"));
     Ok(())

@@ -314,7 +314,8 @@ fn accuracy_table(found: &Evaluated, sets: &Splits) -> String {
     let names =
         found.verdict.accuracies().into_iter().map(|(key, _)| match key.strip_prefix('k') {
             Some(k) => format!("k = {k}"),
-            None => "accuracy".into(),
+            None if key == "linear" => "accuracy".into(),
+            None => "top-5".into(),
         });
     let mut rows = vec![std::iter::once("net".to_owned()).chain(names).collect::<Vec<_>>()];
     rows.push(row("this net", &found.verdict, tests));

@@ -59,8 +59,8 @@ pub struct FinetuneArgs {
     /// The run's folder
     #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
     pub out: Option<PathBuf>,
-    /// Settings under one name: small, semi, swav, simclr, linear or vtab1k [default: small, with preset
-    /// data semi]
+    /// Settings under one name: small, semi, swav, simclr, linear, vtab1k or vtab-full [default:
+    /// small, with preset data semi]
     #[arg(long, value_name = "NAME", hide_possible_values = true)]
     pub recipe: Option<Recipe>,
     /// Images whose labels are used: a share such as 0.01, the same number of each class; or a file

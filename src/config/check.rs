@@ -3,8 +3,8 @@
 
 use toml::Value;
 
-use super::Config;
 use super::keys::key;
+use super::{Body, Config};
 
 /// A value that cannot be used: its key and what was expected.
 pub(super) type Complaint = (&'static str, String);
@@ -66,6 +66,12 @@ fn together(c: &Config) -> Result<(), Complaint> {
         return complain(
             "views2.crop_min",
             format!("expected at most views.crop_max ({})", v.crop_max),
+        );
+    }
+    if c.finetune.cutmix > 0.0 && c.finetune.body == Body::Frozen {
+        return complain(
+            "finetune.cutmix",
+            "expected 0 with finetune.body=frozen, whose classifiers share their features".into(),
         );
     }
     if v.blur_sigma_min > v.blur_sigma_max {

@@ -159,6 +159,8 @@ impl Config {
                 drop: 0.1,
                 view: TunedView::Crop,
                 crop_min: 0.08,
+                resolution: 0,
+                cutmix: 0.0,
                 head: HeadInit::Normal,
                 body: Body::Trained,
                 select: Select::Off,

@@ -394,6 +394,11 @@ settings! {
         view: TunedView, Words(TunedView::NAMES, TunedView::ABOUT), "", TUNING;
         /// Least share of the image's area that a crop takes; at most all of it.
         crop_min: f64, PositiveUpTo(1.0), "share", TUNING;
+        /// Height and width of the net's input, in training and in tests; 0: the preset's.
+        resolution: usize, Within(0.0, 4096.0), "pixels", TUNING;
+        /// α of CutMix: a window of each image is another one's, with λ ~ Beta(α, α) of the image left
+        /// and that share of the loss; 0: without.
+        cutmix: f64, Within(0.0, 1.0), "", TUNING;
         /// Values of the head before training.
         head: HeadInit, Words(HeadInit::NAMES, HeadInit::ABOUT), "", TUNING;
         /// What becomes of the body.

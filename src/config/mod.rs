@@ -152,6 +152,20 @@ impl Config {
         Ok(Space { name: space.name.clone(), ..space.single(&arch) })
     }
 
+    /// The space of a net that is fine-tuned, alone, at the resolution that it is fine-tuned at.
+    ///
+    /// # Errors
+    /// Exit 2 for an unknown preset, or a net that is not of it.
+    pub fn tuned_space(&self, arch: &crate::space::Arch) -> Result<Space> {
+        let space = Space::preset(&self.preset)?;
+        space.check(arch)?;
+        let resolution = match self.finetune.resolution {
+            0 => space.resolution,
+            pixels => pixels,
+        };
+        Ok(Space { resolution, ..space.single(arch) })
+    }
+
     /// Rows that a student sees in a step: an image for each of the batch, or both views of each.
     pub fn rows(&self) -> usize {
         let both = self.moco.symmetric && self.method.section() == "moco";

@@ -18,6 +18,8 @@ crate::choice! {
         Linear = "linear",
         /// VTAB-1k's 1,000 steps on 1,000 images.
         Vtab1k = "vtab1k",
+        /// 10,000 steps at 128×128 pixels with CutMix, for whole data sets of VTAB.
+        VtabFull = "vtab-full",
     }
 }
 
@@ -42,6 +44,8 @@ crate::choice! {
         Crop = "crop",
         /// The whole image, squeezed to the net's square.
         Whole = "whole",
+        /// Parts of the squeezed image with finetune.crop_min of its area, mirrored half of the time.
+        Part = "part",
     }
 }
 
@@ -81,7 +85,7 @@ crate::choice! {
 const ONE_PER_CENT: f64 = 0.03;
 
 /// What all recipes have in common, where they do not say otherwise.
-const COMMON: [&str; 15] = [
+const COMMON: [&str; 17] = [
     "train.optimizer=sgd",
     "train.momentum=0.9",
     "train.bn_group=0",
@@ -94,6 +98,8 @@ const COMMON: [&str; 15] = [
     "finetune.falls=late",
     "finetune.view=crop",
     "finetune.crop_min=0.08",
+    "finetune.resolution=0",
+    "finetune.cutmix=0",
     "finetune.head=normal",
     "finetune.body=trained",
     "finetune.select=off",
@@ -176,6 +182,19 @@ impl Recipe {
                 "finetune.drop=0.1",
                 "finetune.view=whole",
                 "finetune.head=zero",
+            ],
+            Self::VtabFull => vec![
+                "train.batch=64",
+                "train.lr=0.03",
+                "finetune.lr_head=0.03",
+                "finetune.steps=10000",
+                "finetune.falls=thirds",
+                "finetune.drop=0.1",
+                "finetune.resolution=128",
+                "finetune.view=part",
+                // 128 of 160 pixels a side.
+                "finetune.crop_min=0.64",
+                "finetune.cutmix=0.1",
             ],
         }
     }

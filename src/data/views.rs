@@ -17,6 +17,8 @@ pub struct Views {
     pub crop_scale: [f32; 2],
     /// Width over height of a crop, least and most; drawn uniformly in its logarithm.
     pub crop_ratio: [f32; 2],
+    /// Whether these are relative to the image's own: 1 keeps its shape, and the view squeezes it.
+    pub squeeze: bool,
     /// Filter of the resize.
     pub filter: Filter,
     /// Probability of colour jitter.
@@ -53,6 +55,7 @@ impl Views {
         Self {
             crop_scale: [0.2, 1.0],
             crop_ratio: [3.0 / 4.0, 4.0 / 3.0],
+            squeeze: false,
             filter: Filter::Bilinear,
             jitter_p: 0.8,
             brightness: 0.4,
@@ -179,7 +182,8 @@ impl Views {
     /// a permitted shape.
     fn draw_crop(&self, rng: &mut Philox, width: usize, height: usize) -> Crop {
         let (w, h) = (width as f64, height as f64);
-        let [lo, hi] = self.crop_ratio.map(f64::from);
+        let own = if self.squeeze { w / h } else { 1.0 };
+        let [lo, hi] = self.crop_ratio.map(|ratio| own * f64::from(ratio));
         for _ in 0..10 {
             let area = w * h * f64::from(rng.range(self.crop_scale[0], self.crop_scale[1]));
             let ratio = f64::from(rng.range(lo.ln() as f32, hi.ln() as f32)).exp();

@@ -15,8 +15,9 @@ use crate::signals;
 
 /// Answers that may hold the class.
 const MOST: usize = 5;
+
 /// How a net answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
     /// Whether the first answer was right, of each test image.
     pub first: Vec<bool>,
@@ -25,6 +26,14 @@ pub struct Answers {
 }
 
 impl Answers {
+    /// Adds the answer to an image of class `label`, by the scores of all classes: of equal ones the
+    /// first class comes first.
+    pub fn add(&mut self, scores: &[f32], label: usize) {
+        let rank = rank(scores, label);
+        self.first.push(rank == 0);
+        self.among_five += usize::from(rank < MOST);
+    }
+
     /// Share of the images whose first answer is right.
     pub fn top1(&self) -> f64 {
         share(self.first.iter().filter(|right| **right).count(), self.first.len())
@@ -77,8 +86,7 @@ pub fn ask_all(
     classifiers: &[&Classifier],
     images: &Images,
 ) -> Result<Vec<Answers>> {
-    let none = || Answers { first: Vec::with_capacity(images.len()), among_five: 0 };
-    let mut all: Vec<Answers> = classifiers.iter().map(|_| none()).collect();
+    let mut all = vec![Answers::default(); classifiers.len()];
     let mut progress = Progress::new("images", images.len(), 0);
     for batch in images.batches(cx, images.len())? {
         signals::go_on()?;
@@ -92,9 +100,7 @@ pub fn ask_all(
                 return Err(super::not_finite(subnet.arch()));
             }
             for (scores, &label) in scores.chunks_exact(classifier.classes()).zip(&labels) {
-                let rank = rank(scores, label);
-                answers.first.push(rank == 0);
-                answers.among_five += usize::from(rank < MOST);
+                answers.add(scores, label);
             }
         }
         progress.advance(labels.len(), String::new);

@@ -152,14 +152,16 @@ impl EvalResult {
         }
     }
 
-    /// All accuracies, by name: `k20`, `k200` or `linear`.
+    /// All accuracies, by name: `k20`, `k200`, or `linear` and `linear_top5`.
     pub fn accuracies(&self) -> Vec<(String, f64)> {
         match self {
             EvalResult::Knn(accuracies) => {
                 let named = NEIGHBOURS.iter().zip(accuracies);
                 named.map(|(k, a)| (format!("k{k}"), *a)).collect()
             }
-            EvalResult::Linear(probe) => vec![("linear".into(), probe.test)],
+            EvalResult::Linear(probe) => {
+                vec![("linear".into(), probe.test), ("linear_top5".into(), probe.test_top5)]
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use super::heads::{Head, factors, is_of};
+use super::mixing::Mixing;
 use crate::config::{Body, Config, TunedView};
 use crate::cx::Cx;
 use crate::data::{Targets, Views};
@@ -46,6 +47,7 @@ pub struct Classify {
     /// Of a frozen body, once they are known.
     stats: Option<RunningStats>,
     held_out: HashSet<usize>,
+    mixing: Mixing,
 }
 
 /// A part of a batch on its way.
@@ -85,6 +87,7 @@ impl Classify {
             is_frozen: config.finetune.body == Body::Frozen,
             stats: None,
             held_out: held_out.iter().copied().collect(),
+            mixing: Mixing::of(config, setup.space.resolution),
             net,
         })
     }
@@ -146,14 +149,21 @@ impl Classify {
         }
     }
 
-    /// Adds the gradients of a batch. Gives the losses, which nobody waited for yet.
-    fn passes(&mut self, cx: &Cx, batch: &StepBatch, classes: &[usize]) -> Result<Vec<Part>> {
+    /// Adds the gradients of a step's batch. Gives the losses, which nobody waited for yet.
+    fn passes(
+        &mut self,
+        cx: &Cx,
+        step: u64,
+        batch: &StepBatch,
+        classes: &[usize],
+    ) -> Result<Vec<Part>> {
         let n = classes.len();
+        let mixed = self.mixing.mix(cx, step, &batch.views[0], classes)?;
         // Whether an image is not held out.
         let seen: Vec<bool> = batch.indices.iter().map(|i| !self.held_out.contains(i)).collect();
         let mut parts = Vec::new();
         for rows in micro_batches(n, self.accum) {
-            let images = index_select::range(cx, &batch.views[0], &rows)?;
+            let images = index_select::range(cx, &mixed.images, &rows)?;
             if self.is_frozen {
                 let pooled = self.pooled(&mut Tape::inference(cx), &images)?.into_value();
                 self.frozen_passes(cx, pooled, rows, &seen, classes, &mut parts)?;
@@ -161,8 +171,8 @@ impl Classify {
             }
             let mut tape = Tape::recording(cx);
             let pooled = self.pooled(&mut tape, &images)?;
-            let loss =
-                self.heads[0].loss(&mut tape, &self.params, &pooled, &classes[rows.clone()])?;
+            let targets = mixed.targets(classes, &rows);
+            let loss = self.heads[0].loss(&mut tape, &self.params, &pooled, &targets)?;
             drop(pooled);
             parts.push(self.backward(tape, 0, loss, rows.len() as f64 / n as f64)?);
         }
@@ -200,7 +210,7 @@ impl Classify {
             let classes: Vec<usize> = chosen.iter().map(|&i| classes[i]).collect();
             let mut tape = Tape::recording(cx);
             let x = tape.constant(x.clone());
-            let loss = self.heads[k].loss(&mut tape, &self.params, &x, &classes)?;
+            let loss = self.heads[k].loss(&mut tape, &self.params, &x, &[(1.0, &classes)])?;
             parts.push(self.backward(tape, k, loss, chosen.len() as f64 / of as f64)?);
         }
         Ok(())
@@ -224,7 +234,7 @@ impl Classify {
             let mut tape = Tape::recording(cx).checking();
             let found = self.pooled(&mut tape, &batch.views[0]).and_then(|pooled| {
                 self.heads.iter().try_for_each(|head| {
-                    head.loss(&mut tape, &self.params, &pooled, classes).map(drop)
+                    head.loss(&mut tape, &self.params, &pooled, &[(1.0, classes)]).map(drop)
                 })
             });
             Ok(found.err().map_or("a gradient".to_owned(), |e| e.to_string()))
@@ -244,19 +254,20 @@ impl Classify {
     }
 }
 
+/// Views of a share of the image, of its shape.
+fn squeezed(share: f32) -> Views {
+    let (crop_scale, crop_ratio) = ([share, share], [1.0, 1.0]);
+    Views { crop_scale, crop_ratio, squeeze: true, ..Views::weak() }
+}
+
 /// How the settings make views of images.
 fn view(config: &Config) -> Views {
     match config.finetune.view {
         TunedView::Crop => {
             Views { crop_scale: [config.finetune.crop_min as f32, 1.0], ..Views::weak() }
         }
-        // No crop of all of the area but the image itself fits.
-        TunedView::Whole => Views {
-            crop_scale: [1.0, 1.0],
-            crop_ratio: [0.01, 100.0],
-            flip_p: 0.0,
-            ..Views::weak()
-        },
+        TunedView::Whole => Views { flip_p: 0.0, ..squeezed(1.0) },
+        TunedView::Part => squeezed(config.finetune.crop_min as f32),
     }
 }
 
@@ -317,7 +328,7 @@ impl Objective for Classify {
         };
         let mut report = Report { archs: vec![self.arch], ..Report::default() };
         report.record(cx, "")?;
-        let parts = self.passes(cx, &batch, &classes)?;
+        let parts = self.passes(cx, at.step, &batch, &classes)?;
         report.record(cx, "net")?;
         meanwhile();
         let mut losses = vec![0.0; self.heads.len()];

@@ -2,8 +2,9 @@
 
 use super::rates;
 use crate::config::{Config, HeadInit};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::{BnMode, Builder, CLASSIFIER, Init, MlpLayers, ParamSpec, Params};
+use crate::ops::add::Add;
 use crate::ops::cross_entropy::{self, CrossEntropy};
 use crate::tape::{Tape, Var};
 
@@ -52,19 +53,28 @@ impl Head {
         is_of(name, &self.name)
     }
 
-    /// Mean cross-entropy over rows of pooled features.
+    /// Mean cross-entropy over rows of pooled features with classes, or the sum of several, each
+    /// with its share.
     pub(super) fn loss(
         &self,
         tape: &mut Tape,
         params: &Params,
         pooled: &Var,
-        classes: &[usize],
+        targets: &[(f64, &[usize])],
     ) -> Result<Var> {
         let mut norm = BnMode::Batch { group: 0 };
         let scores = self.layer.forward(tape, params, pooled, &mut norm)?;
-        let labels = cross_entropy::labels(tape.cx(), classes, self.layer.mlp().dim())?;
-        let labels = tape.constant(labels);
-        tape.apply(CrossEntropy, &[&scores, &labels])
+        let mut sum: Option<Var> = None;
+        for &(weight, classes) in targets {
+            let labels = cross_entropy::labels(tape.cx(), classes, self.layer.mlp().dim())?;
+            let labels = tape.constant(labels);
+            let loss = tape.apply(CrossEntropy { weight }, &[&scores, &labels])?;
+            sum = Some(match sum {
+                Some(sum) => tape.apply(Add, &[&sum, &loss])?,
+                None => loss,
+            });
+        }
+        sum.ok_or_else(|| Error::usage("a classifier learns classes; found none"))
     }
 }
 

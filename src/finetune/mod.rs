@@ -9,6 +9,7 @@ mod finish;
 mod heads;
 mod label_file;
 pub mod labels;
+mod mixing;
 pub mod rates;
 pub mod tries;
 
@@ -27,7 +28,7 @@ use crate::eval::record::Split;
 use crate::files::owned::Owned;
 use crate::outside::printable;
 use crate::signals::Signals;
-use crate::space::{Arch, Space};
+use crate::space::Arch;
 use crate::ssl::Begin;
 use crate::train::plan::{Planner, rehearsal};
 use crate::train::resume::existing;
@@ -106,8 +107,7 @@ pub fn prepare(request: Request) -> Result<Prepared> {
     }
     layers.extend(settings);
     run.settings = resolve(&layers)?;
-    let space = Space::preset(&run.config().preset)?;
-    space.check(&arch)?;
+    let space = run.config().tuned_space(&arch)?;
     let tuned = Tuned {
         task: TASK.to_owned(),
         arch,
@@ -115,7 +115,7 @@ pub fn prepare(request: Request) -> Result<Prepared> {
         labels: labels.to_string(),
     };
     let dataset = Arc::new(all.only(&chosen.indices));
-    let tuning = Tuning { dataset, space: space.single(&arch), tuned, is_cut };
+    let tuning = Tuning { dataset, space, tuned, is_cut };
     let config = run.config();
     let holds_out = rates::tries_many(config) && config.finetune.select == Select::HeldOut;
     let held_out = match holds_out {

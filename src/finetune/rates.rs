@@ -79,5 +79,6 @@ mod tests {
         close(rates(Recipe::Linear, 2, &[0, 120, 160]), &[30.0, 3.0, 0.3]);
         let vtab = rates(Recipe::Vtab1k, 15, &[39, 79, 300, 600, 900]);
         close(vtab, &[0.005, 0.01, 1e-3, 1e-4, 1e-5]);
+        close(rates(Recipe::VtabFull, 15, &[0, 2999, 3000, 9000]), &[0.03, 0.03, 3e-3, 3e-5]);
     }
 }

@@ -12,6 +12,7 @@ pub mod check;
 pub mod conv2d;
 pub mod cosine;
 pub mod cross_entropy;
+pub mod cut_mix;
 pub mod divide;
 mod expect;
 pub mod gemm;

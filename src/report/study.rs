@@ -15,7 +15,8 @@ use super::worth::{Ways, consistency, ways};
 use super::{FILE, run::folder_name, write};
 use crate::error::Result;
 use crate::progress::human_duration;
-use crate::study::{Row, Study, Table};
+use crate::search::Choosing;
+use crate::study::{self, Row, Study, Table};
 
 /// A number of ours with its interval, and the paper's.
 #[derive(Serialize)]
@@ -167,7 +168,7 @@ fn line(row: &Row, keys: &[&String]) -> Line {
 
 fn panels(table: &Table) -> Vec<Panel> {
     let made = match table.table.as_str() {
-        "t2" => scatter(table),
+        "t2" => return scatters(table),
         "f3" => curve(table),
         "t4" => bars(table, "top1_1"),
         "t10" => None,
@@ -180,10 +181,18 @@ fn panel(title: String, note: &str, svg: Layouts) -> Panel {
     Panel { title, note: note.into(), svg, wide: true }
 }
 
+/// Accuracy against score, by each way to evaluate nets.
+fn scatters(table: &Table) -> Vec<Panel> {
+    let one = |(how, points): &(String, Vec<study::Point>)| {
+        let (_, worth) = table.worth.iter().find(|(of, _)| of == how)?;
+        scatter(how, points, worth)
+    };
+    table.points.iter().filter_map(one).collect()
+}
+
 /// Accuracy against score.
-fn scatter(table: &Table) -> Option<Panel> {
-    let points: Vec<Point> = table
-        .points
+fn scatter(how: &str, points: &[study::Point], worth: &Choosing) -> Option<Panel> {
+    let points: Vec<Point> = points
         .iter()
         .map(|p| Point {
             x: p.score,
@@ -211,11 +220,11 @@ fn scatter(table: &Table) -> Option<Panel> {
         frontier: false,
         references: &[],
     };
-    let first = table.worth.first().and_then(|(_, worth)| worth.choosers.first());
-    let rho = first.map_or("undefined".into(), |c| c.spearman.words().replace('-', "−"));
+    let rho =
+        worth.choosers.first().map_or("undefined".into(), |c| c.spearman.words().replace('-', "−"));
     let note = "Accuracy (%) of nets against their score; whiskers are 95 % intervals over test images. \
                 Dots along a rising line mean that the search finds, without labels, what labels would.";
-    Some(panel(format!("Does the score rank nets? Spearman’s ρ = {rho}"), note, svg.draw()?))
+    Some(panel(format!("Score and {how}: Spearman’s ρ = {rho}"), note, svg.draw()?))
 }
 
 /// Accuracy against compute.

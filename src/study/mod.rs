@@ -24,7 +24,7 @@ use self::lab::Lab;
 pub use self::plan::Plan;
 use self::plan::Planner;
 pub use self::sizes::{Scale, Sizes};
-pub use self::table::{Row, Table};
+pub use self::table::{Point, Row, Table};
 pub use self::tables::Which;
 use crate::error::{Error, Result};
 use crate::files;

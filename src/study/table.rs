@@ -68,9 +68,9 @@ pub struct Table {
     pub notes: Vec<String>,
     /// The rows.
     pub rows: Vec<Row>,
-    /// Dots of its chart.
+    /// Dots of its charts, by how nets were evaluated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub points: Vec<Point>,
+    pub points: Vec<(String, Vec<Point>)>,
     /// What a search is worth, by how nets were evaluated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub worth: Vec<(String, Choosing)>,

@@ -183,8 +183,11 @@ impl Checkpoint {
 
     /// The search space that was trained; of one architecture where that was fine-tuned.
     pub fn space(&self) -> Result<Space> {
-        let space = config_of(self)?.space()?;
-        Ok(self.state.tuned.as_ref().map_or(space.clone(), |tuned| space.single(&tuned.arch)))
+        let config = config_of(self)?;
+        match &self.state.tuned {
+            Some(tuned) => config.tuned_space(&tuned.arch),
+            None => config.space(),
+        }
     }
 
     /// The supernet with its projector, without values: other heads are of training alone. A fine-tuned net has no head but its

@@ -25,8 +25,8 @@ fn exp_row<T: Real>(row: &mut [T]) -> (T, T) {
     (most, exp_in_place(row, most, T::one()))
 }
 
-/// Mean loss of the rows.
-pub(super) fn loss<T: Real>(c: usize, logits: &[T], labels: &[i32]) -> T {
+/// weight · the mean loss of the rows.
+pub(super) fn loss<T: Real>(weight: f64, c: usize, logits: &[T], labels: &[i32]) -> T {
     let mut losses = vec![0.0; labels.len()];
     chunks_mut(logits.len(), &mut losses, 1, |i, loss| {
         let mut row = logits[i * c..][..c].to_vec();
@@ -37,7 +37,7 @@ pub(super) fn loss<T: Real>(c: usize, logits: &[T], labels: &[i32]) -> T {
         );
         loss[0] = sum.f64().ln() - (label - most).f64();
     });
-    T::of(losses.iter().sum::<f64>() / labels.len() as f64)
+    T::of(weight * losses.iter().sum::<f64>() / labels.len() as f64)
 }
 
 /// gx = g/N · (softmax − one-hot label).

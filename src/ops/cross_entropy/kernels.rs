@@ -19,10 +19,10 @@ struct Params {
 }
 
 impl Params {
-    fn new(logits: Shape) -> Result<Self> {
+    fn new(logits: Shape, weight: f64) -> Result<Self> {
         size(logits.elems())?;
         let (rows, classes) = (logits.n() as u32, logits.c() as u32);
-        Ok(Self { rows, classes, weight: (logits.n() as f64).recip() as f32 })
+        Ok(Self { rows, classes, weight: (weight / logits.n() as f64) as f32 })
     }
 
     /// A warp for each row.
@@ -31,31 +31,31 @@ impl Params {
     }
 }
 
-/// The mean loss: NaN where a label is no class.
+/// weight · the mean loss: NaN where a label is no class.
 pub(super) fn forward(
     cx: &Cx,
     launcher: &Launcher,
-    logits: &Tensor,
-    labels: &Tensor,
+    weight: f64,
+    [logits, labels]: [&Tensor; 2],
     loss: &mut Tensor,
 ) -> Result<()> {
-    let params = Params::new(logits.shape())?;
+    let params = Params::new(logits.shape(), weight)?;
     let mut losses = cx.scratch(Meta::new(Shape::vector(logits.shape().n()), DType::F32))?;
     let pointers = [logits.device(), labels.device(), losses.device_mut()];
     let name = kernel!("cross_entropy_forward", logits.dtype());
     launcher.launch(name, params.geometry(), &pointers, &params)?;
-    mean::rows(launcher, &losses, 1.0, loss)
+    mean::rows(launcher, &losses, weight, loss)
 }
 
 /// The gradient of the logits: NaN in rows whose label is no class.
 pub(super) fn backward(
     launcher: &Launcher,
-    logits: &Tensor,
-    labels: &Tensor,
+    weight: f64,
+    [logits, labels]: [&Tensor; 2],
     gy: &Tensor,
     gx: &mut Tensor,
 ) -> Result<()> {
-    let params = Params::new(logits.shape())?;
+    let params = Params::new(logits.shape(), weight)?;
     let pointers = [logits.device(), labels.device(), gy.device(), gx.device_mut()];
     let name = kernel!("cross_entropy_backward", logits.dtype());
     launcher.launch(name, params.geometry(), &pointers, &params)

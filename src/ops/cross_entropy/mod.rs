@@ -7,9 +7,9 @@ mod kernels;
 use super::{Case, Grad, Op, Saved, expect_index, expect_inputs, expect_shape};
 use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
-use crate::tensor::{Meta, Shape, Tensor};
+use crate::tensor::{Meta, Real, Shape, Tensor};
 
-/// The op: the mean over rows of −log softmax(logits)\[label\]. Inputs: logits `[N,1,1,C]`;
+/// The op: weight · the mean over rows of −log softmax(logits)\[label\]. Inputs: logits `[N,1,1,C]`;
 /// labels `[N,1,1,1]` of I32, from 0 to below C, constant: see [`labels`]. Output: one element,
 /// wide.
 ///
@@ -17,7 +17,10 @@ use crate::tensor::{Meta, Shape, Tensor};
 /// device the host does not wait for the labels; there the loss and the gradient of the row
 /// become NaN: callers check that the loss is finite.
 #[derive(Clone, Copy, Debug)]
-pub struct CrossEntropy;
+pub struct CrossEntropy {
+    /// The loss's share of a sum of losses; 1 for a loss by itself.
+    pub weight: f64,
+}
 
 /// Labels for [`CrossEntropy`] as a tensor, checked once, here.
 ///
@@ -53,10 +56,17 @@ impl Op for CrossEntropy {
             Exec::Cpu => {
                 cpu::check_labels(labels.host(), classes)?;
                 crate::dispatch!(logits.dtype(), T => {
-                    loss.host_mut()[0] = cpu::loss(classes, logits.host::<T>(), labels.host());
+                    loss.host_mut()[0] = cpu::loss(
+                        self.weight,
+                        classes,
+                        logits.host::<T>(),
+                        labels.host(),
+                    );
                 });
             }
-            Exec::Device(launcher) => kernels::forward(cx, &launcher, logits, labels, &mut loss)?,
+            Exec::Device(launcher) => {
+                kernels::forward(cx, &launcher, self.weight, [logits, labels], &mut loss)?
+            }
         }
         Ok((loss, vec![logits.clone(), labels.clone()]))
     }
@@ -70,10 +80,12 @@ impl Op for CrossEntropy {
         match cx.exec(Self::NAME) {
             Exec::DryRun => {}
             Exec::Cpu => crate::dispatch!(logits.dtype(), T => {
-                let c = logits.shape().c();
-                cpu::gradient(c, logits.host(), labels.host(), gy.host::<T>()[0], gx.host_mut())
+                let (c, g) = (logits.shape().c(), T::of(self.weight) * gy.host::<T>()[0]);
+                cpu::gradient(c, logits.host(), labels.host(), g, gx.host_mut())
             }),
-            Exec::Device(launcher) => kernels::backward(&launcher, logits, labels, &gy, &mut gx)?,
+            Exec::Device(launcher) => {
+                kernels::backward(&launcher, self.weight, [logits, labels], &gy, &mut gx)?
+            }
         }
         grads[0].put(cx, gx)
     }

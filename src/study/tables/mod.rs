@@ -133,3 +133,4 @@ impl Lab<'_> {
 const TOP1: (&str, &[&str]) = ("top1", &["top1"]);
 const TOP5: (&str, &[&str]) = ("top5", &["top5"]);
 const LINEAR: (&str, &[&str]) = ("top1", &["accuracy", "linear"]);
+const LINEAR5: (&str, &[&str]) = ("top5", &["accuracy", "linear_top5"]);

@@ -101,20 +101,43 @@ fn add_ranking(
     let by_tuning = worth(&found.candidates, &found.budgets, &judged, lab.seed());
     rank_rows(table, by_tuning, &how, &cells, seed.is_empty());
     if seed.is_empty() {
-        table.points = points(found, tuned);
+        table.points.push((how, points(found, tuned.iter().filter_map(tuned_accuracy))));
     }
     let by_neighbours = neighbours.result.as_ref().ok();
     let by_neighbours: Option<Choosing> =
         by_neighbours.and_then(|r| serde_json::from_value(r.get("worth")?.clone()).ok());
     let how = format!("nearest neighbours{seed}");
     rank_rows(table, by_neighbours, &how, &[&found.made, neighbours], false);
+    if seed.is_empty() {
+        table.points.push((how, points(found, near_accuracies(neighbours))));
+    }
+}
+
+/// A fine-tuned net, its accuracy and the number of test images.
+fn tuned_accuracy((arch, made): &(Arch, Made)) -> Option<(Arch, f64, u64)> {
+    let result = made.result.as_ref().ok()?;
+    Some((*arch, number(result, &["top1"])?, test_images(result)?))
+}
+
+/// The same of the nets whose neighbours were looked for.
+fn near_accuracies(neighbours: &Made) -> impl Iterator<Item = (Arch, f64, u64)> + '_ {
+    let result = neighbours.result.as_ref().ok();
+    let tests = result.and_then(test_images);
+    subnets(neighbours).filter_map(move |net| {
+        Some((net["arch"].as_str()?.parse().ok()?, net["accuracy"].as_f64()?, tests?))
+    })
+}
+
+/// The nets of an evaluation of candidates.
+fn subnets(neighbours: &Made) -> impl Iterator<Item = &Value> + '_ {
+    let nets = neighbours.result.as_ref().ok().and_then(|r| r.get("subnets")?.as_array());
+    nets.into_iter().flatten()
 }
 
 /// NASWOT's score of each net, from the evaluation of candidates.
 fn naswot(neighbours: &Made) -> BTreeMap<Arch, f64> {
-    let subnets = neighbours.result.as_ref().ok().and_then(|r| r.get("subnets")?.as_array());
     let one = |net: &Value| Some((net["arch"].as_str()?.parse().ok()?, net["naswot"].as_f64()?));
-    subnets.into_iter().flatten().filter_map(one).collect()
+    subnets(neighbours).filter_map(one).collect()
 }
 
 fn rank_rows(table: &mut Table, found: Option<Choosing>, how: &str, cells: &[&Made], paper: bool) {
@@ -149,12 +172,10 @@ fn rank_row(by: &Chooser, nets: usize, how: &str, cells: &[&Made], paper: bool) 
         .cells(cells.iter().copied())
 }
 
-fn points(found: &Found, tuned: &[(Arch, Made)]) -> Vec<Point> {
-    let point = |(arch, made): &(Arch, Made)| {
-        let candidate = found.candidates.iter().find(|c| c.arch == *arch)?;
-        let result = made.result.as_ref().ok()?;
-        let accuracy = number(result, &["top1"])?;
-        let tests = test_images(result).unwrap_or(0);
+/// Dots of nets with accuracies over so many test images.
+fn points(found: &Found, judged: impl Iterator<Item = (Arch, f64, u64)>) -> Vec<Point> {
+    let point = |(arch, accuracy, tests): (Arch, f64, u64)| {
+        let candidate = found.candidates.iter().find(|c| c.arch == arch)?;
         Some(Point {
             arch: arch.to_string(),
             macs: candidate.macs,
@@ -164,7 +185,7 @@ fn points(found: &Found, tuned: &[(Arch, Made)]) -> Vec<Point> {
             ci95: wilson95(accuracy, tests),
         })
     };
-    tuned.iter().filter_map(point).collect()
+    judged.filter_map(point).collect()
 }
 
 /// T10: the same nets, ranked on the images of several domains.
