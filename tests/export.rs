@@ -81,6 +81,43 @@ fn an_export_holds_what_is_promised_and_computes_the_same() {
 }
 
 #[test]
+fn layouts_are_added_where_they_can_hold_the_net() {
+    let (dir, run, images) = setting();
+    let out = dir.path().join("export");
+    for (layout, reason) in [
+        ("transformers", "3×3 convolution of stride 2 without max-pool"),
+        ("onnx,timm", "--layout timm cannot hold s8-w8.24.48.96-d2.1.3.1"),
+        ("onxx", "onnx"),
+    ] {
+        let (_, error) = expect(2, &export(&run, &images, &out, &["--layout", layout]));
+        assert!(error.contains(reason), "{error}");
+        assert!(!out.exists());
+    }
+    let (_, error) = expect(2, &export(&run, &images, &out, &["--onnx-normalise"]));
+    assert!(error.contains("--layout onnx"), "{error}");
+
+    let layouts = ["--layout", "torchvision", "--layout", "onnx,onnx", "--onnx-normalise"];
+    let (stdout, _) = expect(0, &export(&run, &images, &out, &layouts));
+    assert!(stdout.contains("onnx") && stdout.contains("pool"), "{stdout}");
+    let parity = fs::read_to_string(out.join("parity.json")).unwrap();
+    let parity: serde_json::Value = serde_json::from_str(&parity).unwrap();
+    for feature in ["c2", "c3", "c4", "c5", "pool", "z"] {
+        let rel = parity["layouts"]["onnx"]["features"][feature]["max_rel"].as_f64().unwrap();
+        assert!(rel > 0.0 && rel <= 1e-4, "{feature}: {rel}");
+    }
+    let readme = fs::read_to_string(out.join("README.md")).unwrap();
+    assert!(readme.contains("InferenceSession(\"model.onnx\")"), "{readme}");
+    assert!(readme.contains("the graph subtracts the mean"), "{readme}");
+    // The same file whatever the number of threads; --overwrite takes all of it away.
+    let file = fs::read(out.join("model.onnx")).unwrap();
+    let again = [&layouts[..], &["--overwrite", "--threads", "2"]].concat();
+    expect(0, &export(&run, &images, &out, &again));
+    assert_eq!(fs::read(out.join("model.onnx")).unwrap(), file);
+    expect(0, &export(&run, &images, &out, &["--overwrite"]));
+    assert!(!out.join("model.onnx").exists());
+}
+
+#[test]
 fn threads_do_not_change_an_export() {
     let (dir, run, images) = setting();
     let weights = |threads: &str| {

@@ -275,9 +275,11 @@ fn export() {
     let (data, run) = run_on(dir.path());
     let export = |out: &Path, arch: &str, flag: &[&str]| {
         let base = ["export", "--ckpt", s(&run), "--arch", arch, "--bn-data", s(&data)];
-        owned([&base[..], &["--bn-images", "8", "--out", s(out)], flag].concat())
+        let rest = ["--bn-images", "8", "--layout", "onnx", "--out", s(out)];
+        owned([&base[..], &rest, flag].concat())
     };
-    let names = ["model.safetensors", "config.json", "parity.json", "model.py", "README.md"];
+    let names =
+        ["model.safetensors", "config.json", "parity.json", "model.py", "README.md", "model.onnx"];
     let result = |out: &Path| files(out, &names);
     let small = "s8-w8.16.32.64-d1.1.2.1";
     let new = |out: &Path| export(out, small, &[]);

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use engine::cx::Cx;
-use engine::export::{self, Origin, SubnetSource, subnet};
+use engine::export::{self, Form, Origin, SubnetSource, subnet};
 use engine::nn::{
     BnMode, Feature, Gradients, Heads, Mlp, Params, RunningStats, Supernet, recalibrate,
 };
@@ -185,8 +185,15 @@ fn an_export_read_back_is_the_same_net() {
                 origin: origin(),
             };
             let out = dir.path().join(format!("{}-{arch}", space.name));
-            let (config, parity) =
-                export::write(&cx, &subject, std::slice::from_ref(&x), &out, 1e-4, false).unwrap();
+            let (config, parity) = export::write(
+                &cx,
+                &subject,
+                std::slice::from_ref(&x),
+                &out,
+                &Form::plain(1e-4),
+                false,
+            )
+            .unwrap();
             assert!(parity.ok && parity.max_rel <= 1e-4, "{parity:?}");
             assert_eq!(config.macs, space.cost(&arch).macs);
             let written: export::Parity = files::read_json(&out.join("parity.json")).unwrap();
@@ -227,8 +234,15 @@ fn damage_and_folders_in_the_way_are_refused() {
     };
     let out = dir.path().join("export");
     let write = |tolerance, overwrite| {
-        export::write(&cx, &subject, std::slice::from_ref(&x), &out, tolerance, overwrite)
-            .map_err(|e| e.kind())
+        export::write(
+            &cx,
+            &subject,
+            std::slice::from_ref(&x),
+            &out,
+            &Form::plain(tolerance),
+            overwrite,
+        )
+        .map_err(|e| e.kind())
     };
     write(1e-4, false).unwrap();
     assert_eq!(write(1e-4, false).unwrap_err(), Kind::Usage);
@@ -278,7 +292,8 @@ fn a_net_that_is_not_the_same_is_noticed() {
         origin: origin(),
     };
     let out = dir.path().join("export");
-    export::write(&cx, &subject, std::slice::from_ref(&x), &out, 1e-4, false).unwrap();
+    export::write(&cx, &subject, std::slice::from_ref(&x), &out, &Form::plain(1e-4), false)
+        .unwrap();
     let mut model = export::load(&cx, &out).unwrap();
     let (named, _) = files::read_safetensors(&out.join("model.safetensors")).unwrap();
     let compare = |model: &export::Model, named: &files::Named| {

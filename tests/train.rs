@@ -393,6 +393,40 @@ fn a_gpu_that_is_not_here_can_be_planned_for() {
 }
 
 #[test]
+fn other_programs_can_watch_a_run_and_are_never_in_its_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = images(dir.path(), 4, 12);
+    let (run, gauges) = (dir.path().join("run"), dir.path().join("run.prom"));
+    let prometheus = format!("log.prometheus={}", s(&gauges));
+    let files = || {
+        let names = fs::read_dir(run.join("tb")).unwrap().map(|e| e.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    expect(0, &train(&data, &run, &["--max-steps", "7", &prometheus]));
+    let first = files();
+    assert!(first.len() == 1 && first[0].starts_with("events.out.tfevents."), "{first:?}");
+    expect(0, &train(&data, &run, &["--resume", &prometheus]));
+    assert!(files().len() == 2 && files()[0] == first[0], "{:?}", files());
+    let text = fs::read_to_string(&gauges).unwrap();
+    assert!(text.contains(&format!("engine_step{{run=\"{}\"}} 12\n", s(&run))), "{text}");
+
+    // A folder that cannot be made, a file that cannot be written: said once each.
+    expect(0, &train(&data, &run, &["--overwrite", "log.tensorboard=false"]));
+    assert!(!run.join("tb").exists());
+    fs::write(run.join("tb"), "mine").unwrap();
+    let nowhere = "log.prometheus=nowhere/run.prom";
+    let (_, said) = expect(0, &train(&data, &run, &["--overwrite", nowhere]));
+    for what in ["TensorBoard's file", "Prometheus's file"] {
+        let found = said.matches(&format!("{what} is not written any more")).count();
+        assert_eq!(found, 1, "{said}");
+    }
+    assert_eq!(fs::read_to_string(run.join("tb")).unwrap(), "mine");
+    assert_eq!(steps_in_metrics(&run).len(), 12);
+}
+
+#[test]
 fn the_log_has_times_and_a_loss_per_student() {
     let dir = tempfile::tempdir().unwrap();
     let data = images(dir.path(), 4, 12);

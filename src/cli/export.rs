@@ -7,7 +7,8 @@ use clap::Args;
 use super::Globals;
 use crate::config::Precision;
 use crate::error::{Error, Result};
-use crate::export;
+use crate::export::parity::Comparison;
+use crate::export::{self, Form, Layout};
 use crate::program::args::at_least_two;
 use crate::program::device::open_device_in;
 use crate::program::output::table;
@@ -42,17 +43,21 @@ pub struct ExportArgs {
     /// Largest difference from the supernet that passes, relative to a feature's largest value
     #[arg(long, value_name = "X", default_value_t = export::parity::TOLERANCE)]
     pub tolerance: f64,
-    /// Names and layouts of the weights
-    #[arg(long, value_name = "LAYOUT", value_parser = ["torchvision"], default_value = "torchvision")]
-    pub layout: String,
+    /// What other libraries load; torchvision's names are always there
+    #[arg(long, value_name = "LAYOUT,...", value_delimiter = ',', default_value = "torchvision")]
+    pub layout: Vec<Layout>,
+    /// model.onnx takes images in 0..1 and normalises them itself
+    #[arg(long)]
+    pub onnx_normalise: bool,
     /// Replace an earlier export
     #[arg(long)]
     pub overwrite: bool,
 }
 
 const EXAMPLES: &str = "\
-Example:
+Examples:
   engine export --ckpt runs/a --arch winner --bn-data images/ --out exported/
+  engine export --ckpt runs/a --arch winner --bn-data images/ --out exported/ --layout onnx
 Beyond tolerance between supernet and export: exit 7, and nothing is left in --out.";
 
 /// Exports: recalibrates, writes the folder, proves it, and says what came of it.
@@ -62,6 +67,11 @@ pub fn run(args: &ExportArgs, globals: &Globals) -> Result<()> {
             "--tolerance {}: expected a number of at least 0, such as 1e-4",
             args.tolerance
         )));
+    }
+    if args.onnx_normalise && !args.layout.contains(&Layout::Onnx) {
+        return Err(Error::usage(
+            "--onnx-normalise says how model.onnx takes images: expected --layout onnx with it",
+        ));
     }
     if globals.device.precision == Some(Precision::Bf16) {
         return Err(Error::usage(
@@ -81,7 +91,11 @@ pub fn run(args: &ExportArgs, globals: &Globals) -> Result<()> {
         bn_images: args.bn_images,
         out: args.out.clone(),
         overwrite: args.overwrite,
-        tolerance: args.tolerance,
+        form: Form {
+            layouts: args.layout.iter().copied().collect(),
+            onnx_normalises: args.onnx_normalise,
+            tolerance: args.tolerance,
+        },
         seed: globals.seed,
         workers: cx.threads(),
     };
@@ -96,16 +110,19 @@ pub fn run(args: &ExportArgs, globals: &Globals) -> Result<()> {
             "parity": parity,
         }));
     }
-    let rows: Vec<Vec<String>> = parity
-        .reloaded
-        .features
-        .iter()
-        .zip(parity.folded.features.values())
-        .map(|((name, r), f)| {
-            vec![name.clone(), format!("{:.1e}", r.max_rel), format!("{:.1e}", f.max_rel)]
-        })
-        .collect();
-    let head = ["feature", "read back", "folded"].map(String::from).to_vec();
+    let nets = [("read back", &parity.reloaded), ("folded", &parity.folded)];
+    let layouts = parity.layouts.iter().map(|(layout, found)| (layout.as_str(), found));
+    let nets: Vec<_> = nets.into_iter().chain(layouts).collect();
+    let mut head = vec!["feature".to_owned()];
+    head.extend(nets.iter().map(|(name, _)| (*name).to_owned()));
+    let rows = parity.reloaded.features.keys().map(|feature| {
+        let rel = |(_, found): &(_, &Comparison)| match found.features.get(feature) {
+            Some(difference) => format!("{:.1e}", difference.max_rel),
+            None => "-".to_owned(),
+        };
+        [vec![feature.clone()], nets.iter().map(rel).collect()].concat()
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
     print(&format!(
         "{}: {} ({}, {} parameters)\n\
          largest difference from the subnet inside the supernet, relative to the largest value \

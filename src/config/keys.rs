@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, CkptEvery, DenseLevel, Falls, Filter, HeadInit, Method, OnCorrupt, OnlyArch, OrSame,
-    Precision, ProbeEvery, QueueFill, Recipe, Rule, Select, TeacherArch, TunedView,
+    Body, CkptEvery, DenseLevel, Falls, Filter, HeadInit, Method, OnCorrupt, OnlyArch,
+    OptionalFile, OrSame, Precision, ProbeEvery, QueueFill, Recipe, Rule, Select, TeacherArch,
+    TunedView,
 };
 use crate::space::{Policy, presets};
 
@@ -46,9 +47,11 @@ pub enum Allowed {
     SameOr(&'static Allowed),
     /// The ID of an architecture, or `none`.
     Id,
+    /// The name of a file, or `none`.
+    File,
 }
 
-use Allowed::{HalfOpen, Id, Interval, PositiveUpTo, SameOr, Switch, Within, Words};
+use Allowed::{File, HalfOpen, Id, Interval, PositiveUpTo, SameOr, Switch, Within, Words};
 
 impl Allowed {
     /// Whether a number is allowed.
@@ -80,6 +83,7 @@ impl Allowed {
             Id => "none, or the ID of an architecture of the preset, such as \
                    s32-w48.96.192.512-d2.2.5.2"
                 .into(),
+            File => "none, or the name of a file".into(),
         }
     }
 }
@@ -351,6 +355,10 @@ settings! {
     log: Log {
         /// Steps between lines of progress where there is no terminal.
         every: usize, Within(1.0, 1e9), "steps", NONE;
+        /// Whether these steps are written for TensorBoard, too, into the folder `tb` of the run's.
+        tensorboard: bool, Switch, "", NONE;
+        /// A file, `….prom`, for the text-file collector of Prometheus's node exporter.
+        prometheus: OptionalFile, File, "", NONE;
     }
 
     /// Nearest neighbours during training, where `--probe` asks for them.

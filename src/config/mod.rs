@@ -5,6 +5,7 @@ mod adapt;
 mod check;
 mod defaults;
 mod explain;
+mod file;
 mod keys;
 mod only;
 mod recipe;
@@ -14,6 +15,7 @@ mod time;
 
 pub use adapt::adapt;
 pub use explain::{Explained, explain, markdown};
+pub use file::OptionalFile;
 pub use keys::{
     Allowed, Byol, Ckpt, Config, Data, Densecl, Finetune, Guard, KEYS, Key, Log, Moco, Probe,
     Ressl, SECTIONS, Sampling, Search, Teacher, Train, Views, Views2,

@@ -274,7 +274,7 @@ fn apply(config: &Config, setting: &Setting) -> Result<Config> {
     let before = std::mem::replace(slot, setting.value.clone());
     let allowed = key(&setting.key).map(|key| key.allowed);
     table.try_into().map_err(|e: toml::de::Error| match (allowed, before) {
-        (Some(Allowed::Interval { .. } | Allowed::SameOr(_) | Allowed::Id), _) => {
+        (Some(Allowed::Interval { .. } | Allowed::SameOr(_) | Allowed::Id | Allowed::File), _) => {
             setting.wrong(e.message())
         }
         (_, before @ Value::Integer(_)) => {

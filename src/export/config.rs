@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::layout::{Layout, TIMM_STEM, expressible};
 use crate::data;
 use crate::error::{Error, Result};
 use crate::eval::record::Learnt;
@@ -296,6 +297,11 @@ impl Config {
         Ok(Supernet::new(&self.space(), heads.as_ref()))
     }
 
+    /// Multiply-accumulates of the backbone with a stem of another width.
+    pub(super) fn macs_with_stem(&self, width: usize) -> u64 {
+        self.space().cost(&Arch { stem: width, ..self.arch }).macs
+    }
+
     fn space(&self) -> Space {
         Space {
             name: self.arch.to_string(),
@@ -315,14 +321,9 @@ impl Config {
     }
 }
 
-/// Whether timm's ResNet can be the net of a space of one point. Its stem and strides are fixed, and
-/// it has no projection in the first block of a stage that changes neither size nor channels.
+/// Whether timm's ResNet is the net of a space of one point, without padding.
 fn is_timms(space: &Space) -> bool {
-    let (stem, arch) = (&space.stem, space.max());
-    let strides: [usize; STAGES] = std::array::from_fn(|i| space.stages[i].stride);
-    (arch.stem, stem.kernel, stem.stride, stem.maxpool) == (64, 7, 2, true)
-        && strides == [1, 2, 2, 2]
-        && EXPANSION * arch.widths[0] != arch.stem
+    space.max().stem == TIMM_STEM && expressible(Layout::Timm, space).is_ok()
 }
 
 /// Larger numbers than this in a description are taken for damage.

@@ -1,24 +1,28 @@
 //! The export's folder: written aside, proven, renamed; and read back.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::config::{CONFIG, Classifier, Config, Origin, WEIGHTS};
+use super::hub;
+use super::layers::Layers;
+use super::layout::Layout;
 use super::model::{Head, load_with_tensors};
-use super::parity::{self, Parity};
+use super::onnx;
+use super::parity::{self, Comparison, Parity, Probes};
+use super::readme::readme;
 use super::subnet;
 use crate::cx::Cx;
 use crate::error::Result;
 use crate::files::owned::Kind;
 use crate::files::staged::Staged;
-use crate::files::{self, sealed};
+use crate::files::{self, Named, sealed};
 use crate::nn::{Params, RunningStats, Supernet};
 use crate::space::Arch;
-use crate::space::budget::macs;
 use crate::tensor::Tensor;
 
 const PARITY: &str = "parity.json";
 const MODEL_PY: &str = include_str!("model.py");
-const README: &str = include_str!("README.template.md");
 
 /// A subnet inside a supernet, ready to be exported.
 pub struct SubnetSource<'a> {
@@ -39,45 +43,80 @@ pub struct SubnetSource<'a> {
 /// An export's folder as [`crate::files::owned`] sees it.
 pub static EXPORT: Kind = Kind {
     name: "export",
-    ours: &[&[WEIGHTS, CONFIG, PARITY, "model.py", "README.md"]],
+    ours: &[
+        &[WEIGHTS, CONFIG, PARITY, "model.py", "README.md", onnx::FILE],
+        &["transformers/config.json", "transformers/model.safetensors"],
+        &["transformers/preprocessor_config.json", "timm/config.json", "timm/model.safetensors"],
+    ],
     flags: "--overwrite to replace it",
     is_older: |_| false,
 };
+
+/// What an export's folder holds beside the weights, and what passes as the same net.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Form {
+    /// Layouts beside torchvision's, which is always there.
+    pub layouts: BTreeSet<Layout>,
+    /// Whether `model.onnx` takes images in 0..1 and normalises them itself.
+    pub onnx_normalises: bool,
+    /// Largest relative difference that passes, see [`parity`].
+    pub tolerance: f64,
+}
+
+impl Form {
+    /// Torchvision's names alone.
+    pub fn plain(tolerance: f64) -> Self {
+        Self { layouts: BTreeSet::new(), onnx_normalises: false, tolerance }
+    }
+}
 
 /// Writes a subnet into the folder `out`, reads it back, and compares the two on `images`
 /// (batches [n, H, W, 3]). The folder appears only once all of that has gone well.
 ///
 /// # Errors
 /// [`crate::Kind::Parity`] beyond the tolerance, [`crate::Kind::Usage`] for a folder in the
-/// way, [`crate::Kind::Device`] where the disk refuses.
+/// way or a layout that cannot hold the net, [`crate::Kind::Device`] where the disk refuses.
 pub fn write(
     cx: &Cx,
     source: &SubnetSource,
     images: &[Tensor],
     out: &Path,
-    tolerance: f64,
+    form: &Form,
     overwrite: bool,
 ) -> Result<(Config, Parity)> {
-    write_into(cx, source, images, Staged::begin(out, &EXPORT, overwrite)?, tolerance)
+    super::layout::check(&form.layouts, &source.net.space().single(&source.arch))?;
+    write_into(cx, source, images, Staged::begin(out, &EXPORT, overwrite)?, form)
 }
 
-/// [`write()`], where the folder is this process's already.
+/// [`write()`], where the folder is this process's already and the layouts can hold the net.
 pub(super) fn write_into(
     cx: &Cx,
     source: &SubnetSource,
     images: &[Tensor],
     staged: Staged,
-    tolerance: f64,
+    form: &Form,
 ) -> Result<(Config, Parity)> {
     let fill = |dir: &Path| -> Result<(Config, Parity)> {
         write_net(cx, source, dir)?;
         let (model, named) = load_with_tensors(cx, dir)?;
-        let parity = parity::compare(cx, source, &model, &named, images, tolerance)?;
+        let (reloaded, probes) = parity::compare_reloaded(cx, source, &model, &named, images)?;
+        let config = model.config;
+        let mut layouts = BTreeMap::new();
+        for &layout in &form.layouts {
+            if let Some(comparison) = write_layout(layout, dir, &config, &named, &probes, form)? {
+                layouts.insert(layout, comparison);
+            }
+        }
+        let folded = match layouts.get(&Layout::Onnx) {
+            Some(comparison) => comparison.clone(),
+            None => probes.compare(&onnx::build(&Layers::of(&config), &named, None)?, false)?,
+        };
+        let parity = Parity::new(form.tolerance, reloaded, folded, layouts);
         parity.require()?;
         files::write_json(&dir.join(PARITY), &parity)?;
         files::write_text(&dir.join("model.py"), MODEL_PY)?;
-        files::write_text(&dir.join("README.md"), &readme(&model.config, &parity))?;
-        Ok((model.config, parity))
+        files::write_text(&dir.join("README.md"), &readme(&config, &parity, form))?;
+        Ok((config, parity))
     };
     match fill(staged.dir()) {
         Ok(made) => staged.commit().map(|()| made),
@@ -85,6 +124,31 @@ pub(super) fn write_into(
             // The first error is the one that matters.
             let _ = staged.abandon();
             Err(e)
+        }
+    }
+}
+
+/// Writes the files of a layout, reads them back, and compares what they say with the subnet. None
+/// for torchvision's, whose files are there already.
+fn write_layout(
+    layout: Layout,
+    dir: &Path,
+    config: &Config,
+    named: &Named,
+    probes: &Probes,
+    form: &Form,
+) -> Result<Option<Comparison>> {
+    match layout {
+        Layout::Torchvision => Ok(None),
+        Layout::Onnx => {
+            onnx::write(dir, config, named, form.onnx_normalises)?;
+            probes.compare(&onnx::read(dir)?, form.onnx_normalises).map(Some)
+        }
+        Layout::Transformers | Layout::Timm => {
+            let library = if layout == Layout::Timm { &hub::TIMM } else { &hub::TRANSFORMERS };
+            hub::write(library, dir, config, named)?;
+            let (layers, found) = hub::read(library, dir, named)?;
+            probes.compare(&onnx::build(&layers, &found, None)?, false).map(Some)
         }
     }
 }
@@ -112,47 +176,4 @@ fn write_net(cx: &Cx, source: &SubnetSource, dir: &Path) -> Result<()> {
     files::write_safetensors(&path, &tensors, &metadata)?;
     config.hashes.insert(WEIGHTS.into(), files::hash(&path)?);
     sealed::write_json(&dir.join(CONFIG), &config)
-}
-
-/// What the README adds where timm can build the net by itself.
-const LOCAL_DIR: &str = "
-Its stem is timm's own, so `timm.create_model(\"local-dir:.\", pretrained=True)` does the same.";
-/// What it adds where timm cannot.
-const OWN_STEM: &str = "
-`timm.create_model` cannot build it: its stem or its first blocks are not those of timm's ResNet.";
-
-fn readme(config: &Config, parity: &Parity) -> String {
-    let list = |x: &[f32; 3]| x.map(|x| x.to_string()).join(", ");
-    let others = match (&config.head, &config.classifier) {
-        (Some(_), _) => " and `z`",
-        (_, Some(_)) => " and `scores` (of the classes in `config.json`)",
-        _ => "",
-    };
-    let Origin { method, step, .. } = &config.origin;
-    let trained = match &config.classifier {
-        Some(Classifier { classes, learnt }) => format!(
-            "fine-tuned on {} labelled images of {} classes (recipe {}, {step} steps)",
-            learnt.train_images,
-            classes.len(),
-            learnt.recipe
-        ),
-        None => format!("trained without labels ({method}, {step} steps)"),
-    };
-    let fields = [
-        ("{arch}", config.arch.to_string()),
-        ("{preset}", config.origin.preset.clone()),
-        ("{resolution}", config.resolution.to_string()),
-        ("{mean}", list(&config.mean)),
-        ("{std}", list(&config.std)),
-        ("{macs}", macs(config.macs)),
-        ("{mparams}", format!("{:.3}", config.params as f64 / 1e6)),
-        ("{features}", config.num_features.to_string()),
-        ("{images}", parity.reloaded.images.to_string()),
-        ("{max_rel}", format!("{:.1e}", parity.max_rel)),
-        ("{timm}", if config.is_timms() { LOCAL_DIR } else { OWN_STEM }.to_owned()),
-        ("{z}", others.to_owned()),
-        ("{trained}", trained),
-        ("{output}", if config.classifier.is_some() { "scores" } else { "pool" }.to_owned()),
-    ];
-    fields.iter().fold(README.to_owned(), |text, (key, value)| text.replace(key, value))
 }

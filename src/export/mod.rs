@@ -2,19 +2,27 @@
 //!
 //! The folder holds `model.safetensors` (the subnet's weights at their true size, torchvision's
 //! names, recalibrated batch norm), `config.json` ([`Config`]), `parity.json` ([`Parity`]),
-//! `README.md` and `model.py`, which load it in PyTorch. [`write()`] makes it, [`load`] opens it.
+//! `README.md` and `model.py`, which load it in PyTorch, and what other libraries load
+//! ([`Layout`]). [`write()`] makes it, [`load`] opens it.
 
 pub mod config;
-mod folded;
 pub mod folder;
+mod hub;
+mod layers;
+pub mod layout;
 pub mod model;
+mod onnx;
 pub mod parity;
+mod readme;
 pub mod subnet;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
 pub use config::{Config, Origin};
-pub use folder::{SubnetSource, write};
+pub use folder::{Form, SubnetSource, write};
+pub use layout::Layout;
 pub use model::{Head, LoadedModel, Model, ModelSource, describe, load};
 pub use parity::Parity;
 
@@ -46,8 +54,8 @@ pub struct Options {
     pub out: PathBuf,
     /// Whether an export that is there already may be replaced.
     pub overwrite: bool,
-    /// Largest relative difference that passes, see [`parity`].
-    pub tolerance: f64,
+    /// What to write, and how much it may differ.
+    pub form: Form,
     /// Seed of the choice of images; the run's where `None`.
     pub seed: Option<u64>,
     /// Threads that decode images.
@@ -68,6 +76,7 @@ pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
     let checkpoint = Checkpoint::open(&options.ckpt)?;
     let net = checkpoint.supernet()?;
     net.space().check(&options.arch)?;
+    layout::check(&options.form.layouts, &net.space().single(&options.arch))?;
     let params = checkpoint.student(cx, net.specs())?;
     let state = &checkpoint.state;
     let images = choose(options, state.seed, net.space().resolution)?;
@@ -96,7 +105,7 @@ pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
         },
     };
     let probe = images.tensors(cx, PARITY_IMAGES)?.collect::<Result<Vec<Tensor>>>()?;
-    folder::write_into(cx, &source, &probe, staged, options.tolerance)
+    folder::write_into(cx, &source, &probe, staged, &options.form)
 }
 
 /// A fine-tuning whose classifier and statistics are not there.

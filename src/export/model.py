@@ -1,6 +1,13 @@
-"""The exported net in plain PyTorch: `load(".")`, or timm's ResNet: `load_timm(".")`."""
+"""The exported net in plain PyTorch: `load(".")`, or timm's ResNet: `load_timm(".")`.
 
+    python model.py detectron2 OUT.pth     # also torchvision, openmmlab
+
+writes the backbone's weights for another library.
+"""
+
+import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -108,3 +115,77 @@ def load_timm(folder="."):
     backbone = {name: w for name, w in weights.items() if not name.startswith("head.")}
     net.load_state_dict(backbone)
     return net.eval()
+
+
+def detectron2_name(name):
+    """detectron2's name for one of the backbone's tensors."""
+    parts = name.split(".")
+    if parts[0].startswith("layer"):
+        prefix, parts = [f"res{int(parts[0][5:]) + 1}", parts[1]], parts[2:]
+    else:
+        prefix = ["stem"]
+    layer, rest = parts[0], parts[1:]
+    if layer == "downsample":
+        layer, rest = "shortcut", (["norm"] if rest[0] == "1" else []) + rest[1:]
+    elif layer.startswith("bn"):
+        layer, rest = f"conv{layer[2:]}", ["norm", *rest]
+    return ".".join([*prefix, layer, *rest])
+
+
+def detectron2_obstacle(config):
+    """Why detectron2's ResNet is not this net; None where it is."""
+    stem, outputs = config["stem"], [config["expansion"] * w for w in config["widths"]]
+    if (stem["kernel"], stem["stride"], stem["maxpool"]) != (7, 2, True):
+        return "its stem is a 7x7 convolution of stride 2 with a max-pool"
+    if config["strides"] != [1, 2, 2, 2]:
+        return "its stages have strides 1, 2, 2, 2"
+    if any(i == o for i, o in zip([stem["width"], *outputs], outputs)):
+        return "it has no projection where a stage keeps the number of channels"
+    return None
+
+
+def build_detectron2(folder="."):
+    """detectron2's backbone of this net, without weights; for `BACKBONE_REGISTRY`, give it
+    `cfg, input_shape` and call this."""
+    from detectron2.modeling.backbone.resnet import BasicStem, BottleneckBlock, ResNet
+
+    config, _ = read(folder)
+    stages, channels = [], config["stem"]["width"]
+    for width, depth, stride in zip(config["widths"], config["depths"], config["strides"]):
+        outputs = config["expansion"] * width
+        strides = [stride] + [1] * (depth - 1)
+        sizes = dict(in_channels=channels, out_channels=outputs, bottleneck_channels=width)
+        kind = dict(stride_in_1x1=False, norm="BN")
+        stages.append(
+            ResNet.make_stage(BottleneckBlock, depth, stride_per_block=strides, **sizes, **kind)
+        )
+        channels = outputs
+    stem = BasicStem(3, config["stem"]["width"], "BN")
+    return ResNet(stem, stages, out_features=["res2", "res3", "res4", "res5"])
+
+
+def convert(folder, library):
+    """The backbone's weights as a library's checkpoint, for `torch.save`."""
+    config, weights = read(folder)
+    backbone = {name: w for name, w in weights.items() if not name.startswith(("head.", "fc."))}
+    if library != "detectron2":
+        return backbone
+    if (obstacle := detectron2_obstacle(config)) is not None:
+        sys.exit(f"detectron2's ResNet cannot be {config['arch']}: {obstacle}")
+    # Without heuristics detectron2 wants the names of a whole detector.
+    renamed = {detectron2_name(name): w for name, w in backbone.items()}
+    return {"model": renamed, "__author__": "engine", "matching_heuristics": True}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("library", choices=["torchvision", "openmmlab", "detectron2"])
+    parser.add_argument("out", metavar="OUT.pth")
+    parser.add_argument("--export", default=Path(__file__).parent, help="the export's folder")
+    args = parser.parse_args()
+    torch.save(convert(args.export, args.library), args.out)
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()

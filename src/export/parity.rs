@@ -1,15 +1,17 @@
 //! The proof that an export is the same net: features of real images, computed by the subnet
-//! inside the supernet, by the net that was read back from the files, and, on a few images,
-//! by a plain second implementation with batch norms folded into the convolutions, in f64.
+//! inside the supernet, by the net that was read back from the files, and, on a few images, by a
+//! plain second implementation in f64, which walks the ONNX graph of each layout's file.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::config::Origin;
-use super::folded;
 use super::folder::SubnetSource;
+use super::layers::Layers;
+use super::layout::Layout;
 use super::model::Model;
+use super::onnx::{self, Graph, Interpreter, Normalise};
 use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::files::Named;
@@ -19,9 +21,9 @@ use crate::tensor::Tensor;
 /// Largest relative difference that passes where nothing else is said: what rounding in f32
 /// explains.
 pub const TOLERANCE: f64 = 1e-4;
-/// Multiply-accumulates that the folded comparison may take, which is slow: at least one
-/// image is compared.
-const FOLDED_MACS: u64 = 10_000_000_000;
+/// Multiply-accumulates that a walk through a graph may take, which is slow: at least one image is
+/// compared.
+const WALKED_MACS: u64 = 10_000_000_000;
 
 /// `parity.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,15 +32,18 @@ pub struct Parity {
     pub ok: bool,
     /// Largest `max_rel` that passes.
     pub tolerance: f64,
-    /// Largest absolute difference of any feature in both comparisons.
+    /// Largest absolute difference of any feature in all comparisons.
     pub max_abs: f64,
-    /// Largest relative difference of any feature in both comparisons.
+    /// Largest relative difference of any feature in all comparisons.
     pub max_rel: f64,
     /// The net that was read back against the subnet inside the supernet.
     pub reloaded: Comparison,
     /// Batch norms folded into the convolutions and computed plainly in f64, from the files,
     /// against the subnet inside the supernet.
     pub folded: Comparison,
+    /// The same for each further layout, from its own file, read back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub layouts: BTreeMap<Layout, Comparison>,
 }
 
 /// Differences on a number of images.
@@ -46,7 +51,7 @@ pub struct Parity {
 pub struct Comparison {
     /// Images that were compared.
     pub images: usize,
-    /// Difference of each feature, by name: `c2` … `c5`, `z`, `scores`.
+    /// Difference of each feature, by name: `c2` … `c5`, `pool`, `z`, `scores`.
     pub features: BTreeMap<String, Difference>,
 }
 
@@ -92,11 +97,61 @@ impl Worst {
 
 /// The features that are compared.
 fn wanted(model: &Model) -> Vec<Feature> {
-    let mut wanted = vec![Feature::C2, Feature::C3, Feature::C4, Feature::C5];
+    let mut wanted = vec![Feature::C2, Feature::C3, Feature::C4, Feature::C5, Feature::Pool];
     if model.config.head.is_some() {
         wanted.push(Feature::Z);
     }
     wanted
+}
+
+/// The name of the classifier's output.
+const SCORES: &str = "scores";
+
+/// What the subnet inside the supernet makes of a few images: what graphs are held against.
+pub(super) struct Probes {
+    /// Names of its features.
+    names: Vec<&'static str>,
+    images: Vec<Image>,
+    normalise: Normalise,
+}
+
+struct Image {
+    /// H×W×3, normalised.
+    pixels: Vec<f32>,
+    height: usize,
+    width: usize,
+    /// H×W×C of each feature.
+    features: Vec<Vec<f64>>,
+}
+
+impl Probes {
+    /// Compares a graph with the subnet, in those features that the graph has. `normalises`: it
+    /// takes values in 0..1.
+    ///
+    /// # Errors
+    /// Those of [`Interpreter::run`]; [`Kind::Data`] where an output is none of the subnet's.
+    pub(super) fn compare(&self, graph: &Graph, normalises: bool) -> Result<Comparison> {
+        let graph = Interpreter::new(graph)?;
+        let mut worst: BTreeMap<String, Worst> = BTreeMap::new();
+        let Normalise { mean, std } = self.normalise;
+        for image in &self.images {
+            let pixels = image.pixels.iter().enumerate().map(|(i, &x)| match normalises {
+                true => f64::from(x) * f64::from(std[i % 3]) + f64::from(mean[i % 3]),
+                false => f64::from(x),
+            });
+            let outputs = graph.run(pixels.collect(), image.height, image.width)?;
+            for (name, values) in outputs {
+                let name = if name == onnx::LOGITS { SCORES } else { name.as_str() };
+                let Some(at) = self.names.iter().position(|n| *n == name) else {
+                    return Err(Error::data(format!("a graph has the unknown output {name:?}")));
+                };
+                let worst = worst.entry(name.to_owned()).or_default();
+                worst.add(&image.features[at], &values);
+            }
+        }
+        let features = worst.into_iter().map(|(name, worst)| (name, worst.finish())).collect();
+        Ok(Comparison { images: self.images.len(), features })
+    }
 }
 
 /// Compares an export that was read back (`model`; `named`: the tensors of its file) with the
@@ -104,8 +159,7 @@ fn wanted(model: &Model) -> Vec<Feature> {
 ///
 /// # Errors
 /// [`Kind::Data`] where there is no image, [`Kind::Diverged`] where the net holds values that
-/// are not finite. A difference beyond the tolerance is no
-/// error here: see [`Parity::require`].
+/// are not finite. A difference beyond the tolerance is no error here: see [`Parity::require`].
 pub fn compare(
     cx: &Cx,
     source: &SubnetSource,
@@ -114,47 +168,53 @@ pub fn compare(
     images: &[Tensor],
     tolerance: f64,
 ) -> Result<Parity> {
+    let (reloaded, probes) = compare_reloaded(cx, source, model, named, images)?;
+    let folded = probes.compare(&onnx::build(&Layers::of(&model.config), named, None)?, false)?;
+    Ok(Parity::new(tolerance, reloaded, folded, BTreeMap::new()))
+}
+
+/// The first half of [`compare`]; and a few of the images, for comparisons with graphs.
+pub(super) fn compare_reloaded(
+    cx: &Cx,
+    source: &SubnetSource,
+    model: &Model,
+    named: &Named,
+    images: &[Tensor],
+) -> Result<(Comparison, Probes)> {
     expect_finite(named, &source.origin)?;
     let wanted = wanted(model);
     let mut names: Vec<&str> = wanted.iter().map(|feature| feature.name()).collect();
-    names.extend(model.head.is_some().then_some("scores"));
+    names.extend(model.head.is_some().then_some(SCORES));
     let inside = Side {
         subnet: Subnet::with_stats(source.net, source.params, source.arch, source.stats.clone()),
         classifier: source.head.map(|head| &head.classifier),
     };
     let classifier = model.head.as_ref().map(|head| &head.classifier);
     let outside = Side { subnet: model.subnet(), classifier };
-    let plain = folded::Net::new(&model.config, named)?;
-    let mut most = (FOLDED_MACS / model.config.macs.max(1)).clamp(1, 4) as usize;
+    let most = (WALKED_MACS / model.config.macs.max(1)).clamp(1, 4) as usize;
     let mut reloaded: Vec<Worst> = names.iter().map(|_| Worst::default()).collect();
-    let mut folded: Vec<Worst> = names.iter().map(|_| Worst::default()).collect();
-    let (mut compared, mut folded_images) = (0, 0);
+    let (mut compared, mut probes) = (0, Vec::new());
     for x in images {
         let a = inside.values(cx, &wanted, x)?;
         let b = outside.values(cx, &wanted, x)?;
-        let n = x.shape().n();
+        let [n, height, width, channels] = x.shape().0;
         compared += n;
         reloaded.iter_mut().zip(a.iter().zip(&b)).for_each(|(w, (a, b))| w.add(a, b));
-        let [_, h, w, c] = x.shape().0;
         let x = cx.download(x)?;
-        for (i, image) in x.chunks_exact(h * w * c).take(most).enumerate() {
-            let c = plain.features(image, h, w);
-            for ((worst, a), c) in folded.iter_mut().zip(&a).zip(&c) {
-                let len = a.len() / n;
-                worst.add(&a[i * len..(i + 1) * len], c);
-            }
-            folded_images += 1;
+        let left = most.saturating_sub(probes.len());
+        for (i, pixels) in x.chunks_exact(height * width * channels).take(left).enumerate() {
+            let of_image = |a: &Vec<f64>| a[i * (a.len() / n)..(i + 1) * (a.len() / n)].to_vec();
+            let features = a.iter().map(of_image).collect();
+            probes.push(Image { pixels: pixels.to_vec(), height, width, features });
         }
-        most = most.saturating_sub(n);
     }
     if compared == 0 {
         return Err(Error::data("no images to compare the export on: expected at least 1"));
     }
-    let finish = |images: usize, worst: &[Worst]| Comparison {
-        images,
-        features: names.iter().zip(worst).map(|(f, w)| ((*f).to_owned(), w.finish())).collect(),
-    };
-    Ok(Parity::new(tolerance, finish(compared, &reloaded), finish(folded_images, &folded)))
+    let features = names.iter().zip(&reloaded).map(|(f, w)| ((*f).to_owned(), w.finish()));
+    let comparison = Comparison { images: compared, features: features.collect() };
+    let normalise = Normalise::of(&model.config);
+    Ok((comparison, Probes { names, images: probes, normalise }))
 }
 
 /// Exit 4 where the net itself is no net: values that are not finite, of which nothing can be shown
@@ -189,13 +249,11 @@ struct Side<'a> {
 impl Side<'_> {
     /// Values of all features of images, N×H×W×C, and the classifier's scores, where there is one.
     fn values(&self, cx: &Cx, wanted: &[Feature], x: &Tensor) -> Result<Vec<Vec<f64>>> {
-        let pooled = self.classifier.map(|_| Feature::Pool);
-        let all: Vec<Feature> = wanted.iter().copied().chain(pooled).collect();
-        let mut out = self.subnet.features(cx, x.clone(), &all)?;
+        let mut out = self.subnet.features(cx, x.clone(), wanted)?;
         let wide = |values: Vec<f32>| values.into_iter().map(f64::from).collect();
         let mut values = wanted
             .iter()
-            .map(|feature| Ok(wide(cx.download(out.take(*feature).value())?)))
+            .map(|feature| Ok(wide(cx.download(out.get(*feature).value())?)))
             .collect::<Result<Vec<_>>>()?;
         if let Some(classifier) = self.classifier {
             let pooled = out.take(Feature::Pool).into_value();
@@ -206,11 +264,37 @@ impl Side<'_> {
 }
 
 impl Parity {
-    fn new(tolerance: f64, reloaded: Comparison, folded: Comparison) -> Self {
-        let all = || reloaded.features.values().chain(folded.features.values());
-        let max_abs = all().map(|d| d.max_abs).fold(0.0, f64::max);
-        let max_rel = all().map(|d| d.max_rel).fold(0.0, f64::max);
-        Self { ok: max_rel <= tolerance, tolerance, max_abs, max_rel, reloaded, folded }
+    pub(super) fn new(
+        tolerance: f64,
+        reloaded: Comparison,
+        folded: Comparison,
+        layouts: BTreeMap<Layout, Comparison>,
+    ) -> Self {
+        let mut parity =
+            Self { ok: false, tolerance, max_abs: 0.0, max_rel: 0.0, reloaded, folded, layouts };
+        let largest = |of: fn(&Difference) -> f64| {
+            parity.all().iter().map(|(_, _, d)| of(d)).fold(0.0, f64::max)
+        };
+        let (max_abs, max_rel) = (largest(|d| d.max_abs), largest(|d| d.max_rel));
+        parity.max_abs = max_abs;
+        parity.max_rel = max_rel;
+        parity.ok = max_rel <= tolerance;
+        parity
+    }
+
+    /// All differences: of which net, in words; of which feature; how large.
+    fn all(&self) -> Vec<(String, &str, &Difference)> {
+        let mut nets = vec![
+            ("the net read back from the files".to_owned(), &self.reloaded),
+            ("the net with folded batch norms".to_owned(), &self.folded),
+        ];
+        nets.extend(self.layouts.iter().map(|(layout, c)| (format!("layout {layout}"), c)));
+        let mut all = Vec::new();
+        for (what, comparison) in nets {
+            let each = comparison.features.iter();
+            all.extend(each.map(|(feature, d)| (what.clone(), feature.as_str(), d)));
+        }
+        all
     }
 
     /// Exit 7 with the worst feature where something is beyond the tolerance.
@@ -218,11 +302,9 @@ impl Parity {
         if self.ok {
             return Ok(());
         }
-        let reloaded =
-            self.reloaded.features.iter().map(|d| ("the net read back from the files", d));
-        let folded = self.folded.features.iter().map(|d| ("the net with folded batch norms", d));
-        let worst = reloaded.chain(folded).max_by(|a, b| a.1.1.max_rel.total_cmp(&b.1.1.max_rel));
-        let Some((what, (feature, worst))) = worst else { return Ok(()) };
+        let all = self.all();
+        let worst = all.iter().max_by(|a, b| a.2.max_rel.total_cmp(&b.2.max_rel));
+        let Some((what, feature, worst)) = worst else { return Ok(()) };
         Err(Error::new(
             Kind::Parity,
             format!(

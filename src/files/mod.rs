@@ -14,7 +14,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 pub use self::lines::{for_each_line, json_lines, whole_lines};
-pub use self::tensors::{Entry, Header, Named, read_safetensors, read_weights, write_safetensors};
+pub use self::tensors::{
+    Column, Entry, Header, Named, Numbers, read_safetensors, read_weights, write_columns,
+    write_safetensors,
+};
 use crate::error::{Error, Result};
 use crate::outside;
 

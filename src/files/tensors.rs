@@ -15,6 +15,24 @@ pub type Named = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 /// A tensor of a file: name, dimensions, values.
 pub type Entry = (String, Vec<usize>, Vec<f32>);
 
+/// A tensor of a file that holds more than one type of numbers.
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its dimensions; none of a scalar.
+    pub shape: Vec<usize>,
+    /// Its values.
+    pub numbers: Numbers,
+}
+
+/// Numbers of one type.
+pub enum Numbers {
+    /// Floating-point numbers.
+    F32(Vec<f32>),
+    /// Counters.
+    I64(Vec<i64>),
+}
+
 /// Writes a safetensors file of f32 tensors; `format=pt` is added to the metadata. The same
 /// tensors and metadata give the same bytes.
 pub fn write_safetensors(
@@ -22,14 +40,38 @@ pub fn write_safetensors(
     tensors: &[Entry],
     metadata: &[(&str, String)],
 ) -> Result<()> {
+    let tensors = tensors.iter().map(|(name, shape, values)| {
+        (name.as_str(), Dtype::F32, &shape[..], bytemuck::cast_slice(values))
+    });
+    write(path, &tensors.collect::<Vec<_>>(), metadata)
+}
+
+/// The same for tensors of several types, in the order in which they are given.
+pub fn write_columns(path: &Path, columns: &[Column], metadata: &[(&str, String)]) -> Result<()> {
+    let tensors = columns.iter().map(|Column { name, shape, numbers }| {
+        let (dtype, bytes) = match numbers {
+            Numbers::F32(values) => (Dtype::F32, bytemuck::cast_slice(values)),
+            Numbers::I64(values) => (Dtype::I64, bytemuck::cast_slice(values)),
+        };
+        (name.as_str(), dtype, &shape[..], bytes)
+    });
+    write(path, &tensors.collect::<Vec<_>>(), metadata)
+}
+
+/// Writes tensors: name, type, dimensions, bytes.
+fn write(
+    path: &Path,
+    tensors: &[(&str, Dtype, &[usize], &[u8])],
+    metadata: &[(&str, String)],
+) -> Result<()> {
     let mut header = Header::default();
-    for (name, shape, _) in tensors {
-        header.push(name, Dtype::F32, shape);
+    for (name, dtype, shape, _) in tensors {
+        header.push(name, *dtype, shape);
     }
     let header = header.bytes(metadata, 0);
     write_atomic(path, |out| {
         out.write_all(&header)?;
-        tensors.iter().try_for_each(|(_, _, values)| out.write_all(bytemuck::cast_slice(values)))
+        tensors.iter().try_for_each(|(_, _, _, bytes)| out.write_all(bytes))
     })
 }
 

@@ -94,6 +94,7 @@ pub const RUN_FILES: &[&str] = &[
     "env.json",
     LOG,
     "status.json",
+    "tb/events.out.tfevents.*",
     METRICS,
     PROBES,
     "report.html",

@@ -14,6 +14,7 @@ use super::folder::{Folder, RUN, Status, StepFacts};
 use super::guard;
 use super::health::{Change, Standing};
 use super::job::{Course, Job};
+use super::monitors::Monitors;
 use super::objective::{At, Embeddings, Make, Objective, Report, Saved, Setup};
 use super::plan::{Planner, rehearsal};
 use super::probe::{Probe, ProbeOn, Progressed};
@@ -186,6 +187,7 @@ struct Run<'a> {
     even: Outlook,
     batches: Batches,
     folder: Folder,
+    monitors: Monitors,
     progress: Progress,
     state: State,
     /// Steps after which this process stops.
@@ -284,6 +286,7 @@ impl<'a> Run<'a> {
             even: objective.outlook(dataset.len()),
             objective,
             batches,
+            monitors: Monitors::begin(&config.log, folder.root(), state.step),
             folder,
             progress: Progress::new(state.step, end, options.quiet),
             end,
@@ -383,6 +386,7 @@ impl<'a> Run<'a> {
         };
         self.folder.write_metrics(&facts, &report)?;
         self.show(&facts, &report)?;
+        self.monitor(&facts, &report)?;
         for line in self.signs.observe(&report.signs) {
             self.warn(&line)?;
         }
@@ -410,7 +414,7 @@ impl<'a> Run<'a> {
         let rate = human_rate(f.images_per_s);
         // The bar cuts off what does not fit.
         self.progress.set(done, format!("ETA {eta}  loss {loss:.3}  {rate}  {standing}"));
-        if !done.is_multiple_of(self.options.config().log.every as u64) && done != self.end {
+        if !self.is_logged(done) {
             return Ok(());
         }
         let line = format!(
@@ -426,6 +430,19 @@ impl<'a> Run<'a> {
             parts_in_words(&r.parts(self.cx)?),
         );
         if self.progress.is_bar() { self.folder.log_to_file(&line) } else { self.folder.log(&line) }
+    }
+
+    /// Whether a step, counted from 1, is one of those that are logged.
+    fn is_logged(&self, done: u64) -> bool {
+        done.is_multiple_of(self.options.config().log.every as u64) || done == self.end
+    }
+
+    /// Shows a logged step elsewhere.
+    fn monitor(&mut self, f: &StepFacts, r: &Report) -> Result<()> {
+        if self.is_logged(self.state.step) {
+            self.monitors.step(f, r);
+        }
+        self.monitors.complaints().iter().try_for_each(|line| self.warn(line))
     }
 
     /// Says a verdict that has changed.
@@ -512,7 +529,7 @@ impl<'a> Run<'a> {
         let finite = |x: f64| x.is_finite().then_some(x);
         let left = self.progress.eta_s(self.state.step).filter(|_| state == "running");
         let standing = self.state.health.standing();
-        self.folder.write_status(&Status {
+        let status = Status {
             state,
             step: self.state.step,
             steps: self.state.steps,
@@ -526,6 +543,8 @@ impl<'a> Run<'a> {
             replaced: self.replaced,
             last_checkpoint: self.last_checkpoint.as_ref().map(|p| p.display().to_string()),
             pid: std::process::id(),
-        })
+        };
+        self.monitors.status(&status);
+        self.folder.write_status(&status)
     }
 }

@@ -404,7 +404,7 @@ impl Job<'_> {
             bn_images: self.sizes.export_images,
             out: out.clone(),
             overwrite: false,
-            tolerance: export::parity::TOLERANCE,
+            form: export::Form::plain(export::parity::TOLERANCE),
             seed: self.globals.seed,
             workers: self.cx.threads(),
         };
