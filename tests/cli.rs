@@ -334,6 +334,8 @@ fn every_verb_has_help() {
         "inspect",
         "report",
         "doctor",
+        "completions",
+        "man",
     ] {
         assert!(stdout(&[verb, "--help"]).contains("Usage"), "{verb}");
     }

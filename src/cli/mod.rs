@@ -1,6 +1,7 @@
 //! The command line: one file a verb, each with its arguments and `run`, which validates them
 //! into a plan and calls the library.
 
+pub mod completions;
 pub mod config;
 pub mod data;
 pub mod doctor;
@@ -83,13 +84,15 @@ pub struct Globals {
 }
 
 /// Verbs for which not every global option does something, with those that do.
-const USED: [(&str, &[&str]); 8] = [
+const USED: [(&str, &[&str]); 10] = [
     ("bench", &[]),
+    ("completions", &[]),
     ("config", &["precision", "seed", "json"]),
     ("data", &["threads", "quiet", "json"]),
     ("doctor", &["device", "precision", "threads", "json"]),
     ("export", &["device", "threads", "seed", "quiet", "json"]),
     ("inspect", &["json"]),
+    ("man", &[]),
     ("report", &["quiet", "json"]),
     ("space", &["quiet", "json"]),
 ];
@@ -157,6 +160,10 @@ pub enum Verb {
     Report(report::ReportArgs),
     /// Say what this machine offers, and what is missing
     Doctor(doctor::DoctorArgs),
+    /// Print a script by which a shell completes the command line
+    Completions(completions::CompletionsArgs),
+    /// Write manual pages
+    Man(completions::ManArgs),
     /// Check and time the ops, for those who work on engine
     #[command(disable_help_flag = true)]
     Bench {
@@ -203,6 +210,8 @@ pub fn run(cli: Cli) -> Result<u8> {
         Verb::Inspect(args) => inspect::run(&args, globals),
         Verb::Report(args) => report::run(&args, globals),
         Verb::Doctor(args) => doctor::run(&args, globals),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => completions::man(&args),
         Verb::Bench { .. } => Ok(()),
     }
     .map(|()| 0)

@@ -1,15 +1,17 @@
 //! CIFAR-10 and CIFAR-100 binary files: records of a label (two for CIFAR-100: coarse, fine)
 //! and three planes of 32×32 bytes.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
-use super::image::Image;
-use super::index::{Coding, Entry, Group, NO_LABEL, Refusal};
+use super::index::{Coding, Entry, Group, NO_LABEL, Refusal, Store};
+use super::planes::{PlaneKind, Planes};
 use super::ranges::Ranges;
+use super::scan::Scan;
+use crate::error::{Error, Result};
+use crate::outside::read_at_most;
 
-const SIDE: usize = 32;
-const PLANE_BYTES: usize = SIDE * SIDE;
-const IMAGE_BYTES: usize = 3 * PLANE_BYTES;
+const PLANES: Planes = Planes { width: 32, height: 32, kind: PlaneKind::Rgb };
+const IMAGE_BYTES: usize = 3 * 32 * 32;
 
 const CIFAR10: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
@@ -41,13 +43,49 @@ impl Kind {
     }
 }
 
+/// The longest file of classes' names: a million of them.
+const NAMES_BYTES: u64 = 64 << 20;
+
+/// Whether a file of a folder is called as CIFAR's files are.
+pub(super) fn is_named(base: &str) -> bool {
+    base.ends_with(".bin")
+}
+
+/// Adds a CIFAR file's records, with the classes' names that lie beside it; says whether it is such
+/// a file.
+pub(super) fn add(scan: &mut Scan, _head: &[u8]) -> Result<bool> {
+    let (path, name) = (scan.path.clone(), scan.name.clone());
+    if !is_named(&name) {
+        return Ok(false);
+    }
+    let ranges = Ranges::open(&path, &mut scan.index.kept_open)?;
+    let records = recognise(&name, ranges.len(), &ranges, 0);
+    let Some(records) = records.map_err(|e| Error::read(&path, e))? else {
+        scan.index.give_back(&ranges);
+        return Ok(false);
+    };
+    let beside = path.with_file_name(records.kind.names_file());
+    let classes: Vec<String> = match read_at_most(&beside, NAMES_BYTES, "names of classes") {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
+            text.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect()
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(Error::read(&beside, e)),
+    };
+    let store = scan.index.stores.len() as u32;
+    scan.push_records(&records, &name, store, 0, &classes)?;
+    scan.index.add_store(Store::Ranges(ranges));
+    Ok(true)
+}
+
 /// The records of a file, as far as its labels tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Records {
     pub kind: Kind,
     /// The label of every record that is whole, or why there is none; and one that is cut short,
     /// where the file ends within a record.
-    pub labels: Vec<Result<u8, Refusal>>,
+    pub labels: Vec<std::result::Result<u8, Refusal>>,
 }
 
 /// Records that are looked at before all are, at most.
@@ -99,7 +137,7 @@ pub(super) fn recognise(
 }
 
 /// Share of labels that are in range.
-fn share(labels: &[Result<u8, Refusal>]) -> f64 {
+fn share(labels: &[std::result::Result<u8, Refusal>]) -> f64 {
     labels.iter().filter(|l| l.is_ok()).count() as f64 / labels.len().max(1) as f64
 }
 
@@ -109,7 +147,7 @@ fn labels(
     count: u64,
     store: &Ranges,
     start: u64,
-) -> io::Result<Vec<Result<u8, Refusal>>> {
+) -> io::Result<Vec<std::result::Result<u8, Refusal>>> {
     let label = |i: u64| {
         let mut bytes = [0; 2];
         let bytes = &mut bytes[..kind.label_bytes()];
@@ -123,16 +161,6 @@ fn labels(
     (0..count).map(label).collect()
 }
 
-/// A record's place among its files: `train/data_batch_1.bin/00042`.
-pub(super) fn record_name(file: &str, record: usize) -> String {
-    let (folder, base) = match file.rsplit_once('/') {
-        Some((folder, base)) => (format!("{folder}/"), base),
-        None => (String::new(), file),
-    };
-    let split = if base.starts_with("test") { "test" } else { "train" };
-    format!("{folder}{split}/{base}/{record:05}")
-}
-
 /// The entry and the class of record `record` of a file that begins at `start` of a store.
 pub(super) fn entry(
     records: &Records,
@@ -143,8 +171,13 @@ pub(super) fn entry(
 ) -> (Entry, Group) {
     let kind = records.kind;
     let offset = start + (record * kind.record_bytes() + kind.label_bytes()) as u64;
-    let mut entry =
-        Entry { store, label: NO_LABEL, offset, len: IMAGE_BYTES as u32, coding: Coding::Cifar };
+    let mut entry = Entry {
+        store,
+        label: NO_LABEL,
+        offset,
+        len: IMAGE_BYTES as u32,
+        coding: Coding::Planes(PLANES),
+    };
     match records.labels[record] {
         Ok(label) => {
             let class = names.get(usize::from(label)).cloned();
@@ -159,15 +192,4 @@ pub(super) fn entry(
             (entry, Group::None)
         }
     }
-}
-
-/// Planes to pixels.
-pub(super) fn image(planes: &[u8]) -> Image {
-    let mut rgb = vec![0; IMAGE_BYTES];
-    for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
-        for (c, value) in pixel.iter_mut().enumerate() {
-            *value = planes[c * PLANE_BYTES + i];
-        }
-    }
-    Image { width: SIDE, height: SIDE, rgb }
 }

@@ -2,25 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use rayon::prelude::*;
 
 use super::image::{FORMATS, Format, Image};
 use super::index::{Coding, Entry, Index, NO_LABEL, Names, Store};
-use super::limits::{FILE_BYTES, Limits, Memory, Permit};
+use super::limits::{FILE_BYTES, Limits, Memory};
+use super::loaded::{Encoded, Loaded};
 use super::packed::CHECKSUM_BYTES;
+use super::said::Said;
+use super::source;
 use super::unsupported::{ADVICE, Others, Unsupported};
-use super::{cifar, source};
 use crate::error::{Error, Result};
 use crate::outside::{printable, read_at_most};
-
-/// A data set of at most so many encoded bytes enters its digest as a whole.
-const DIGEST_WHOLE_BYTES: u64 = 64 << 20;
-/// Images of a larger one whose bytes enter.
-const DIGEST_SAMPLE: usize = 512;
 
 /// Images, numbered from 0, with their names and, where there are any, their classes.
 ///
@@ -30,33 +24,36 @@ const DIGEST_SAMPLE: usize = 512;
 pub struct Dataset {
     memory: Arc<Memory>,
     /// Shared with the sets of some of its images ([`Dataset::only`]).
-    stores: Arc<Vec<Store>>,
-    entries: Vec<Entry>,
-    names: Names,
+    pub(super) stores: Arc<Vec<Store>>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) names: Names,
     classes: Vec<String>,
     others: Others,
     unsupported: Unsupported,
+    empty_folders: Others,
+    labels_from: Vec<String>,
+    kinds: BTreeMap<&'static str, usize>,
     title: String,
-    /// Whether it was said that images of 16 bits a channel become images of 8.
-    said_sixteen_bit: AtomicBool,
+    said: Said,
 }
 
 impl Dataset {
     /// Opens one or more sources as one data set. Each is recognised by its content:
     ///
-    /// - a folder of images (at any depth), of CIFAR binary files, or of tar shards;
+    /// - a folder of images (at any depth), or of files of the following kinds;
     /// - a text file with a path a line, relative to that file; a label may follow after a
     ///   tab, or after a space where it is a number;
-    /// - a tar archive, plain or compressed with zstd;
+    /// - a tar archive, plain or compressed with zstd or gzip;
     /// - CIFAR-10 or CIFAR-100 binary files, also inside an archive;
+    /// - IDX files (MNIST's), plain or compressed with gzip, with their labels beside them;
     /// - a file made by [`pack`](super::pack);
     /// - a single image.
     ///
     /// `PATH#train` takes the folder `train` inside a source only. Images are in the order of
     /// their names, except in lists and packed files, which have an order of their own.
     ///
-    /// Plain archives are read where they lie. Compressed ones are unpacked once, when opened:
-    /// the images asked for go to an unnamed file in the system's folder for temporary files
+    /// Plain archives and IDX files are read where they lie. Compressed ones are unpacked once, when
+    /// opened: the images asked for go to an unnamed file in the system's folder for temporary files
     /// (`TMPDIR`), which vanishes with the process.
     ///
     /// All of this within the [`Limits`] that the environment sets; all data sets that are
@@ -94,7 +91,25 @@ impl Dataset {
             return Err(Error::data(nothing_found(&title, &index)));
         }
         let classes = index.assign_classes();
-        let Index { stores, entries, names, others, unsupported, .. } = index;
+        let Index {
+            stores,
+            entries,
+            names,
+            others,
+            unsupported,
+            empty_folders,
+            labels_from,
+            kinds,
+            ..
+        } = index;
+        if empty_folders.count > 0 {
+            tracing::warn!(
+                "{}: {} folders hold no image (such as {}), so they are no classes",
+                printable(&title),
+                empty_folders.count,
+                printable(&empty_folders.example)
+            );
+        }
         if others.count > 0 {
             tracing::info!(
                 "{}: {} other files are no images (such as {})",
@@ -106,7 +121,6 @@ impl Dataset {
         if !unsupported.is_empty() {
             tracing::warn!("{}: left out {}; {ADVICE}", printable(&title), unsupported.describe());
         }
-        let said_sixteen_bit = AtomicBool::new(false);
         Ok(Dataset {
             memory,
             stores: Arc::new(stores),
@@ -115,8 +129,11 @@ impl Dataset {
             classes,
             others,
             unsupported,
+            empty_folders,
+            labels_from,
+            kinds,
             title,
-            said_sixteen_bit,
+            said: Said::default(),
         })
     }
 
@@ -144,6 +161,21 @@ impl Dataset {
     /// Number of files that were met and are no images.
     pub fn other_files(&self) -> usize {
         self.others.count
+    }
+
+    /// Number of folders that hold no image, and so are no classes.
+    pub fn empty_folders(&self) -> usize {
+        self.empty_folders.count
+    }
+
+    /// Sources, and files that hold images, by kind.
+    pub fn kinds(&self) -> &BTreeMap<&'static str, usize> {
+        &self.kinds
+    }
+
+    /// Files that labels came from; none where they came from folders, or there are none.
+    pub fn labels_from(&self) -> &[String] {
+        &self.labels_from
     }
 
     /// Number of files met that are images in formats that are not read, by format.
@@ -193,13 +225,17 @@ impl Dataset {
             others: Others::default(),
             unsupported: Unsupported::default(),
             title: self.title.clone(),
-            said_sixteen_bit: AtomicBool::new(self.said_sixteen_bit.load(Ordering::Relaxed)),
+            empty_folders: Others::default(),
+            labels_from: self.labels_from.clone(),
+            kinds: self.kinds.clone(),
+            said: self.said.clone(),
         }
     }
 
-    /// Whether image `i` is a record of a CIFAR file, which has a number and no name of its own.
+    /// Whether image `i` is a record of a CIFAR or IDX file, which has a number and no name of its
+    /// own.
     pub fn is_record(&self, i: usize) -> bool {
-        self.entries[i].coding == Coding::Cifar
+        matches!(self.entries[i].coding, Coding::Planes(_))
     }
 
     /// Image `i`'s path inside its source.
@@ -210,6 +246,14 @@ impl Dataset {
     /// What messages call image `i`: its source and its name, as they are.
     pub fn describe(&self, i: usize) -> String {
         self.stores[self.entries[i].store as usize].describe(self.names.get(i))
+    }
+
+    /// The file that image `i` is; none where it lies within one.
+    pub fn file(&self, i: usize) -> Option<PathBuf> {
+        match &self.stores[self.entries[i].store as usize] {
+            Store::Folder(root) => Some(root.join(self.names.get(i))),
+            Store::Ranges(_) => None,
+        }
     }
 
     /// Image `i`, decoded. Errors ([`Kind::Data`](crate::Kind::Data)) name the image and say
@@ -236,16 +280,14 @@ impl Dataset {
             Ok(())
         };
         let image = match self.entries[i].coding {
-            Coding::Cifar => cifar::image(bytes),
+            Coding::Planes(planes) => {
+                admit(planes.pixels() as u64 * (3 + beside))?;
+                planes.image(bytes)
+            }
             _ => Image::decode_within(bytes, &memory.limits, beside, &mut admit)?,
         };
-        let sixteen_bit = self.format(i, bytes).is_some_and(|format| format.is_sixteen_bit(bytes));
-        if sixteen_bit && !self.said_sixteen_bit.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "{}: images of 16 bits a channel (such as {}) are rounded to 8 bits",
-                printable(&self.title),
-                printable(self.names.get(i))
-            );
+        if let Some(format) = self.format(i, bytes) {
+            self.said.what_is_lost(&self.title, self.names.get(i), format, bytes);
         }
         if let Some(permit) = &mut permit {
             permit.shrink(image.bytes() * (3 + beside) / 3);
@@ -298,56 +340,6 @@ impl Dataset {
         }
     }
 
-    /// Length of image `i` as it is stored; 0 where it cannot be told.
-    fn encoded_len(&self, i: usize) -> u64 {
-        match &self.stores[self.entries[i].store as usize] {
-            Store::Folder(root) => {
-                std::fs::metadata(root.join(self.names.get(i))).map_or(0, |m| m.len())
-            }
-            Store::Ranges(_) => self.entries[i].len.into(),
-        }
-    }
-
-    /// BLAKE3, in hexadecimal, of what the data set holds: the number of its images, their
-    /// names in order, and their bytes: all where they have at most 64 MiB together, else those
-    /// of 512 images spread evenly. Names are those inside their sources, so a folder that was
-    /// moved has the same. An image that cannot be read enters as such. Reads on the current
-    /// thread pool; the result does not depend on the number of threads.
-    ///
-    /// # Errors
-    /// None today: the signature leaves room for sources that can fail as a whole.
-    pub fn digest(&self) -> Result<String> {
-        let mut all = 0;
-        let whole = (0..self.len()).all(|i| {
-            all += self.encoded_len(i);
-            all <= DIGEST_WHOLE_BYTES
-        });
-        let count = if whole { self.len() } else { self.len().min(DIGEST_SAMPLE) };
-        let mut hasher = blake3::Hasher::new();
-        let mut number = |n: usize, bytes: &[u8]| {
-            hasher.update(&(n as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
-        number(self.len(), &[]);
-        for i in 0..self.len() {
-            let name = self.names.get(i);
-            number(name.len(), name.as_bytes());
-        }
-        number(count, &[]);
-        let hash = |k: usize| {
-            let i = k * self.len() / count;
-            self.encoded(i).ok().map(|encoded| *blake3::hash(&encoded.bytes).as_bytes())
-        };
-        let hashes: Vec<Option<[u8; 32]>> = (0..count).into_par_iter().map(hash).collect();
-        for hash in hashes {
-            match hash {
-                Some(hash) => number(1, &hash),
-                None => number(0, &[]),
-            }
-        }
-        Ok(hasher.finalize().to_hex().to_string())
-    }
-
     /// What reading it may take.
     pub(super) fn limits(&self) -> &Limits {
         &self.memory.limits
@@ -356,38 +348,9 @@ impl Dataset {
     /// How image `i` is stored, from its bytes; `None` where they are no image.
     pub fn format(&self, i: usize, bytes: &[u8]) -> Option<Format> {
         match self.entries[i].coding {
-            Coding::Cifar => Some(Format::Cifar),
+            Coding::Planes(planes) => Some(planes.format()),
             _ => Format::sniff(bytes),
         }
-    }
-}
-
-/// The bytes of an image as they are stored.
-#[derive(Debug)]
-pub(super) struct Encoded {
-    pub bytes: Vec<u8>,
-    _permit: Permit,
-}
-
-/// A decoded image and the memory that it counts as.
-#[derive(Debug)]
-pub(super) struct Loaded {
-    image: Image,
-    permit: Option<Permit>,
-}
-
-impl Loaded {
-    /// The image, and what must be dropped when it no longer counts; none where it is too small
-    /// to be counted.
-    pub(super) fn into_parts(self) -> (Image, Option<Permit>) {
-        (self.image, self.permit)
-    }
-}
-
-impl Deref for Loaded {
-    type Target = Image;
-    fn deref(&self) -> &Image {
-        &self.image
     }
 }
 

@@ -1,4 +1,4 @@
-//! Folders: of images, of CIFAR binary files, of tar shards.
+//! Folders: of images, and of files that hold many images.
 
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -6,22 +6,24 @@ use std::path::{Path, PathBuf};
 
 use super::image::Format;
 use super::index::{Coding, Entry, NO_LABEL, Store};
-use super::ranges::Ranges;
+use super::labels::Labels;
 use super::scan::Scan;
-use super::{archive, cifar};
+use super::source::{CONTAINERS, Container, head_of, unknown};
+use super::{cifar, idx, table};
 use crate::error::{Error, Result};
-use crate::outside::{open_regular, printable, read_at_most};
-
-/// The longest file of classes' names: a million of them.
-const NAMES_BYTES: u64 = 64 << 20;
+use crate::outside::{open_regular, printable};
 use crate::signals;
 
 /// Files of a folder, by kind; names are relative to the source, with `/` between folders.
 #[derive(Default)]
 struct Found {
     images: Vec<String>,
-    shards: Vec<String>,
-    records: Vec<String>,
+    /// Files that hold many images, as far as their names say, and which kind each is.
+    containers: Vec<(String, &'static Container)>,
+    /// Tables that may hold labels.
+    tables: Vec<String>,
+    /// Files of labels, which count among others where no images need them.
+    labels: Vec<String>,
 }
 
 /// Adds everything below the scan's folder.
@@ -30,72 +32,73 @@ pub(super) fn scan(scan: &mut Scan) -> Result<()> {
     // Only the folder asked for is walked, where it is one (CIFAR's `train` is not).
     let inside = scan.wanted.clone().filter(|w| root.join(w).is_dir()).unwrap_or_default();
     let mut found = Found::default();
-    let mut above = Vec::new();
-    walk(scan, &root.join(&inside), &inside, &mut above, &mut found)?;
+    walk(scan, &root.join(&inside), &inside, &mut Vec::new(), &mut found)?;
     found.images.sort_unstable();
-    found.records.sort_unstable();
-    found.shards.sort_unstable();
+    found.containers.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     let store = scan.index.add_store(Store::Folder(root.clone()));
+    let mut labels = Labels::of(scan, &found.tables, &inside)?;
     let mut files = 0;
     for name in &found.images {
         if scan.wants(name) {
             let entry = Entry { store, label: NO_LABEL, offset: 0, len: 0, coding: Coding::File };
-            scan.push(name, entry);
+            match labels.take(name) {
+                Some(group) => scan.push_as(name, group, entry),
+                None => scan.push(name, entry),
+            }
             files += 1;
         }
     }
-    for name in &found.records {
-        if push_cifar_file(scan, &root.join(name), name)? {
+    labels.say_what_is_left(scan);
+    if files > 0 {
+        scan.index.note_kind("folder");
+    }
+    let (archives, records): (Vec<_>, Vec<_>) =
+        found.containers.into_iter().partition(|(_, container)| container.may_repeat);
+    let mut with_labels = false;
+    for (name, container) in &records {
+        if add(scan, &root, name, container)? {
             files += 1;
-        } else {
+            with_labels |= idx::is_named(name);
+        } else if cifar::is_named(name) {
             scan.index.bins.note(name);
+        } else {
+            scan.index.others.note(name);
         }
     }
-    if let (Some(shard), true) = (found.shards.first(), files > 0) {
+    if !with_labels {
+        found.labels.iter().for_each(|name| scan.index.others.note(name));
+    }
+    if let (Some((first, _)), true) = (archives.first(), files > 0) {
         // The archives may hold other images or the same once more: nobody can tell.
         return Err(Error::data(format!(
-            "{} holds both {files} images or CIFAR files and {} tar archives (such as {}): \
+            "{} holds both {files} images, CIFAR or IDX files and {} archives (such as {}): \
              expected one of the two; name the archives themselves (PATH/*.tar), name a folder \
              inside, or move one of the two elsewhere",
             printable(&root),
-            found.shards.len(),
-            printable(shard)
+            archives.len(),
+            printable(first)
         )));
     }
-    for name in &found.shards {
-        let mut shard = scan.nested(root.join(name));
-        archive::scan(&mut shard)?;
-        let (folders, added) = shard.into_met();
-        scan.absorb(folders, added);
+    for (name, container) in &archives {
+        if !add(scan, &root, name, container)? {
+            return Err(unknown(&root.join(name)));
+        }
     }
     Ok(())
 }
 
-/// Adds a CIFAR file's records, with the classes' names that lie beside it; says whether it is
-/// such a file.
-pub(super) fn push_cifar_file(scan: &mut Scan, path: &Path, name: &str) -> Result<bool> {
-    if !name.ends_with(".bin") {
-        return Ok(false);
+/// Adds the images of a file; says whether it is of the kind that its name says.
+fn add(scan: &mut Scan, root: &Path, name: &str, container: &Container) -> Result<bool> {
+    let path = root.join(name);
+    let head = head_of(&path)?;
+    let mut nested = scan.nested(path, name);
+    let is_one = (container.add)(&mut nested, &head)?;
+    let (folders, added) = nested.into_met();
+    scan.absorb(folders, added);
+    if is_one {
+        scan.index.note_kind(container.name);
     }
-    let ranges = Ranges::open(path, &mut scan.index.kept_open)?;
-    let records = cifar::recognise(name, ranges.len(), &ranges, 0);
-    let Some(records) = records.map_err(|e| Error::read(path, e))? else {
-        scan.index.give_back(&ranges);
-        return Ok(false);
-    };
-    let beside = path.with_file_name(records.kind.names_file());
-    let classes: Vec<String> = match read_at_most(&beside, NAMES_BYTES, "names of classes") {
-        Ok(text) => {
-            let text = String::from_utf8_lossy(&text);
-            text.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect()
-        }
-        Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(e) => return Err(Error::read(&beside, e)),
-    };
-    let store = scan.index.stores.len() as u32;
-    scan.push_records(&records, name, store, 0, &classes)?;
-    scan.index.add_store(Store::Ranges(ranges));
-    Ok(true)
+    Ok(is_one)
 }
 
 fn walk(
@@ -127,6 +130,8 @@ fn walk(
         items => items.map_err(bad)?,
     };
     above.push(real);
+    let held = found.images.len() + found.containers.len();
+    let mut has_folders = false;
     for item in items {
         signals::go_on()?;
         let item = item.map_err(bad)?;
@@ -144,13 +149,17 @@ fn walk(
             kind = fs::metadata(&path).map_or(kind, |m| m.file_type());
         }
         if kind.is_dir() {
+            has_folders |= !relative.rsplit('/').next().is_some_and(|base| base.starts_with('.'));
             walk(scan, &path, &relative, above, found)?;
         } else {
             sort_file(scan, &path, relative, found);
-            scan.expect_room(found.images.len() + found.shards.len() + found.records.len())?;
+            scan.expect_room(found.images.len() + found.containers.len())?;
         }
     }
     above.pop();
+    if held == found.images.len() + found.containers.len() && !has_folders {
+        scan.index.empty_folders.note(if relative.is_empty() { "." } else { relative });
+    }
     Ok(())
 }
 
@@ -166,10 +175,12 @@ fn sort_file(scan: &mut Scan, path: &Path, name: String, found: &mut Found) {
         scan.index.others.note(&name);
     } else if Format::is_image_name(base) {
         found.images.push(name);
-    } else if base.ends_with(".tar") || base.ends_with(".tar.zst") {
-        found.shards.push(name);
-    } else if base.ends_with(".bin") {
-        found.records.push(name);
+    } else if let Some(container) = CONTAINERS.iter().find(|c| (c.is_named)(base)) {
+        found.containers.push((name, container));
+    } else if table::BESIDE.contains(&base) {
+        found.tables.push(name);
+    } else if idx::is_labels(base) {
+        found.labels.push(name);
     } else {
         let mut head = Vec::with_capacity(16);
         let read = open_regular(path).and_then(|file| file.take(16).read_to_end(&mut head));

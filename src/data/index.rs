@@ -1,9 +1,10 @@
 //! The list of a data set's images while it is being put together, and the rule that turns
 //! folders into classes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
+use super::planes::Planes;
 use super::ranges::{Ranges, Unpacked};
 use super::unsupported::{self, Others, Unsupported};
 
@@ -36,8 +37,8 @@ pub(super) enum Coding {
     File,
     /// An encoded image after [`CHECKSUM_BYTES`](super::dataset::CHECKSUM_BYTES) of its hash.
     Hashed,
-    /// Three planes of 32×32 bytes.
-    Cifar,
+    /// Planes of bytes without a header.
+    Planes(Planes),
     /// Not at all: it counts as an image that cannot be read.
     Refused(Refusal),
 }
@@ -49,8 +50,10 @@ pub(super) enum Refusal {
     Link,
     /// A member of an archive that is no plain file.
     NotPlain,
-    /// A member of an archive that is larger than the limit.
+    /// A member of an archive, or a row of a table, that is larger than the limit.
     TooLarge,
+    /// A row of a table without an image.
+    NoBytes,
     /// A record of a CIFAR file.
     CutShort,
     /// A record of a CIFAR file.
@@ -64,6 +67,7 @@ impl Refusal {
             Self::Link => "it is a link to something that is not in the archive",
             Self::NotPlain => "expected a plain file in the archive, found another kind of member",
             Self::TooLarge => "it is larger than ENGINE_MAX_FILE_BYTES allows",
+            Self::NoBytes => "its row holds no image: the column has no value there",
             Self::CutShort => {
                 "its record is cut short: the file's length is no whole number of them"
             }
@@ -127,8 +131,14 @@ pub(super) struct Index {
     pub others: Others,
     /// Files that are images in formats that are not read.
     pub unsupported: Unsupported,
+    /// Sources and files that hold images, by kind.
+    pub kinds: BTreeMap<&'static str, usize>,
     /// Files that end in `.bin` and are none of CIFAR's.
     pub bins: Others,
+    /// Folders without an image in them or below them.
+    pub empty_folders: Others,
+    /// Where labels came from, where not from folders.
+    pub labels_from: Vec<String>,
     /// What compressed archives are unpacked to.
     pub unpacked: Option<Unpacked>,
     /// Files that are kept open.
@@ -140,6 +150,11 @@ impl Index {
     pub(super) fn add_store(&mut self, store: Store) -> u32 {
         self.stores.push(store);
         (self.stores.len() - 1) as u32
+    }
+
+    /// Counts a source, or a file that holds images.
+    pub(super) fn note_kind(&mut self, kind: &'static str) {
+        *self.kinds.entry(kind).or_default() += 1;
     }
 
     /// Counts a file that is not read, from its name and its first bytes.
@@ -226,7 +241,8 @@ fn classes_of(groups: &[Group]) -> Vec<Option<String>> {
         .collect()
 }
 
-fn is_split(folder: &str) -> bool {
+/// Whether a folder is called as a part of a data set is.
+pub(super) fn is_split(folder: &str) -> bool {
     ["train", "training", "val", "valid", "validation", "test", "testing", "unlabeled"]
         .iter()
         .any(|s| folder.eq_ignore_ascii_case(s))

@@ -9,8 +9,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::augment::{render, with_scratch};
-use super::dataset::Loaded;
 use super::limits::BATCH_BYTES;
+use super::loaded::Loaded;
 use super::pipeline::{Pipeline, Stop};
 use super::pixels::{Bytes, Normalise, Pixels, Recycled};
 use super::policy::Reader;

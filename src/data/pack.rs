@@ -132,7 +132,7 @@ fn stored_bytes(dataset: &Dataset, i: usize, max_side: Option<usize>) -> Result<
     let longer = image.width.max(image.height);
     match max_side {
         Some(max) if longer > max => Ok((encode(shrink(image, max)?, format)?, true)),
-        _ if format == Some(Format::Cifar) => Ok((encode(raw(image)?, format)?, false)),
+        _ if format.is_some_and(Format::is_raw) => Ok((encode(raw(image)?, format)?, false)),
         _ => Ok((encoded.bytes, false)),
     }
 }

@@ -25,8 +25,11 @@ pub(super) const CHECKSUM_BYTES: usize = 16;
 /// Bytes behind the index.
 pub(super) const FOOTER_BYTES: usize = 8 + 32 + 8;
 
-/// Adds the images of a packed file.
-pub(super) fn scan(scan: &mut Scan) -> Result<()> {
+/// Adds the images of a packed file; says whether it is one.
+pub(super) fn add(scan: &mut Scan, head: &[u8]) -> Result<bool> {
+    if !head.starts_with(MAGIC) {
+        return Ok(false);
+    }
     let path = scan.path.clone();
     let ranges = Ranges::open(&path, &mut scan.index.kept_open)?;
     let store = scan.index.stores.len() as u32;
@@ -37,7 +40,7 @@ pub(super) fn scan(scan: &mut Scan) -> Result<()> {
         ))
     })?;
     scan.index.add_store(Store::Ranges(ranges));
-    Ok(())
+    Ok(true)
 }
 
 fn read_index(scan: &mut Scan, file: &Ranges, store: u32) -> Result<(), String> {

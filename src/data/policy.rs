@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::dataset::Loaded;
+use super::loaded::Loaded;
 use super::{Dataset, Limits};
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};

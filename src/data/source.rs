@@ -2,33 +2,111 @@
 
 use std::fs;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::image::Format;
 use super::index::{Coding, Entry, Group, Index, NO_LABEL, Store};
 use super::limits::Memory;
 use super::scan::Scan;
-use super::{archive, folder, list, packed, unsupported};
+use super::{archive, cifar, folder, idx, list, packed, parquet, unsupported};
 use crate::error::{Error, Result};
 use crate::outside::{open_regular, printable};
+
+/// Bytes of a file by which it is recognised.
+const HEAD_BYTES: u64 = 4096;
+
+/// A kind of file that holds many images.
+pub(super) struct Container {
+    /// What such a file is called.
+    pub name: &'static str,
+    /// Whether a file of a folder is one, as far as its name says. The last part of it is asked
+    /// for.
+    pub is_named: fn(&str) -> bool,
+    /// Adds the images of the scan's file, of which the first bytes are given; says whether it is
+    /// of this kind.
+    pub add: fn(&mut Scan, &[u8]) -> Result<bool>,
+    /// Whether images that lie beside it in a folder may be those that it holds.
+    pub may_repeat: bool,
+}
+
+/// All of them. A new kind is a file with two functions, and a line here.
+pub(super) static CONTAINERS: [Container; 5] = [
+    Container { name: "packed file", is_named: |_| false, add: packed::add, may_repeat: true },
+    Container {
+        name: "tar archive",
+        is_named: archive::is_named,
+        add: archive::add,
+        may_repeat: true,
+    },
+    Container {
+        name: "Parquet file",
+        is_named: parquet::is_named,
+        add: parquet::add,
+        may_repeat: true,
+    },
+    Container { name: "IDX file", is_named: idx::is_named, add: idx::add, may_repeat: false },
+    Container { name: "CIFAR file", is_named: cifar::is_named, add: cifar::add, may_repeat: false },
+];
+
+/// What a path may be, in words.
+const KINDS: &str = "a folder of images, a tar archive (plain, .zst or .gz), a Parquet file, CIFAR or IDX \
+                     files, a text list of paths, or a file made by `engine data pack`";
 
 /// Adds the images of `PATH` or `PATH#folder`.
 pub(super) fn scan(source: &str, index: &mut Index, memory: &Memory) -> Result<()> {
     let (path, wanted) = split_fragment(source);
     let mut scan = Scan::new(index, memory, path.clone(), wanted);
-    let kind = fs::metadata(&path).map_err(|e| {
-        Error::data(format!(
-            "cannot read {}: {e}; expected a folder of images, a tar or tar.zst archive, CIFAR \
-             binary files, a text list of paths, or a file made by `engine data pack`",
-            printable(&path)
-        ))
-    })?;
-    if kind.is_dir() {
-        folder::scan(&mut scan)?;
-    } else {
-        scan_file(&mut scan)?;
+    match Range::of(&path) {
+        Some(range) => {
+            for path in range.paths() {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let mut nested = scan.nested(path, &name);
+                scan_path(&mut nested)?;
+                let (folders, added) = nested.into_met();
+                scan.absorb(folders, added);
+            }
+        }
+        None => scan_path(&mut scan)?,
     }
     scan.finish()
+}
+
+fn scan_path(scan: &mut Scan) -> Result<()> {
+    let kind = fs::metadata(&scan.path).map_err(|e| {
+        Error::data(format!("cannot read {}: {e}; expected {KINDS}", printable(&scan.path)))
+    })?;
+    match kind.is_dir() {
+        true => folder::scan(scan),
+        false => scan_file(scan),
+    }
+}
+
+/// Numbers in a path that braces stand for: `shard-{000..012}.tar`.
+struct Range {
+    before: String,
+    after: String,
+    numbers: RangeInclusive<u64>,
+    /// Digits of a number, at least.
+    digits: usize,
+}
+
+impl Range {
+    /// None where a path has none, or where a file of that whole name exists.
+    fn of(path: &Path) -> Option<Self> {
+        let text = path.to_str().filter(|_| !path.exists())?;
+        let (before, rest) = text.split_once('{')?;
+        let (range, after) = rest.split_once('}')?;
+        let (first, last) = range.split_once("..")?;
+        let numbers = first.parse().ok()?..=last.parse().ok()?;
+        let (before, after) = (before.to_owned(), after.to_owned());
+        (!numbers.is_empty()).then_some(Self { before, after, numbers, digits: first.len() })
+    }
+
+    fn paths(self) -> impl Iterator<Item = PathBuf> {
+        let Self { before, after, numbers, digits } = self;
+        numbers.map(move |n| PathBuf::from(format!("{before}{n:0digits$}{after}")))
+    }
 }
 
 /// `PATH#folder` in two, unless a file of that whole name exists.
@@ -42,47 +120,46 @@ fn split_fragment(source: &str) -> (PathBuf, Option<String>) {
     (PathBuf::from(source), None)
 }
 
+/// The first bytes of a file.
+pub(super) fn head_of(path: &Path) -> Result<Vec<u8>> {
+    let bad = |e| Error::read(path, e);
+    let mut head = Vec::new();
+    open_regular(path).map_err(bad)?.take(HEAD_BYTES).read_to_end(&mut head).map_err(bad)?;
+    Ok(head)
+}
+
+/// That a file is of no kind that is read.
+pub(super) fn unknown(path: &Path) -> Error {
+    Error::data(format!(
+        "{} is none of: {KINDS}, an image; if it is an archive it may be cut short",
+        printable(path)
+    ))
+}
+
 /// What a file's first bytes say it is.
 fn scan_file(scan: &mut Scan) -> Result<()> {
     let path = scan.path.clone();
-    let file = open_regular(&path).map_err(|e| Error::read(&path, e))?;
-    let mut head = Vec::new();
-    file.take(4096).read_to_end(&mut head).map_err(|e| Error::read(&path, e))?;
-    if head.starts_with(packed::MAGIC) {
-        return packed::scan(scan);
-    }
-    if head.starts_with(&archive::ZSTD) {
-        return archive::scan_zstd(scan);
-    }
-    if archive::is_tar(&head) {
-        return archive::scan_tar(scan);
-    }
-    if head.starts_with(&[0x1F, 0x8B]) {
-        return Err(Error::data(format!(
-            "{} is compressed with gzip, whose contents cannot be reached one by one: unpack it \
-             (gunzip) to a plain .tar, or compress it with zstd",
-            printable(&path)
-        )));
+    let head = head_of(&path)?;
+    for container in &CONTAINERS {
+        if (container.add)(scan, &head)? {
+            scan.index.note_kind(container.name);
+            return Ok(());
+        }
     }
     if Format::sniff(&head).is_some() {
+        scan.index.note_kind("image");
         return single(scan, &path);
     }
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    if folder::push_cifar_file(scan, &path, &name)? {
-        return Ok(());
-    }
-    if let Some(format) = unsupported::format(&name, &head) {
+    if let Some(format) = unsupported::format(&scan.name, &head) {
+        let name = scan.name.clone();
         scan.index.unsupported.note(format, &name);
         return Ok(());
     }
     if !head.is_empty() && !head.contains(&0) && is_text(&head) {
+        scan.index.note_kind("list");
         return list::scan(scan);
     }
-    Err(Error::data(format!(
-        "{} is none of: tar or tar.zst archive, CIFAR binary file, text list of paths, file made \
-         by `engine data pack`, image; if it is an archive it may be cut short",
-        printable(&path)
-    )))
+    Err(unknown(&path))
 }
 
 fn is_text(head: &[u8]) -> bool {

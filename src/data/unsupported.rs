@@ -14,7 +14,7 @@ struct Kind {
 
 /// The first whose bytes or, where none has those, whose ending it is. Camera raw files are mostly
 /// TIFF inside, so they stand by their endings alone.
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 13] = [
     Kind { name: "AVIF", endings: &["avif", "avifs"], is: |b| brand(b, &["avif", "avis"]) },
     Kind {
         name: "HEIC",
@@ -37,11 +37,6 @@ const KINDS: [Kind; 14] = [
         name: "camera raw",
         endings: &["cr2", "cr3", "nef", "arw", "dng", "orf", "raf", "rw2", "pef"],
         is: |_| false,
-    },
-    Kind {
-        name: "TIFF",
-        endings: &["tif", "tiff"],
-        is: |b| [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"].iter().any(|magic| b.starts_with(*magic)),
     },
     Kind { name: "PSD", endings: &["psd", "psb"], is: |b| b.starts_with(b"8BPS") },
     Kind { name: "OpenEXR", endings: &["exr"], is: |b| b.starts_with(b"\x76\x2F\x31\x01") },
@@ -141,9 +136,7 @@ mod tests {
 
     #[test]
     fn formats_are_told_by_bytes_or_name() {
-        let bytes: [(&[u8], &str); 8] = [
-            (b"II*\0\x08\0\0\0", "TIFF"),
-            (b"MM\0*\0\0\0\x08", "TIFF"),
+        let bytes: [(&[u8], &str); 6] = [
             (b"\0\0\0\x20ftypavif\0\0\0\0", "AVIF"),
             (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
             (b"\0\0\0\x18ftypmif1\0\0\0\0", "HEIC"),
@@ -156,7 +149,7 @@ mod tests {
             assert_eq!(format("x", head), Some(name));
             assert_eq!(Format::sniff(head), None, "{name}");
         }
-        assert_eq!(format("a/b.TIF", b"rubbish"), Some("TIFF"));
+        assert_eq!(format("a/b.PSD", b"rubbish"), Some("PSD"));
         assert_eq!(format("a/b.nef", b"MM\0*"), Some("camera raw"));
         for no in [(&b"\0\0\0\x20ftypisom"[..], "x.mp4"), (b"", "tif"), (b"text", "notes.txt")] {
             assert_eq!(format(no.1, no.0), None);

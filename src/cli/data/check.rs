@@ -1,0 +1,286 @@
+//! `engine data check` and `engine data stats`: what images there are.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::data::Dataset;
+use crate::data::survey::{ClassCount, Extent, Repeats, Survey, sheet, survey};
+use crate::error::{Error, Result};
+use crate::eval::progress::Progress;
+use crate::outside::printable;
+use crate::program::output::{facts, prepare_file, table};
+use crate::program::{print, print_json};
+
+/// Classes that `check` lists, at most: of more, the largest and the smallest.
+const LISTED: usize = 10;
+
+/// Arguments of `engine data check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// Images: a folder, a list, archives, Parquet, CIFAR or IDX files, or a packed file
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<String>,
+    /// Images of a test set: also say which of them the others hold too
+    #[arg(long, value_name = "TEST")]
+    pub test_data: Vec<String>,
+    /// Write a PNG with a few images, of each class a row
+    #[arg(long, value_name = "FILE")]
+    pub sheet: Option<PathBuf>,
+    /// Replace that file
+    #[arg(long, requires = "sheet")]
+    pub overwrite: bool,
+    /// Read every image, however many they are
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Prints what there is and what cannot be read; exit 3 where anything cannot.
+pub(super) fn run(args: &CheckArgs, json: bool) -> Result<()> {
+    if let Some(out) = &args.sheet {
+        prepare_file(out, args.overwrite)?;
+    }
+    let extent = if args.all { Extent::All } else { Extent::Quick };
+    let main = Dataset::open(&args.paths)?;
+    let survey = look_at(&main, extent);
+    let mut test = None;
+    if !args.test_data.is_empty() {
+        let dataset = Dataset::open(&args.test_data)?;
+        let found = look_at(&dataset, extent);
+        let repeats = survey.repeated_in(&found);
+        test = Some((dataset, found, repeats));
+    }
+    let rows = match &args.sheet {
+        Some(out) => Some((out, sheet::write(&main, out)?)),
+        None => None,
+    };
+    if json {
+        let mut value = as_json(&survey);
+        if let Some((_, found, repeats)) = &test {
+            value["test"] = as_json(found);
+            value["test"]["repeats_of_train"] = json!(repeats);
+        }
+        if let Some((out, rows)) = &rows {
+            value["sheet"] = json!({ "file": out.display().to_string(), "rows": rows });
+        }
+        print_json(&value)?;
+    } else {
+        let mut text = described(&main, &survey);
+        if let Some((dataset, found, repeats)) = &test {
+            text += &format!("\ntest images\n{}", described(dataset, found));
+            let pairs = Pairs { first: &main, second: dataset, of_test: true };
+            text += &pairs.text(repeats);
+        }
+        if let Some((out, rows)) = &rows {
+            text += &shown(out, rows);
+        }
+        print(&text)?;
+    }
+    expect_readable(&survey)?;
+    test.map_or(Ok(()), |(_, found, _)| expect_readable(&found))
+}
+
+fn look_at(dataset: &Dataset, extent: Extent) -> Survey {
+    let chosen = extent.of(dataset);
+    let mut progress = Progress::new("images", chosen.len(), 0);
+    survey(dataset, &chosen, |more| progress.advance(more, String::new))
+}
+
+fn as_json(survey: &Survey) -> serde_json::Value {
+    json!({
+        "source": survey.source,
+        "kinds": survey.kinds,
+        "images": survey.images,
+        "read": survey.read,
+        "readable": survey.read - survey.corrupt.len(),
+        "corrupt": survey.corrupt,
+        "other_files": survey.other_files,
+        "unsupported_formats": survey.unsupported_formats,
+        "sixteen_bit": survey.sixteen_bit,
+        "bytes": survey.bytes,
+        "parts": survey.parts,
+        "labels_from": survey.labels_from,
+        "empty_folders": survey.empty_folders,
+        "classes": survey.classes,
+        "unlabelled": survey.unlabelled,
+        "formats": survey.formats,
+        "shorter_side": survey.shorter_side,
+        "repeats": survey.repeats,
+    })
+}
+
+/// Exit 3 where images cannot be read.
+fn expect_readable(survey: &Survey) -> Result<()> {
+    match survey.corrupt.len() {
+        0 => Ok(()),
+        n => Err(Error::data(format!(
+            "{n} of {} images cannot be read: repair or remove them, or let training replace them \
+             (data.on_corrupt, data.max_corrupt)",
+            survey.read
+        ))),
+    }
+}
+
+/// What `check` prints of a data set.
+fn described(dataset: &Dataset, survey: &Survey) -> String {
+    let listed = survey
+        .corrupt
+        .iter()
+        .map(|c| format!("cannot read {}: {}\n", printable(&c.file), c.reason));
+    let pairs = Pairs { first: dataset, second: dataset, of_test: false };
+    listed.collect::<String>()
+        + &summary(survey)
+        + &pairs.text(&survey.repeats)
+        + &balance(&survey.classes)
+}
+
+/// Classes and their images: all, or the largest and the smallest.
+fn balance(classes: &[ClassCount]) -> String {
+    if classes.is_empty() {
+        return String::new();
+    }
+    let mut sorted: Vec<&ClassCount> = classes.iter().collect();
+    let head = if classes.len() <= 2 * LISTED {
+        "images per class"
+    } else {
+        sorted.sort_by_key(|c| std::cmp::Reverse(c.images));
+        sorted.drain(LISTED..classes.len() - LISTED);
+        "images per class (the largest and the smallest)"
+    };
+    let row = |c: &&ClassCount| vec![printable(&c.class).to_string(), c.images.to_string()];
+    format!("\n{head}\n{}", table(&sorted.iter().map(row).collect::<Vec<_>>()))
+}
+
+/// Data sets whose images are the first and the second of pairs.
+struct Pairs<'a> {
+    first: &'a Dataset,
+    second: &'a Dataset,
+    /// Whether the second is a test set.
+    of_test: bool,
+}
+
+impl Pairs<'_> {
+    fn text(&self, repeats: &Repeats) -> String {
+        let what =
+            if self.of_test { "test images that the others hold" } else { "repeated images" };
+        let other = match repeats.same_in_another_class {
+            0 => String::new(),
+            n => format!(", {n} of them in another class"),
+        };
+        let mut text = format!(
+            "{what}: {} the same{other}, {} nearly the same (of {} compared)\n",
+            repeats.same, repeats.nearly, repeats.compared
+        );
+        for (how, pairs) in [("=", &repeats.same_pairs), ("~", &repeats.near_pairs)] {
+            for &[first, second] in pairs {
+                let (first, second) = (self.first.name(first), self.second.name(second));
+                text += &format!("  {} {how} {}\n", printable(&first), printable(&second));
+            }
+        }
+        text
+    }
+}
+
+fn shown(out: &Path, rows: &[String]) -> String {
+    let what = match rows {
+        [] => "images spread evenly".to_owned(),
+        rows => {
+            let rows: Vec<String> = rows.iter().map(|class| printable(class).to_string()).collect();
+            format!("a row for each of {}", rows.join(", "))
+        }
+    };
+    format!("\n{}: {what}\n", printable(out))
+}
+
+/// Prints what there is; exit 3 where nothing can be read.
+pub(super) fn stats(paths: &[String], json: bool) -> Result<()> {
+    let dataset = Dataset::open(paths)?;
+    let survey = look_at(&dataset, Extent::All);
+    for c in &survey.corrupt {
+        tracing::warn!("cannot read {}: {}", printable(&c.file), c.reason);
+    }
+    if survey.corrupt.len() == survey.images {
+        return Err(Error::data(format!(
+            "none of the {} images can be read: `engine data check` says why",
+            survey.images
+        )));
+    }
+    if json {
+        return print_json(&survey);
+    }
+    let three = |v: [f64; 3]| v.map(|x| format!("{x:.4}")).join(" ");
+    let channels = [("mean (r g b)", three(survey.mean)), ("std", three(survey.std))];
+    let mut text = summary(&survey) + &facts(&channels);
+    if !survey.classes.is_empty() {
+        let classes = survey.classes.iter();
+        let rows = classes.map(|c| vec![printable(&c.class).to_string(), c.images.to_string()]);
+        text += &format!("\nimages per class\n{}", table(&rows.collect::<Vec<_>>()));
+    }
+    print(&text)
+}
+
+/// A few lines that check and stats share.
+fn summary(survey: &Survey) -> String {
+    let list =
+        |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(", ") };
+    let counts = |of: &BTreeMap<&str, usize>| {
+        list(of.iter().map(|(name, n)| format!("{name} {n}")).collect())
+    };
+    let sides = survey.shorter_side.iter();
+    let sides = sides.map(|s| format!("{}-{} px {}", s.from, s.to, s.images)).collect();
+    let classes = match &survey.classes[..] {
+        [] => "none".to_owned(),
+        classes => {
+            let counts = || classes.iter().map(|c| c.images);
+            let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
+            format!("{}, of {least} to {most} images", classes.len())
+        }
+    };
+    let rounded = match survey.sixteen_bit {
+        0 => "-".to_owned(),
+        n => format!("{n} images, rounded to 8 bits a channel"),
+    };
+    let images = match survey.read {
+        read if read == survey.images => survey.images.to_string(),
+        read => {
+            format!(
+                "{}, of which {read} were read, spread evenly (--all reads every one)",
+                survey.images
+            )
+        }
+    };
+    let labels = match &survey.labels_from[..] {
+        [] if survey.classes.is_empty() => "none".to_owned(),
+        [] => "folders' names".to_owned(),
+        [one] => printable(one).to_string(),
+        [first, .., last] => {
+            let n = survey.labels_from.len();
+            format!("{n} files: {} to {}", printable(first), printable(last))
+        }
+    };
+    let empty = match survey.empty_folders {
+        0 => "-".to_owned(),
+        n => format!("in {n} folders, which are no classes"),
+    };
+    let parts = survey.parts.iter().map(|(part, n)| format!("{} {n}", printable(part))).collect();
+    let rows = [
+        ("source", printable(&survey.source).to_string()),
+        ("kind", counts(&survey.kinds)),
+        ("images", images),
+        ("unreadable", survey.corrupt.len().to_string()),
+        ("other files", survey.other_files.to_string()),
+        ("size", format!("{:.1} MB", survey.bytes as f64 / 1e6)),
+        ("formats", counts(&survey.formats)),
+        ("not read", counts(&survey.unsupported_formats)),
+        ("16 bits", rounded),
+        ("shorter side", list(sides)),
+        ("parts", list(parts)),
+        ("labels from", labels),
+        ("classes", classes),
+        ("no images", empty),
+        ("unlabelled", survey.unlabelled.to_string()),
+    ];
+    facts(&rows)
+}

@@ -1,0 +1,105 @@
+//! `engine data`: images themselves.
+
+mod check;
+mod split;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use rayon::ThreadPoolBuilder;
+use serde_json::{Value, json};
+
+use super::Globals;
+use crate::data::{CorruptPolicy, Dataset, OnCorrupt, pack};
+use crate::device::host;
+use crate::error::{Error, Result};
+use crate::outside::printable;
+use crate::program::output::prepare_file;
+use crate::program::{print, print_json};
+
+/// Arguments of `engine data`.
+#[derive(Args, Clone, Debug)]
+pub struct DataArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: DataVerb,
+}
+
+/// Verbs of `engine data`.
+#[derive(Subcommand, Clone, Debug)]
+pub enum DataVerb {
+    /// Say what the images are; list those that cannot be read, and exit 3 if there are any
+    ///
+    /// Every image is read where they have at most 256 MiB together, else 2048 spread evenly.
+    Check(check::CheckArgs),
+    /// Write lists of the images to train and to test on, with their labels; copies nothing
+    Split(split::SplitArgs),
+    /// Put images into one file that opens at once
+    Pack {
+        /// Images
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<String>,
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Make images smaller whose longer side exceeds this
+        #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(1..))]
+        max_side: Option<u16>,
+        /// Stop at the first image that cannot be read, rather than leave a few out
+        #[arg(long)]
+        strict: bool,
+        /// Replace the file
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Sizes, classes, formats, mean and deviation
+    Stats {
+        /// Images
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<String>,
+    },
+}
+
+/// Runs a verb on images.
+pub fn run(args: &DataArgs, globals: &Globals) -> Result<()> {
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(host::threads(globals.device.threads.into()))
+        .build()
+        .map_err(|e| Error::device(format!("cannot start threads: {e}; use fewer --threads")))?;
+    pool.install(|| match &args.verb {
+        DataVerb::Check(args) => check::run(args, globals.json),
+        DataVerb::Split(args) => split::run(args, globals.json),
+        DataVerb::Stats { paths } => check::stats(paths, globals.json),
+        DataVerb::Pack { paths, out, max_side, strict, overwrite } => {
+            prepare_file(out, *overwrite)?;
+            let on_corrupt = if *strict { OnCorrupt::Stop } else { OnCorrupt::Replace };
+            let policy = CorruptPolicy { on_corrupt, ..CorruptPolicy::default() };
+            write_pack(paths, out, max_side.map(usize::from), policy, globals.json)
+        }
+    })
+}
+
+/// Packs images into one file and prints what was done.
+pub fn write_pack(
+    paths: &[String],
+    out: &Path,
+    max_side: Option<usize>,
+    policy: CorruptPolicy,
+    json: bool,
+) -> Result<()> {
+    let dataset = Dataset::open(paths)?;
+    let packed = pack::write(&dataset, out, max_side, policy)?;
+    if json {
+        let mut value = json!(packed);
+        value["out"] = Value::from(out.display().to_string());
+        return print_json(&value);
+    }
+    print(&format!(
+        "{}: {} images, {:.1} MB ({} made smaller, {} left out as unreadable)",
+        printable(out),
+        packed.images,
+        packed.bytes as f64 / 1e6,
+        packed.resized,
+        packed.corrupt
+    ))
+}

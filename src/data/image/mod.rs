@@ -1,0 +1,106 @@
+//! Decoding: whatever the file, an RGB image of 8 bits comes out, or an error with a reason.
+
+mod format;
+mod jpeg;
+mod others;
+mod tiff;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, RgbImage};
+
+pub use self::format::Format;
+pub(super) use self::format::is_ending;
+use super::guard::guarded;
+use super::limits::{Limits, PIXELS};
+use super::unsupported;
+use crate::error::{Error, Result};
+
+/// The formats that are read, in words.
+pub(super) const FORMATS: &str = "JPEG, PNG, GIF, WebP, BMP, PNM or TIFF";
+
+/// Longest side that decoders are asked to take: what JPEG's headers can say.
+const MAX_SIDE: usize = 65_535;
+
+/// A decoded image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// Pixels of a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Rows from the top, pixels from the left, red green blue: `3·width·height` bytes.
+    pub rgb: Vec<u8>,
+}
+
+/// Told how many bytes decoding an image will take, before they are; an error ends the decoding.
+pub type Admit<'a> = dyn FnMut(u64) -> Result<()> + 'a;
+
+/// Told how many bytes decoding takes, and how many pixels there are.
+type Take<'a> = dyn FnMut(u64, u64) -> Result<()> + 'a;
+
+impl Image {
+    /// Decodes a file's bytes, whatever the format says: grey, CMYK, 16-bit and palette
+    /// images become RGB of 8 bits, alpha is dropped (as PIL's `convert("RGB")` does), and
+    /// the rotation that EXIF asks for is carried out.
+    ///
+    /// Errors ([`Kind::Data`](crate::Kind::Data)): not an image, damaged or cut short, or
+    /// larger than the default [`Limits`] allow.
+    pub fn decode(bytes: &[u8]) -> Result<Image> {
+        Self::decode_within(bytes, &Limits::default(), 0, &mut |_| Ok(()))
+    }
+
+    /// [`Image::decode`] under limits. `admit` is told how many bytes of memory it takes, at most,
+    /// before it takes them, and after it the image with `beside` bytes a pixel of the caller's;
+    /// what it was told last counts.
+    pub fn decode_within(
+        bytes: &[u8],
+        limits: &Limits,
+        beside: u64,
+        admit: &mut Admit,
+    ) -> Result<Image> {
+        let admit = &mut |taken: u64, pixels: u64| admit(taken.max((3 + beside) * pixels));
+        let attempt = || match Format::sniff(bytes) {
+            Some(Format::Jpeg) => jpeg::decode(bytes, limits, admit),
+            Some(Format::Tiff) => tiff::decode(bytes, limits, admit),
+            Some(format) => others::decode(bytes, format, limits, admit),
+            None if bytes.is_empty() => Err(Error::data("the file is empty")),
+            None => Err(Error::data(match unsupported::by_bytes(bytes) {
+                Some(format) => format!("it is {format}, a format that is not read"),
+                None => format!("not an image: expected {FORMATS}, found other bytes"),
+            })),
+        };
+        guarded("the decoder", attempt)
+    }
+
+    /// Bytes of its pixels.
+    pub(super) fn bytes(&self) -> u64 {
+        self.rgb.len() as u64
+    }
+}
+
+pub(super) fn check_size(width: usize, height: usize, limits: &Limits) -> Result<()> {
+    if width == 0 || height == 0 {
+        return Err(Error::data(format!("its size is {width}x{height}")));
+    }
+    let pixels = width as u64 * height as u64;
+    if width > MAX_SIDE || height > MAX_SIDE || pixels > limits.pixels {
+        return Err(Error::data(format!(
+            "it claims to be {width}x{height}; expected sides of at most {MAX_SIDE} and at most {} \
+             pixels ({PIXELS})",
+            limits.pixels
+        )));
+    }
+    Ok(())
+}
+
+fn oriented(image: Image, orientation: Orientation) -> Result<Image> {
+    if orientation == Orientation::NoTransforms {
+        return Ok(image);
+    }
+    let raw = RgbImage::from_raw(image.width as u32, image.height as u32, image.rgb)
+        .ok_or_else(|| Error::data("its pixels do not fill its size"))?;
+    let mut turned = DynamicImage::ImageRgb8(raw);
+    turned.apply_orientation(orientation);
+    let (width, height) = (turned.width() as usize, turned.height() as usize);
+    Ok(Image { width, height, rgb: turned.into_rgb8().into_raw() })
+}
