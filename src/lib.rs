@@ -36,8 +36,9 @@ pub mod study;
 pub mod tape;
 pub mod tensor;
 pub mod train;
+pub mod version;
 
-// Only `bin/engine.rs` uses it.
+// Only the binaries use it.
 use git_version as _;
 
 pub use error::{Error, Kind, Result};

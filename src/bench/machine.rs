@@ -8,6 +8,7 @@ use crate::cx::Cx;
 use crate::device::{Backend, Hardware};
 use crate::error::Result;
 use crate::train::folder::environment;
+use crate::version::version;
 
 /// What is known of the device's hardware.
 pub(super) fn hardware(cx: &Cx) -> Hardware {
@@ -30,7 +31,7 @@ pub(super) fn about(cx: &Cx, settings: Value) -> Value {
         "clock_mhz": hardware.clock_mhz,
         "memory_clock_mhz": hardware.memory_clock_mhz,
         "threads": on_cpu.then(|| cx.threads()),
-        "engine": env!("CARGO_PKG_VERSION"),
+        "engine": version(),
         "unix_time_s": now.map_or(0, |t| t.as_secs()),
     });
     extend(&mut about, settings);

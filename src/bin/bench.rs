@@ -12,5 +12,6 @@ use engine::program;
 static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
-    program::run(BenchCli::command(), bench::BEGIN, |cli: BenchCli| bench::run(cli))
+    let command = BenchCli::command().version(engine::version_of_build!());
+    program::run(command, bench::BEGIN, |cli: BenchCli| bench::run(cli))
 }

@@ -38,6 +38,7 @@ pub fn run<P: FromArgMatches>(
     program: impl FnOnce(P) -> Result<u8>,
 ) -> ExitCode {
     panic::set_hook(Box::new(report_panic));
+    command.get_version().into_iter().for_each(crate::version::set);
     allocator::share_arenas_where_limited();
     if let Err(e) = listen_early() {
         complain(&e);

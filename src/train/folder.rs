@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::files::owned::{Kind, Owned};
 use crate::files::{self, disk, for_each_line};
 use crate::outside::harmless;
+use crate::version::version;
 
 /// What a run says.
 const LOG: &str = "train.log";
@@ -304,7 +305,7 @@ fn step_of(line: &[u8]) -> Option<u64> {
 /// What the run ran on.
 pub fn environment(cx: &Cx) -> Value {
     let mut env = BTreeMap::new();
-    env.insert("engine", json!(env!("CARGO_PKG_VERSION")));
+    env.insert("engine", json!(version()));
     env.insert("os", json!(std::env::consts::OS));
     env.insert("machine", json!(std::env::consts::ARCH));
     env.insert("cpu", json!(host::cpu_model()));
