@@ -296,7 +296,8 @@ fn tensors(space: &Space) -> Vec<(String, Vec<usize>)> {
 #[test]
 fn names_shapes_and_types_are_those_of_the_libraries() {
     type Tensors = std::collections::BTreeMap<String, serde_json::Value>;
-    let compare = |fixture: &str, list: &dyn Fn(&[(String, Vec<usize>)]) -> Tensors| -> usize {
+    type List<'a> = &'a dyn Fn(&[(String, Vec<usize>)]) -> Tensors;
+    let compare = |fixture: &str, list: List| -> usize {
         let fixture: serde_json::Value = serde_json::from_str(fixture).unwrap();
         assert!(!fixture["version"].as_str().unwrap().is_empty());
         let archs = fixture["archs"].as_object().unwrap();

@@ -101,7 +101,7 @@ pub(super) fn model(config: &Config, graph: Graph, normalises: bool) -> Model {
         ("std", list(&config.std)),
         ("input", if normalises { "0..1" } else { "normalised" }.to_owned()),
     ];
-    props.extend(config.hashes.iter().map(|(_, hash)| ("source_blake3", hash.clone())));
+    props.extend(config.hashes.values().map(|hash| ("source_blake3", hash.clone())));
     if let Some(classifier) = &config.classifier {
         props.push(("classes", serde_json::json!(classifier.classes).to_string()));
     }
