@@ -169,7 +169,8 @@ mod tests {
 
     fn wave(width: usize, height: usize, shift: f32, noise: u8) -> Image {
         let pixel = |i: usize| {
-            let (x, y) = ((i % width) as f32 / width as f32, (i / width) as f32 / height as f32);
+            let at = |i: usize, side: usize| (i as f32 + 0.5) / side as f32;
+            let (x, y) = (at(i % width, width), at(i / width, height));
             let value = 128.0 + 60.0 * (9.0 * x + 4.0 * y * y + shift).sin();
             value as u8 + (i * 7919 % 5) as u8 * noise
         };
