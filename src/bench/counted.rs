@@ -11,6 +11,8 @@ use crate::error::Result;
 use crate::ops::work::Work;
 use crate::program::output::table;
 
+/// Rows that are listed as those that move most.
+const WORST: usize = 10;
 /// Bytes of a sector, the unit in which global memory is read and written.
 const SECTOR_BYTES: u64 = 32;
 /// Rows are marked whose bytes are so many times the least, or whose sectors are used less, or
@@ -192,18 +194,53 @@ pub(super) fn text(counted: &[Counted], verbose: bool) -> String {
         "KiB",
         "least",
         "ratio",
-        "sectors/req",
+        "per req",
         "used",
         "conflicts",
         "useful",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(counted.iter().flat_map(|c| c.rows(verbose)));
+    if counted.iter().all(|c| c.used.count().is_none()) {
+        rows.iter_mut().for_each(|row| drop(row.remove(2)));
+    }
     format!(
-        "{}\n* more than {MARK_BYTES} times the least bytes, less than {:.0} % of the sectors used, \
+        "{}{}\nper req: sectors of a request; used: share of the sectors' bytes that is asked for\n\
+         * more than {MARK_BYTES} times the least bytes, less than {:.0} % of the sectors used, \
          or more than {:.0} % of the wavefronts of shared memory lost to bank conflicts\n",
         table(&rows),
+        totals(counted),
         100.0 * MARK_SECTORS,
         100.0 * MARK_CONFLICTS
     )
+}
+
+/// The sums over all rows and, of a long table, the rows that move most above their least bytes.
+fn totals(counted: &[Counted]) -> String {
+    let floor: u64 = counted.iter().map(|c| c.used.work.bytes_floor).sum();
+    let all = Sums::of(counted.iter().flat_map(|c| c.kernels.values()));
+    let mut out = format!(
+        "\nall rows, once each: {} KiB, {:.2} times the least; {} launches\n",
+        kib(all.bytes),
+        all.ratio(floor),
+        all.launches
+    );
+    if counted.len() <= WORST {
+        return out;
+    }
+    let excess = |c: &Counted| {
+        let once = c.sums().bytes.saturating_sub(c.used.work.bytes_floor);
+        once * c.used.count().unwrap_or(1) as u64
+    };
+    let mut by_excess: Vec<&Counted> = counted.iter().collect();
+    by_excess.sort_by_key(|c| std::cmp::Reverse(excess(c)));
+    let of_all = by_excess.iter().map(|c| excess(c)).sum::<u64>().max(1) as f64;
+    let row = |c: &&Counted| {
+        let share = percent(excess(c) as f64 / of_all);
+        vec![c.used.work.name.clone(), kib(excess(c)), share]
+    };
+    let head = ["work", "KiB above the least", "of all"].map(str::to_owned).to_vec();
+    let rows: Vec<_> = std::iter::once(head).chain(by_excess.iter().take(WORST).map(row)).collect();
+    out += &format!("\nthe {WORST} that move most, as often as they are used:\n{}", table(&rows));
+    out
 }

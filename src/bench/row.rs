@@ -22,6 +22,12 @@ pub(super) fn noise(samples: &[f64]) -> f64 {
     (high - low) / quantile(samples, 0.5).max(f64::MIN_POSITIVE)
 }
 
+/// Noise above which a time says little.
+pub(super) const MOST_NOISE: f64 = 0.1;
+/// The mark of such a time, and what it means.
+pub(super) const NOISY: (&str, &str) =
+    ("?", "? too noisy to believe: the quartiles are over 10 % of the median apart");
+
 /// How often something is done.
 pub(super) struct Rounds {
     /// So many times, at least once.
@@ -105,6 +111,10 @@ impl Row {
         Some(self.floor_ms? / self.median_ms()?)
     }
 
+    fn is_noisy(&self) -> bool {
+        self.timed(noise).is_some_and(|noise| noise > MOST_NOISE)
+    }
+
     /// Milliseconds above its floor.
     fn excess_ms(&self) -> f64 {
         self.median_ms().unwrap_or(0.0) - self.floor_ms.unwrap_or(0.0)
@@ -167,13 +177,14 @@ pub(super) fn text(rows: &[Row], is_part: impl Fn(&Row) -> bool) -> String {
     let head = ["", "part", "ms", "least", "most", "noise", "images/s", "floor ms", "of floor"];
     let parts = rows.iter().filter(|row| is_part(row));
     let worst = parts.max_by(|a, b| a.excess_ms().total_cmp(&b.excess_ms()));
-    let mark = |row: &Row| match worst {
-        Some(worst) if std::ptr::eq(worst, row) => "*",
-        _ => "",
+    let mark = |row: &Row| {
+        let is_worst = worst.is_some_and(|worst| std::ptr::eq(worst, row));
+        let marks = [(is_worst, "*"), (row.is_noisy(), NOISY.0)];
+        marks.iter().filter(|(on, _)| *on).map(|(_, mark)| *mark).collect::<String>()
     };
     let mut cells = vec![head.map(str::to_owned).to_vec()];
     let timed = rows.iter().filter(|row| !row.samples_ms.is_empty());
-    cells.extend(timed.map(|row| row.cells(mark(row))));
+    cells.extend(timed.map(|row| row.cells(&mark(row))));
     if cells.len() == 1 {
         return String::new();
     }
@@ -186,6 +197,9 @@ pub(super) fn text(rows: &[Row], is_part: impl Fn(&Row) -> bool) -> String {
     out += "\nms: median of the iterations; noise: distance of their quartiles over it";
     if worst.is_some() {
         out += &format!("; * the part with the most time{above}");
+    }
+    if rows.iter().any(Row::is_noisy) {
+        out += &format!("\n{}", NOISY.1);
     }
     out + "\n\n"
 }

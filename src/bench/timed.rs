@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::machine;
 use super::peaks::Floor;
-use super::row::{noise, quantile};
+use super::row::{MOST_NOISE, NOISY, noise, quantile};
 use super::shapes::Used;
 use crate::cx::Cx;
 use crate::device::Backend;
@@ -30,6 +30,8 @@ const WARM_UP: usize = 2;
 const LEAST_SAMPLES: usize = 5;
 /// The last third of the samples may take longer than the first by so much, and by the noise.
 const DRIFT: f64 = 0.05;
+/// Rows that are listed as those that cost most.
+const WORST: usize = 10;
 /// Rows are marked that reach less of their floor.
 const MARK_SHARE: f64 = 0.5;
 
@@ -148,6 +150,17 @@ impl Timed {
         ratio - 1.0 > self.noise().max(DRIFT)
     }
 
+    fn is_noisy(&self) -> bool {
+        self.noise() > MOST_NOISE
+    }
+
+    /// Milliseconds above the floor, or all where there is none, as often as all architectures
+    /// together do it.
+    fn loss_ms(&self) -> f64 {
+        let above = self.median_ms() - self.floor.map_or(0.0, |floor| floor.ms);
+        above * self.used.count().unwrap_or(1) as f64
+    }
+
     fn tflops(&self) -> f64 {
         self.used.work.flops as f64 / (self.median_ms() * 1e9)
     }
@@ -187,7 +200,8 @@ impl Timed {
 
     fn row(&self) -> Vec<String> {
         let poor = self.share().is_some_and(|share| share < MARK_SHARE);
-        let marks = [(poor, "*"), (self.drifts(), "~"), (self.cached, "c")];
+        let noisy = (self.is_noisy(), NOISY.0);
+        let marks = [(poor, "*"), noisy, (self.drifts(), "~"), (self.cached, "c")];
         let tflops =
             if self.used.work.flops > 0 { format!("{:.2}", self.tflops()) } else { "".into() };
         vec![
@@ -226,6 +240,7 @@ pub(super) fn text(timed: &[Timed], archs: &[Arch]) -> String {
         let floor = floor.map_or(String::new(), |f| format!(", at the floors {f:.2} ms"));
         out += &format!("{arch}: these rows, as often as it uses them: {ms:.2} ms{floor}\n");
     }
+    out += &worst(timed);
     out += "\nus: median of the samples; noise: distance of their quartiles over it; GB/s: of the least bytes\n";
     if let Some(bytes) = timed.iter().map(|t| t.turns_bytes).max() {
         let mib = bytes >> 20;
@@ -238,6 +253,7 @@ pub(super) fn text(timed: &[Timed], archs: &[Arch]) -> String {
             timed.iter().any(|t| t.share().is_some_and(|s| s < MARK_SHARE)),
             "* reaches less than half of its floor",
         ),
+        (timed.iter().any(Timed::is_noisy), NOISY.1),
         (
             timed.iter().any(Timed::drifts),
             "~ the last third of the samples took longer than the first by over 5 % and the noise: the\n  device may be throttling (its clocks are not watched)",
@@ -249,6 +265,25 @@ pub(super) fn text(timed: &[Timed], archs: &[Arch]) -> String {
         out.push('\n');
     }
     out
+}
+
+/// The rows that cost most above their floors, with their shares of what all rows cost; nothing for a
+/// table that can be read whole.
+fn worst(timed: &[Timed]) -> String {
+    if timed.len() <= WORST {
+        return String::new();
+    }
+    let mut by_loss: Vec<&Timed> = timed.iter().collect();
+    by_loss.sort_by(|a, b| b.loss_ms().total_cmp(&a.loss_ms()));
+    let all: f64 = by_loss.iter().map(|t| t.loss_ms()).sum();
+    let above = if timed.iter().any(|t| t.floor.is_some()) { " above the floor" } else { "" };
+    let head = ["work", &format!("ms{above}"), "of all"].map(str::to_owned).to_vec();
+    let row = |t: &&Timed| {
+        let ms = t.loss_ms();
+        vec![t.used.work.name.clone(), format!("{ms:.3}"), format!("{:.1} %", 100.0 * ms / all)]
+    };
+    let rows: Vec<_> = std::iter::once(head).chain(by_loss.iter().take(WORST).map(row)).collect();
+    format!("\nthe {WORST} that cost most, as often as they are used:\n{}", table(&rows))
 }
 
 #[cfg(test)]
@@ -315,5 +350,26 @@ mod tests {
         let noisy = timed(&[1.0, 1.1, 1.0, 1.1, 1.0, 1.1]);
         assert!(!noisy.drifts() && noisy.noise() > 0.09);
         assert!(!timed(&[1.0, 1.2]).drifts());
+    }
+
+    #[test]
+    fn what_costs_most_is_listed_and_what_is_noisy_is_marked() {
+        let (config, space) = (Config::for_preset("tiny").unwrap(), Space::preset("tiny").unwrap());
+        let all = shapes::all(&config, &space, &[], &[DType::F32]).unwrap();
+        let timed = |(i, used): (usize, shapes::Used)| {
+            let ms = if i == 3 { 50.0 } else { 1.0 };
+            let samples_ms = if i == 4 { vec![1.0, 2.0, 1.0, 2.0] } else { vec![ms; 4] };
+            Timed { used, samples_ms, cached: false, turns_bytes: 0, floor: None }
+        };
+        let timed: Vec<Timed> = all.into_iter().enumerate().map(timed).collect();
+        let (largest, noisy) = (&timed[3].used.work.name, &timed[4].used.work.name);
+        let text = text(&timed, &[]);
+        let (table, list) = text.split_once("the 10 that cost most").unwrap();
+        assert!(list.lines().nth(2).unwrap().starts_with(largest.as_str()), "{list}");
+        let marked = |name: &str| table.lines().any(|l| l.starts_with('?') && l.contains(name));
+        assert!(marked(noisy) && !marked(largest), "{table}");
+        assert!(
+            list.contains("? too noisy to believe") && !super::text(&timed[..3], &[]).contains('?')
+        );
     }
 }
