@@ -59,6 +59,12 @@ static QUICKSTART: FolderKind = FolderKind {
             "winner/parity.json",
             "winner/model.py",
             "winner/README.md",
+            "winner/model.onnx",
+            "winner/transformers/config.json",
+            "winner/transformers/model.safetensors",
+            "winner/transformers/preprocessor_config.json",
+            "winner/timm/config.json",
+            "winner/timm/model.safetensors",
         ],
     ],
     flags: "--overwrite to replace it",
@@ -425,7 +431,7 @@ mod tests {
 
     #[test]
     fn what_it_makes_is_its_own() {
-        for name in EXPORT.ours[0] {
+        for name in EXPORT.ours.iter().copied().flatten() {
             assert!(QUICKSTART.owns(&format!("winner/{name}")), "{name}");
         }
         let dir = tempfile::tempdir().unwrap();
