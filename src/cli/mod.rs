@@ -161,8 +161,10 @@ pub enum Verb {
     /// Say what this machine offers, and what is missing
     Doctor(doctor::DoctorArgs),
     /// Print a script by which a shell completes the command line
+    #[command(display_order = program::LAST)]
     Completions(completions::CompletionsArgs),
     /// Write manual pages
+    #[command(display_order = program::LAST)]
     Man(completions::ManArgs),
     /// Check and time the ops, for those who work on engine
     #[command(disable_help_flag = true)]

@@ -25,6 +25,9 @@ use crate::outside::{HarmlessWriter, harmless};
 use crate::signals::{self, Signals};
 use output::{PROSE, columns, facts, fill, wrap};
 
+/// The place in `--help` of verbs that the short summary leaves out.
+pub const LAST: usize = 900;
+
 /// How clap writes `error:`, too.
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -86,7 +89,7 @@ fn summary(command: &mut Command, begin: &str) -> String {
         |text: Option<&clap::builder::StyledStr>| text.map_or(String::new(), |t| t.to_string());
     let verbs: Vec<(String, String)> = command
         .get_subcommands()
-        .filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+        .filter(|verb| !verb.is_hide_set() && verb.get_display_order() < LAST)
         .map(|verb| (format!("  {}", verb.get_name()), text(verb.get_about())))
         .collect();
     let name = command.get_name().to_owned();
