@@ -27,6 +27,28 @@ fn said(args: &[&str]) -> (i32, String, String) {
 const EMULATOR: [&str; 5] = ["kernels", "--device", "emulator", "--preset", "tiny"];
 const LIMITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/limits.toml");
 
+/// The sums of all rows are those of the rows, and of ten rows or fewer none is the worst.
+#[test]
+#[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]
+fn sums_stand_below_what_is_counted() {
+    let args = [&EMULATOR[..], &["--archs", "min", "--filter"]].concat();
+    let few = [&args[..], &["^(cut_mix|queue_push)/"]].concat();
+    let result = written(&few);
+    let rows = result["benchmarks"].as_array().unwrap();
+    let sum = |key: &str| rows.iter().map(|row| row[key].as_u64().unwrap()).sum::<u64>();
+    let (bytes, floor) = (sum("bytes") as f64, sum("bytes_floor") as f64);
+    let expected = format!(
+        "all rows, once each: {:.1} KiB, {:.2} times the least; {} launches",
+        bytes / 1024.0,
+        bytes / floor,
+        sum("launches")
+    );
+    let (_, text, _) = said(&few);
+    assert!(text.contains(&expected) && !text.contains("that move most"), "{text}");
+    let (_, text, _) = said(&[&args[..], &["^(cut_mix|queue_push|cosine|l2_normalise)/"]].concat());
+    assert!(text.contains("the 10 that move most, as often as they are used:"), "{text}");
+}
+
 /// Four pieces of work of the largest net of `tiny` on eight images, by hand.
 #[test]
 #[cfg_attr(not(feature = "emulator"), ignore = "needs the cargo feature emulator")]

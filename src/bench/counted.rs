@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::row;
 use super::shapes::Used;
 use crate::cx::Cx;
 use crate::device::emulator::{Counters, Emulator};
@@ -11,8 +12,6 @@ use crate::error::Result;
 use crate::ops::work::Work;
 use crate::program::output::table;
 
-/// Rows that are listed as those that move most.
-const WORST: usize = 10;
 /// Bytes of a sector, the unit in which global memory is read and written.
 const SECTOR_BYTES: u64 = 32;
 /// Rows are marked whose bytes are so many times the least, or whose sectors are used less, or
@@ -219,28 +218,14 @@ pub(super) fn text(counted: &[Counted], verbose: bool) -> String {
 fn totals(counted: &[Counted]) -> String {
     let floor: u64 = counted.iter().map(|c| c.used.work.bytes_floor).sum();
     let all = Sums::of(counted.iter().flat_map(|c| c.kernels.values()));
-    let mut out = format!(
-        "\nall rows, once each: {} KiB, {:.2} times the least; {} launches\n",
-        kib(all.bytes),
-        all.ratio(floor),
-        all.launches
+    let (bytes, ratio, launches) = (kib(all.bytes), all.ratio(floor), all.launches);
+    let sums = format!(
+        "\nall rows, once each: {bytes} KiB, {ratio:.2} times the least; {launches} launches\n"
     );
-    if counted.len() <= WORST {
-        return out;
-    }
     let excess = |c: &Counted| {
         let once = c.sums().bytes.saturating_sub(c.used.work.bytes_floor);
-        once * c.used.count().unwrap_or(1) as u64
+        once as f64 * c.used.count().unwrap_or(1) as f64
     };
-    let mut by_excess: Vec<&Counted> = counted.iter().collect();
-    by_excess.sort_by_key(|c| std::cmp::Reverse(excess(c)));
-    let of_all = by_excess.iter().map(|c| excess(c)).sum::<u64>().max(1) as f64;
-    let row = |c: &&Counted| {
-        let share = percent(excess(c) as f64 / of_all);
-        vec![c.used.work.name.clone(), kib(excess(c)), share]
-    };
-    let head = ["work", "KiB above the least", "of all"].map(str::to_owned).to_vec();
-    let rows: Vec<_> = std::iter::once(head).chain(by_excess.iter().take(WORST).map(row)).collect();
-    out += &format!("\nthe {WORST} that move most, as often as they are used:\n{}", table(&rows));
-    out
+    let costs = counted.iter().map(|c| (c.used.work.name.as_str(), excess(c))).collect();
+    sums + &row::worst("move", "KiB above the least", costs, |bytes| kib(bytes as u64))
 }

@@ -28,6 +28,30 @@ pub(super) const MOST_NOISE: f64 = 0.1;
 pub(super) const NOISY: (&str, &str) =
     ("?", "? too noisy to believe: the quartiles are over 10 % of the median apart");
 
+/// Rows that are listed as the worst of a table.
+const WORST: usize = 10;
+
+/// The ten rows that cost most, by name, cost and share of what all rows cost: a heading, the name of
+/// the column and how a cost is written. Nothing for a table that can be read whole.
+pub(super) fn worst(
+    heading: &str,
+    column: &str,
+    mut costs: Vec<(&str, f64)>,
+    words: fn(f64) -> String,
+) -> String {
+    if costs.len() <= WORST {
+        return String::new();
+    }
+    costs.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let all = costs.iter().map(|(_, cost)| cost).sum::<f64>().max(f64::MIN_POSITIVE);
+    let row = |(name, cost): &(&str, f64)| {
+        vec![(*name).to_owned(), words(*cost), format!("{:.1} %", 100.0 * cost / all)]
+    };
+    let mut rows = vec![["work", column, "of all"].map(str::to_owned).to_vec()];
+    rows.extend(costs.iter().take(WORST).map(row));
+    format!("\nthe {WORST} that {heading} most, as often as they are used:\n{}", table(&rows))
+}
+
 /// How often something is done.
 pub(super) struct Rounds {
     /// So many times, at least once.

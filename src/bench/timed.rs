@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::machine;
 use super::peaks::Floor;
-use super::row::{MOST_NOISE, NOISY, noise, quantile};
+use super::row::{self, MOST_NOISE, NOISY, noise, quantile};
 use super::shapes::Used;
 use crate::cx::Cx;
 use crate::device::Backend;
@@ -30,8 +30,6 @@ const WARM_UP: usize = 2;
 const LEAST_SAMPLES: usize = 5;
 /// The last third of the samples may take longer than the first by so much, and by the noise.
 const DRIFT: f64 = 0.05;
-/// Rows that are listed as those that cost most.
-const WORST: usize = 10;
 /// Rows are marked that reach less of their floor.
 const MARK_SHARE: f64 = 0.5;
 
@@ -267,23 +265,12 @@ pub(super) fn text(timed: &[Timed], archs: &[Arch]) -> String {
     out
 }
 
-/// The rows that cost most above their floors, with their shares of what all rows cost; nothing for a
-/// table that can be read whole.
+/// The rows that cost most above their floors.
 fn worst(timed: &[Timed]) -> String {
-    if timed.len() <= WORST {
-        return String::new();
-    }
-    let mut by_loss: Vec<&Timed> = timed.iter().collect();
-    by_loss.sort_by(|a, b| b.loss_ms().total_cmp(&a.loss_ms()));
-    let all: f64 = by_loss.iter().map(|t| t.loss_ms()).sum();
-    let above = if timed.iter().any(|t| t.floor.is_some()) { " above the floor" } else { "" };
-    let head = ["work", &format!("ms{above}"), "of all"].map(str::to_owned).to_vec();
-    let row = |t: &&Timed| {
-        let ms = t.loss_ms();
-        vec![t.used.work.name.clone(), format!("{ms:.3}"), format!("{:.1} %", 100.0 * ms / all)]
-    };
-    let rows: Vec<_> = std::iter::once(head).chain(by_loss.iter().take(WORST).map(row)).collect();
-    format!("\nthe {WORST} that cost most, as often as they are used:\n{}", table(&rows))
+    let has_floors = timed.iter().any(|t| t.floor.is_some());
+    let column = if has_floors { "ms above the floor" } else { "ms" };
+    let costs = timed.iter().map(|t| (t.used.work.name.as_str(), t.loss_ms())).collect();
+    row::worst("cost", column, costs, |ms| format!("{ms:.3}"))
 }
 
 #[cfg(test)]

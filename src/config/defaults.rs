@@ -118,7 +118,7 @@ impl Config {
                 queue_fill: QueueFill::Random,
             },
             densecl: Densecl { weight: 0.5, level: DenseLevel::C5 },
-            sampling: Sampling { policy: Policy::Paper, arch: OnlyArch(None) },
+            sampling: Sampling { policy: Policy::Paper, arch: OrNone(None) },
             teacher: Teacher { arch: TeacherArch::Max },
             views: Views {
                 filter: Filter::Bilinear,
@@ -145,7 +145,7 @@ impl Config {
             },
             data: Data { workers: 0, on_corrupt: OnCorrupt::Replace, max_corrupt: 0.001 },
             ckpt: Ckpt { every: CkptEvery::Time(Duration::from_secs(30 * 60)), keep: 3 },
-            log: Log { every: 50, tensorboard: true, prometheus: OptionalFile(None) },
+            log: Log { every: 50, tensorboard: true, prometheus: OrNone(None) },
             probe: Probe { every: ProbeEvery::Auto, images: 2000 },
             guard: Guard { collapse: true },
             search: Search { tau: 0.2 },

@@ -5,11 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, CkptEvery, DenseLevel, Falls, Filter, HeadInit, Method, OnCorrupt, OnlyArch,
-    OptionalFile, OrSame, Precision, ProbeEvery, QueueFill, Recipe, Rule, Select, TeacherArch,
-    TunedView,
+    Body, CkptEvery, DenseLevel, Falls, Filter, HeadInit, Method, OnCorrupt, OrNone, OrSame,
+    Precision, ProbeEvery, QueueFill, Recipe, Rule, Select, TeacherArch, TunedView,
 };
-use crate::space::{Policy, presets};
+use crate::space::{Arch, Policy, presets};
 
 /// What is known of a key.
 pub struct Key {
@@ -278,7 +277,7 @@ settings! {
         policy: Policy, Words(Policy::NAMES, Policy::ABOUT), "", "DATA (CVPR 2022), Algorithm 1";
         /// The architecture of a net that is trained by itself, at its true size, instead of a
         /// supernet.
-        arch: OnlyArch, Id, "", NONE;
+        arch: OrNone<Arch>, Id, "", NONE;
     }
 
     /// The teacher.
@@ -358,7 +357,7 @@ settings! {
         /// Whether these steps are written for TensorBoard, too, into the folder `tb` of the run's.
         tensorboard: bool, Switch, "", NONE;
         /// A file, `….prom`, for the text-file collector of Prometheus's node exporter.
-        prometheus: OptionalFile, File, "", NONE;
+        prometheus: OrNone<String>, File, "", NONE;
     }
 
     /// Nearest neighbours during training, where `--probe` asks for them.

@@ -5,9 +5,8 @@ mod adapt;
 mod check;
 mod defaults;
 mod explain;
-mod file;
 mod keys;
-mod only;
+mod or_none;
 mod recipe;
 mod resolve;
 mod same;
@@ -15,12 +14,11 @@ mod time;
 
 pub use adapt::adapt;
 pub use explain::{Explained, explain, markdown};
-pub use file::OptionalFile;
 pub use keys::{
     Allowed, Byol, Ckpt, Config, Data, Densecl, Finetune, Guard, KEYS, Key, Log, Moco, Probe,
     Ressl, SECTIONS, Sampling, Search, Teacher, Train, Views, Views2,
 };
-pub use only::OnlyArch;
+pub use or_none::OrNone;
 pub use recipe::{Body, Falls, HeadInit, Recipe, Select, TunedView};
 pub use resolve::{
     Origin, Resolved, Setting, flag, flat, looks_like_word, read_file, resolve, word,
@@ -32,7 +30,7 @@ use crate::data;
 pub use crate::data::{Filter, OnCorrupt};
 use crate::error::Result;
 use crate::optim::Sgd;
-use crate::space::{Policy, Space};
+use crate::space::{Arch, Policy, Space};
 use crate::tensor::DType;
 
 crate::choice! {
@@ -158,7 +156,7 @@ impl Config {
     ///
     /// # Errors
     /// Exit 2 for an unknown preset, or a net that is not of it.
-    pub fn tuned_space(&self, arch: &crate::space::Arch) -> Result<Space> {
+    pub fn tuned_space(&self, arch: &Arch) -> Result<Space> {
         let space = Space::preset(&self.preset)?;
         space.check(arch)?;
         let resolution = match self.finetune.resolution {

@@ -108,11 +108,12 @@ pub fn ask_all(
     Ok(all)
 }
 
-/// How many classes come before one.
+/// How many classes come before one: where scores are NaN, as those of a classifier that diverged, all
+/// that cannot be told to come behind it.
 fn rank(scores: &[f32], class: usize) -> usize {
     let own = scores[class];
-    let before = |(i, score): (usize, &f32)| *score > own || (*score == own && i < class);
-    scores.iter().enumerate().filter(|x| before(*x)).count()
+    let behind = |(i, score): &(usize, &f32)| **score < own || (**score == own && *i >= class);
+    scores.iter().enumerate().filter(|x| x.0 != class && !behind(x)).count()
 }
 
 #[cfg(test)]
@@ -123,6 +124,12 @@ mod tests {
     fn ranks_go_by_score_then_class() {
         let scores = [0.5, 2.0, 0.5, -1.0];
         assert_eq!([0, 1, 2, 3].map(|class| rank(&scores, class)), [1, 0, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_no_answer() {
+        assert_eq!([0, 1, 2].map(|class| rank(&[f32::NAN; 3], class)), [2, 2, 2]);
+        assert_eq!([0, 1, 2].map(|class| rank(&[1.0, f32::NAN, 2.0], class)), [2, 2, 1]);
     }
 
     #[test]

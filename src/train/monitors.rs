@@ -26,13 +26,13 @@ impl Monitors {
     pub(super) fn begin(log: &Log, run: &Path, first_step: u64) -> Self {
         let mut monitors = Self {
             tensorboard: None,
-            prometheus: log.prometheus.0.clone(),
+            prometheus: log.prometheus.0.as_ref().map(PathBuf::from),
             run: run.display().to_string(),
             complaints: Vec::new(),
         };
         if log.tensorboard {
-            let begun = Events::begin(run, first_step);
-            monitors.tensorboard = monitors.unless_refused("TensorBoard's file", begun);
+            let events = Events::begin(run, first_step);
+            monitors.tensorboard = monitors.unless_refused("TensorBoard's file", events);
         }
         monitors
     }
@@ -108,7 +108,11 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::config::OptionalFile;
+    use crate::config::OrNone;
+
+    fn text(path: &Path) -> String {
+        path.display().to_string()
+    }
 
     fn status() -> Status {
         Status {
@@ -142,7 +146,7 @@ mod tests {
     fn a_disk_that_refuses_is_said_once() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("tb"), "a file").unwrap();
-        let prometheus = OptionalFile(Some(dir.path().join("nowhere/a.prom")));
+        let prometheus = OrNone(Some(text(&dir.path().join("nowhere/a.prom"))));
         let log = Log { every: 1, tensorboard: true, prometheus };
         let mut monitors = Monitors::begin(&log, dir.path(), 0);
         let said = monitors.complaints();
@@ -152,7 +156,7 @@ mod tests {
         monitors.status(&status());
         assert_eq!(monitors.complaints().len(), 0);
         let file = dir.path().join("a.prom");
-        let log = Log { tensorboard: false, prometheus: OptionalFile(Some(file.clone())), ..log };
+        let log = Log { tensorboard: false, prometheus: OrNone(Some(text(&file))), ..log };
         let mut monitors = Monitors::begin(&log, dir.path(), 0);
         monitors.status(&status());
         assert!(fs::read_to_string(file).unwrap().contains("engine_step{run="));
