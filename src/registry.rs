@@ -70,7 +70,11 @@ pub static FAMILIES: &[Family] = &[
     Family {
         name: "augment",
         checks: augment::checks,
-        work: |w| vec![augment::work::work(w.views, w.batch(), w.format())],
+        // The loader makes views of images that are not RGB.
+        work: |w| match w.images.shape.c() {
+            3 => vec![augment::work::work(w.views, w.batch(), w.format())],
+            _ => Vec::new(),
+        },
     },
     Family {
         name: "cut_mix",

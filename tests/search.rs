@@ -227,7 +227,7 @@ fn scores_are_those_of_the_paper() {
     let student = setting.checkpoint.student(cx, net.specs()).unwrap();
     let teacher = setting.checkpoint.teacher(cx, net.specs()).unwrap();
     let indices = images::draw(40, Some(24), 5);
-    let shown = Images::new(setting.dataset.clone(), indices, 32, 1);
+    let shown = Images::new(setting.dataset.clone(), indices, engine::data::Input::rgb(32), 1);
     let run = |params: &Params, arch: Arch| {
         let bn = shown.tensors(cx, 24).unwrap();
         let subnet = Subnet::recalibrated(cx, &net, params, arch, bn).unwrap();

@@ -146,7 +146,7 @@ fn measure(
     let params = Params::init(cx, net.specs(), config.seed)?.ready(cx)?;
     let dir =
         tempfile::tempdir().map_err(|e| Error::device(format!("no temporary folder: {e}")))?;
-    let images = draw(cx, dir.path(), args.images, space.resolution)?;
+    let images = draw(cx, dir.path(), args.images, space)?;
     let timed = args.device.device != DeviceChoice::Emulator;
     let count = if timed { args.iterations } else { 1 };
     let (features, tau) = (args.task.features(), config.search.tau);
@@ -169,10 +169,11 @@ fn measure(
 }
 
 /// Images that are decoded and kept, as a search keeps them.
-fn draw(cx: &Cx, dir: &Path, count: usize, side: usize) -> Result<Images> {
-    synthetic::write(dir, Domain::Shapes, [count, 0], side, 0)?;
+fn draw(cx: &Cx, dir: &Path, count: usize, space: &Space) -> Result<Images> {
+    synthetic::write(dir, Domain::Shapes, [count, 0], space.resolution, 0)?;
     let dataset = Dataset::open(&[dir.join("train").display().to_string()])?;
-    Images::new(Arc::new(dataset), (0..count).collect(), side, cx.threads()).cached_for(cx, dir)
+    Images::new(Arc::new(dataset), (0..count).collect(), space.input(), cx.threads())
+        .cached_for(cx, dir)
 }
 
 impl<'a> Bench<'a> {

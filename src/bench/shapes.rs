@@ -241,7 +241,7 @@ fn passes(config: &Config, space: &Space, arch: &Arch, dtype: DType) -> Result<V
 
 fn images(config: &Config, space: &Space, dtype: DType) -> Meta {
     let side = space.resolution;
-    Meta::new(Shape::nhwc(config.train.batch, side, side, 3), dtype)
+    Meta::new(Shape::nhwc(config.train.batch, side, side, space.channels()), dtype)
 }
 
 /// What computing a search's features of a frozen subnet runs, and what it makes.

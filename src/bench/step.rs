@@ -156,8 +156,8 @@ pub fn run(args: &StepArgs) -> Result<()> {
         ));
     }
     let cx = open_device(&args.device)?;
-    let mut config = Config::defaults(&args.preset, args.method)?;
     let space = Space::preset(&args.preset)?;
+    let mut config = Config::defaults(&space, args.method);
     config.train.batch = args.batch.unwrap_or(config.train.batch);
     match (args.queue, config.queue_mut()) {
         (Some(rows), Some(queue)) => *queue = rows,
@@ -200,7 +200,8 @@ pub fn run(args: &StepArgs) -> Result<()> {
 
 impl<'a> Bench<'a> {
     fn new(cx: &'a Cx, config: &'a Config, space: &'a Space) -> Result<Self> {
-        let shape = Shape::nhwc(config.train.batch, space.resolution, space.resolution, 3);
+        let side = space.resolution;
+        let shape = Shape::nhwc(config.train.batch, side, side, space.channels());
         let image = |view: u16| {
             let mut rng = Philox::new(0, Purpose::Check, 0, view);
             let x: Vec<f32> = (0..shape.elems()).map(|_| rng.normal()).collect();
@@ -221,7 +222,7 @@ impl<'a> Bench<'a> {
             let at = At { step: 0, steps: 1, lr: 0.0 };
             let step = Step { at, archs: &[largest], views: &views };
             pretrain.iterate(cx, &step, None, &mut || {})?;
-            Ok(Rehearsed { state_elems: pretrain.state_elems(), side: space.resolution })
+            Ok(Rehearsed { state_elems: pretrain.state_elems(), input: space.input() })
         };
         let planner = Planner { cx, config: self.config, rehearse: &rehearse };
         let planned_bytes = planner.reserve(0)?;

@@ -91,7 +91,7 @@ pub fn run(args: &ConfigVerbArgs, globals: &Globals) -> Result<()> {
         ConfigVerb::Validate { file } => {
             let settings = read_file(file)?;
             let resolved = resolve(&settings)?;
-            let preset = &resolved.config.preset;
+            let preset = &resolved.config.preset.name;
             if globals.json {
                 let file = file.display().to_string();
                 return print_json(&json!({

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Globals;
 use super::source::{Count, ModelArgs};
-use crate::data::{Dataset, IMAGENET_MEAN, IMAGENET_STD};
+use crate::data::Dataset;
 use crate::error::Result;
 use crate::eval::Images;
 use crate::eval::embed::{self, Embedded, Output};
@@ -64,8 +64,8 @@ pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
     let dataset = Arc::new(Dataset::open(&args.data)?);
     let found = cx.install(|| -> Result<_> {
         let model = args.model.open(&cx)?;
-        let (arch, resolution) = (model.named()?, model.space().resolution);
-        let images = |indices| Images::new(dataset.clone(), indices, resolution, cx.threads());
+        let (arch, input) = (model.named()?, model.space().input());
+        let images = |indices| Images::new(dataset.clone(), indices, input.clone(), cx.threads());
         let seed = globals.seed.unwrap_or(model.seed);
         let bn = images(draw(dataset.len(), Some(args.bn_images), seed));
         let (subnet, statistics) = match args.bn {
@@ -83,8 +83,8 @@ pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
             ("step", model.step.to_string()),
             ("weights", model.weights.to_owned()),
             ("bn", statistics),
-            ("mean", json!(IMAGENET_MEAN).to_string()),
-            ("std", json!(IMAGENET_STD).to_string()),
+            ("mean", json!(input.mean).to_string()),
+            ("std", json!(input.std).to_string()),
         ];
         embed::embed(&cx, &subnet, all, &args.features, &metadata, &args.out)
     })?;

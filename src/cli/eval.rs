@@ -147,7 +147,7 @@ impl EvalArgs {
             self.images.limit(),
             self.bn_images,
             globals.seed.unwrap_or(model.seed),
-            model.space().resolution,
+            &model.space().input(),
             workers,
         )
     }

@@ -56,8 +56,8 @@ pub fn run(args: &ClsArgs, globals: &Globals) -> Result<()> {
         }
         dataset.relabel(&head.classes)?;
         let every = (0..dataset.len()).collect();
-        let side = model.space().resolution;
-        let images = Images::new(Arc::new(dataset), every, side, cx.threads());
+        let input = model.space().input();
+        let images = Images::new(Arc::new(dataset), every, input, cx.threads());
         let arch = model.named()?;
         // Its statistics came with it.
         let subnet = model.subnet(&cx, arch, &images)?;

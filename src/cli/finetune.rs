@@ -121,10 +121,9 @@ impl FinetuneArgs {
     fn start(&self) -> Result<Start> {
         if let Some(dir) = &self.model {
             let config = describe(dir)?;
-            let space = Space::preset(&config.origin.preset)?;
             let none = || Err(Error::usage("an export has no search"));
             let other = |named: &Named| {
-                let alone = space.single(&config.arch);
+                let alone = config.origin.preset.single(&config.arch);
                 named.within(&alone, none).ok() != Some(config.arch)
             };
             if let Some(other) = self.arch.filter(other) {
@@ -134,7 +133,7 @@ impl FinetuneArgs {
                     config.arch
                 )));
             }
-            let preset = flag("--model", "preset", config.origin.preset.as_str());
+            let preset = flag("--model", "preset", &config.origin.preset);
             return Ok(Start {
                 arch: config.arch,
                 preset,
@@ -155,7 +154,7 @@ impl FinetuneArgs {
                 (None, Some(own)) => own,
                 _ => find_arch(named?, &checkpoint)?,
             };
-            let preset = flag("--ckpt", "preset", checkpoint.state.preset.as_str());
+            let preset = flag("--ckpt", "preset", &checkpoint.state.preset);
             return Ok(Start { arch, preset, init: self.ckpt.clone(), is_cut: true });
         }
         let named = named?;
@@ -173,7 +172,7 @@ impl FinetuneArgs {
         };
         let none = || Err(Error::usage("--arch winner needs --ckpt, the run that was searched"));
         let arch = named.within(&space, none)?;
-        let preset = flag("--preset", "preset", space.name.as_str());
+        let preset = flag("--preset", "preset", &space);
         Ok(Start { arch, preset, init: self.init.clone(), is_cut: false })
     }
 
@@ -207,7 +206,7 @@ impl FinetuneArgs {
         let resolved = resolve(&settings)?;
         let recipe = match resolved.is_set("finetune.recipe") {
             true => resolved.config.finetune.recipe,
-            false if resolved.config.preset == "data" => Recipe::Semi,
+            false if resolved.config.preset.like == "data" => Recipe::Semi,
             false => Recipe::Small,
         };
         let run = Options {

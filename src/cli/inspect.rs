@@ -64,7 +64,7 @@ fn folder(path: &Path) -> Result<(Value, String)> {
     let value = json!({
         "checkpoint": checkpoint.dir.display().to_string(),
         "complete": true,
-        "preset": state.preset,
+        "preset": state.preset.name,
         "method": state.method,
         "seed": state.seed,
         "step": state.step,
@@ -91,7 +91,7 @@ fn folder(path: &Path) -> Result<(Value, String)> {
         "{}: complete, every file matches its hash\n{tuned}preset {}, method {}, seed {}: step {} of {}, \
          {} images\n\n{}\ncheckpoints:\n{listed}",
         checkpoint.dir.display(),
-        state.preset,
+        state.preset.name,
         state.method,
         state.seed,
         state.step,

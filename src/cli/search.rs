@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Globals;
 use super::source::Count;
-use crate::config::Config;
+use crate::config::{Config, Method};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::record::domain;
@@ -174,7 +174,7 @@ fn run_tau(checkpoint: &Checkpoint) -> Result<f64> {
     let state = &checkpoint.state;
     match state.config.get("search.tau").and_then(|tau| tau.parse().ok()) {
         Some(tau) => Ok(tau),
-        None => Ok(Config::for_preset(&state.preset)?.search.tau),
+        None => Ok(Config::defaults(&state.preset, Method::Moco).search.tau),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::program::output::table;
 use crate::program::{print, print_json};
 use crate::space::budget::{macs, si};
-use crate::space::{Arch, Budget, EXPANSION, Metric, Named, Space, presets};
+use crate::space::{Arch, Budget, Metric, Named, Space, presets};
 
 /// Arguments of `engine space`.
 #[derive(Args, Clone, Debug)]
@@ -119,7 +119,11 @@ fn show(s: &Space) -> (Value, String) {
             "widths": stem.widths,
         },
         "stages": stages,
-        "expansion": EXPANSION,
+        "channels": s.channels(),
+        "mean": s.mean,
+        "std": s.std,
+        "block": s.block,
+        "expansion": s.block.expansion(),
         "count": count,
         "min": min,
         "max": max,
@@ -136,12 +140,15 @@ fn show(s: &Space) -> (Value, String) {
     let [least, most] = [min, max].map(|a| s.cost(&a));
     let k = stem.kernel;
     let text = format!(
-        "preset {}: {count} architectures for {r}x{r} pixels\n\n{}\n\
-         stem: {k}x{k} convolution{}; stages: bottlenecks whose output has {EXPANSION} times their width\n\
+        "preset {}: {count} architectures for {r}x{r} pixels of {} channels\n\n{}\n\
+         stem: {k}x{k} convolution{}; stages: {} blocks whose output has {} times their width\n\
          smallest {min}: {}, {} parameters\nlargest  {max}: {}, {} parameters",
         s.name,
+        s.channels(),
         table(&rows),
         if stem.maxpool { " and 3x3 max-pool of stride 2" } else { ", no max-pool" },
+        s.block,
+        s.block.expansion(),
         macs(least.macs),
         si(least.params),
         macs(most.macs),

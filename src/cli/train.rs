@@ -21,8 +21,8 @@ use crate::program::output::facts;
 use crate::program::{print, print_json};
 use crate::progress::{human_bytes, human_duration, human_rate};
 use crate::signals::Signals;
+use crate::space::Named;
 use crate::space::budget::macs;
-use crate::space::{Named, Space};
 use crate::train::{self, FASTEST_GPU, Options, Outcome, Plan, ProbeOn, Resume};
 
 /// Arguments of `engine train`.
@@ -111,8 +111,7 @@ impl TrainArgs {
         settings.extend(globals.settings());
         let mut resolved = resolve(&settings)?;
         if let Some(named) = self.arch {
-            let space = Space::preset(&resolved.config.preset)?;
-            let arch = named.within(&space, || {
+            let arch = named.within(&resolved.config.preset, || {
                 Err(Error::usage("--arch winner: expected an ID, max, min or r50 to train"))
             })?;
             settings.push(flag("--arch", "sampling.arch", arch.to_string()));

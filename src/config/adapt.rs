@@ -50,7 +50,7 @@ pub fn adapt(
     images: usize,
     likeness: impl FnOnce() -> Result<Likeness>,
 ) -> Result<Vec<String>> {
-    let Some(budget) = budget(&resolved.config.preset) else { return Ok(Vec::new()) };
+    let Some(budget) = budget(&resolved.config.preset.like) else { return Ok(Vec::new()) };
     let mut said = Vec::new();
     let mut set = |resolved: &mut Resolved, key, value: Value, reason: String| -> Result<()> {
         if let Some(line) = resolved.follow(key, value, &reason)? {
@@ -58,7 +58,7 @@ pub fn adapt(
         }
         Ok(())
     };
-    let defaults = super::Config::defaults(&resolved.config.preset, resolved.config.method)?;
+    let defaults = super::Config::defaults(&resolved.config.preset, resolved.config.method);
     let batch = resolved.config.train.batch;
     if batch != defaults.train.batch {
         let lr = defaults.train.lr * batch as f64 / defaults.train.batch as f64;

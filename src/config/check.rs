@@ -74,6 +74,19 @@ fn together(c: &Config) -> Result<(), Complaint> {
             "expected 0 with finetune.body=frozen, whose classifiers share their features".into(),
         );
     }
+    let colours = [
+        ("views.saturation", v.saturation),
+        ("views.hue", v.hue),
+        ("views.grey_p", v.grey_p),
+        ("views2.grey_p", c.views2.grey_p.or(v.grey_p)),
+    ];
+    let channels = c.preset.channels();
+    if let Some((key, _)) = colours.iter().find(|(_, x)| channels != 3 && *x > 0.0) {
+        return complain(
+            key,
+            format!("expected 0: images of {channels} channels are no RGB images, which have it"),
+        );
+    }
     if v.blur_sigma_min > v.blur_sigma_max {
         return complain(
             "views.blur_sigma_min",

@@ -15,26 +15,24 @@ impl Config {
     /// # Errors
     /// Exit 2 where there is no such preset.
     pub fn for_preset(preset: &str) -> Result<Self> {
-        Self::defaults(preset, Method::Moco)
+        Ok(Self::defaults(&Space::preset(preset)?, Method::Moco))
     }
 
-    /// The defaults of a method for a preset.
-    ///
-    /// # Errors
-    /// Exit 2 where there is no such preset.
-    pub fn defaults(preset: &str, method: Method) -> Result<Self> {
-        let moco = Self::of_moco(&Space::preset(preset)?.name);
+    /// The defaults of a method for a space: those of the preset that it is like.
+    pub fn defaults(space: &Space, method: Method) -> Self {
+        let moco = Self::of_moco(space);
         let (large, small): (OfMethod, OfMethod) = match method {
             Method::Moco | Method::Densecl => (|c| c, |c| c),
             Method::Byol => (of_byol, of_byol_small),
             Method::Ressl => (of_ressl, of_ressl_small),
         };
-        let of_method = if moco.preset == LARGE { large } else { small };
-        Ok(Self { method, ..of_method(moco) })
+        let of_method = if space.like == LARGE { large } else { small };
+        let config = Self { method, ..of_method(moco) };
+        if space.channels() == 3 { config } else { without_colours(config) }
     }
 
-    fn of_moco(preset: &str) -> Self {
-        let data = Self::for_imagenet(preset.to_owned());
+    fn of_moco(space: &Space) -> Self {
+        let data = Self::for_imagenet(space.clone());
         // Measured on small images, see `docs/training.md`. Small steps, many of them, are what
         // serves a CPU; blurring leaves little of 32×32 pixels; the rest keeps embeddings of
         // images that look alike from falling together.
@@ -65,7 +63,7 @@ impl Config {
                 ..data.clone()
             }
         };
-        match preset {
+        match space.like.as_str() {
             "cifar" => small(200.0, 256, 0.06, 4096, 512),
             "tiny" => Self {
                 ckpt: Ckpt { every: CkptEvery::Steps(500), ..data.ckpt.clone() },
@@ -77,7 +75,7 @@ impl Config {
 
     /// What the released configuration for a tenth of ImageNet says: batch 256, learning rate
     /// 0.03, weight decay 1e-4.
-    fn for_imagenet(preset: String) -> Self {
+    fn for_imagenet(preset: Space) -> Self {
         Self {
             seed: 0,
             preset,
@@ -175,6 +173,11 @@ const WITHOUT_NEGATIVES: f64 = 3.0;
 
 /// The preset that keeps the papers' settings.
 const LARGE: &str = "data";
+
+/// Only RGB images have a hue, a saturation and a grey that is not all of them.
+fn without_colours(config: Config) -> Config {
+    Config { views: Views { saturation: 0.0, hue: 0.0, grey_p: 0.0, ..config.views }, ..config }
+}
 
 /// BYOL's settings for 100 epochs, at batches of 256: its learning rate is 0.45 for each 256 images.
 fn of_byol(moco: Config) -> Config {

@@ -11,7 +11,7 @@ use super::adapt::FOLLOWING;
 use super::keys::{Allowed, Config, KEYS, Key, SECTIONS};
 use super::resolve::Resolved;
 use crate::error::Result;
-use crate::space::presets;
+use crate::space::{Space, presets};
 
 /// All that is known of a key, and its value in some settings.
 #[derive(Serialize)]
@@ -45,15 +45,18 @@ pub struct Explained {
 pub fn explain(resolved: &Resolved) -> Result<Vec<Explained>> {
     let presets: Vec<(&str, _)> = presets::NAMES
         .iter()
-        .map(|name| Ok((*name, Config::defaults(name, resolved.config.method)?.entries())))
+        .map(|name| {
+            let space = Space::preset(name)?;
+            Ok((*name, Config::defaults(&space, resolved.config.method).entries()))
+        })
         .collect::<Result<_>>()?;
     let values = resolved.config.entries();
     let one = |(key, (_, value)): (&'static Key, &(String, toml::Value))| {
-        let words = match key.allowed {
-            Allowed::Words(names, about) => {
+        let words = match key.allowed.explained() {
+            Some((names, about)) => {
                 names.iter().zip(about).map(|(n, a)| ((*n).to_owned(), json!(a.trim()))).collect()
             }
-            _ => Map::new(),
+            None => Map::new(),
         };
         let default = |entries: &[(String, toml::Value)]| {
             entries.iter().find(|(name, _)| name == key.name).map_or(Value::Null, |(_, v)| json!(v))
@@ -188,8 +191,9 @@ fn methods() -> Result<String> {
     );
     for method in Method::value_variants() {
         for preset in presets::NAMES {
-            let moco = Config::for_preset(preset)?.flat();
-            for (key, value) in Config::defaults(preset, *method)?.flat() {
+            let space = Space::preset(preset)?;
+            let moco = Config::defaults(&space, Method::Moco).flat();
+            for (key, value) in Config::defaults(&space, *method).flat() {
                 if key != "method" && moco.get(&key) != Some(&value) {
                     let before = moco.get(&key).map_or("", String::as_str);
                     let _ =

@@ -8,7 +8,7 @@ use super::{
     Body, CkptEvery, DenseLevel, Falls, Filter, HeadInit, Method, OnCorrupt, OrNone, OrSame,
     Precision, ProbeEvery, QueueFill, Recipe, Rule, Select, TeacherArch, TunedView,
 };
-use crate::space::{Arch, Policy, presets};
+use crate::space::{Arch, Policy, Space, presets};
 
 /// What is known of a key.
 pub struct Key {
@@ -48,9 +48,11 @@ pub enum Allowed {
     Id,
     /// The name of a file, or `none`.
     File,
+    /// The name of a search space, or of a file that holds one.
+    Preset,
 }
 
-use Allowed::{File, HalfOpen, Id, Interval, PositiveUpTo, SameOr, Switch, Within, Words};
+use Allowed::{File, HalfOpen, Id, Interval, PositiveUpTo, Preset, SameOr, Switch, Within, Words};
 
 impl Allowed {
     /// Whether a number is allowed.
@@ -61,6 +63,15 @@ impl Allowed {
             HalfOpen(lo, hi) => lo <= x && x < hi,
             SameOr(other) => other.holds(x),
             _ => true,
+        }
+    }
+
+    /// The words that are allowed, and what each means.
+    pub(super) fn explained(self) -> Option<(&'static [&'static str], &'static [&'static str])> {
+        match self {
+            Words(names, about) => Some((names, about)),
+            Preset => Some((&presets::NAMES, &presets::ABOUT)),
+            _ => None,
         }
     }
 
@@ -83,6 +94,10 @@ impl Allowed {
                    s32-w48.96.192.512-d2.2.5.2"
                 .into(),
             File => "none, or the name of a file".into(),
+            Preset => format!(
+                "{}, or a file *.toml with a space of your own (docs/spaces.md)",
+                presets::NAMES.join(" or ")
+            ),
         }
     }
 }
@@ -174,8 +189,8 @@ settings! {
     {
         /// Seed of every random draw.
         seed: u64, Within(0.0, i64::MAX as f64), "", NONE;
-        /// Name of the search space, which decides many defaults.
-        preset: String, Words(&presets::NAMES, &presets::ABOUT), "", "data: DATA (CVPR 2022), Table 1";
+        /// The search space, which decides many defaults.
+        preset: Space, Preset, "", "data: DATA (CVPR 2022), Table 1";
         /// Self-supervised method.
         method: Method, Words(Method::NAMES, Method::ABOUT), "", DATA;
     }
@@ -432,7 +447,7 @@ mod tests {
     fn words_are_explained_and_defaults_are_allowed() {
         for key in KEYS {
             assert!(key.about.trim_start().ends_with('.'), "{}", key.name);
-            if let Words(names, about) = key.allowed {
+            if let Some((names, about)) = key.allowed.explained() {
                 assert_eq!(names.len(), about.len(), "{}", key.name);
                 assert!(about.iter().all(|text| text.ends_with('.')), "{}: {about:?}", key.name);
             }

@@ -144,10 +144,10 @@ impl Config {
     /// The space whose nets are trained: the preset's, or that of one net.
     ///
     /// # Errors
-    /// Exit 2 for an unknown preset, or a net that is not of it.
+    /// Exit 2 for a net that is not of it.
     pub fn space(&self) -> Result<Space> {
-        let space = Space::preset(&self.preset)?;
-        let Some(arch) = self.sampling.arch.0 else { return Ok(space) };
+        let space = &self.preset;
+        let Some(arch) = self.sampling.arch.0 else { return Ok(space.clone()) };
         space.check(&arch)?;
         Ok(Space { name: space.name.clone(), ..space.single(&arch) })
     }
@@ -155,9 +155,9 @@ impl Config {
     /// The space of a net that is fine-tuned, alone, at the resolution that it is fine-tuned at.
     ///
     /// # Errors
-    /// Exit 2 for an unknown preset, or a net that is not of it.
+    /// Exit 2 for a net that is not of it.
     pub fn tuned_space(&self, arch: &Arch) -> Result<Space> {
-        let space = Space::preset(&self.preset)?;
+        let space = &self.preset;
         space.check(arch)?;
         let resolution = match self.finetune.resolution {
             0 => space.resolution,
@@ -227,6 +227,6 @@ impl Config {
             solarise_p: two.solarise_p.or(one.solarise_p) as f32,
             ..first.clone()
         };
-        [first, second]
+        [first, second].map(|views| views.of(&self.preset.input()))
     }
 }

@@ -13,7 +13,7 @@ use super::keys::{Allowed, KEYS, key};
 use super::{Config, Method, check};
 use crate::error::{Error, Result, nearest};
 use crate::outside::{printable, read_at_most};
-use crate::space::presets;
+use crate::space::{Space, presets};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +144,9 @@ fn collect_lines(table: &DeTable, prefix: &str, text: &str, lines: &mut BTreeMap
     for (key, value) in table {
         let dotted = join(prefix, key.get_ref());
         match value.get_ref() {
-            DeValue::Table(inner) => collect_lines(inner, &dotted, text, lines),
+            DeValue::Table(inner) if self::key(&dotted).is_none() => {
+                collect_lines(inner, &dotted, text, lines);
+            }
             _ => {
                 let before = text.get(..key.span().start).unwrap_or_default();
                 lines.insert(dotted, before.matches('\n').count() + 1);
@@ -155,9 +157,11 @@ fn collect_lines(table: &DeTable, prefix: &str, text: &str, lines: &mut BTreeMap
 
 fn flatten(table: &Table, prefix: &str, out: &mut Vec<(String, Value)>) {
     for (key, value) in table {
+        let dotted = join(prefix, key);
         match value {
-            Value::Table(inner) => flatten(inner, &join(prefix, key), out),
-            value => out.push((join(prefix, key), value.clone())),
+            // A search space is a table, and one value.
+            Value::Table(inner) if self::key(&dotted).is_none() => flatten(inner, &dotted, out),
+            value => out.push((dotted, value.clone())),
         }
     }
 }
@@ -217,38 +221,50 @@ pub struct Resolved {
 /// Lays settings over the defaults, later ones over earlier ones, and validates the result.
 /// Exit 2 for an unknown key (naming the nearest), a value of the wrong type or out of range.
 pub fn resolve(settings: &[Setting]) -> Result<Resolved> {
-    let preset = settings.iter().rev().find(|s| s.key == "preset");
-    let name = preset.map_or_else(|| presets::NAMES[0].to_owned(), |s| plain(&s.value));
-    let of_preset = Config::for_preset(&name).map_err(|e| match preset {
-        Some(s) => s.wrong(e),
-        None => e,
-    })?;
+    let preset = settings.iter().rev().find(|s| s.key == PRESET).map(space).transpose()?;
+    let space = preset.unwrap_or_else(presets::data);
+    let of_preset = Config::defaults(&space, Method::Moco);
     let method = settings.iter().rev().find(|s| s.key == "method");
     let method = method.map(|s| apply(&of_preset, s)).transpose()?;
     let method = method.map_or(of_preset.method, |config| config.method);
-    let mut config = Config::defaults(&name, method)?;
+    let mut config = Config::defaults(&space, method);
     let mut origins = default_origins(&config);
     for setting in settings {
-        config = apply(&config, setting)?;
+        if setting.key != PRESET {
+            config = apply(&config, setting)?;
+        }
         origins.insert(setting.key.clone(), setting.origin.clone());
     }
     config.check_with(|key| origins.get(key).map_or(String::new(), |o| format!(" ({o})")))?;
     Ok(Resolved { config, origins })
 }
 
+/// The key of the search space.
+const PRESET: &str = "preset";
+
+/// The search space that a setting names, or is.
+fn space(setting: &Setting) -> Result<Space> {
+    match &setting.value {
+        Value::Table(whole) => {
+            whole.clone().try_into().map_err(|e: toml::de::Error| setting.wrong(e.message()))
+        }
+        value => Space::preset(&plain(value)).map_err(|e| setting.wrong(e)),
+    }
+}
+
 fn default_origins(config: &Config) -> BTreeMap<String, Origin> {
-    let table = |preset: &str, method: Method| -> Table {
-        let defaults = Config::defaults(preset, method);
-        defaults.map(|c| c.entries().into_iter().collect()).unwrap_or_default()
+    let table = |space: &Space, method: Method| -> Table {
+        Config::defaults(space, method).entries().into_iter().collect()
     };
     let same = |key: &str, value: &Value, others: &[Table]| {
         others.iter().all(|other| other.get(key) == Some(value))
     };
-    let presets: Vec<Table> = presets::NAMES.iter().map(|p| table(p, config.method)).collect();
+    let presets = [presets::data(), presets::cifar(), presets::tiny()];
+    let presets: Vec<Table> = presets.iter().map(|p| table(p, config.method)).collect();
     let methods: Vec<Table> =
         Method::value_variants().iter().map(|m| table(&config.preset, *m)).collect();
     let origin = |key: &str, value: &Value| {
-        let preset = config.preset.clone();
+        let preset = config.preset.like.clone();
         match (same(key, value, &presets), same(key, value, &methods)) {
             _ if ["preset", "method"].contains(&key) => Origin::Default,
             (true, true) => Origin::Default,
@@ -268,7 +284,7 @@ fn apply(config: &Config, setting: &Setting) -> Result<Config> {
         None => (Some(&mut table), setting.key.as_str()),
     };
     let slot = section.and_then(|s| s.get_mut(name)).ok_or_else(|| unknown(setting))?;
-    if slot.is_table() {
+    if key(&setting.key).is_none() {
         return Err(unknown(setting));
     }
     let before = std::mem::replace(slot, setting.value.clone());
@@ -283,6 +299,7 @@ fn apply(config: &Config, setting: &Setting) -> Result<Config> {
         (_, before @ Value::Float(_)) => {
             setting.wrong(format!("expected a number, such as {before}"))
         }
+        (Some(Allowed::Preset), _) => setting.wrong(e.message()),
         (Some(Allowed::Switch), _) => setting.wrong("expected true or false"),
         (_, before) if !setting.value.is_str() => {
             setting.wrong(format!("expected a word, such as {before}"))

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::bands::{self, AnyImage};
 use super::image::{FORMATS, Format, Image};
 use super::index::{Coding, Entry, Index, NO_LABEL, Names, Store};
 use super::limits::{FILE_BYTES, Limits, Memory};
@@ -256,22 +257,73 @@ impl Dataset {
         }
     }
 
-    /// Image `i`, decoded. Errors ([`Kind::Data`](crate::Kind::Data)) name the image and say
+    /// Image `i`, decoded to RGB. Errors ([`Kind::Data`](crate::Kind::Data)) name the image and say
     /// why it cannot be read.
     pub fn load(&self, i: usize) -> Result<Image> {
-        self.hold(i).map(|loaded| loaded.into_parts().0)
+        let loaded = self.encoded(i).and_then(|encoded| self.decode(i, &encoded.bytes, 0));
+        loaded.map(|loaded| loaded.into_parts().0).map_err(|e| self.naming(i, e))
     }
 
-    /// [`Dataset::load`]; the image counts among those in memory as long as it is held. Whoever
+    /// Image `i`, decoded to so many channels. Errors as those of [`Dataset::load`].
+    pub fn load_as(&self, i: usize, channels: usize) -> Result<AnyImage> {
+        self.hold(i, channels).map(|loaded| loaded.into_parts().0)
+    }
+
+    /// [`Dataset::load_as`]; the image counts among those in memory as long as it is held. Whoever
     /// holds one must not ask for another, which might wait for it.
-    pub(super) fn hold(&self, i: usize) -> Result<Loaded> {
-        let loaded = self.encoded(i).and_then(|encoded| self.decode(i, &encoded.bytes, 0));
-        loaded.map_err(|e| e.context(printable(&self.describe(i))))
+    pub(super) fn hold(&self, i: usize, channels: usize) -> Result<Loaded<AnyImage>> {
+        let loaded =
+            self.encoded(i).and_then(|encoded| self.decode_as(i, &encoded.bytes, channels));
+        loaded.map_err(|e| self.naming(i, e))
+    }
+
+    fn naming(&self, i: usize, e: Error) -> Error {
+        e.context(printable(&self.describe(i)))
+    }
+
+    /// Image `i` from its bytes, as one of so many channels. Errors say the reason only.
+    pub(super) fn decode_as(
+        &self,
+        i: usize,
+        bytes: &[u8],
+        channels: usize,
+    ) -> Result<Loaded<AnyImage>> {
+        if channels == 3 {
+            let Loaded { image, permit } = self.decode(i, bytes, 0)?;
+            return Ok(Loaded { image: AnyImage::Rgb(image), permit });
+        }
+        let memory = &self.memory;
+        let mut permit = None;
+        let bands = match self.entries[i].coding {
+            Coding::Planes(_) if channels == 1 => {
+                let Loaded { image, permit: held } = self.decode(i, bytes, 2)?;
+                permit = held;
+                bands::of_rgb(&image)
+            }
+            Coding::Planes(_) => {
+                return Err(Error::data(format!(
+                    "expected {channels} channels, found a record of grey or RGB bytes"
+                )));
+            }
+            _ => {
+                let mut admit = |bytes: u64| {
+                    permit = None;
+                    permit = Some(memory.decoded.take(bytes)?);
+                    Ok(())
+                };
+                bands::decode(bytes, channels, &memory.limits, &mut admit)?
+            }
+        };
+        let image = AnyImage::Bands(bands);
+        if let Some(permit) = &mut permit {
+            permit.shrink(image.bytes());
+        }
+        Ok(Loaded { image, permit })
     }
 
     /// Image `i` from its bytes, with memory for `beside` bytes a pixel of the caller's. Errors
     /// say the reason only.
-    pub(super) fn decode(&self, i: usize, bytes: &[u8], beside: u64) -> Result<Loaded> {
+    pub(super) fn decode(&self, i: usize, bytes: &[u8], beside: u64) -> Result<Loaded<Image>> {
         let memory = &self.memory;
         let mut permit = None;
         let mut admit = |bytes: u64| {

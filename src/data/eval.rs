@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::augment::{Scratch, with_scratch, write_normalised};
 use super::loader::Buffers;
 use super::pipeline::Pipeline;
-use super::pixels::{IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels};
+use super::pixels::{Normalise, Pixels};
 use super::policy::Reader;
 use super::resample::{Crop, Filter, Window, resize};
-use super::{CorruptPolicy, Dataset, Image};
+use super::{CorruptPolicy, Dataset, Image, Input};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 
@@ -17,7 +17,7 @@ use rayon::prelude::*;
 pub struct EvalBatch {
     /// Index of every image; where one could not be read, that of its substitute.
     pub indices: Vec<usize>,
-    /// N×R×R×3, normalised with ImageNet's mean and deviation.
+    /// N×R×R×C, normalised.
     pub x: Pixels,
 }
 
@@ -29,8 +29,8 @@ pub struct EvalBatches {
 }
 
 /// The images `indices` of a data set, in that order, in batches of `batch` (the last may be
-/// smaller), resized so that the shorter side is `resolution`·256/224 and cut to the centre;
-/// images that are `resolution`×`resolution` already stay as they are. Unreadable images
+/// smaller), resized so that the shorter side is `input.side`·256/224 and cut to the centre;
+/// images that are of that size already stay as they are. Unreadable images
 /// are replaced under the default [`CorruptPolicy`].
 ///
 /// Errors: an index out of range, a batch or resolution of 0, threads that cannot be started;
@@ -38,35 +38,36 @@ pub struct EvalBatches {
 pub fn eval_batches(
     dataset: Arc<Dataset>,
     indices: &[usize],
-    resolution: usize,
+    input: &Input,
     batch: usize,
     workers: usize,
 ) -> Result<EvalBatches> {
-    eval_batches_with(dataset, indices, resolution, batch, workers, CorruptPolicy::default())
+    eval_batches_with(dataset, indices, input, batch, workers, CorruptPolicy::default())
 }
 
 /// [`eval_batches`] under a policy of the caller's.
 pub fn eval_batches_with(
     dataset: Arc<Dataset>,
     indices: &[usize],
-    resolution: usize,
+    input: &Input,
     batch: usize,
     workers: usize,
     policy: CorruptPolicy,
 ) -> Result<EvalBatches> {
-    if batch == 0 || resolution == 0 {
+    let side = input.side;
+    if batch == 0 || side == 0 {
         return Err(Error::usage(format!(
-            "batch and resolution must be at least 1, found {batch} and {resolution}"
+            "batch and resolution must be at least 1, found {batch} and {side}"
         )));
     }
     if let Some(out) = indices.iter().find(|&&i| i >= dataset.len()) {
         return Err(Error::usage(format!("no image {out}: there are {}", dataset.len())));
     }
-    let elems = resolution * resolution * 3;
+    let elems = input.elems();
     let batches = indices.len().div_ceil(batch);
     let indices = indices.to_vec();
-    let reader = Reader::new(dataset, policy);
-    let normalise = Normalise::new(IMAGENET_MEAN, IMAGENET_STD);
+    let reader = Reader::new(dataset, input.channels(), policy);
+    let normalise = input.normalise();
     let buffers = Buffers::default();
     let pipeline = Pipeline::start(workers, 0, move |job, stop| {
         let wanted = indices.chunks(batch).nth(job as usize)?;
@@ -80,7 +81,7 @@ pub fn eval_batches_with(
                     return Ok(None);
                 }
                 let (index, image) = reader.load(index)?;
-                with_scratch(|scratch| centre(&image, &normalise, resolution, scratch, out));
+                with_scratch(|scratch| image.centre_into(&normalise, side, scratch, out));
                 Ok(Some(index))
             })
             .collect();
@@ -118,15 +119,24 @@ pub(super) fn centre(
     scratch: &mut Scratch,
     out: &mut [f32],
 ) {
-    let (w, h) = (image.width, image.height);
+    let (width, height) = (image.width, image.height);
+    let (whole, window) = (whole(width, height), centre_window(width, height, side));
+    resize(image, whole, Filter::Bilinear, window, side, &mut scratch.resize, &mut scratch.planes);
+    write_normalised(&mut scratch.planes, normalise, side, false, out);
+}
+
+/// All of an image.
+pub(super) fn whole(width: usize, height: usize) -> Crop {
+    Crop { x: 0, y: 0, width, height }
+}
+
+/// The part of the resized image that is kept.
+pub(super) fn centre_window(w: usize, h: usize, side: usize) -> Window {
     let shorter =
         if (w, h) == (side, side) { side } else { (side as f64 * 256.0 / 224.0).round() as usize };
     let longer = |long: usize, short: usize| (shorter as u64 * long as u64 / short as u64) as usize;
     let (width, height) = if w <= h { (shorter, longer(h, w)) } else { (longer(w, h), shorter) };
     // Torchvision rounds half to even, as Python does.
     let start = |long: usize| ((long - side) as f64 / 2.0).round_ties_even() as usize;
-    let window = Window { width, height, x: start(width), y: start(height) };
-    let whole = Crop { x: 0, y: 0, width: w, height: h };
-    resize(image, whole, Filter::Bilinear, window, side, &mut scratch.resize, &mut scratch.planes);
-    write_normalised(&mut scratch.planes, normalise, side, false, out);
+    Window { width, height, x: start(width), y: start(height) }
 }

@@ -204,7 +204,8 @@ fn files_are_read_within_limits() {
     assert_eq!(set.len(), 15);
     kind_of(set.load(1), FILE_BYTES);
     let whole = tree.open("set/test").unwrap();
-    pack::write(&whole, &tree.path("x.pack"), None, CorruptPolicy::default()).unwrap();
+    pack::write(&whole, &tree.path("x.pack"), pack::Form::default(), CorruptPolicy::default())
+        .unwrap();
     kind_of(open_within(&tree, "x.pack", small), FILE_BYTES);
     let set = open_within(&tree, "set/test", Limits { pixels: 1000, ..Limits::default() }).unwrap();
     kind_of(set.load(0), PIXELS);
@@ -231,7 +232,8 @@ fn decoding_waits_for_memory_and_names_what_never_fits() {
     for _ in 0..4 {
         loader.next().unwrap();
     }
-    let batches = eval_batches(set.clone(), &[0, 1, 2, 3, 4, 5, 6, 7], 16, 8, 4).unwrap();
+    let batches =
+        eval_batches(set.clone(), &[0, 1, 2, 3, 4, 5, 6, 7], &Input::rgb(16), 8, 4).unwrap();
     assert!(batches.into_iter().all(|b| b.is_ok()));
     // Batches of images hold more than that, up to a limit of their own.
     let o = LoaderOptions { deliver: Deliver::Decoded, ..o };
@@ -248,7 +250,8 @@ fn lists_of_images_stay_within_limits() {
     compress(&tree.path("x.tar"), &tree.path("x.tar.zst"));
     fs::write(tree.path("list.txt"), "set/train/cat/1.png\n".repeat(16)).unwrap();
     let set = tree.open("set").unwrap();
-    pack::write(&set, &tree.path("x.pack"), None, CorruptPolicy::default()).unwrap();
+    pack::write(&set, &tree.path("x.pack"), pack::Form::default(), CorruptPolicy::default())
+        .unwrap();
     fs::write(tree.path("test.bin"), record(3).repeat(16)).unwrap();
     for name in ["set", "x.tar", "x.tar.zst", "list.txt", "x.pack", "test.bin"] {
         let within = |images| open_within(&tree, name, Limits { images, ..Limits::default() });

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::augment::{render, with_scratch};
+use super::augment::with_scratch;
 use super::policy::Reader;
-use super::{CorruptPolicy, Dataset, Image, Views};
+use super::{AnyImage, CorruptPolicy, Dataset, Input, Views};
 use crate::error::Result;
 use crate::ops::gemm::{MatMut, MatRef, gemm};
 use crate::rng::{Philox, Purpose};
@@ -48,13 +48,14 @@ impl Likeness {
     ///
     /// # Errors
     /// Those of reading images, under the default [`CorruptPolicy`].
-    pub fn measure(dataset: &Arc<Dataset>, seed: u64) -> Result<Self> {
-        let reader = Reader::new(dataset.clone(), CorruptPolicy { seed, ..Default::default() });
+    pub fn measure(dataset: &Arc<Dataset>, input: &Input, seed: u64) -> Result<Self> {
+        let policy = CorruptPolicy { seed, ..Default::default() };
+        let reader = Reader::new(dataset.clone(), input.channels(), policy);
         let chosen = Philox::new(seed, Purpose::Subset, 2, 0).sample(dataset.len(), IMAGES);
         let sets: Vec<[Views; 2]> = CROPS
             .iter()
-            .map(|&least| [0, 1].map(|_| geometry(least, 0.0)))
-            .chain([[geometry(1.0, 0.0), geometry(1.0, 1.0)]])
+            .map(|&least| [0, 1].map(|_| geometry(input, least, 0.0)))
+            .chain([[geometry(input, 1.0, 0.0), geometry(input, 1.0, 1.0)]])
             .collect();
         // One image at a time in each thread: all of them decoded may be more than memory holds.
         let rows = |(i, &index): (usize, &usize)| {
@@ -72,7 +73,7 @@ impl Likeness {
         let mistaken = |s: usize| {
             let all = |k: usize| images.iter().flat_map(|sets| &sets[s][k]).copied().collect();
             let views: [Vec<f32>; 2] = [all(0), all(1)];
-            confusion(&views[0], &views[1])
+            confusion(&views[0], &views[1], images.len())
         };
         let crops = std::array::from_fn(mistaken);
         Ok(Self { images: images.len(), crops, flip: mistaken(CROPS.len()) })
@@ -80,38 +81,39 @@ impl Likeness {
 }
 
 /// Views that change geometry alone.
-fn geometry(crop_min: f64, flip_p: f32) -> Views {
+fn geometry(input: &Input, crop_min: f64, flip_p: f32) -> Views {
     let crop_scale = [crop_min as f32, 1.0];
-    Views { crop_scale, jitter_p: 0.0, grey_p: 0.0, blur_p: 0.0, flip_p, ..Views::moco_v2() }
+    Views { crop_scale, flip_p, ..Views::weak() }.of(input)
 }
 
 /// One view of image `i`: every channel without its mean, of unit length.
-fn rendered(image: &Image, i: usize, views: &Views, seed: u64, view: u16) -> Vec<f32> {
-    let mut row = vec![0.0; SIDE * SIDE * 3];
-    let params = views.draw(seed, i as u64, view, image.width, image.height);
+fn rendered(image: &AnyImage, i: usize, views: &Views, seed: u64, view: u16) -> Vec<f32> {
+    let channels = views.mean.len();
+    let mut row = vec![0.0; SIDE * SIDE * channels];
+    let (width, height) = image.size();
+    let params = views.draw(seed, i as u64, view, width, height);
     let normalise = views.normalise();
-    with_scratch(|scratch| render(image, &params, &normalise, SIDE, scratch, &mut row));
-    centre(&mut row);
+    with_scratch(|scratch| image.view(&params, &normalise, SIDE, scratch, &mut row));
+    centre(&mut row, channels);
     row
 }
 
-fn centre(row: &mut [f32]) {
-    for channel in 0..3 {
-        let values = row[channel..].iter().step_by(3);
+fn centre(row: &mut [f32], channels: usize) {
+    for channel in 0..channels {
+        let values = row[channel..].iter().step_by(channels);
         let mean = values.map(|x| f64::from(*x)).sum::<f64>() / (SIDE * SIDE) as f64;
-        row[channel..].iter_mut().step_by(3).for_each(|x| *x -= mean as f32);
+        row[channel..].iter_mut().step_by(channels).for_each(|x| *x -= mean as f32);
     }
     let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-6);
     row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
 }
 
 /// The share of pairs i ≠ j with aᵢ·bⱼ > aᵢ·bᵢ, ties counting half.
-fn confusion(a: &[f32], b: &[f32]) -> f64 {
-    let inputs = SIDE * SIDE * 3;
-    let n = a.len() / inputs;
+fn confusion(a: &[f32], b: &[f32], n: usize) -> f64 {
     if n < 2 {
         return 0.0;
     }
+    let inputs = a.len() / n;
     let mut products = vec![0.0; n * n];
     let (a, b) = (MatRef::new(a, n, inputs), MatRef::new(b, n, inputs));
     gemm(1.0, a, b.t(), 0.0, MatMut::new(&mut products, n, n));
@@ -136,7 +138,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         synthetic::write(dir.path(), domain, [160, 0], 32, 4).unwrap();
         let train = format!("{}#train", dir.path().display());
-        Likeness::measure(&Arc::new(Dataset::open(&[train]).unwrap()), 0).unwrap()
+        Likeness::measure(&Arc::new(Dataset::open(&[train]).unwrap()), &Input::rgb(SIDE), 0)
+            .unwrap()
     }
 
     #[test]
@@ -154,12 +157,12 @@ mod tests {
         let row = |hot: usize| {
             let mut row = vec![0.0; SIDE * SIDE * 3];
             row[3 * hot] = 1.0;
-            centre(&mut row);
+            centre(&mut row, 3);
             row
         };
         let rows = [row(1), row(7), row(100)].concat();
-        assert_eq!(confusion(&rows, &rows), 0.0);
-        assert_eq!(confusion(&rows, &[row(2), row(3), row(4)].concat()), 0.5);
-        assert_eq!(confusion(&rows[..3072], &rows[..3072]), 0.0);
+        assert_eq!(confusion(&rows, &rows, 3), 0.0);
+        assert_eq!(confusion(&rows, &[row(2), row(3), row(4)].concat(), 3), 0.5);
+        assert_eq!(confusion(&rows[..3072], &rows[..3072], 1), 0.0);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::ops::Deref;
 
-use super::Image;
 use super::limits::Permit;
 
 /// The bytes of an image as they are stored.
@@ -14,22 +13,22 @@ pub(super) struct Encoded {
 
 /// A decoded image and the memory that it counts as.
 #[derive(Debug)]
-pub(super) struct Loaded {
-    pub image: Image,
+pub(super) struct Loaded<I> {
+    pub image: I,
     pub permit: Option<Permit>,
 }
 
-impl Loaded {
+impl<I> Loaded<I> {
     /// The image, and what must be dropped when it no longer counts; none where it is too small
     /// to be counted.
-    pub(super) fn into_parts(self) -> (Image, Option<Permit>) {
+    pub(super) fn into_parts(self) -> (I, Option<Permit>) {
         (self.image, self.permit)
     }
 }
 
-impl Deref for Loaded {
-    type Target = Image;
-    fn deref(&self) -> &Image {
+impl<I> Deref for Loaded<I> {
+    type Target = I;
+    fn deref(&self) -> &I {
         &self.image
     }
 }

@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::augment::{render, with_scratch};
+use super::augment::with_scratch;
 use super::limits::BATCH_BYTES;
 use super::loaded::Loaded;
 use super::pipeline::{Pipeline, Stop};
 use super::pixels::{Bytes, Normalise, Pixels, Recycled};
 use super::policy::Reader;
-use super::{CorruptPolicy, Dataset, Image, OnCorrupt, ViewParams, Views};
+use super::{AnyImage, CorruptPolicy, Dataset, Image, OnCorrupt, ViewParams, Views};
 use crate::error::{Error, Result};
 use crate::outside::printable;
 use crate::rng::{Philox, Purpose};
@@ -45,6 +45,11 @@ pub struct LoaderOptions {
 }
 
 impl LoaderOptions {
+    /// Channels of the views.
+    pub(crate) fn channels(&self) -> usize {
+        self.views.first().map_or(3, |views| views.mean.len())
+    }
+
     /// MoCo v2's views from the first step on, under the default [`CorruptPolicy`]; `workers`
     /// threads, 0 meaning one a core.
     pub fn moco_v2(resolution: usize, batch: usize, workers: usize) -> Self {
@@ -77,7 +82,7 @@ pub enum Deliver {
 /// The images of a batch, as the loader hands them over.
 #[derive(Debug)]
 pub enum Images {
-    /// Each view, N×R×R×3, normalised.
+    /// Each view, N×R×R×C, normalised.
     Views(Vec<Pixels>),
     /// What the views are made of.
     Decoded(Decoded),
@@ -164,6 +169,9 @@ impl TrainLoader {
         }
         for views in &options.views {
             views.check()?;
+            if views.mean.len() != options.channels() {
+                return Err(Error::usage("views of one image have the same channels"));
+            }
         }
         if options.labels {
             expect_labels(&dataset)?;
@@ -225,7 +233,7 @@ struct Maker {
 }
 
 /// An image of a batch, whatever is done with it then.
-struct Sample<I = Loaded> {
+struct Sample<I = Loaded<AnyImage>> {
     /// Index of what was read.
     index: usize,
     image: I,
@@ -249,7 +257,7 @@ impl Maker {
             orders: Orders::new(dataset.len(), options.seed),
             pixels: Buffers::default(),
             bytes: Buffers::default(),
-            reader: Arc::new(Reader::new(dataset.clone(), policy)),
+            reader: Arc::new(Reader::new(dataset.clone(), options.channels(), policy)),
             dataset,
             options,
             steps_per_epoch,
@@ -288,9 +296,8 @@ impl Maker {
     fn image(&self, index: usize, position: u64) -> Result<Sample> {
         let (index, image) = self.reader.load(index)?;
         let LoaderOptions { views, seed, .. } = &self.options;
-        let draw = |(v, view): (usize, &Views)| {
-            view.draw(*seed, position, v as u16, image.width, image.height)
-        };
+        let (width, height) = image.size();
+        let draw = |(v, view): (usize, &Views)| view.draw(*seed, position, v as u16, width, height);
         let params = views.iter().enumerate().map(draw).collect();
         Ok(Sample { index, image, params })
     }
@@ -298,7 +305,7 @@ impl Maker {
     /// Renders the views of `batch` images.
     fn views(&self, image: impl Fn(usize) -> Result<Option<Sample>> + Send + Sync) -> Made {
         let LoaderOptions { batch, resolution, .. } = self.options;
-        let elems = resolution * resolution * 3;
+        let elems = resolution * resolution * self.options.channels();
         let mut views: Vec<Pixels> =
             self.normalise.iter().map(|_| self.pixels.take(batch * elems)).collect();
         // Of each image, where each of its views goes.
@@ -310,7 +317,7 @@ impl Maker {
         let render_all = |p: Sample, places: Vec<&mut [f32]>| {
             with_scratch(|scratch| {
                 for ((params, normalise), out) in p.params.iter().zip(&self.normalise).zip(places) {
-                    render(&p.image, params, normalise, resolution, scratch, out);
+                    p.image.view(params, normalise, resolution, scratch, out);
                 }
             });
             p.index
@@ -331,7 +338,9 @@ impl Maker {
         let kept = |i: usize| {
             let Some(Sample { index, image, params }) = image(i)? else { return Ok(None) };
             // From here on it counts as part of the batch.
-            let (image, _) = image.into_parts();
+            let (AnyImage::Rgb(image), _) = image.into_parts() else {
+                return Err(Error::usage("only RGB images are handed over as they are decoded"));
+            };
             let bytes = image.bytes();
             self.expect_room(held.fetch_add(bytes, Ordering::Relaxed) + bytes)?;
             Ok(Some(Sample { index, image, params }))

@@ -7,6 +7,7 @@
 
 mod archive;
 pub mod augment;
+mod bands;
 mod blur;
 mod cifar;
 mod codec;
@@ -18,6 +19,7 @@ mod guard;
 mod idx;
 mod image;
 mod index;
+mod input;
 mod labels;
 mod likeness;
 mod limits;
@@ -44,10 +46,12 @@ mod unsupported;
 mod views;
 
 pub use self::augment::{RgbImages, Scratch, ViewFormat, checks as augment_checks, render};
+pub use self::bands::{AnyImage, Bands};
 pub use self::dataset::Dataset;
 pub use self::eval::{EvalBatch, EvalBatches, eval_batches, eval_batches_with};
 pub use self::guard::decodes;
 pub use self::image::{Admit, Format, Image};
+pub use self::input::Input;
 pub use self::likeness::{CROPS, Likeness};
 pub use self::limits::Limits;
 pub use self::loader::{

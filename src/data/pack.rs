@@ -32,6 +32,21 @@ pub struct Packed {
     pub bytes: u64,
 }
 
+/// How images are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Longer sides that exceed this are made smaller, of RGB images alone.
+    pub max_side: Option<usize>,
+    /// Channels that images must have.
+    pub channels: usize,
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self { max_side: None, channels: 3 }
+    }
+}
+
 /// Packs a data set into the file `out`, which is written aside and renamed. Images keep
 /// their bytes, except those whose longer side exceeds `max_side`: they are made smaller
 /// (triangle filter) and stored as JPEG of quality 95, or PNG where they were lossless.
@@ -39,12 +54,7 @@ pub struct Packed {
 /// Every image is decoded once; those that cannot be read are named in a warning and left
 /// out. Errors: more of them than `policy` allows, or a single one under
 /// [`OnCorrupt::Stop`](super::OnCorrupt::Stop); a file that cannot be written.
-pub fn write(
-    dataset: &Dataset,
-    out: &Path,
-    max_side: Option<usize>,
-    policy: CorruptPolicy,
-) -> Result<Packed> {
+pub fn write(dataset: &Dataset, out: &Path, form: Form, policy: CorruptPolicy) -> Result<Packed> {
     let mut failure = None;
     let mut packed = Packed { images: 0, corrupt: 0, resized: 0, bytes: 0 };
     let result = write_atomic(out, |file| {
@@ -52,7 +62,7 @@ pub fn write(
         let mut next = 0;
         while next < dataset.len() {
             let end = dataset.len().min(next + 64 * rayon::current_num_threads());
-            for stored in pack_some(dataset, next..end, max_side) {
+            for stored in pack_some(dataset, next..end, form) {
                 match stored {
                     Ok((bytes, resized)) => {
                         packed.resized += usize::from(resized);
@@ -102,7 +112,7 @@ type Stored = (Vec<u8>, bool);
 fn pack_some(
     dataset: &Dataset,
     range: std::ops::Range<usize>,
-    max_side: Option<usize>,
+    form: Form,
 ) -> impl Iterator<Item = Result<Stored>> {
     let (first, held) = (range.start, AtomicU64::new(0));
     let most = dataset.limits().file_bytes;
@@ -110,7 +120,7 @@ fn pack_some(
         if i > first && held.load(Ordering::Relaxed) > most {
             return None;
         }
-        let stored = stored_bytes(dataset, i, max_side);
+        let stored = stored_bytes(dataset, i, form);
         let bytes = stored.as_ref().map_or(0, |(bytes, _)| bytes.len());
         held.fetch_add(bytes as u64, Ordering::Relaxed);
         Some(stored)
@@ -118,7 +128,11 @@ fn pack_some(
     some.collect::<Vec<_>>().into_iter().map_while(|stored| stored)
 }
 
-fn stored_bytes(dataset: &Dataset, i: usize, max_side: Option<usize>) -> Result<Stored> {
+fn stored_bytes(dataset: &Dataset, i: usize, form: Form) -> Result<Stored> {
+    let Form { max_side, channels } = form;
+    if channels != 3 {
+        return stored_bands(dataset, i, form);
+    }
     // Making it smaller takes up to 16 bytes a pixel.
     let beside = if max_side.is_some() { 16 } else { 0 };
     let read = || {
@@ -135,6 +149,28 @@ fn stored_bytes(dataset: &Dataset, i: usize, max_side: Option<usize>) -> Result<
         _ if format.is_some_and(Format::is_raw) => Ok((encode(raw(image)?, format)?, false)),
         _ => Ok((encoded.bytes, false)),
     }
+}
+
+/// The file's own bytes: they hold what no encoder here does.
+fn stored_bands(dataset: &Dataset, i: usize, Form { max_side, channels }: Form) -> Result<Stored> {
+    let read = || {
+        let encoded = dataset.encoded(i)?;
+        let (width, height) = dataset.decode_as(i, &encoded.bytes, channels)?.size();
+        let longer = width.max(height);
+        match max_side.filter(|max| longer > *max) {
+            Some(max) => Err(Error::data(format!(
+                "its longer side has {longer} pixels, and only RGB images are made smaller; expected \
+                 at most {max}, or no --max-side"
+            ))),
+            None => match dataset.format(i, &encoded.bytes).is_some_and(Format::is_raw) {
+                true => Err(Error::data(
+                    "a packed file holds its records as RGB: pack without --channels",
+                )),
+                false => Ok((encoded.bytes, false)),
+            },
+        }
+    };
+    read().map_err(|e: Error| e.context(printable(&dataset.describe(i))))
 }
 
 fn raw(image: Image) -> Result<RgbImage> {

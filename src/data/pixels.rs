@@ -8,23 +8,34 @@ pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Standard deviation of ImageNet's pixels, red green blue, on [0, 1].
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// What every byte `v` becomes: `(v/255 − mean)/std`, as `v·scale + shift` for each channel.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What every sample becomes: `(v − mean)/std` for `v` on [0, 1], for each channel.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Normalise {
-    pub(super) scale: [f32; 3],
-    pub(super) shift: [f32; 3],
+    std: Vec<f64>,
+    /// −mean/std.
+    shift: Vec<f32>,
 }
 
 impl Normalise {
-    /// For a mean and a deviation, red green blue, on [0, 1].
-    pub fn new(mean: [f32; 3], std: [f32; 3]) -> Self {
-        let scale = std::array::from_fn(|c| (1.0 / (255.0 * f64::from(std[c]))) as f32);
-        let shift = std::array::from_fn(|c| (-f64::from(mean[c]) / f64::from(std[c])) as f32);
-        Self { scale, shift }
+    /// For a mean and a deviation of each channel, on [0, 1].
+    pub fn new(mean: &[f32], std: &[f32]) -> Self {
+        let shift = mean.iter().zip(std).map(|(m, s)| (-f64::from(*m) / f64::from(*s)) as f32);
+        Self { std: std.iter().map(|s| f64::from(*s)).collect(), shift: shift.collect() }
+    }
+
+    /// Scale and shift of the bytes of red, green and blue.
+    pub(super) fn of_bytes(&self) -> [[f32; 3]; 2] {
+        let scale = std::array::from_fn(|c| (1.0 / (255.0 * self.std[c])) as f32);
+        [scale, std::array::from_fn(|c| self.shift[c])]
+    }
+
+    /// Scale and shift of a channel's values on [0, 1].
+    pub(super) fn of_unit(&self, channel: usize) -> (f32, f32) {
+        ((1.0 / self.std[channel]) as f32, self.shift[channel])
     }
 }
 
-/// A batch's pixels, N×R×R×3.
+/// A batch's pixels, N×R×R×C.
 pub type Pixels = Recycled<f32>;
 /// The bytes of a batch's decoded images.
 pub type Bytes = Recycled<u8>;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::loaded::Loaded;
-use super::{Dataset, Limits};
+use super::{AnyImage, Dataset, Limits};
 use crate::error::{Error, Result};
 use crate::rng::{Philox, Purpose};
 
@@ -50,6 +50,8 @@ pub fn allowed_corrupt(len: usize, max_corrupt: f64) -> usize {
 /// A data set read under a policy; shared by all workers of a loader.
 pub(super) struct Reader {
     dataset: Arc<Dataset>,
+    /// Channels that images are read as having.
+    channels: usize,
     policy: CorruptPolicy,
     corrupt: Mutex<Corrupt>,
 }
@@ -63,8 +65,8 @@ struct Corrupt {
 }
 
 impl Reader {
-    pub(super) fn new(dataset: Arc<Dataset>, policy: CorruptPolicy) -> Self {
-        Self { dataset, policy, corrupt: Mutex::default() }
+    pub(super) fn new(dataset: Arc<Dataset>, channels: usize, policy: CorruptPolicy) -> Self {
+        Self { dataset, channels, policy, corrupt: Mutex::default() }
     }
 
     /// What reading may take.
@@ -79,7 +81,7 @@ impl Reader {
 
     /// Image `index`, or its substitute: the first readable one of the draws that belong to
     /// (seed, index). Returns the index of what was read. See [`Dataset::hold`].
-    pub(super) fn load(&self, index: usize) -> Result<(usize, Loaded)> {
+    pub(super) fn load(&self, index: usize) -> Result<(usize, Loaded<AnyImage>)> {
         let mut rng = None;
         let mut candidate = index;
         loop {
@@ -91,7 +93,7 @@ impl Reader {
                 return Err(Error::data(format!("none of the {count} images can be read")));
             }
             if !known {
-                match self.dataset.hold(candidate) {
+                match self.dataset.hold(candidate, self.channels) {
                     Ok(image) => return Ok((candidate, image)),
                     Err(e) => self.note(candidate, e)?,
                 }

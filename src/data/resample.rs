@@ -153,6 +153,53 @@ pub(super) fn resize(
     }
 }
 
+/// What resizing planes of one size takes.
+pub(super) struct PlaneScratch {
+    crop: Crop,
+    side: usize,
+    across: Axis,
+    down: Axis,
+    between: Vec<f32>,
+}
+
+impl PlaneScratch {
+    /// For the same part as [`resize`] keeps.
+    pub(super) fn new(filter: Filter, crop: Crop, window: Window, side: usize) -> Self {
+        let [mut across, mut down] = [Axis::default(), Axis::default()];
+        across.plan(filter, crop.width, window.width, window.x, side);
+        down.plan(filter, crop.height, window.height, window.y, side);
+        Self { crop, side, across, down, between: vec![0.0; crop.height * side] }
+    }
+}
+
+/// [`resize`] of a plane of 16 bits, whose rows are `width` long, to `side`×`side` values on [0, 1],
+/// unrounded.
+pub(super) fn resize_plane(
+    plane: &[u16],
+    width: usize,
+    scratch: &mut PlaneScratch,
+    out: &mut [f32],
+) {
+    let PlaneScratch { crop, side, across, down, between } = scratch;
+    let rows = plane.chunks_exact(width).skip(crop.y).map(|row| &row[crop.x..][..crop.width]);
+    for (row, to) in rows.zip(between.chunks_exact_mut(*side)) {
+        let weights = across.weights.chunks_exact(across.taps);
+        for ((to, &first), weights) in to.iter_mut().zip(&across.first).zip(weights) {
+            let taps = weights.iter().zip(&row[first..]);
+            *to = taps.map(|(w, &v)| w * f32::from(v)).sum::<f32>() / 65_535.0;
+        }
+    }
+    let weights = down.weights.chunks_exact(down.taps);
+    for ((to, &first), weights) in out.chunks_exact_mut(*side).zip(&down.first).zip(weights) {
+        to.fill(0.0);
+        for (w, row) in weights.iter().zip(between.chunks_exact(*side).skip(first)) {
+            to.iter_mut().zip(row).for_each(|(to, v)| *to += w * v);
+        }
+        // A cubic filter overshoots.
+        to.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
+    }
+}
+
 vectorised! {
     /// One row of an image, horizontally.
     fn across_row(row: &[u8], line: &mut [f32], axis: &Axis, out: &mut [[f32; 4]]) {

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Input;
 use super::pixels::{IMAGENET_MEAN, IMAGENET_STD, Normalise};
 use super::resample::{Crop, Filter};
 use crate::error::{Error, Result};
@@ -43,10 +44,10 @@ pub struct Views {
     pub solarise_threshold: u8,
     /// Probability of a horizontal flip.
     pub flip_p: f32,
-    /// Mean that is subtracted, red green blue on [0, 1].
-    pub mean: [f32; 3],
-    /// Deviation that is divided by.
-    pub std: [f32; 3],
+    /// Mean that is subtracted from each channel, on [0, 1].
+    pub mean: Vec<f32>,
+    /// Deviation that is divided by; as many.
+    pub std: Vec<f32>,
 }
 
 impl Views {
@@ -68,9 +69,14 @@ impl Views {
             solarise_p: 0.0,
             solarise_threshold: 128,
             flip_p: 0.5,
-            mean: IMAGENET_MEAN,
-            std: IMAGENET_STD,
+            mean: IMAGENET_MEAN.to_vec(),
+            std: IMAGENET_STD.to_vec(),
         }
+    }
+
+    /// The same, normalised as `input` is.
+    pub fn of(self, input: &Input) -> Self {
+        Self { mean: input.mean.clone(), std: input.std.clone(), ..self }
     }
 
     /// Crop and flip only: the teacher's view of ReSSL (Zheng et al., 2021).
@@ -120,16 +126,26 @@ impl Views {
             let wanted = format!("two numbers above 0, rising, at most {most}");
             expect(0.0 < lo && lo <= hi && hi <= most, name, &wanted, format!("[{lo}, {hi}]"))?;
         }
-        for (name, v) in [("mean", self.mean), ("std", self.std)] {
+        for (name, v) in [("mean", &self.mean), ("std", &self.std)] {
             let fine = v.iter().all(|x| x.is_finite() && (name == "mean" || *x > 0.0));
-            expect(fine, name, "three finite numbers, above 0 for std", format!("{v:?}"))?;
+            let fine = fine && !v.is_empty() && v.len() == self.mean.len();
+            let wanted = "a finite number for each channel, above 0 for std";
+            expect(fine, name, wanted, format!("{v:?}"))?;
+        }
+        let turned = self.jitter_p > 0.0 && (self.saturation > 0.0 || self.hue > 0.0);
+        if self.mean.len() != 3 && (turned || self.grey_p > 0.0) {
+            return Err(Error::usage(format!(
+                "views: expected no saturation, hue and grey for images of {} channels, which are no \
+                 RGB images",
+                self.mean.len()
+            )));
         }
         Ok(())
     }
 
     /// The tables that [`render`](super::render) normalises with.
     pub fn normalise(&self) -> Normalise {
-        Normalise::new(self.mean, self.std)
+        Normalise::new(&self.mean, &self.std)
     }
 
     /// The parameters of view `view` (0 or 1) of the image at `position` of the run, counted

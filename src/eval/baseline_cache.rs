@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, sealed};
 
 /// All that decides what pixels and colours are worth.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Question {
     engine: String,
     device: String,
@@ -27,6 +27,8 @@ struct Question {
     linear: Option<(usize, u64)>,
     classes: usize,
     resolution: usize,
+    mean: Vec<f32>,
+    std: Vec<f32>,
     most_side: usize,
     bins: usize,
     train: Part,
@@ -84,7 +86,9 @@ impl BaselineCache {
             protocol: options.protocol.to_string(),
             linear: linear.then_some((options.epochs, options.seed)),
             classes: sets.classes,
-            resolution: sets.train.resolution(),
+            resolution: sets.train.input().side,
+            mean: sets.train.input().mean.clone(),
+            std: sets.train.input().std.clone(),
             most_side: MOST_SIDE,
             bins: BINS,
             train: Part::of(&sets.train, MOST_TRAIN)?,

@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::raw_features::RawFeatures;
 use super::{knn, linear};
 use crate::cx::Cx;
-use crate::data::Dataset;
+use crate::data::{Dataset, Input};
 use crate::error::{Error, Result};
 use crate::nn::{Feature, Subnet};
 
@@ -68,7 +68,7 @@ impl Splits {
         images: Option<usize>,
         bn_images: usize,
         seed: u64,
-        resolution: usize,
+        input: &Input,
         workers: usize,
     ) -> Result<Self> {
         let classes = train.classes().len();
@@ -84,7 +84,7 @@ impl Splits {
         let take = |set: &Arc<Dataset>, count: Option<usize>| {
             let mut indices = images::draw(set.len(), count, seed);
             indices.sort_unstable();
-            Images::new(set.clone(), indices, resolution, workers)
+            Images::new(set.clone(), indices, input.clone(), workers)
         };
         let bn = take(&train, Some(bn_images));
         Ok(Self { train: take(&train, images), test: take(&test, None), bn, classes })
@@ -211,7 +211,7 @@ pub fn evaluate_all(
     plain: bool,
 ) -> Result<Evaluations> {
     let features = |images: &Images, most: usize| -> Result<_> {
-        let mut plain = plain.then(|| RawFeatures::new(images.resolution(), most));
+        let mut plain = plain.then(|| RawFeatures::new(images.input(), most));
         let mut progress = Progress::new("images", images.len(), 0);
         let nets = pass(cx, subnets, images, options.feature, |batch, labels| {
             progress.advance(labels.len(), String::new);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::store::{MEMORY_LIMIT_BYTES, Store};
 use crate::cx::Cx;
-use crate::data::{CorruptPolicy, Dataset, EvalBatches, eval_batches_with};
+use crate::data::{CorruptPolicy, Dataset, EvalBatches, Input, eval_batches_with};
 use crate::error::{Error, Result};
 use crate::ops::index_select;
 use crate::rng::{Philox, Purpose};
@@ -70,7 +70,7 @@ pub fn halves_by_class(dataset: &Dataset, count: usize, seed: u64) -> [Vec<usize
 pub struct Images {
     dataset: Arc<Dataset>,
     indices: Vec<usize>,
-    resolution: usize,
+    input: Input,
     workers: usize,
     /// Images of a batch at most.
     batch: usize,
@@ -94,26 +94,21 @@ pub struct Batch {
     pub span: Range<usize>,
     /// Their indices in the data set; where one could not be read, that of its substitute.
     pub shown: Vec<usize>,
-    /// The images [n, H, W, 3].
+    /// The images [n, H, W, C].
     pub x: Tensor,
     /// The same values on the host.
     pub values: Vec<f32>,
 }
 
 impl Images {
-    /// The images with these indices, prepared at `resolution` by `workers` threads.
-    pub fn new(
-        dataset: Arc<Dataset>,
-        indices: Vec<usize>,
-        resolution: usize,
-        workers: usize,
-    ) -> Self {
-        let (batch, policy) = (batch_size(resolution), CorruptPolicy::default());
-        let large_batch = (DEVICE_BATCH_PIXELS / resolution.pow(2)).clamp(batch, DEVICE_BATCH);
+    /// The images with these indices, prepared as `input` by `workers` threads.
+    pub fn new(dataset: Arc<Dataset>, indices: Vec<usize>, input: Input, workers: usize) -> Self {
+        let (batch, policy) = (batch_size(input.side), CorruptPolicy::default());
+        let large_batch = (DEVICE_BATCH_PIXELS / input.side.pow(2)).clamp(batch, DEVICE_BATCH);
         Self {
             dataset,
             indices,
-            resolution,
+            input,
             workers,
             batch,
             large_batch,
@@ -156,13 +151,13 @@ impl Images {
         &self.dataset
     }
 
-    /// Height and width.
-    pub fn resolution(&self) -> usize {
-        self.resolution
+    /// What they are prepared as.
+    pub fn input(&self) -> &Input {
+        &self.input
     }
 
     fn elems(&self) -> usize {
-        self.resolution * self.resolution * 3
+        self.input.elems()
     }
 
     /// The first `count` images, read and prepared now, in batches of at most `most`.
@@ -170,9 +165,9 @@ impl Images {
         let indices = &self.indices[..count.min(self.len())];
         let spans = spans(indices.len(), most);
         let batch = spans.first().map_or(1, Range::len);
-        let (dataset, side, workers) = (self.dataset.clone(), self.resolution, self.workers);
+        let (dataset, input, workers) = (self.dataset.clone(), &self.input, self.workers);
         Ok(Decoded {
-            source: eval_batches_with(dataset, indices, side, batch, workers, self.policy)?,
+            source: eval_batches_with(dataset, indices, input, batch, workers, self.policy)?,
             spans: spans.into_iter(),
             elems: self.elems(),
             values: Vec::new(),
@@ -250,7 +245,7 @@ impl Images {
         count: usize,
         most: usize,
     ) -> Result<impl Iterator<Item = Result<Batch>> + 'a> {
-        let side = self.resolution;
+        let (side, channels) = (self.input.side, self.input.channels());
         let upload = move |part: Result<Part>| -> Option<Result<Batch>> {
             let batch = part.and_then(|mut part| {
                 if self.policy.leave_out {
@@ -260,7 +255,8 @@ impl Images {
                 if shown.is_empty() {
                     return Ok(None);
                 }
-                let x = cx.upload(Shape::nhwc(shown.len(), side, side, 3), cx.dtype(), &values)?;
+                let shape = Shape::nhwc(shown.len(), side, side, channels);
+                let x = cx.upload(shape, cx.dtype(), &values)?;
                 Ok(Some(Batch { span, shown, x, values }))
             });
             batch.transpose()

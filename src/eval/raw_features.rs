@@ -4,42 +4,57 @@
 
 use super::features::Labelled;
 use super::images::Batch;
-use crate::data::{IMAGENET_MEAN, IMAGENET_STD};
+use crate::data::Input;
 use crate::error::Result;
 
 /// Pixels are taken at the nets' resolution, at most so many a side.
 pub const MOST_SIDE: usize = 32;
 /// Levels of each of red, green and blue in a histogram, which has BINS³ numbers.
 pub const BINS: usize = 4;
+/// Levels of a channel in the histograms of images that are not RGB.
+const LEVELS: usize = 16;
 
 /// Pixels and histograms of some images.
 pub struct RawFeatures {
-    /// R×R×3 values on [0, 1] an image, R = min(resolution, [`MOST_SIDE`]).
+    /// R×R×C values on [0, 1] an image, R = min(resolution, [`MOST_SIDE`]).
     pub pixels: Labelled,
     /// √ of the share of an image's pixels in each of the [`BINS`]³ boxes of RGB: two images'
-    /// product is then the Bhattacharyya coefficient of their histograms (Hellinger distance).
+    /// product is then the Bhattacharyya coefficient of their histograms (Hellinger distance). Of
+    /// images that are not RGB each channel has a histogram of its own.
     pub histogram: Labelled,
-    resolution: usize,
+    input: Input,
     most: usize,
 }
 
 impl RawFeatures {
-    /// Nothing yet; of images at `resolution`, of which the first `most` are taken.
-    pub fn new(resolution: usize, most: usize) -> Self {
-        let side = resolution.min(MOST_SIDE);
+    /// Nothing yet; of images prepared as `input`, of which the first `most` are taken.
+    pub fn new(input: &Input, most: usize) -> Self {
+        let (side, channels) = (input.side.min(MOST_SIDE), input.channels());
         let none = |dim| Labelled::new(dim, Vec::new(), Vec::new());
-        let (pixels, histogram) = (none(side * side * 3), none(BINS.pow(3)));
-        Self { pixels, histogram, resolution, most }
+        let boxes = if channels == 3 { BINS.pow(3) } else { channels * LEVELS };
+        let (pixels, histogram) = (none(side * side * channels), none(boxes));
+        Self { pixels, histogram, input: input.clone(), most }
+    }
+
+    /// Normalised values R×R×C on [0, 1] again.
+    fn plain(&self, image: &[f32]) -> Vec<f32> {
+        let Input { mean, std, .. } = &self.input;
+        let value = |(i, v): (usize, &f32)| v * std[i % std.len()] + mean[i % mean.len()];
+        image.iter().enumerate().map(value).collect()
     }
 
     /// Adds a batch's images with their classes.
     pub fn add(&mut self, batch: &Batch, labels: &[usize]) -> Result<()> {
-        let elems = self.resolution * self.resolution * 3;
+        let (elems, channels) = (self.input.elems(), self.input.channels());
         let room = self.most - self.pixels.len();
         for (image, &label) in batch.values.chunks_exact(elems).zip(labels).take(room) {
-            let rgb = rgb(image);
-            self.pixels.values.push(&shrink(&rgb, self.resolution, MOST_SIDE))?;
-            self.histogram.values.push(&histogram(&rgb))?;
+            let plain = self.plain(image);
+            self.pixels.values.push(&shrink(&plain, [self.input.side, channels], MOST_SIDE))?;
+            let histogram = match channels {
+                3 => histogram(&plain).to_vec(),
+                _ => levels(image, channels),
+            };
+            self.histogram.values.push(&histogram)?;
             self.pixels.labels.push(label);
             self.histogram.labels.push(label);
         }
@@ -47,28 +62,36 @@ impl RawFeatures {
     }
 }
 
-/// Normalised values R×R×3 as red, green and blue on [0, 1] again.
-fn rgb(image: &[f32]) -> Vec<f32> {
-    let value = |(i, v): (usize, &f32)| v * IMAGENET_STD[i % 3] + IMAGENET_MEAN[i % 3];
-    image.iter().enumerate().map(value).collect()
+/// √ of the share of pixels in each of [`LEVELS`] levels of each channel of normalised values, from
+/// two deviations below the mean to two above it.
+fn levels(image: &[f32], channels: usize) -> Vec<f32> {
+    let mut counts = vec![0u32; channels * LEVELS];
+    for (i, v) in image.iter().enumerate() {
+        let share = (v + 2.0) / 4.0;
+        let level = ((share * LEVELS as f32).max(0.0) as usize).min(LEVELS - 1);
+        counts[i % channels * LEVELS + level] += 1;
+    }
+    // The channels' histograms have a length of 1 together.
+    let all = image.len().max(1) as f32;
+    counts.iter().map(|&n| (n as f32 / all).sqrt()).collect()
 }
 
-/// An image `side`×`side`×3 at `most` a side, where that is less: means of the pixels of boxes
+/// An image `side`×`side`×`channels` at `most` a side, where that is less: means of the pixels of boxes
 /// that are equal as far as whole pixels allow.
-fn shrink(rgb: &[f32], side: usize, most: usize) -> Vec<f32> {
+fn shrink(image: &[f32], [side, channels]: [usize; 2], most: usize) -> Vec<f32> {
     if side <= most {
-        return rgb.to_vec();
+        return image.to_vec();
     }
     let edges = |i: usize| i * side / most..(i + 1) * side / most;
-    let mut out = Vec::with_capacity(most * most * 3);
+    let mut out = Vec::with_capacity(most * most * channels);
     for (y, x) in (0..most * most).map(|i| (i / most, i % most)) {
-        let mut sums = [0.0f64; 3];
+        let mut sums = vec![0.0f64; channels];
         for pixel in edges(y).flat_map(|row| edges(x).map(move |column| row * side + column)) {
-            let values = &rgb[pixel * 3..pixel * 3 + 3];
+            let values = &image[pixel * channels..][..channels];
             sums.iter_mut().zip(values).for_each(|(s, v)| *s += f64::from(*v));
         }
         let pixels = (edges(y).len() * edges(x).len()) as f64;
-        out.extend(sums.map(|s| (s / pixels) as f32));
+        out.extend(sums.iter().map(|s| (s / pixels) as f32));
     }
     out
 }
@@ -104,6 +127,7 @@ pub fn centre(train: &mut Labelled, test: &mut Labelled) -> Result<()> {
 mod tests {
     use super::*;
     use crate::cx::Cx;
+    use crate::data::{IMAGENET_MEAN, IMAGENET_STD};
     use crate::tensor::{DType, Shape};
 
     /// A batch of images of which each is given by its colour at (row, column).
@@ -124,7 +148,7 @@ mod tests {
 
     #[test]
     fn pixels_are_colours_again_and_shrink_by_means() {
-        let mut plain = RawFeatures::new(32, 9);
+        let mut plain = RawFeatures::new(&Input::rgb(32), 9);
         plain.add(&batch(32, &[|y, x| [y as u8, x as u8, 255]]), &[4]).unwrap();
         assert_eq!((plain.pixels.dim, plain.pixels.labels.clone()), (3072, vec![4]));
         let at = plain.pixels.values.read((5 * 32 + 7) * 3..(5 * 32 + 8) * 3).unwrap();
@@ -132,17 +156,17 @@ mod tests {
             assert!((found * 255.0 - byte).abs() < 1e-3, "{found} {byte}");
         }
         // 64 a side: means of 2×2 pixels; 48: boxes of one or two pixels a side.
-        let mut plain = RawFeatures::new(64, 9);
+        let mut plain = RawFeatures::new(&Input::rgb(64), 9);
         plain.add(&batch(64, &[|y, x| [2 * y as u8, x as u8, 0]]), &[0]).unwrap();
         let at = plain.pixels.values.read((3 * 32 + 10) * 3..(3 * 32 + 10) * 3 + 2).unwrap();
         assert!((at[0] * 255.0 - 13.0).abs() < 1e-3 && (at[1] * 255.0 - 20.5).abs() < 1e-3);
-        let flat = shrink(&vec![0.25; 48 * 48 * 3], 48, 32);
+        let flat = shrink(&vec![0.25; 48 * 48 * 3], [48, 3], 32);
         assert!(flat.len() == 3072 && flat.iter().all(|v| *v == 0.25));
     }
 
     #[test]
     fn histograms_are_roots_of_shares() {
-        let mut plain = RawFeatures::new(32, 2);
+        let mut plain = RawFeatures::new(&Input::rgb(32), 2);
         let half: fn(usize, usize) -> [u8; 3] =
             |y, _| if y < 16 { [0, 0, 0] } else { [255, 128, 64] };
         // The third image is past the most that is wanted.

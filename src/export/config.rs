@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::hub;
 use super::layout::{Layout, TIMM_STEM, expressible};
-use crate::data;
 use crate::error::{Error, Result};
 use crate::eval::record::Learnt;
 use crate::nn::{Bn, Heads, Mlp, Supernet};
-use crate::space::{Arch, EXPANSION, STAGES, Space, StageSpace, StemSpace};
+use crate::space::{Arch, Block, STAGES, Space, StageSpace, StemSpace};
 
 /// Name of the file with the weights.
 pub const WEIGHTS: &str = crate::files::EXPORTED_WEIGHTS;
@@ -38,6 +38,9 @@ pub struct Config {
     pub depths: [usize; STAGES],
     /// Stride of each stage's first block.
     pub strides: [usize; STAGES],
+    /// Its blocks.
+    #[serde(default)]
+    pub block: Block,
     /// Output channels of a block over its width.
     pub expansion: usize,
     /// Channels of C5.
@@ -50,9 +53,9 @@ pub struct Config {
     /// Channels, height and width of the input.
     pub input_size: [usize; 3],
     /// Mean that is subtracted from each channel (of values in 0..1).
-    pub mean: [f32; 3],
+    pub mean: Vec<f32>,
     /// Deviation that each channel is then divided by.
-    pub std: [f32; 3],
+    pub std: Vec<f32>,
     /// Multiply-accumulates of the backbone's convolutions at `input_size`.
     pub macs: u64,
     /// Parameters of the backbone: convolutions and batch norms.
@@ -142,10 +145,10 @@ pub struct Classifier {
 }
 
 /// Where an export's weights are from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
-    /// Search space.
-    pub preset: String,
+    /// The search space that it is of: a preset's name, or a space of the user's own.
+    pub preset: Space,
     /// Self-supervised method.
     pub method: String,
     /// Training steps.
@@ -170,6 +173,9 @@ pub struct ModelArgs {
     pub stem_width: usize,
     /// Outputs of the classifier; 0: there is none.
     pub num_classes: usize,
+    /// Channels of the input, where they are not 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_chans: Option<usize>,
     /// Kernel size of the stem's convolution, where timm's ResNet is not this net; so the next two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stem_kernel: Option<usize>,
@@ -187,15 +193,15 @@ pub struct PretrainedCfg {
     /// Channels, height and width of the input.
     pub input_size: [usize; 3],
     /// Mean of each channel.
-    pub mean: [f32; 3],
+    pub mean: Vec<f32>,
     /// Deviation of each channel.
-    pub std: [f32; 3],
+    pub std: Vec<f32>,
     /// Resampling.
     pub interpolation: String,
     /// Side of the centre crop over that of the resized image.
     pub crop_pct: f32,
     /// First convolution.
-    pub first_conv: String,
+    pub first_conv: Option<String>,
     /// Classifier, which the file does not have.
     pub classifier: String,
 }
@@ -215,7 +221,7 @@ impl Config {
         let other = |x: usize| (!is_timms).then_some(x);
         Ok(Self {
             format: FORMAT.into(),
-            architecture: is_timms.then(|| "resnet50".into()),
+            architecture: is_timms.then(|| hub::family(space.block).into()),
             arch,
             stem: Stem {
                 width: arch.stem,
@@ -225,14 +231,15 @@ impl Config {
             },
             widths: arch.widths,
             depths: arch.depths,
-            strides: std::array::from_fn(|i| space.stages[i].stride),
-            expansion: EXPANSION,
-            num_features: EXPANSION * arch.widths[STAGES - 1],
+            strides: space.strides(),
+            block: space.block,
+            expansion: space.block.expansion(),
+            num_features: space.outputs(&arch, STAGES - 1),
             head,
             classifier: None,
-            input_size: [3, side, side],
-            mean: data::IMAGENET_MEAN,
-            std: data::IMAGENET_STD,
+            input_size: [space.channels(), side, side],
+            mean: space.mean.clone(),
+            std: space.std.clone(),
             macs: cost.macs,
             params: cost.params,
             conv_params: cost.conv_params,
@@ -243,17 +250,18 @@ impl Config {
                 channels: arch.widths,
                 stem_width: arch.stem,
                 num_classes: 0,
+                in_chans: Some(space.channels()).filter(|channels| *channels != 3),
                 stem_kernel: other(stem.kernel),
                 stem_stride: other(stem.stride),
                 stem_maxpool: (!is_timms).then_some(stem.maxpool),
             },
             pretrained_cfg: is_timms.then(|| PretrainedCfg {
-                input_size: [3, side, side],
-                mean: data::IMAGENET_MEAN,
-                std: data::IMAGENET_STD,
+                input_size: [space.channels(), side, side],
+                mean: space.mean.clone(),
+                std: space.std.clone(),
                 interpolation: "bilinear".into(),
                 crop_pct: 0.875,
-                first_conv: "conv1".into(),
+                first_conv: hub::first_conv(space.channels()).map(str::to_owned),
                 classifier: "fc".into(),
             }),
             hashes: BTreeMap::new(),
@@ -283,7 +291,10 @@ impl Config {
         let numbers = sizes.iter().chain(&self.strides).chain(&self.widths).chain(&self.depths);
         let possible = numbers.into_iter().all(|n| (1..=MOST).contains(n));
         if arch != self.arch
-            || self.expansion != EXPANSION
+            || self.expansion != self.block.expansion()
+            || self.mean.len() != self.input_size[0]
+            || self.std.len() != self.input_size[0]
+            || self.mean.is_empty()
             || !possible
             || self.stem.kernel.is_multiple_of(2)
         {
@@ -305,7 +316,11 @@ impl Config {
     fn space(&self) -> Space {
         Space {
             name: self.arch.to_string(),
+            like: self.origin.preset.like.clone(),
             resolution: self.resolution,
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            block: self.block,
             stem: StemSpace {
                 kernel: self.stem.kernel,
                 stride: self.stem.stride,
@@ -339,7 +354,7 @@ mod tests {
         let arch: Arch = arch.parse().unwrap();
         let net = Supernet::new(&Space::preset(preset).unwrap().single(&arch), None);
         let origin = Origin {
-            preset: preset.into(),
+            preset: Space::preset(preset).unwrap(),
             method: "moco".into(),
             step: 1,
             bn_images: 8,

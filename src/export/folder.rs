@@ -168,7 +168,7 @@ fn write_net(cx: &Cx, source: &SubnetSource, dir: &Path) -> Result<()> {
     }
     let metadata = [
         ("arch", source.arch.to_string()),
-        ("preset", config.origin.preset.clone()),
+        ("preset", config.origin.preset.name.clone()),
         ("method", config.origin.method.clone()),
         ("step", config.origin.step.to_string()),
     ];

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use crate::nn::CLASSIFIER;
-use crate::space::STAGES;
+use crate::space::{self, STAGES};
 
 /// A convolution without bias, and the batch norm behind it.
 pub(super) struct ConvBn {
@@ -39,8 +39,8 @@ pub(super) struct Layers {
 impl Layers {
     /// Those of an export.
     pub(super) fn of(config: &Config) -> Self {
-        let (depths, strides) = (config.depths, config.strides);
-        let mut layers = Self::backbone(config.stem.stride, config.stem.maxpool, depths, strides);
+        let Config { stem, block, depths, strides, .. } = config;
+        let mut layers = Self::backbone((stem.stride, stem.maxpool), *block, *depths, *strides);
         let linear = |name: &str, bn: Option<&str>| Linear {
             linear: name.to_owned(),
             bn: bn.map(str::to_owned),
@@ -60,15 +60,15 @@ impl Layers {
 
     /// A backbone that projects in the first block of each stage.
     pub(super) fn backbone(
-        stem_stride: usize,
-        maxpool: bool,
+        (stem_stride, maxpool): (usize, bool),
+        kind: space::Block,
         depths: [usize; STAGES],
         strides: [usize; STAGES],
     ) -> Self {
         let stage = |s: usize| {
             let block = |b: usize| {
                 let stride = if b == 0 { strides[s] } else { 1 };
-                Block::bottleneck(format!("layer{}.{b}", s + 1), stride, b == 0)
+                Block::new(format!("layer{}.{b}", s + 1), kind, stride, b == 0)
             };
             (0..depths[s]).map(block).collect()
         };
@@ -83,14 +83,9 @@ impl Layers {
 }
 
 impl Block {
-    /// 1×1, 3×3 with the stride, 1×1.
-    fn bottleneck(name: String, stride: usize, projects: bool) -> Self {
-        Self::new(name, &[1, stride, 1], stride, projects)
-    }
-
-    /// Convolutions with these strides; the projection has the stride of the whole block.
-    fn new(name: String, strides: &[usize], stride: usize, projects: bool) -> Self {
-        let conv = |(i, &stride): (usize, &usize)| {
+    fn new(name: String, kind: space::Block, stride: usize, projects: bool) -> Self {
+        let conv = |i: usize| {
+            let stride = if i == kind.strided() { stride } else { 1 };
             let i = i + 1;
             ConvBn { conv: format!("{name}.conv{i}"), bn: format!("{name}.bn{i}"), stride }
         };
@@ -99,6 +94,6 @@ impl Block {
             bn: format!("{name}.downsample.1"),
             stride,
         });
-        Self { convs: strides.iter().enumerate().map(conv).collect(), shortcut, name }
+        Self { convs: (0..kind.kernels().len()).map(conv).collect(), shortcut, name }
     }
 }

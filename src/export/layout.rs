@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::choice;
 use crate::error::{Error, Result};
-use crate::space::{EXPANSION, STAGES, Space, presets};
+use crate::space::{Space, presets};
 
 choice! {
     /// What an export's folder holds, for the libraries that read it.
@@ -49,7 +49,7 @@ pub fn expressible(layout: Layout, space: &Space) -> Result<(), String> {
             k = space.stem.kernel,
         ));
     }
-    let strides: [usize; STAGES] = std::array::from_fn(|s| space.stages[s].stride);
+    let strides = space.strides();
     if strides != presets::STRIDES {
         return Err(format!(
             "its stages have strides {strides:?}, {name}'s have {:?}",
@@ -60,7 +60,7 @@ pub fn expressible(layout: Layout, space: &Space) -> Result<(), String> {
         return Err(format!("its stem has {} channels, {name}'s has {stem}", arch.stem));
     }
     // The first blocks of the other stages have a stride, so that everybody projects there.
-    if EXPANSION * arch.widths[0] == stem {
+    if space.outputs(&arch, 0) == stem {
         return Err(format!(
             "its first block projects {stem} channels to {stem}, where {name} adds them as they are"
         ));

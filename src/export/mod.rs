@@ -27,6 +27,7 @@ pub use model::{Head, LoadedModel, Model, ModelSource, describe, load};
 pub use parity::Parity;
 
 use crate::cx::Cx;
+use crate::data::Input;
 use crate::error::{Error, Result};
 use crate::eval::images::{self, Images};
 use crate::files::staged::Staged;
@@ -79,7 +80,7 @@ pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
     layout::check(&options.form.layouts, &net.space().single(&options.arch))?;
     let params = checkpoint.student(cx, net.specs())?;
     let state = &checkpoint.state;
-    let images = choose(options, state.seed, net.space().resolution)?;
+    let images = choose(options, state.seed, net.space().input())?;
     let (head, stats) = match Head::of_run(cx, &checkpoint, &net)? {
         Some((head, stats)) => (Some(head), stats),
         None if state.tuned.is_some() => return Err(not_ended(&checkpoint)),
@@ -118,7 +119,7 @@ pub fn not_ended(checkpoint: &Checkpoint) -> Error {
 }
 
 /// The images for the batch norms: a seeded draw.
-fn choose(options: &Options, run_seed: u64, resolution: usize) -> Result<Images> {
+fn choose(options: &Options, run_seed: u64, input: Input) -> Result<Images> {
     let dataset = crate::data::Dataset::open(&options.bn_data)?;
     if dataset.len() < 2 {
         return Err(Error::data(format!(
@@ -129,5 +130,5 @@ fn choose(options: &Options, run_seed: u64, resolution: usize) -> Result<Images>
     }
     let seed = options.seed.unwrap_or(run_seed);
     let indices = images::draw(dataset.len(), Some(options.bn_images), seed);
-    Ok(Images::new(std::sync::Arc::new(dataset), indices, resolution, options.workers))
+    Ok(Images::new(std::sync::Arc::new(dataset), indices, input, options.workers))
 }

@@ -36,6 +36,23 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(y)) + shortcut)
 
 
+class Basic(nn.Module):
+    def __init__(self, inputs, width, outputs, stride, first):
+        super().__init__()
+        self.conv1, self.bn1 = conv_bn(inputs, width, 3, stride)
+        self.conv2, self.bn2 = conv_bn(width, outputs, 3, 1)
+        self.downsample = nn.Sequential(*conv_bn(inputs, outputs, 1, stride)) if first else None
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(self.bn2(self.conv2(y)) + shortcut)
+
+
+def is_basic(config):
+    return config.get("block") == "basic"
+
+
 def projection(channels, hidden, dim, norm=False, last_norm=None):
     """Linear, ReLU, Linear; or with batch norms in place of the biases, the last one if it has one."""
     first, second = (nn.Linear(i, o, bias=not norm) for i, o in [(channels, hidden), (hidden, dim)])
@@ -53,7 +70,8 @@ class Net(nn.Module):
     def __init__(self, config):
         super().__init__()
         stem, head = config["stem"], config["head"]
-        self.conv1, self.bn1 = conv_bn(3, stem["width"], stem["kernel"], stem["stride"])
+        channels, block = config["input_size"][0], Basic if is_basic(config) else Bottleneck
+        self.conv1, self.bn1 = conv_bn(channels, stem["width"], stem["kernel"], stem["stride"])
         self.maxpool = nn.MaxPool2d(3, 2, 1) if stem["maxpool"] else nn.Identity()
         channels = stem["width"]
         stages = zip(config["widths"], config["depths"], config["strides"])
@@ -61,7 +79,7 @@ class Net(nn.Module):
             blocks, outputs = [], config["expansion"] * width
             for b in range(depth):
                 first = b == 0
-                blocks.append(Bottleneck(channels, width, outputs, stride if first else 1, first))
+                blocks.append(block(channels, width, outputs, stride if first else 1, first))
                 channels = outputs
             setattr(self, f"layer{s}", nn.Sequential(*blocks))
         self.head = None
@@ -100,18 +118,21 @@ def load(folder="."):
 def load_timm(folder="."):
     """The same net as timm's ResNet, in evaluation mode. timm's plain stem is fixed (7×7,
     64 channels), so the stem and what reads it are replaced by those of config.json."""
-    from timm.models.resnet import Bottleneck as Block, ResNet
+    from timm.models.resnet import BasicBlock, Bottleneck as TimmBottleneck, ResNet
 
     config, weights = read(folder)
     stem, outputs = config["stem"], config["expansion"] * config["widths"][0]
+    inputs, stride = config["input_size"][0], config["strides"][0]
     known = ("layers", "channels", "num_classes")
-    net = ResNet(Block, **{name: config["model_args"][name] for name in known})
-    net.conv1, net.bn1 = conv_bn(3, stem["width"], stem["kernel"], stem["stride"])
+    block = BasicBlock if is_basic(config) else TimmBottleneck
+    net = ResNet(block, **{name: config["model_args"][name] for name in known})
+    net.conv1, net.bn1 = conv_bn(inputs, stem["width"], stem["kernel"], stem["stride"])
     if not stem["maxpool"]:
         net.maxpool = nn.Identity()
     first = net.layer1[0]
-    first.conv1 = nn.Conv2d(stem["width"], config["widths"][0], 1, bias=False)
-    first.downsample = nn.Sequential(*conv_bn(stem["width"], outputs, 1, config["strides"][0]))
+    kernel, strides = (3, stride) if is_basic(config) else (1, 1)
+    first.conv1, _ = conv_bn(stem["width"], config["widths"][0], kernel, strides)
+    first.downsample = nn.Sequential(*conv_bn(stem["width"], outputs, 1, stride))
     backbone = {name: w for name, w in weights.items() if not name.startswith("head.")}
     net.load_state_dict(backbone)
     return net.eval()
@@ -147,20 +168,21 @@ def detectron2_obstacle(config):
 def build_detectron2(folder="."):
     """detectron2's backbone of this net, without weights; for `BACKBONE_REGISTRY`, give it
     `cfg, input_shape` and call this."""
-    from detectron2.modeling.backbone.resnet import BasicStem, BottleneckBlock, ResNet
+    from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock, ResNet
 
     config, _ = read(folder)
     stages, channels = [], config["stem"]["width"]
     for width, depth, stride in zip(config["widths"], config["depths"], config["strides"]):
         outputs = config["expansion"] * width
         strides = [stride] + [1] * (depth - 1)
-        sizes = dict(in_channels=channels, out_channels=outputs, bottleneck_channels=width)
-        kind = dict(stride_in_1x1=False, norm="BN")
-        stages.append(
-            ResNet.make_stage(BottleneckBlock, depth, stride_per_block=strides, **sizes, **kind)
-        )
+        block, kind = BasicBlock, dict(norm="BN")
+        if not is_basic(config):
+            block = BottleneckBlock
+            kind |= dict(bottleneck_channels=width, stride_in_1x1=False)
+        sizes = dict(in_channels=channels, out_channels=outputs)
+        stages.append(ResNet.make_stage(block, depth, stride_per_block=strides, **sizes, **kind))
         channels = outputs
-    stem = BasicStem(3, config["stem"]["width"], "BN")
+    stem = BasicStem(config["input_size"][0], config["stem"]["width"], "BN")
     return ResNet(stem, stages, out_features=["res2", "res3", "res4", "res5"])
 
 

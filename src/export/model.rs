@@ -11,7 +11,7 @@ use crate::eval::record::{Learnt, Net};
 use crate::files::{self, Named as NamedTensors, sealed};
 use crate::nn::{Classifier, Params, RunningStats, Subnet, Supernet};
 use crate::search::winners::find_arch;
-use crate::space::{Arch, EXPANSION, Named, STAGES, Space};
+use crate::space::{Arch, Named, STAGES, Space};
 use crate::train::{Checkpoint, Finished, checkpoint};
 
 /// An exported net.
@@ -116,7 +116,7 @@ impl Head {
         let Some(tuned) = &checkpoint.state.tuned else { return Ok(None) };
         let Some((facts, named, origin)) = Finished::read(checkpoint)? else { return Ok(None) };
         let stats = subnet::stats_from_torch(cx, net, &named, &origin)?;
-        let (width, classes) = (EXPANSION * tuned.arch.widths[STAGES - 1], tuned.classes.len());
+        let (width, classes) = (net.space().outputs(&tuned.arch, STAGES - 1), tuned.classes.len());
         let classifier = Classifier::from_torch(cx, width, classes, &named, &origin)?;
         let Finished { learnt, bn_images, .. } = facts;
         let head = Self { classifier, classes: tuned.classes.clone(), learnt, bn_images };
@@ -193,7 +193,7 @@ impl LoadedModel {
         }
         Ok(Self {
             arch: Some(model.arch),
-            preset: model.config.origin.preset.clone(),
+            preset: model.config.origin.preset.name.clone(),
             step: model.config.origin.step,
             weights: "student",
             seed: 0,
@@ -231,7 +231,7 @@ impl LoadedModel {
             stats,
             head,
             arch,
-            preset: checkpoint.state.preset.clone(),
+            preset: checkpoint.state.preset.name.clone(),
             step: checkpoint.state.step,
             weights,
             seed: checkpoint.state.seed,

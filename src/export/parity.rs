@@ -116,7 +116,7 @@ pub(super) struct Probes {
 }
 
 struct Image {
-    /// H×W×3, normalised.
+    /// H×W×C, normalised.
     pixels: Vec<f32>,
     height: usize,
     width: usize,
@@ -133,10 +133,12 @@ impl Probes {
     pub(super) fn compare(&self, graph: &Graph, normalises: bool) -> Result<Comparison> {
         let graph = Interpreter::new(graph)?;
         let mut worst: BTreeMap<String, Worst> = BTreeMap::new();
-        let Normalise { mean, std } = self.normalise;
+        let Normalise { mean, std } = &self.normalise;
         for image in &self.images {
             let pixels = image.pixels.iter().enumerate().map(|(i, &x)| match normalises {
-                true => f64::from(x) * f64::from(std[i % 3]) + f64::from(mean[i % 3]),
+                true => {
+                    f64::from(x) * f64::from(std[i % std.len()]) + f64::from(mean[i % mean.len()])
+                }
                 false => f64::from(x),
             });
             let outputs = graph.run(pixels.collect(), image.height, image.width)?;
@@ -226,12 +228,12 @@ fn expect_finite(named: &Named, origin: &Origin) -> Result<()> {
         named.iter().filter(bad).partition(|(name, _)| name.contains("running_"));
     let Some((name, (_, values))) = weights.first().or(stats.first()) else { return Ok(()) };
     let count = values.iter().filter(|v| !v.is_finite()).count();
-    let Origin { step, preset, .. } = origin;
+    let (step, space) = (origin.step, &origin.preset.name);
     Err(Error::new(
         Kind::Diverged,
         format!(
             "expected finite weights, found {count} of {} values of {name} that are NaN or \
-             infinite, and {} such tensors in all, in the checkpoint of step {step} ({preset}); \
+             infinite, and {} such tensors in all, in the checkpoint of step {step} ({space}); \
              nothing was exported: training had diverged there, or the file is damaged (engine \
              inspect shows it); export from an earlier checkpoint",
             values.len(),

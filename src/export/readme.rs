@@ -18,7 +18,9 @@ timm's ResNet.";
 
 /// The file's text.
 pub(super) fn readme(config: &Config, parity: &Parity, form: &Form) -> String {
-    let list = |x: &[f32; 3]| x.map(|x| x.to_string()).join(", ");
+    let list = |x: &[f32]| x.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
+    let channels = config.input_size[0];
+    let samples = if channels == 3 { "RGB" } else { "samples" };
     let others = match (&config.head, &config.classifier) {
         (Some(_), _) => " and `z`",
         (_, Some(_)) => " and `scores` (of the classes in `config.json`)",
@@ -44,8 +46,10 @@ pub(super) fn readme(config: &Config, parity: &Parity, form: &Form) -> String {
     let fields = [
         ("{library}", library.to_owned()),
         ("{arch}", config.arch.to_string()),
-        ("{preset}", config.origin.preset.clone()),
+        ("{preset}", config.origin.preset.name.clone()),
         ("{resolution}", config.resolution.to_string()),
+        ("{channels}", channels.to_string()),
+        ("{samples}", samples.to_owned()),
         ("{mean}", list(&config.mean)),
         ("{std}", list(&config.std)),
         ("{macs}", macs(config.macs)),
@@ -81,11 +85,12 @@ net = onnxruntime.InferenceSession(\"model.onnx\")
 c2, c3, c4, c5, pool = net.run([\"c2\", \"c3\", \"c4\", \"c5\", \"pool\"], {{\"pixel_values\": x}})
 ```
 
-`x` is a float32 array [N, 3, H, W] of any N, H and W, {}. Outputs: `c2` to `c5`{outputs}.
+`x` is a float32 array [N, {}, H, W] of any N, H and W, {}. Outputs: `c2` to `c5`{outputs}.
 Batch norms are folded into the convolutions.
 ",
+            config.input_size[0],
             match form.onnx_normalises {
-                true => "RGB in 0..1: the graph subtracts the mean and divides by the deviation",
+                true => "values in 0..1: the graph subtracts the mean and divides by the deviation",
                 false => "normalised as above",
             }
         ),

@@ -12,7 +12,7 @@ use crate::error::Kind;
 use crate::files::{self, Column, Named, Numbers};
 use crate::nn::{Heads, Mlp, Params, Supernet, recalibrate};
 use crate::rng::{Philox, Purpose};
-use crate::space::Space;
+use crate::space::{Space, presets};
 use crate::tensor::{DType, Shape, Tensor};
 
 const SIDE: usize = 48;
@@ -43,7 +43,7 @@ fn exported(mlp: Mlp, change: impl Fn(&str, &mut [f32])) -> Exported {
     let x: Tensor = cx.upload(Shape([4, SIDE, SIDE, 3]), DType::F32, &pixels).unwrap();
     let stats = recalibrate(cx, &net, &params, &arch, [Ok(x.clone())]).unwrap();
     let origin = Origin {
-        preset: "data".into(),
+        preset: presets::data(),
         method: "moco".into(),
         step: 7,
         bn_images: 4,

@@ -18,7 +18,7 @@ use crate::nn::{
 use crate::ops::global_norm::all_finite;
 use crate::ops::index_select;
 use crate::optim::{self, Optimizer};
-use crate::space::{Arch, EXPANSION, STAGES};
+use crate::space::{Arch, STAGES};
 use crate::ssl::Outlook;
 use crate::tape::{Tape, Var};
 use crate::tensor::{DType, Tensor};
@@ -101,7 +101,7 @@ impl Classify {
 
     /// Numbers of pooled features.
     pub fn width(&self) -> usize {
-        EXPANSION * self.arch.widths[STAGES - 1]
+        self.net.space().outputs(&self.arch, STAGES - 1)
     }
 
     /// Tensors of a classifier under the names of a net's only one.
@@ -262,6 +262,10 @@ fn squeezed(share: f32) -> Views {
 
 /// How the settings make views of images.
 fn view(config: &Config) -> Views {
+    plain_view(config).of(&config.preset.input())
+}
+
+fn plain_view(config: &Config) -> Views {
     match config.finetune.view {
         TunedView::Crop => {
             Views { crop_scale: [config.finetune.crop_min as f32, 1.0], ..Views::weak() }

@@ -77,7 +77,7 @@ pub(super) fn answers_of(
     };
     let classifiers: Vec<Classifier> = heads.iter().map(one).collect::<Result<_>>()?;
     let every = (0..dataset.len()).collect();
-    let images = Images::new(dataset.clone(), every, net.net().space().resolution, cx.threads());
+    let images = Images::new(dataset.clone(), every, net.net().space().input(), cx.threads());
     ask_all(cx, &net.subnet(stats), &classifiers.iter().collect::<Vec<_>>(), &images)
 }
 
@@ -123,10 +123,10 @@ impl Prepared {
         };
         let finished = finished.write(&options.out, &tensors)?;
         let arch = self.tuning.tuned.arch;
-        let what = Net::new(arch, space, &config.preset, checkpoint.state.step, "student");
+        let what = Net::new(arch, space, &config.preset.name, checkpoint.state.step, "student");
         let test = self.test_split();
         let every = (0..self.val.len()).collect();
-        let images = Images::new(self.val.clone(), every, space.resolution, cx.threads());
+        let images = Images::new(self.val.clone(), every, space.input(), cx.threads());
         let chance = chance(&images, classes);
         let result = record::of_answers(&what, &finished.learnt, &test, classes, chance, &answers);
         let path = self.write(&what, &test, &result)?;

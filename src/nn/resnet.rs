@@ -1,5 +1,5 @@
-//! The elastic bottleneck ResNet (stride on the 3×3 convolution, 1×1 shortcut with batch norm
-//! in the first block of every stage) and what can be read from it.
+//! The elastic ResNet, of bottleneck or basic blocks (1×1 shortcut with batch norm in the first block
+//! of every stage), and what can be read from it.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use crate::ops::conv2d::Conv2d;
 use crate::ops::l2_normalise::L2Normalise;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::rows::Rows;
-use crate::space::{Arch, EXPANSION, STAGES, Space};
+use crate::space::{self, Arch, STAGES, Space};
 use crate::tape::{Tape, Var};
 use crate::tensor::Shape;
 
@@ -141,13 +141,12 @@ pub struct Trunk {
 }
 
 impl Trunk {
-    /// The 3×3 convolution of block `block` of stage `stage`, for `width` channels.
-    fn spatial(&self, stage: usize, block: usize, width: usize) -> Conv2d {
-        let (stride, dilation) = match block {
-            0 => (self.strides[stage], (self.dilations[stage] / 2).max(1)),
-            _ => (1, self.dilations[stage]),
-        };
-        Conv2d { cout: width, kernel: 3, stride, pad: dilation, dilation }
+    /// Stride of block `block` of stage `stage`, and dilation of its convolutions.
+    fn of_block(&self, stage: usize, block: usize) -> [usize; 2] {
+        match block {
+            0 => [self.strides[stage], (self.dilations[stage] / 2).max(1)],
+            _ => [1, self.dilations[stage]],
+        }
     }
 }
 
@@ -161,7 +160,10 @@ struct ConvBn {
 }
 
 struct Block {
-    convs: [ConvBn; 3],
+    /// A ReLU follows each of these.
+    inner: Vec<ConvBn>,
+    /// Whose output the shortcut is added to.
+    last: ConvBn,
     shortcut: Option<ConvBn>,
 }
 
@@ -193,21 +195,28 @@ impl Builder {
     }
 
     /// The last batch norm's γ begins as 0, so that the block begins as the identity.
-    fn block(&mut self, name: &str, inputs: usize, width: usize, first: bool) -> Block {
-        let out = width * EXPANSION;
-        let mut conv = |i: usize, shape, gamma| {
-            self.conv_bn(format!("{name}.conv{i}"), format!("{name}.bn{i}"), shape, gamma)
+    fn block(
+        &mut self,
+        name: &str,
+        kind: space::Block,
+        inputs: usize,
+        width: usize,
+        first: bool,
+    ) -> Block {
+        let (out, kernels) = (width * kind.expansion(), kind.kernels());
+        let last = kernels.len() - 1;
+        let mut conv = |i: usize, cout: usize, gamma| {
+            let (k, cin) = (kernels[i], if i == 0 { inputs } else { width });
+            let (conv, bn) = (format!("{name}.conv{}", i + 1), format!("{name}.bn{}", i + 1));
+            self.conv_bn(conv, bn, [cout, k, k, cin], gamma)
         };
-        let convs = [
-            conv(1, [width, 1, 1, inputs], 1.0),
-            conv(2, [width, 3, 3, width], 1.0),
-            conv(3, [out, 1, 1, width], 0.0),
-        ];
+        let inner = (0..last).map(|i| conv(i, width, 1.0)).collect();
+        let last = conv(last, out, 0.0);
         let shortcut = first.then(|| {
             let (conv, bn) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
             self.conv_bn(conv, bn, [out, 1, 1, inputs], 1.0)
         });
-        Block { convs, shortcut }
+        Block { inner, last, shortcut }
     }
 }
 
@@ -227,22 +236,23 @@ impl Supernet {
         let max = space.max();
         let mut builder = Builder::default();
         let k = space.stem.kernel;
-        let stem = builder.conv_bn("conv1".into(), "bn1".into(), [max.stem, k, k, 3], 1.0);
+        let stem =
+            builder.conv_bn("conv1".into(), "bn1".into(), [max.stem, k, k, space.channels()], 1.0);
         let mut inputs = max.stem;
         let mut stages = Vec::with_capacity(STAGES);
         for s in 0..STAGES {
             let width = max.widths[s];
             let mut blocks = Vec::with_capacity(max.depths[s]);
             for b in 0..max.depths[s] {
-                blocks.push(builder.block(&format!("layer{}.{b}", s + 1), inputs, width, b == 0));
-                inputs = width * EXPANSION;
+                let name = format!("layer{}.{b}", s + 1);
+                blocks.push(builder.block(&name, space.block, inputs, width, b == 0));
+                inputs = space.outputs(&max, s);
             }
             stages.push(blocks);
         }
         let projector = heads.map(|heads| builder.mlp("head", inputs, &heads.projector));
         let dense = heads.and_then(|heads| heads.dense.as_ref()).map(|head| {
-            let channels = max.widths[head.stage] * EXPANSION;
-            (head.stage, builder.mlp("dense", channels, &head.layers))
+            (head.stage, builder.mlp("dense", space.outputs(&max, head.stage), &head.layers))
         });
         let shared = builder.params();
         let predictor = heads.and_then(|heads| {
@@ -282,7 +292,7 @@ impl Supernet {
         &self.norms
     }
 
-    /// Runs the subnet `arch` on images `x` [N, H, W, 3] of the type that the parameters are
+    /// Runs the subnet `arch` on images `x` [N, H, W, C] of the type that the parameters are
     /// ready for, and returns what is wanted.
     ///
     /// # Errors
@@ -350,8 +360,7 @@ impl Supernet {
 
     /// The space's strides, without dilation.
     pub fn trunk(&self) -> Trunk {
-        let strides = std::array::from_fn(|s| self.space.stages[s].stride);
-        Trunk { strides, dilations: [1; STAGES] }
+        Trunk { strides: self.space.strides(), dilations: [1; STAGES] }
     }
 
     /// What stage 1 reads: the stem's output, pooled where the space pools.
@@ -394,7 +403,12 @@ impl Supernet {
         let mut h = x;
         for s in range {
             for (b, block) in self.stages[s][..arch.depths[s]].iter().enumerate() {
-                h = block.forward(tape, params, h, trunk.spatial(s, b, arch.widths[s]), norm)?;
+                let sizes = Sizes {
+                    kind: self.space.block,
+                    width: arch.widths[s],
+                    stride_and_dilation: trunk.of_block(s, b),
+                };
+                h = block.forward(tape, params, h, sizes, norm)?;
             }
             each(s, &h);
         }
@@ -434,28 +448,57 @@ impl ConvBn {
     }
 }
 
+/// How large a block is in an architecture.
+#[derive(Clone, Copy)]
+struct Sizes {
+    kind: space::Block,
+    width: usize,
+    stride_and_dilation: [usize; 2],
+}
+
+impl Sizes {
+    fn out(&self) -> usize {
+        self.width * self.kind.expansion()
+    }
+
+    /// Its convolution with this index.
+    fn conv(&self, i: usize) -> Conv2d {
+        let (kernels, [stride, dilation]) = (self.kind.kernels(), self.stride_and_dilation);
+        let kernel = kernels[i];
+        let dilation = if kernel == 1 { 1 } else { dilation };
+        Conv2d {
+            cout: if i + 1 == kernels.len() { self.out() } else { self.width },
+            kernel,
+            stride: if i == self.kind.strided() { stride } else { 1 },
+            pad: dilation * (kernel / 2),
+            dilation,
+        }
+    }
+}
+
 impl Block {
-    /// The bottleneck with this 3×3 convolution, whose stride the shortcut has too.
+    /// relu(convolutions(x) + shortcut(x)), with a ReLU between the convolutions.
     fn forward(
         &self,
         tape: &mut Tape,
         params: &Params,
         x: Var,
-        spatial: Conv2d,
+        sizes: Sizes,
         norm: &mut BnMode,
     ) -> Result<Var> {
-        let [conv1, conv2, conv3] = &self.convs;
-        let (width, out) = (spatial.cout, spatial.cout * EXPANSION);
-        let h = conv1.forward(tape, params, &x, Conv2d::new(width, 1, 1), norm, None, true)?;
-        let h = conv2.forward(tape, params, &h, spatial, norm, None, true)?;
+        let mut h = x.clone();
+        for (i, layer) in self.inner.iter().enumerate() {
+            h = layer.forward(tape, params, &h, sizes.conv(i), norm, None, true)?;
+        }
         let residual = match &self.shortcut {
             Some(shortcut) => {
-                let conv = Conv2d::new(out, 1, spatial.stride);
+                let conv = Conv2d::new(sizes.out(), 1, sizes.stride_and_dilation[0]);
                 shortcut.forward(tape, params, &x, conv, norm, None, false)?
             }
             None => x.clone(),
         };
         drop(x);
-        conv3.forward(tape, params, &h, Conv2d::new(out, 1, 1), norm, Some(residual), true)
+        let conv = sizes.conv(self.inner.len());
+        self.last.forward(tape, params, &h, conv, norm, Some(residual), true)
     }
 }

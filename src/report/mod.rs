@@ -89,8 +89,8 @@ pub fn search(dir: &Path) -> Result<PathBuf> {
 /// The space that a search looked through, from the run that its folder lies in.
 fn space_of_search(dir: &Path) -> Option<Space> {
     let settings = run::json(&dir.join("search.json")).ok()?;
-    if let Some(preset) = settings["preset"].as_str() {
-        return Space::preset(preset).ok();
+    if let Ok(space) = serde_json::from_value(settings["preset"].clone()) {
+        return Some(space);
     }
     let dir = dir.canonicalize().ok()?;
     Run::open(dir.parent()?.parent()?).ok()?.space()

@@ -147,9 +147,9 @@ impl Run {
         self.number(&format!("{}.dim", self.section()))
     }
 
-    /// The search space, where the settings name a preset.
+    /// The search space, where the settings have one.
     pub(super) fn space(&self) -> Option<Space> {
-        let space = Space::preset(self.word("preset")?).ok()?;
+        let space: Space = self.setting("preset")?.clone().try_into().ok()?;
         let only = self.word("sampling.arch").and_then(|id| id.parse().ok());
         Some(only.map_or_else(|| space.clone(), |arch| space.single(&arch)))
     }

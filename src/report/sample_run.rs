@@ -337,7 +337,7 @@ pub(crate) fn search(dir: &Path, space: &Space, candidates: usize, levels: &[Fea
         scored.push(Scored { candidate, scores });
     }
     let settings = Settings {
-        preset: space.name.clone(),
+        preset: space.clone(),
         step: STEP,
         student: String::new(),
         teacher: String::new(),
@@ -372,7 +372,7 @@ pub(crate) fn search(dir: &Path, space: &Space, candidates: usize, levels: &[Fea
         task: settings.task,
         features: settings.features,
         data: settings.data,
-        preset: settings.preset,
+        preset: settings.preset.name,
         teacher_step: STEP,
         bn: settings.bn,
         seed: settings.seed,

@@ -128,11 +128,11 @@ fn time(
 
 /// Median time of a forward pass of one image, in nanoseconds.
 fn forward_ns(cx: &Cx, net: &Supernet, params: &Params, arch: Arch) -> Result<u64> {
-    let side = net.space().resolution;
+    let (side, channels) = (net.space().resolution, net.space().channels());
     let subnet = Subnet::batch_normalised(net, params, arch);
     let mut times = Vec::with_capacity(PASSES);
     for pass in 0..=PASSES {
-        let x = cx.zeros(Shape::nhwc(1, side, side, 3), cx.dtype())?;
+        let x = cx.zeros(Shape::nhwc(1, side, side, channels), cx.dtype())?;
         let began = Instant::now();
         let out = subnet.features(cx, x, &[Feature::C5])?;
         // Waits for a device; little beside the pass.

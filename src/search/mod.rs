@@ -35,7 +35,7 @@ pub use winners::{BudgetResult, Winner};
 pub use worth::{Choosing, Judged, worth};
 
 use crate::cx::Cx;
-use crate::data::Dataset;
+use crate::data::{Dataset, Input};
 use crate::error::{Error, Kind, Result};
 use crate::eval::images::{self, Images};
 use crate::eval::progress::Progress;
@@ -107,7 +107,7 @@ pub fn run(
         known.admit(request.force)?;
         return finish(journal, request, &settings, &groups, &done, known.clone());
     }
-    let images = take_images(cx, net.space().resolution, dataset, request, &settings)?;
+    let images = take_images(cx, net.space().input(), dataset, request, &settings)?;
     let params = checkpoint.teacher(cx, net.specs())?;
     let work = Work { cx, net, student, images, settings: &settings, times: times.as_ref() };
     let subnet = work.subnet(&params, work.net.space().max())?;
@@ -166,14 +166,14 @@ fn groups(
 /// compared, the first `bn_images` give the statistics.
 fn take_images(
     cx: &Cx,
-    resolution: usize,
+    input: Input,
     dataset: Arc<Dataset>,
     request: &Request,
     settings: &Settings,
 ) -> Result<Images> {
     let count = settings.images.max(settings.bn_images);
     let indices = images::draw(dataset.len(), Some(count), settings.seed);
-    Images::new(dataset, indices, resolution, request.workers).cached_for(cx, &request.out)
+    Images::new(dataset, indices, input, request.workers).cached_for(cx, &request.out)
 }
 
 /// What candidates are scored with.
@@ -278,7 +278,7 @@ fn finish(
         task: settings.task,
         features: settings.features.clone(),
         data: settings.data.clone(),
-        preset: settings.preset.clone(),
+        preset: settings.preset.name.clone(),
         teacher_step: settings.step,
         bn: settings.bn,
         seed: settings.seed,

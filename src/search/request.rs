@@ -9,7 +9,7 @@ use super::score;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::Feature;
-use crate::space::Arch;
+use crate::space::{Arch, Space};
 use crate::train::Checkpoint;
 
 crate::choice! {
@@ -86,7 +86,7 @@ pub struct Request {
 /// What decides a search's result: a search goes on only with the same.
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
-    pub(crate) preset: String,
+    pub(crate) preset: Space,
     pub(crate) step: u64,
     /// BLAKE3 of the weights.
     pub(crate) student: String,

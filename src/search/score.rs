@@ -277,7 +277,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         synthetic::write(dir.path(), Domain::Shapes, [IMAGES, 0], space.resolution, 0).unwrap();
         let data = Dataset::open(&[dir.path().join("train").display().to_string()]).unwrap();
-        let images = Images::new(Arc::new(data), (0..IMAGES).collect(), space.resolution, 1)
+        let images = Images::new(Arc::new(data), (0..IMAGES).collect(), space.input(), 1)
             .in_batches_of(2)
             .cached_for(cx, dir.path())
             .unwrap();

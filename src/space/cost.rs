@@ -1,7 +1,7 @@
 //! What an architecture costs: multiply-accumulates (MACs) and parameters of the backbone's
 //! convolutions, which is what the paper's tables call FLOPs and Params.
 
-use super::{Arch, EXPANSION, STAGES, Space, StemSpace};
+use super::{Arch, Space};
 
 /// Cost of a backbone (stem to C5, without any head) for one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,30 +31,6 @@ impl Cost {
         self.conv_params += times * weights;
         self.params += times * (weights + 2 * cout as u64);
     }
-
-    /// Cost of `arch` behind a stem of this kind, for `resolution` × `resolution` pixels
-    /// (at least 1).
-    pub fn of(arch: &Arch, stem: &StemSpace, strides: [usize; STAGES], resolution: usize) -> Cost {
-        let mut cost = Cost::ZERO;
-        let mut size = output_size(resolution, stem.kernel, stem.stride);
-        cost.conv_bn([3, arch.stem, stem.kernel, size], 1);
-        if stem.maxpool {
-            size = output_size(size, 3, 2);
-        }
-        let mut cin = arch.stem;
-        for ((&width, &depth), stride) in arch.widths.iter().zip(&arch.depths).zip(strides) {
-            let (cout, before) = (EXPANSION * width, size);
-            size = output_size(size, 3, stride);
-            // Block 0: the 3×3 convolution strides, so its 1×1 before it sees the larger map.
-            cost.conv_bn([cin, width, 1, before], 1);
-            cost.conv_bn([cin, cout, 1, size], 1);
-            cost.conv_bn([cout, width, 1, size], depth - 1);
-            cost.conv_bn([width, width, 3, size], depth);
-            cost.conv_bn([width, cout, 1, size], depth);
-            cin = cout;
-        }
-        cost
-    }
 }
 
 impl Space {
@@ -63,9 +39,44 @@ impl Space {
         self.cost_at(arch, self.resolution)
     }
 
-    /// Cost of an architecture for images of another size.
+    /// Cost of an architecture for images of another size, at least 1.
     pub fn cost_at(&self, arch: &Arch, resolution: usize) -> Cost {
-        let strides = std::array::from_fn(|i| self.stages[i].stride);
-        Cost::of(arch, &self.stem, strides, resolution)
+        let mut cost = Cost::ZERO;
+        let stem = &self.stem;
+        let mut size = output_size(resolution, stem.kernel, stem.stride);
+        cost.conv_bn([self.channels(), arch.stem, stem.kernel, size], 1);
+        if stem.maxpool {
+            size = output_size(size, 3, 2);
+        }
+        let mut cin = arch.stem;
+        for (s, stage) in self.stages.iter().enumerate() {
+            let (cout, before) = (self.outputs(arch, s), size);
+            size = output_size(size, 3, stage.stride);
+            cost.conv_bn([cin, cout, 1, size], 1);
+            self.block_cost(&mut cost, [cin, arch.widths[s]], [before, size], 1);
+            self.block_cost(&mut cost, [cout, arch.widths[s]], [size; 2], arch.depths[s] - 1);
+            cin = cout;
+        }
+        cost
+    }
+
+    /// Adds `times` blocks of this width, without shortcuts; those of `before` × `before` pixels end
+    /// at `size` × `size`.
+    fn block_cost(
+        &self,
+        cost: &mut Cost,
+        [mut cin, width]: [usize; 2],
+        [before, size]: [usize; 2],
+        times: usize,
+    ) {
+        let kernels = self.block.kernels();
+        for (i, &kernel) in kernels.iter().enumerate() {
+            let last = i + 1 == kernels.len();
+            let cout = if last { self.block.expansion() * width } else { width };
+            // The convolutions in front of the one that strides see the larger map.
+            let size = if i < self.block.strided() { before } else { size };
+            cost.conv_bn([cin, cout, kernel, size], times);
+            cin = cout;
+        }
     }
 }

@@ -5,6 +5,7 @@ pub mod arch;
 pub mod budget;
 pub mod cost;
 pub mod named;
+mod own;
 pub mod presets;
 pub mod sample;
 
@@ -14,17 +15,58 @@ pub use cost::Cost;
 pub use named::Named;
 pub use sample::{Policy, Sampler};
 
+use serde::{Deserialize, Serialize};
+
+use crate::data::Input;
 use crate::error::{Error, Result};
 
 /// Stages of a ResNet.
 pub const STAGES: usize = 4;
-/// Output channels of a bottleneck block over its width.
-pub const EXPANSION: usize = 4;
+
+crate::choice! {
+    /// A residual block (He et al., 2016). The 3×3 convolution that comes first has its stride, and so
+    /// has the 1×1 shortcut of a stage's first block.
+    #[derive(Default)]
+    pub enum Block("block") {
+        /// 1×1, 3×3 and 1×1 convolutions; four times as many outputs as the width (ResNet-50).
+        #[default]
+        Bottleneck = "bottleneck",
+        /// Two 3×3 convolutions; as many outputs as the width (ResNet-18).
+        Basic = "basic",
+    }
+}
+
+impl Block {
+    /// Output channels over the width.
+    pub const fn expansion(self) -> usize {
+        match self {
+            Self::Bottleneck => 4,
+            Self::Basic => 1,
+        }
+    }
+
+    /// Kernel sizes of its convolutions, in order.
+    pub const fn kernels(self) -> &'static [usize] {
+        match self {
+            Self::Bottleneck => &[1, 3, 1],
+            Self::Basic => &[3, 3],
+        }
+    }
+
+    /// Which of its convolutions has the stride.
+    pub const fn strided(self) -> usize {
+        match self {
+            Self::Bottleneck => 1,
+            Self::Basic => 0,
+        }
+    }
+}
 
 /// The stem: one convolution, batch norm, ReLU and, optionally, a 3×3 stride-2 max-pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StemSpace {
-    /// Kernel size, 7 or 3.
+    /// Kernel size, odd.
     pub kernel: usize,
     /// Stride of the convolution.
     pub stride: usize,
@@ -34,25 +76,35 @@ pub struct StemSpace {
     pub widths: Vec<usize>,
 }
 
-/// One stage of bottleneck blocks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One stage of blocks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StageSpace {
-    /// Widths to choose from, ascending: output channels of the 1×1-reduce and the 3×3
-    /// convolutions; the stage's output has [`EXPANSION`] times as many.
+    /// Widths to choose from, ascending: output channels of the block's first convolution; the
+    /// stage's output has [`Block::expansion`] times as many.
     pub widths: Vec<usize>,
     /// Numbers of blocks to choose from, ascending.
     pub depths: Vec<usize>,
-    /// Stride of the first block's 3×3 convolution and of its shortcut.
+    /// Stride of the first block.
     pub stride: usize,
 }
 
-/// A search space: stem, four stages, and the input size that costs refer to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A search space: what its nets read, their stem and their four stages. One that comes with the
+/// program is written as its name in settings and files, one of the user's own as all that it is.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Space {
     /// Name of the preset, or the architecture's ID where the space is a single net.
     pub name: String,
+    /// The preset whose defaults of training it has.
+    pub like: String,
     /// Height and width of the input, in pixels.
     pub resolution: usize,
+    /// Mean that is subtracted from each channel of the input, of values in 0..1.
+    pub mean: Vec<f32>,
+    /// Deviation that each channel is then divided by; as many as there are means.
+    pub std: Vec<f32>,
+    /// The blocks of the stages.
+    pub block: Block,
     /// The stem.
     pub stem: StemSpace,
     /// The stages.
@@ -83,9 +135,32 @@ fn from_dims([stem, a, b, c, d, i, j, k, l]: [usize; 1 + 2 * STAGES]) -> Arch {
 }
 
 impl Space {
-    /// The preset with this name (see [`presets::NAMES`]); exit 2 for an unknown one.
+    /// The preset with this name (see [`presets::NAMES`]), or the space that a file `*.toml` holds.
+    ///
+    /// # Errors
+    /// Exit 2 for an unknown name, and for a file that cannot be read or holds no space.
     pub fn preset(name: &str) -> Result<Self> {
-        presets::by_name(name)
+        if name.ends_with(own::ENDING) { own::read(name.as_ref()) } else { presets::by_name(name) }
+    }
+
+    /// Channels of the input.
+    pub fn channels(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// What its nets read.
+    pub fn input(&self) -> Input {
+        Input { side: self.resolution, mean: self.mean.clone(), std: self.std.clone() }
+    }
+
+    /// Channels of a stage's output, stages from 0, in an architecture.
+    pub fn outputs(&self, arch: &Arch, stage: usize) -> usize {
+        self.block.expansion() * arch.widths[stage]
+    }
+
+    /// Stride of each stage.
+    pub fn strides(&self) -> [usize; STAGES] {
+        std::array::from_fn(|i| self.stages[i].stride)
     }
 
     /// The space that has this architecture only: what an exported net is, and what trains a net
@@ -93,13 +168,13 @@ impl Space {
     pub fn single(&self, arch: &Arch) -> Self {
         Self {
             name: arch.to_string(),
-            resolution: self.resolution,
             stem: StemSpace { widths: vec![arch.stem], ..self.stem },
             stages: std::array::from_fn(|i| StageSpace {
                 widths: vec![arch.widths[i]],
                 depths: vec![arch.depths[i]],
                 stride: self.stages[i].stride,
             }),
+            ..self.clone()
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Config, Method};
+use crate::config::{Config, Method, word};
 use crate::space::Space;
 
 /// A queue should be filled with keys of the net's own at least so many times in a run.
@@ -38,6 +38,12 @@ fn rounded(x: f64) -> f64 {
 }
 
 /// The method; MoCo where none is named.
+/// The search space.
+fn preset(settings: &BTreeMap<String, String>) -> Option<Space> {
+    let text = settings.get("preset")?;
+    word(&format!("preset={text}")).ok()?.value.try_into().ok()
+}
+
 fn method(settings: &BTreeMap<String, String>) -> Method {
     settings.get("method").and_then(|name| name.parse().ok()).unwrap_or(Method::Moco)
 }
@@ -68,8 +74,7 @@ fn fill(settings: &BTreeMap<String, String>) -> Option<String> {
 fn lower_rate(settings: &BTreeMap<String, String>) -> Option<String> {
     let lr = number(settings, "train.lr").filter(|lr| *lr > 0.0)?;
     let third = rounded(lr / 3.0);
-    let usual = settings.get("preset");
-    let usual = usual.and_then(|preset| Config::defaults(preset, method(settings)).ok());
+    let usual = preset(settings).map(|space| Config::defaults(&space, method(settings)));
     Some(match usual.map(|usual| usual.train.lr).filter(|usual| *usual < third) {
         Some(usual) => format!("train.lr={usual} (the preset's)"),
         None => format!("train.lr={third} (a third)"),
@@ -84,8 +89,7 @@ fn warm_up(settings: &BTreeMap<String, String>) -> Option<String> {
 
 fn mild_views(settings: &BTreeMap<String, String>) -> Option<String> {
     let is = |key: &str, strong: &dyn Fn(f64) -> bool| number(settings, key).is_some_and(strong);
-    let space = settings.get("preset").and_then(|preset| Space::preset(preset).ok());
-    let small = space.is_some_and(|space| space.resolution <= SMALL_SIDE);
+    let small = preset(settings).is_some_and(|space| space.resolution <= SMALL_SIDE);
     let mut words = Vec::new();
     if is("views.crop_min", &|share| share < MILD_CROP)
         && is("views.crop_max", &|share| share >= MILD_CROP)

@@ -13,7 +13,7 @@ use crate::tensor::{Shape, Tensor};
 /// The batches of a run, one after the other. The same views on every device, and in f32 the
 /// same bits.
 ///
-/// On the CPU the loader's threads render the views. For a device they decode alone; the
+/// On the CPU, and of images that are not RGB, the loader's threads render the views. For a device they decode alone; the
 /// images are copied there while the step before computes, and a kernel makes each view.
 ///
 /// Beside the views this takes device memory for the decoded images of one batch: an eighth
@@ -24,6 +24,7 @@ use crate::tensor::{Shape, Tensor};
 pub struct Batches {
     loader: TrainLoader,
     side: usize,
+    channels: usize,
     /// Of each view.
     normalise: Vec<Normalise>,
     /// Where the next batch lands, and how much fits.
@@ -45,11 +46,14 @@ impl Batches {
     /// Starts a loader that delivers what `cx` needs, whatever `options.deliver` says. Errors as
     /// those of [`TrainLoader::new`].
     pub fn new(cx: &Cx, dataset: Arc<Dataset>, options: LoaderOptions) -> Result<Self> {
-        let deliver = if cx.is_device() { Deliver::Decoded } else { Deliver::Views };
+        // The kernel makes views of RGB images alone.
+        let channels = options.channels();
+        let kernel = cx.is_device() && channels == 3;
+        let deliver = if kernel { Deliver::Decoded } else { Deliver::Views };
         let side = options.resolution;
         let normalise = options.views.iter().map(Views::normalise).collect();
         let loader = TrainLoader::new(dataset, LoaderOptions { deliver, ..options })?;
-        Ok(Self { loader, side, normalise, slot: None, room_bytes: 0, ahead: None })
+        Ok(Self { loader, side, channels, normalise, slot: None, room_bytes: 0, ahead: None })
     }
 
     /// Steps of an epoch, at least 1.
@@ -76,7 +80,7 @@ impl Batches {
         }
     }
 
-    /// The next step's batch: each view N×R×R×3, normalised. Errors: those of
+    /// The next step's batch: each view N×R×R×C, normalised. Errors: those of
     /// [`TrainLoader::next`], and of the device.
     #[allow(clippy::should_implement_trait)] // It has no end, so it is no iterator.
     pub fn next(&mut self, cx: &Cx) -> Result<Batch<Vec<Tensor>>> {
@@ -97,9 +101,10 @@ impl Batches {
     }
 
     fn upload(&self, cx: &Cx, views: &[Pixels]) -> Result<Vec<Tensor>> {
-        let side = self.side;
+        let (side, channels) = (self.side, self.channels);
         let one = |v: &Pixels| {
-            let shape = Shape::nhwc(v.len() / (side * side * 3), side, side, 3);
+            let images = v.len() / (side * side * channels);
+            let shape = Shape::nhwc(images, side, side, channels);
             cx.upload(shape, cx.dtype(), v)
         };
         views.iter().map(one).collect()
@@ -112,7 +117,7 @@ impl Batches {
         params: &[Vec<ViewParams>],
     ) -> Result<Vec<Tensor>> {
         let one = |(params, normalise): (&Vec<ViewParams>, &Normalise)| {
-            let (side, dtype, normalise) = (self.side, cx.dtype(), *normalise);
+            let (side, dtype, normalise) = (self.side, cx.dtype(), normalise.clone());
             images.views(cx, params, &ViewFormat { side, channels: 3, dtype, normalise })
         };
         params.iter().zip(&self.normalise).map(one).collect()

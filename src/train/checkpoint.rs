@@ -40,8 +40,8 @@ pub struct State {
     pub loss: Option<f64>,
     /// Seed of everything.
     pub seed: u64,
-    /// Name of the search space.
-    pub preset: String,
+    /// The search space.
+    pub preset: Space,
     /// Name of the method.
     pub method: String,
     /// Position in the stream of images: images consumed so far.
@@ -281,7 +281,7 @@ pub fn write(root: &Path, mut state: State, contents: &Contents, keep: usize) ->
         remove_dir(&aside)?;
         files::create_dir(&aside)?;
         let metadata = [
-            ("preset", state.preset.clone()),
+            ("preset", state.preset.name.clone()),
             ("method", state.method.clone()),
             ("step", state.step.to_string()),
         ];
@@ -388,7 +388,7 @@ pub(crate) mod tests {
             step,
             steps: 10,
             seed: 1,
-            preset: "tiny".into(),
+            preset: crate::space::presets::tiny(),
             method: "moco".into(),
             data_cursor: 0,
             sampler_cursor: 0,

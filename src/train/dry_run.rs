@@ -138,7 +138,7 @@ pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let least_step_ms = timed.is_none().then(|| least_ms(cx, macs_per_step)).flatten();
     let of_run = |ms: f64| end as f64 * ms / 1e3;
     Ok(Plan {
-        preset: config.preset.clone(),
+        preset: config.preset.name.clone(),
         images: dataset.len(),
         batch,
         parts,

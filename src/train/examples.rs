@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::{ImageBuffer, ImageFormat, Rgb};
 
-use crate::data::{Dataset, Image, Scratch, Views, render};
+use crate::data::{AnyImage, Dataset, Image, Input, Views};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::rng::{Philox, Purpose};
@@ -24,8 +24,9 @@ pub(crate) fn write(
     let chosen = Philox::new(seed, Purpose::Subset, u64::MAX, 0).sample(dataset.len(), EXAMPLES);
     for (i, &image) in chosen.iter().enumerate() {
         // One that cannot be read is the loader's to report.
-        let Ok(source) = dataset.load(image) else { continue };
-        save(&dir.join(format!("src_{i}.png")), &source)?;
+        let channels = views.first().map_or(3, |views| views.mean.len());
+        let Ok(source) = dataset.load_as(image, channels) else { continue };
+        save(&dir.join(format!("src_{i}.png")), &source.shown())?;
         for (v, views) in views.iter().enumerate() {
             let seen = seen(&source, views, seed, i as u64, v as u16, side);
             save(&dir.join(format!("view{v}_{i}.png")), &seen)?;
@@ -35,16 +36,18 @@ pub(crate) fn write(
 }
 
 /// A view as an image again.
-fn seen(source: &Image, views: &Views, seed: u64, position: u64, view: u16, side: usize) -> Image {
-    let params = views.draw(seed, position, view, source.width, source.height);
-    let mut pixels = vec![0.0; side * side * 3];
-    render(source, &params, &views.normalise(), side, &mut Scratch::default(), &mut pixels);
-    let byte = |(i, v): (usize, &f32)| {
-        let c = i % 3;
-        ((v * views.std[c] + views.mean[c]) * 255.0).round().clamp(0.0, 255.0) as u8
-    };
-    let rgb = pixels.iter().enumerate().map(byte).collect();
-    Image { width: side, height: side, rgb }
+fn seen(
+    source: &AnyImage,
+    views: &Views,
+    seed: u64,
+    position: u64,
+    view: u16,
+    side: usize,
+) -> Image {
+    let (width, height) = source.size();
+    let params = views.draw(seed, position, view, width, height);
+    let input = Input { side, mean: views.mean.clone(), std: views.std.clone() };
+    input.shown(&source.view_alone(&params, &input))
 }
 
 fn save(path: &Path, image: &Image) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::objective::{Make, Objective, Setup, StepBatch};
 use crate::config::Config;
 use crate::cx::Cx;
-use crate::data::{Batch, Targets};
+use crate::data::{Batch, Input, Targets};
 use crate::device::Layout;
 use crate::device::host::{self, Available};
 use crate::error::{Error, Kind, Result};
@@ -80,21 +80,22 @@ pub fn rehearsal(cx: &Cx, setup: &Setup, make: &Make) -> Result<Rehearsed> {
     let mut objective = make(cx, setup)?;
     let batch = blank_batch(cx, objective.as_ref(), setup.config.train.batch)?;
     objective.rehearse(cx, batch)?;
-    Ok(Rehearsed { state_elems: objective.state_elems(), side: objective.net().space().resolution })
+    Ok(Rehearsed { state_elems: objective.state_elems(), input: objective.net().space().input() })
 }
 
 /// What a rehearsal found beside the memory that it took.
 pub struct Rehearsed {
     /// Numbers that a checkpoint holds.
     pub state_elems: usize,
-    /// Height and width of an image.
-    pub side: usize,
+    /// What the nets read.
+    pub input: Input,
 }
 
 /// A batch of images without values.
 pub fn blank_batch(cx: &Cx, objective: &dyn Objective, n: usize) -> Result<StepBatch> {
-    let side = objective.net().space().resolution;
-    let view = |_| cx.alloc(Meta::new(Shape::nhwc(n, side, side, 3), cx.dtype()));
+    let input = objective.net().space().input();
+    let shape = Shape::nhwc(n, input.side, input.side, input.channels());
+    let view = |_| cx.alloc(Meta::new(shape, cx.dtype()));
     Ok(Batch {
         step: 0,
         epoch: 0,
@@ -185,9 +186,10 @@ impl Planner<'_> {
         config.train.batch = batch;
         let plan = self.cx.planning();
         let _decoded = (decoded_bytes > 0).then(|| plan.staging_slot(decoded_bytes)).transpose()?;
-        let Rehearsed { state_elems, side } = (self.rehearse)(&plan, &config)?;
-        let view = batch * side.pow(2) * 3;
-        let loader = match beside.with_loader && !self.cx.is_device() {
+        let Rehearsed { state_elems, input } = (self.rehearse)(&plan, &config)?;
+        let view = batch * input.elems();
+        let renders = !self.cx.is_device() || input.channels() != 3;
+        let loader = match beside.with_loader && renders {
             true => LOADED_BATCHES * 2 * view,
             // For a device images are decoded alone, of sizes that nobody knows yet.
             false => 0,

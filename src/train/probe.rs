@@ -147,9 +147,8 @@ impl Probe {
         }
         let batch = (config.train.batch / config.train.accum).max(LEAST_BATCH);
         let images = |indices: Vec<usize>| -> Result<Images> {
-            let bytes = indices.len() * space.resolution.pow(2) * 3 * size_of::<f32>();
-            let (side, workers) = (space.resolution, config.data.workers);
-            let images = Images::new(dataset.clone(), indices, side, workers);
+            let bytes = indices.len() * space.input().elems() * size_of::<f32>();
+            let images = Images::new(dataset.clone(), indices, space.input(), config.data.workers);
             let images = images.in_batches_of(batch);
             match bytes > CACHE_BYTES {
                 true => Ok(images),
@@ -243,7 +242,7 @@ impl Probe {
     /// Accuracy of pixels, and of naming the queries' most frequent class.
     fn without_net(&self, cx: &Cx) -> Result<(f64, f64)> {
         let plain = |images: &Images| -> Result<RawFeatures> {
-            let mut plain = RawFeatures::new(images.resolution(), images.len());
+            let mut plain = RawFeatures::new(images.input(), images.len());
             pass(cx, &[], images, Feature::Pool, |batch, labels| plain.add(batch, labels))?;
             Ok(plain)
         };

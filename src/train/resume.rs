@@ -9,7 +9,7 @@ use super::checkpoint::{Checkpoint, State};
 use super::extend;
 use super::job::Tuned;
 use super::run::Options;
-use crate::config::{Config, resolve, word};
+use crate::config::{Config, Method, flag, resolve, word};
 use crate::error::{Error, Kind, Result};
 use crate::files::owned::{Existing, Owned};
 
@@ -35,9 +35,7 @@ const OLDER: [(&str, &str); 3] =
 /// The settings that a checkpoint's run began with, by key.
 pub(super) fn began_with(checkpoint: &Checkpoint) -> BTreeMap<String, String> {
     let State { preset, config, .. } = &checkpoint.state;
-    // Of an unknown preset the caller says more.
-    let defaults = Config::for_preset(preset).map(|config| config.flat());
-    let mut settings = defaults.unwrap_or_default();
+    let mut settings = Config::defaults(preset, Method::Moco).flat();
     settings.extend(OLDER.map(|(key, value)| (key.to_owned(), value.to_owned())));
     settings.extend(config.clone());
     settings
@@ -51,10 +49,9 @@ pub(super) fn config_of(checkpoint: &Checkpoint) -> Result<Config> {
     let state = &checkpoint.state;
     // That of the settings: fine-tuning has no method of its own.
     let method = state.config.get("method").map_or("moco", String::as_str);
-    let words = [format!("preset={}", state.preset), format!("method={method}")];
-    let words = words.iter().map(|text| word(text)).collect::<Result<Vec<_>>>();
-    let mut settings = words
-        .and_then(|words| resolve(&words))
+    let preset = flag("the checkpoint", "preset", &state.preset);
+    let mut settings = word(&format!("method={method}"))
+        .and_then(|method| resolve(&[preset, method]))
         .map_err(|e| Error::data(format!("{}: unknown settings: {e}", checkpoint.dir.display())))?;
     settings
         .inherit(&began_with(checkpoint))

@@ -92,7 +92,11 @@ impl Options {
             None if !adapts => Vec::new(),
             None => {
                 let seed = settings.config.seed;
-                config::adapt(settings, dataset.len(), || Likeness::measure(dataset, seed))?
+                {
+                    let input = settings.config.preset.input();
+                    let likeness = || Likeness::measure(dataset, &input, seed);
+                    config::adapt(settings, dataset.len(), likeness)?
+                }
             }
         };
         Ok((options, said))

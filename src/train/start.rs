@@ -190,7 +190,7 @@ pub(super) fn log_header(
     };
     let what = match &state.tuned {
         Some(tuned) => format!("fine-tuning {} by recipe {}", tuned.arch, config.finetune.recipe),
-        None => format!("training {} with {}", config.preset, config.method),
+        None => format!("training {} with {}", config.preset.name, config.method),
     };
     folder.log(&format!(
         "{what} on {} images: {} steps of {} ({} epochs), {:.1} M parameters",

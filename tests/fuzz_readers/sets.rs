@@ -177,7 +177,8 @@ fn repair_pack(bytes: &mut [u8]) {
 fn packed() {
     let place = Place::new();
     let set = place.open("set").unwrap();
-    pack::write(&set, &place.path("x.pack"), None, CorruptPolicy::default()).unwrap();
+    pack::write(&set, &place.path("x.pack"), pack::Form::default(), CorruptPolicy::default())
+        .unwrap();
     let seeds = vec![fs::read(place.path("x.pack")).unwrap()];
     fuzz_sets("pack", "x.pack", seeds, 300, Some(repair_pack), &place);
 }

@@ -84,7 +84,7 @@ fn write(
         step,
         steps: 10,
         seed: 1,
-        preset: "tiny".into(),
+        preset: engine::space::presets::tiny(),
         method: "moco".into(),
         data_cursor: 0,
         sampler_cursor: 0,

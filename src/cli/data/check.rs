@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use super::Channels;
 use crate::data::Dataset;
 use crate::data::survey::{ClassCount, Extent, Repeats, Survey, sheet, survey};
 use crate::error::{Error, Result};
@@ -35,6 +36,9 @@ pub struct CheckArgs {
     /// Read every image, however many they are
     #[arg(long)]
     pub all: bool,
+    /// Channels to read them with
+    #[command(flatten)]
+    pub channels: Channels,
 }
 
 /// Prints what there is and what cannot be read; exit 3 where anything cannot.
@@ -44,16 +48,17 @@ pub(super) fn run(args: &CheckArgs, json: bool) -> Result<()> {
     }
     let extent = if args.all { Extent::All } else { Extent::Quick };
     let main = Dataset::open(&args.paths)?;
-    let survey = look_at(&main, extent);
+    let channels = args.channels.channels();
+    let survey = look_at(&main, extent, channels);
     let mut test = None;
     if !args.test_data.is_empty() {
         let dataset = Dataset::open(&args.test_data)?;
-        let found = look_at(&dataset, extent);
+        let found = look_at(&dataset, extent, channels);
         let repeats = survey.repeated_in(&found);
         test = Some((dataset, found, repeats));
     }
     let rows = match &args.sheet {
-        Some(out) => Some((out, sheet::write(&main, out)?)),
+        Some(out) => Some((out, sheet::write(&main, channels, out)?)),
         None => None,
     };
     if json {
@@ -82,10 +87,10 @@ pub(super) fn run(args: &CheckArgs, json: bool) -> Result<()> {
     test.map_or(Ok(()), |(_, found, _)| expect_readable(&found))
 }
 
-fn look_at(dataset: &Dataset, extent: Extent) -> Survey {
+fn look_at(dataset: &Dataset, extent: Extent, channels: usize) -> Survey {
     let chosen = extent.of(dataset);
     let mut progress = Progress::new("images", chosen.len(), 0);
-    survey(dataset, &chosen, |more| progress.advance(more, String::new))
+    survey(dataset, &chosen, channels, |more| progress.advance(more, String::new))
 }
 
 fn as_json(survey: &Survey) -> serde_json::Value {
@@ -195,9 +200,9 @@ fn shown(out: &Path, rows: &[String]) -> String {
 }
 
 /// Prints what there is; exit 3 where nothing can be read.
-pub(super) fn stats(paths: &[String], json: bool) -> Result<()> {
+pub(super) fn stats(paths: &[String], channels: usize, json: bool) -> Result<()> {
     let dataset = Dataset::open(paths)?;
-    let survey = look_at(&dataset, Extent::All);
+    let survey = look_at(&dataset, Extent::All, channels);
     for c in &survey.corrupt {
         tracing::warn!("cannot read {}: {}", printable(&c.file), c.reason);
     }
@@ -210,14 +215,21 @@ pub(super) fn stats(paths: &[String], json: bool) -> Result<()> {
     if json {
         return print_json(&survey);
     }
-    let three = |v: [f64; 3]| v.map(|x| format!("{x:.4}")).join(" ");
-    let channels = [("mean (r g b)", three(survey.mean)), ("std", three(survey.std))];
-    let mut text = summary(&survey) + &facts(&channels);
+    let list =
+        |v: &[f64], between| v.iter().map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(between);
+    let mean = if channels == 3 { "mean (r g b)" } else { "mean" };
+    let rows = [(mean, list(&survey.mean, " ")), ("std", list(&survey.std, " "))];
+    let mut text = summary(&survey) + &facts(&rows);
     if !survey.classes.is_empty() {
         let classes = survey.classes.iter();
         let rows = classes.map(|c| vec![printable(&c.class).to_string(), c.images.to_string()]);
         text += &format!("\nimages per class\n{}", table(&rows.collect::<Vec<_>>()));
     }
+    text += &format!(
+        "\nfor a search space of your own (docs/spaces.md)\nchannels = {channels}\nmean = [{}]\nstd = [{}]\n",
+        list(&survey.mean, ", "),
+        list(&survey.std, ", ")
+    );
     print(&text)
 }
 

@@ -10,7 +10,8 @@ use rayon::ThreadPoolBuilder;
 use serde_json::{Value, json};
 
 use super::Globals;
-use crate::data::{CorruptPolicy, Dataset, OnCorrupt, pack};
+use crate::data::pack::{self, Form};
+use crate::data::{CorruptPolicy, Dataset, OnCorrupt};
 use crate::device::host;
 use crate::error::{Error, Result};
 use crate::outside::printable;
@@ -23,6 +24,20 @@ pub struct DataArgs {
     /// What to do.
     #[command(subcommand)]
     pub verb: DataVerb,
+}
+
+/// How many channels images have.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Channels {
+    /// Read images as ones of so many channels, as a search space of your own says
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u8).range(1..=16))]
+    channels: u8,
+}
+
+impl Channels {
+    fn channels(self) -> usize {
+        self.channels.into()
+    }
 }
 
 /// Verbs of `engine data`.
@@ -51,12 +66,18 @@ pub enum DataVerb {
         /// Replace the file
         #[arg(long)]
         overwrite: bool,
+        /// Channels to read them with
+        #[command(flatten)]
+        channels: Channels,
     },
     /// Sizes, classes, formats, mean and deviation
     Stats {
         /// Images
         #[arg(value_name = "PATH", required = true)]
         paths: Vec<String>,
+        /// Channels to read them with
+        #[command(flatten)]
+        channels: Channels,
     },
 }
 
@@ -69,12 +90,15 @@ pub fn run(args: &DataArgs, globals: &Globals) -> Result<()> {
     pool.install(|| match &args.verb {
         DataVerb::Check(args) => check::run(args, globals.json),
         DataVerb::Split(args) => split::run(args, globals.json),
-        DataVerb::Stats { paths } => check::stats(paths, globals.json),
-        DataVerb::Pack { paths, out, max_side, strict, overwrite } => {
+        DataVerb::Stats { paths, channels } => {
+            check::stats(paths, channels.channels(), globals.json)
+        }
+        DataVerb::Pack { paths, out, max_side, strict, overwrite, channels } => {
             prepare_file(out, *overwrite)?;
             let on_corrupt = if *strict { OnCorrupt::Stop } else { OnCorrupt::Replace };
             let policy = CorruptPolicy { on_corrupt, ..CorruptPolicy::default() };
-            write_pack(paths, out, max_side.map(usize::from), policy, globals.json)
+            let form = Form { channels: channels.channels(), max_side: max_side.map(usize::from) };
+            write_pack(paths, out, form, policy, globals.json)
         }
     })
 }
@@ -83,12 +107,12 @@ pub fn run(args: &DataArgs, globals: &Globals) -> Result<()> {
 pub fn write_pack(
     paths: &[String],
     out: &Path,
-    max_side: Option<usize>,
+    form: Form,
     policy: CorruptPolicy,
     json: bool,
 ) -> Result<()> {
     let dataset = Dataset::open(paths)?;
-    let packed = pack::write(&dataset, out, max_side, policy)?;
+    let packed = pack::write(&dataset, out, form, policy)?;
     if json {
         let mut value = json!(packed);
         value["out"] = Value::from(out.display().to_string());

@@ -134,7 +134,7 @@ fn against_cpu(cx: &Cx, s: &Situation, channels: usize) -> Result<Outcome, Strin
     let views: Vec<ViewParams> = s.sizes.iter().enumerate().map(|(i, z)| (s.view)(i, *z)).collect();
     let normalise = Views::moco_v2().normalise();
     let run = |cx: &Cx, dtype: DType| -> Result<Vec<f32>> {
-        let format = ViewFormat { side: s.side, channels, dtype, normalise };
+        let format = ViewFormat { side: s.side, channels, dtype, normalise: normalise.clone() };
         let views = RgbImages::new(cx, images.clone())?.views(cx, &views, &format)?;
         cx.download(&views)
     };
@@ -190,7 +190,7 @@ fn copied_ahead(cx: &Cx) -> Result<Outcome, String> {
 
 /// Images, crops and formats that do not fit are errors, on every context.
 fn refuses(cx: &Cx) -> Result<Outcome, String> {
-    let normalise = Normalise::new([0.5; 3], [0.5; 3]);
+    let normalise = Normalise::new(&[0.5; 3], &[0.5; 3]);
     let format = ViewFormat { side: 4, channels: 3, dtype: DType::F32, normalise };
     let attempt = |image: Image, views: &[ViewParams], format: &ViewFormat| {
         RgbImages::new(cx, vec![image])?.views(cx, views, format)
@@ -210,8 +210,11 @@ fn refuses(cx: &Cx) -> Result<Outcome, String> {
         ("an empty image", attempt(Image::default(), &[plain()], &format)),
         ("an image cut short", attempt(Image { rgb: vec![0; 9], ..fine() }, &[plain()], &format)),
         ("images of more bytes than are on the device", cut),
-        ("no pixels", attempt(fine(), &[plain()], &ViewFormat { side: 0, ..format })),
-        ("two channels", attempt(fine(), &[plain()], &ViewFormat { channels: 2, ..format })),
+        ("no pixels", attempt(fine(), &[plain()], &ViewFormat { side: 0, ..format.clone() })),
+        (
+            "two channels",
+            attempt(fine(), &[plain()], &ViewFormat { channels: 2, ..format.clone() }),
+        ),
     ] {
         if result.is_ok() {
             return Err(format!("took {what}"));

@@ -73,7 +73,7 @@ pub(in crate::data) fn write_normalised(
 
 vectorised! {
     fn interleave(red: &[u8], green: &[u8], blue: &[u8], normalise: &Normalise, out: &mut [f32]) {
-        let Normalise { scale, shift } = *normalise;
+        let [scale, shift] = normalise.of_bytes();
         let (out, _) = out.as_chunks_mut::<3>();
         for (((pixel, &r), &g), &b) in out.iter_mut().zip(red).zip(green).zip(blue) {
             pixel[0] = f32::from(r) * scale[0] + shift[0];

@@ -66,7 +66,8 @@ pub(super) fn render(
     format: &ViewFormat,
     out: &mut Tensor,
 ) -> Result<()> {
-    let ViewFormat { side, channels, dtype, normalise } = *format;
+    let ViewFormat { side, channels, dtype, ref normalise } = *format;
+    let [scale, shift] = normalise.of_bytes();
     size(out.shape().elems())?;
     let mut records = Vec::with_capacity(views.len());
     let mut weights = 0;
@@ -88,8 +89,8 @@ pub(super) fn render(
         side: size(side)?,
         channels: size(channels)?,
         in_shared: in_shared.into(),
-        scale: normalise.scale,
-        shift: normalise.shift,
+        scale,
+        shift,
     };
     let geometry = Geometry::linear(size(blocks)?, THREADS);
     let geometry = geometry.shared(if in_shared { size(kept_bytes)? } else { 0 });

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// How the views of a batch are laid out.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ViewFormat {
     /// Pixels of a row, and rows.
     pub side: usize,
@@ -174,7 +174,7 @@ fn native(
     format: &ViewFormat,
     out: &mut Tensor,
 ) -> Result<()> {
-    let ViewFormat { side, channels, normalise, dtype } = *format;
+    let ViewFormat { side, channels, ref normalise, dtype } = *format;
     if dtype != DType::F32 {
         return Err(Error::usage(format!("the CPU makes views in F32, not in {dtype:?}")));
     }
@@ -182,10 +182,10 @@ fn native(
     all.zip(images).zip(views).for_each(|((out, image), view)| {
         with_scratch(|scratch| {
             if channels == 3 {
-                return render(image, view, &normalise, side, scratch, out);
+                return render(image, view, normalise, side, scratch, out);
             }
             let mut pixels = vec![0.0; 3 * side * side];
-            render(image, view, &normalise, side, scratch, &mut pixels);
+            render(image, view, normalise, side, scratch, &mut pixels);
             for (out, pixel) in out.chunks_exact_mut(4).zip(pixels.chunks_exact(3)) {
                 out[..3].copy_from_slice(pixel);
                 out[3] = 0.0;
@@ -216,7 +216,8 @@ mod tests {
         let (side, normalise) = (6, settings.normalise());
         let on_device = RgbImages::new(&cx, images.clone()).unwrap();
         let batch = |channels| {
-            let format = ViewFormat { side, channels, dtype: DType::F32, normalise };
+            let format =
+                ViewFormat { side, channels, dtype: DType::F32, normalise: normalise.clone() };
             cx.download(&on_device.views(&cx, &views, &format).unwrap()).unwrap()
         };
         let mut expected = Vec::new();

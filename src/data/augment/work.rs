@@ -31,6 +31,7 @@ pub fn work(settings: &Views, n: usize, format: ViewFormat) -> Work {
         prepare: Box::new(move |cx, seed| -> Result<_> {
             let images: Vec<Image> = (0..n).map(|i| image(i, (side, side))).collect();
             let (images, views) = (Arc::new(RgbImages::new(cx, images)?), draw(seed));
+            let format = format.clone();
             Ok(repeat(move |cx| Ok(vec![images.views(cx, &views, &format)?])))
         }),
     }

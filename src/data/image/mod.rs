@@ -3,13 +3,14 @@
 mod format;
 mod jpeg;
 mod others;
-mod tiff;
+pub(super) mod tiff;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage};
 
 pub use self::format::Format;
 pub(super) use self::format::is_ending;
+pub(super) use self::others::decoded;
 use super::guard::guarded;
 use super::limits::{Limits, PIXELS};
 use super::unsupported;
@@ -70,6 +71,28 @@ impl Image {
             })),
         };
         guarded("the decoder", attempt)
+    }
+
+    /// Mean and mean square of red, green and blue, on [0, 1]; whole numbers until the end.
+    pub(super) fn moments(&self) -> [[f64; 2]; 3] {
+        let (mut sum, mut square) = ([0u64; 3], [0u64; 3]);
+        for row in self.rgb.chunks_exact(3 * self.width.max(1)) {
+            // A row's sums fit 32 bits, which are quicker.
+            let (mut s, mut q) = ([0u32; 3], [0u32; 3]);
+            for pixel in row.as_chunks::<3>().0 {
+                for c in 0..3 {
+                    let v = u32::from(pixel[c]);
+                    s[c] += v;
+                    q[c] += v * v;
+                }
+            }
+            for c in 0..3 {
+                sum[c] += u64::from(s[c]);
+                square[c] += u64::from(q[c]);
+            }
+        }
+        let n = (self.width * self.height) as f64;
+        std::array::from_fn(|c| [sum[c] as f64 / n / 255.0, square[c] as f64 / n / 65_025.0])
     }
 
     /// Bytes of its pixels.

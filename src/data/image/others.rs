@@ -19,6 +19,19 @@ pub(super) fn decode(
     limits: &Limits,
     admit: &mut Take,
 ) -> Result<Image> {
+    let (image, orientation) = decoded(bytes, format, limits, admit)?;
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    // Of 16 bits a channel this takes the nearest of 8.
+    oriented(Image { width, height, rgb: image.into_rgb8().into_raw() }, orientation)
+}
+
+/// An image with the samples that its file has, and how it is to be turned.
+pub(in crate::data) fn decoded(
+    bytes: &[u8],
+    format: Format,
+    limits: &Limits,
+    admit: &mut Take,
+) -> Result<(DynamicImage, Orientation)> {
     let bad = |e: &dyn std::fmt::Display| Error::data(format!("damaged or unsupported: {e}"));
     let png = (format == Format::Png).then(|| Png::of(bytes));
     let webp = match format {
@@ -60,10 +73,8 @@ pub(super) fn decode(
         Some(webp) => webp.exif.and_then(Orientation::from_exif_chunk),
         None => decoder.orientation().ok(),
     };
-    // Of 16 bits a channel this takes the nearest of 8.
-    let rgb = DynamicImage::from_decoder(decoder).map_err(|e| bad(&e))?.into_rgb8();
-    let image = Image { width: width as usize, height: height as usize, rgb: rgb.into_raw() };
-    oriented(image, orientation.unwrap_or(Orientation::NoTransforms))
+    let image = DynamicImage::from_decoder(decoder).map_err(|e| bad(&e))?;
+    Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
 }
 
 /// What a PNG's chunks say, before its decoder is asked.

@@ -9,12 +9,14 @@ use tiff::decoder::{BufferLayoutPreference, Decoder, DecodingResult, Limits as D
 use tiff::tags::Tag;
 
 use super::{Image, Take, check_size, oriented};
+use crate::data::bands::{Bands, widened};
 use crate::data::limits::Limits;
 use crate::error::{Error, Result};
 
 /// Numbers of tags.
 const BITS: u16 = 258;
 const PHOTOMETRIC: u16 = 262;
+const CHANNELS: u16 = 277;
 const COLOUR_MAP: u16 = 320;
 /// The last of the tags that the decoder may look at; those of metadata come behind.
 const LAST_READ: u16 = 532;
@@ -194,35 +196,104 @@ fn pixels(
     limits: &Limits,
     admit: &mut Take,
 ) -> Result<Image> {
-    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(|e| bad(&e))?;
-    let (width, height) = decoder.dimensions().map_err(|e| bad(&e))?;
-    let (width, height) = (width as usize, height as usize);
-    check_size(width, height, limits)?;
-    let colours = Colours::of(decoder.colortype().map_err(|e| bad(&e))?, palette)?;
-    let layout = decoder.image_buffer_layout().map_err(|e| bad(&e))?;
-    let count = width as u64 * height as u64;
-    // Samples, RGB, and a strip or tile as it is stored.
-    let samples = layout.complete_len as u64;
-    let row = layout.row_stride.map_or(0, |row| row.get() as u64);
-    admit(held + samples + 3 * count + bytes.len() as u64 + 4 * row, count)?;
-    let mut allowed = DecoderLimits::default();
-    allowed.decoding_buffer_size = layout.complete_len;
-    allowed.intermediate_buffer_size = bytes.len();
-    let mut decoder = decoder.with_limits(allowed);
-    let mut read = DecodingResult::U8(Vec::new());
-    let layout = decoder.read_image_to_buffer(&mut read).map_err(|e| bad(&e))?;
-    let orientation = decoder.find_tag_unsigned::<u8>(Tag::Orientation).ok().flatten();
-    drop(decoder);
-    let rgb = match read {
+    let colours = |colour| Colours::of(colour, palette);
+    let (colours, page) = Page::read(bytes, held, colours, limits, admit)?;
+    let Page { width, height, layout, orientation, samples } = page;
+    let rgb = match samples {
         DecodingResult::U8(samples) => colours.rgb(&samples, &layout, width, height, |v| v as u8),
         DecodingResult::U16(samples) => colours.rgb(&samples, &layout, width, height, to_eight),
         _ => None,
     };
-    let rgb = rgb.ok_or_else(|| {
-        bad(&"expected whole numbers of at most 16 bits that fill its size, found other samples")
-    })?;
-    let orientation = orientation.and_then(Orientation::from_exif);
-    oriented(Image { width, height, rgb }, orientation.unwrap_or(Orientation::NoTransforms))
+    let rgb = rgb.ok_or_else(other_samples)?;
+    oriented(Image { width, height, rgb }, orientation)
+}
+
+fn other_samples() -> Error {
+    bad(&"expected whole numbers of at most 16 bits that fill its size, found other samples")
+}
+
+/// The first page's channels, of which there must be so many; none where one is wanted, and they are
+/// colours. And how it is to be turned.
+pub(in crate::data) fn bands(
+    bytes: &[u8],
+    channels: usize,
+    limits: &Limits,
+    admit: &mut Take,
+) -> Result<Option<(Bands, Orientation)>> {
+    let header = Header::of(bytes)?;
+    let held = header.values_cost() + AROUND_BYTES;
+    let is_palette = header.value(PHOTOMETRIC) == Some(PALETTE.into());
+    let found = if is_palette { 0 } else { header.value(CHANNELS).unwrap_or(1) };
+    match (channels, found) {
+        (1, n) if n != 1 || header.bits() < 8 => return Ok(None),
+        (wanted, n) if wanted as u64 != n => {
+            let found = if is_palette { "a palette".into() } else { format!("{n}") };
+            return Err(Error::data(format!("expected {wanted} channels, found {found}")));
+        }
+        _ => {}
+    }
+    let (_, page) = Page::read(bytes, held, |_| Ok(()), limits, admit)?;
+    let pixels = page.width * page.height;
+    let samples: Option<Vec<u16>> = match &page.samples {
+        DecodingResult::U8(all) => page.planes(channels, |at| all.get(at).copied().map(widened)),
+        DecodingResult::U16(all) => page.planes(channels, |at| all.get(at).copied()),
+        _ => None,
+    };
+    let samples = samples.filter(|all| all.len() == channels * pixels).ok_or_else(other_samples)?;
+    Ok(Some((Bands { width: page.width, height: page.height, samples }, page.orientation)))
+}
+
+/// The first page, as its samples are stored.
+struct Page {
+    width: usize,
+    height: usize,
+    layout: BufferLayoutPreference,
+    orientation: Orientation,
+    samples: DecodingResult,
+}
+
+impl Page {
+    /// Reads it, where `expect` takes its colours.
+    fn read<T>(
+        bytes: &[u8],
+        held: u64,
+        expect: impl FnOnce(ColorType) -> Result<T>,
+        limits: &Limits,
+        admit: &mut Take,
+    ) -> Result<(T, Self)> {
+        let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(|e| bad(&e))?;
+        let (width, height) = decoder.dimensions().map_err(|e| bad(&e))?;
+        let (width, height) = (width as usize, height as usize);
+        check_size(width, height, limits)?;
+        let expected = expect(decoder.colortype().map_err(|e| bad(&e))?)?;
+        let layout = decoder.image_buffer_layout().map_err(|e| bad(&e))?;
+        let count = width as u64 * height as u64;
+        // Samples, RGB, and a strip or tile as it is stored.
+        let samples = layout.complete_len as u64;
+        let row = layout.row_stride.map_or(0, |row| row.get() as u64);
+        admit(held + samples + 3 * count + bytes.len() as u64 + 4 * row, count)?;
+        let mut allowed = DecoderLimits::default();
+        allowed.decoding_buffer_size = layout.complete_len;
+        allowed.intermediate_buffer_size = bytes.len();
+        let mut decoder = decoder.with_limits(allowed);
+        let mut samples = DecodingResult::U8(Vec::new());
+        let layout = decoder.read_image_to_buffer(&mut samples).map_err(|e| bad(&e))?;
+        let orientation = decoder.find_tag_unsigned::<u8>(Tag::Orientation).ok().flatten();
+        let orientation = orientation.and_then(Orientation::from_exif);
+        let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+        Ok((expected, Self { width, height, layout, orientation, samples }))
+    }
+
+    /// Samples plane by plane; none where there are too few of them.
+    fn planes(&self, channels: usize, at: impl Fn(usize) -> Option<u16>) -> Option<Vec<u16>> {
+        let pixels = self.width * self.height;
+        let planar = self.layout.planes > 1;
+        let place = |c: usize, i: usize| if planar { c * pixels + i } else { i * channels + c };
+        (0..channels)
+            .flat_map(|c| (0..pixels).map(move |i| (c, i)))
+            .map(|(c, i)| at(place(c, i)))
+            .collect()
+    }
 }
 
 /// How samples become colours.
@@ -236,7 +307,7 @@ struct Colours<'a> {
 }
 
 impl<'a> Colours<'a> {
-    /// Errors: colours that cannot become RGB. Images of more channels would be read here.
+    /// Errors: colours that cannot become RGB.
     fn of(colour: ColorType, palette: Option<&'a [[u8; 3]]>) -> Result<Self> {
         let (channels, bits, ink) = match colour {
             ColorType::Gray(bits) => (1, bits, false),
@@ -250,7 +321,8 @@ impl<'a> Colours<'a> {
             ColorType::CMYKA(bits) => (5, bits, true),
             other => {
                 return Err(bad(&format!(
-                    "expected grey, RGB, CMYK or a palette, with alpha or without, found {other:?}"
+                    "expected grey, RGB, CMYK or a palette, with alpha or without, found {other:?}; \
+                     a search space of your own reads images of up to 16 channels (docs/spaces.md)"
                 )));
             }
         };

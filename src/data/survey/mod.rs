@@ -12,7 +12,7 @@ use serde::Serialize;
 pub use self::duplicates::Repeats;
 use self::duplicates::{Look, Seen, between, within};
 use super::index::is_split;
-use super::{Dataset, Image};
+use super::{AnyImage, Dataset};
 
 /// A data set of at most so many encoded bytes is read as a whole.
 const WHOLE_BYTES: u64 = 256 << 20;
@@ -56,10 +56,10 @@ pub struct Survey {
     pub formats: BTreeMap<&'static str, usize>,
     /// Readable images by the length of their shorter side, in octaves.
     pub shorter_side: Vec<SideCount>,
-    /// Mean of all pixels on [0, 1], red green blue; each image weighs the same.
-    pub mean: [f64; 3],
+    /// Mean of each channel's samples on [0, 1]; each image weighs the same.
+    pub mean: Vec<f64>,
     /// Their standard deviation.
-    pub std: [f64; 3],
+    pub std: Vec<f64>,
     /// Images that are there more than once.
     pub repeats: Repeats,
     #[serde(skip)]
@@ -123,14 +123,19 @@ struct Facts {
     format: &'static str,
     sixteen_bit: bool,
     shorter_side: usize,
-    mean: [f64; 3],
-    mean_square: [f64; 3],
+    /// Mean and mean square of each channel.
+    moments: Vec<[f64; 2]>,
     look: Look,
 }
 
-/// Reads the images `chosen`, in parallel on the current thread pool. `progress` is told how many
+/// Reads the images `chosen` as ones of so many channels, in parallel on the current thread pool. `progress` is told how many
 /// more are done. The result does not depend on the number of threads.
-pub fn survey(dataset: &Dataset, chosen: &[usize], mut progress: impl FnMut(usize)) -> Survey {
+pub fn survey(
+    dataset: &Dataset,
+    chosen: &[usize],
+    channels: usize,
+    mut progress: impl FnMut(usize),
+) -> Survey {
     let mut survey = Survey {
         source: dataset.title().to_owned(),
         kinds: dataset.kinds().clone(),
@@ -148,15 +153,15 @@ pub fn survey(dataset: &Dataset, chosen: &[usize], mut progress: impl FnMut(usiz
         unlabelled: 0,
         formats: BTreeMap::new(),
         shorter_side: Vec::new(),
-        mean: [0.0; 3],
-        std: [0.0; 3],
+        mean: Vec::new(),
+        std: Vec::new(),
         repeats: Repeats::default(),
         seen: Vec::with_capacity(chosen.len()),
     };
-    let mut mean_square = [0.0; 3];
+    let mut sums = vec![[0.0; 2]; channels];
     let mut octaves = BTreeMap::new();
     for chunk in chosen.chunks(64 * rayon::current_num_threads()) {
-        let facts: Vec<_> = chunk.par_iter().map(|&i| facts(dataset, i)).collect();
+        let facts: Vec<_> = chunk.par_iter().map(|&i| facts(dataset, i, channels)).collect();
         for (&i, facts) in chunk.iter().zip(facts) {
             match facts {
                 Ok(f) => {
@@ -164,8 +169,9 @@ pub fn survey(dataset: &Dataset, chosen: &[usize], mut progress: impl FnMut(usiz
                     survey.sixteen_bit += usize::from(f.sixteen_bit);
                     *survey.formats.entry(f.format).or_default() += 1;
                     *octaves.entry(f.shorter_side.ilog2()).or_default() += 1;
-                    add(&mut survey.mean, &f.mean);
-                    add(&mut mean_square, &f.mean_square);
+                    sums.iter_mut().zip(f.moments).for_each(|(sum, moments)| {
+                        *sum = std::array::from_fn(|i| sum[i] + moments[i]);
+                    });
                     survey.seen.push((i, dataset.label(i), f.look));
                 }
                 Err(reason) => {
@@ -177,10 +183,9 @@ pub fn survey(dataset: &Dataset, chosen: &[usize], mut progress: impl FnMut(usiz
         progress(chunk.len());
     }
     let readable = survey.seen.len().max(1) as f64;
-    survey.mean = survey.mean.map(|sum| sum / readable);
-    survey.std = std::array::from_fn(|c| {
-        (mean_square[c] / readable - survey.mean[c].powi(2)).max(0.0).sqrt()
-    });
+    survey.mean = sums.iter().map(|[sum, _]| sum / readable).collect();
+    let of = |[sum, square]: &[f64; 2]| (square / readable - (sum / readable).powi(2)).max(0.0);
+    survey.std = sums.iter().map(|sums| of(sums).sqrt()).collect();
     survey.shorter_side = octaves
         .into_iter()
         .map(|(o, images): (u32, usize)| SideCount { from: 1 << o, to: (2 << o) - 1, images })
@@ -210,11 +215,6 @@ fn parts(dataset: &Dataset) -> BTreeMap<String, usize> {
     parts
 }
 
-/// `sums += values`, channel by channel.
-fn add(sums: &mut [f64; 3], values: &[f64; 3]) {
-    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-}
-
 fn count_classes(dataset: &Dataset, survey: &mut Survey) {
     let mut counts = vec![0; dataset.classes().len()];
     for i in 0..dataset.len() {
@@ -228,37 +228,19 @@ fn count_classes(dataset: &Dataset, survey: &mut Survey) {
         named.map(|(class, images)| ClassCount { class: class.clone(), images }).collect();
 }
 
-fn facts(dataset: &Dataset, i: usize) -> Result<Facts, String> {
+fn facts(dataset: &Dataset, i: usize, channels: usize) -> Result<Facts, String> {
     let encoded = dataset.encoded(i).map_err(|e| e.to_string())?;
     let bytes = &encoded.bytes;
-    let image = dataset.decode(i, bytes, 0).map_err(|e| e.to_string())?;
+    let image = dataset.decode_as(i, bytes, channels).map_err(|e| e.to_string())?;
     let format = dataset.format(i, bytes);
     let sixteen_bit = format.is_some_and(|f| f.is_sixteen_bit(bytes));
     let format = format.map_or("unknown", |f| f.name());
-    let (mean, mean_square) = moments(&image);
-    let shorter_side = image.width.min(image.height);
-    let (bytes, look) = (bytes.len() as u64, Look::of(&image));
-    Ok(Facts { bytes, format, sixteen_bit, shorter_side, mean, mean_square, look })
-}
-
-/// Mean and mean square of each channel on [0, 1]; whole numbers until the end.
-fn moments(image: &Image) -> ([f64; 3], [f64; 3]) {
-    let (mut sum, mut square) = ([0u64; 3], [0u64; 3]);
-    for row in image.rgb.chunks_exact(3 * image.width) {
-        // A row's sums fit 32 bits, which are quicker.
-        let (mut s, mut q) = ([0u32; 3], [0u32; 3]);
-        for pixel in row.as_chunks::<3>().0 {
-            for c in 0..3 {
-                let v = u32::from(pixel[c]);
-                s[c] += v;
-                q[c] += v * v;
-            }
-        }
-        for c in 0..3 {
-            sum[c] += u64::from(s[c]);
-            square[c] += u64::from(q[c]);
-        }
-    }
-    let n = (image.width * image.height) as f64;
-    (sum.map(|s| s as f64 / n / 255.0), square.map(|q| q as f64 / n / 65025.0))
+    let (width, height) = image.size();
+    let (bytes, moments) = (bytes.len() as u64, image.moments());
+    let look = match &*image {
+        AnyImage::Rgb(image) => Look::of(image),
+        bands => Look::of(&bands.shown()),
+    };
+    let shorter_side = width.min(height);
+    Ok(Facts { bytes, format, sixteen_bit, shorter_side, moments, look })
 }

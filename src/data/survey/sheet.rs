@@ -24,7 +24,7 @@ const GROUND: Rgb<u8> = Rgb([128, 128, 128]);
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write(dataset: &Dataset, out: &Path) -> Result<Vec<String>> {
+pub fn write(dataset: &Dataset, channels: usize, out: &Path) -> Result<Vec<String>> {
     let mut of_class: Vec<Vec<usize>> = vec![Vec::new(); dataset.classes().len()];
     for i in 0..dataset.len() {
         if let Some(label) = dataset.label(i) {
@@ -46,7 +46,8 @@ pub fn write(dataset: &Dataset, out: &Path) -> Result<Vec<String>> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(1) as u32;
     let mut sheet = RgbImage::from_pixel(columns * PLACE, rows.len() as u32 * PLACE, GROUND);
     for (y, row) in rows.iter().enumerate() {
-        let images: Vec<Option<RgbImage>> = row.par_iter().map(|&i| small(dataset, i)).collect();
+        let images: Vec<Option<RgbImage>> =
+            row.par_iter().map(|&i| small(dataset, i, channels)).collect();
         for (x, image) in images.into_iter().enumerate() {
             let Some(image) = image else { continue };
             let at = |i: usize, side: u32| i64::from(i as u32 * PLACE + (PLACE - side) / 2);
@@ -58,8 +59,8 @@ pub fn write(dataset: &Dataset, out: &Path) -> Result<Vec<String>> {
 }
 
 /// An image that fits its place.
-fn small(dataset: &Dataset, i: usize) -> Option<RgbImage> {
-    let image = dataset.load(i).ok()?;
+fn small(dataset: &Dataset, i: usize, channels: usize) -> Option<RgbImage> {
+    let image = dataset.load_as(i, channels).ok()?.shown();
     let (width, height) = (image.width as u32, image.height as u32);
     let longer = width.max(height);
     let side = |s: u32| (u64::from(s) * u64::from(SIDE) / u64::from(longer)).max(1) as u32;

@@ -98,8 +98,10 @@ fn unreadable_images_are_replaced_and_counted() {
     let stop = LoaderOptions { on_corrupt: OnCorrupt::Stop, ..options(12) };
     kind_of(TrainLoader::new(set.clone(), stop).unwrap().next(), "on_corrupt");
     let all: Vec<usize> = (0..12).collect();
-    let shown: Vec<usize> =
-        eval_batches(set, &all, 16, 12, 2).unwrap().flat_map(|b| b.unwrap().indices).collect();
+    let shown: Vec<usize> = eval_batches(set, &all, &Input::rgb(16), 12, 2)
+        .unwrap()
+        .flat_map(|b| b.unwrap().indices)
+        .collect();
     assert_eq!(shown[5..], all[5..]);
     assert!(shown[..5].iter().all(|&i| i >= 5));
 }
@@ -127,7 +129,7 @@ fn too_many_unreadable_images_stop_the_run() {
 fn eval_takes_the_centre_in_order() {
     let tree = Tree::new();
     let set = Arc::new(tree.open("set").unwrap());
-    let batches = eval_batches(set.clone(), &[3, 1, 1, 7, 0], 16, 2, 2).unwrap();
+    let batches = eval_batches(set.clone(), &[3, 1, 1, 7, 0], &Input::rgb(16), 2, 2).unwrap();
     assert_eq!(batches.batches(), 3);
     let all: Vec<EvalBatch> = batches.map(Result::unwrap).collect();
     let indices: Vec<_> = all.iter().map(|b| b.indices.clone()).collect();
@@ -139,10 +141,10 @@ fn eval_takes_the_centre_in_order() {
     fs::write(tree.path("exact/a.png"), png(16, 16, 3)).unwrap();
     let exact = Arc::new(tree.open("exact").unwrap());
     let image = exact.load(0).unwrap();
-    let x = eval_batches(exact, &[0], 16, 1, 1).unwrap().next().unwrap().unwrap().x;
+    let x = eval_batches(exact, &[0], &Input::rgb(16), 1, 1).unwrap().next().unwrap().unwrap().x;
     for (i, v) in image.rgb.iter().enumerate() {
         let expected = (f32::from(*v) / 255.0 - IMAGENET_MEAN[i % 3]) / IMAGENET_STD[i % 3];
         assert!((x[i] - expected).abs() < 1e-6, "{} {expected}", x[i]);
     }
-    assert_eq!(eval_batches(set, &[99], 16, 2, 2).err().unwrap().kind(), Kind::Usage);
+    assert_eq!(eval_batches(set, &[99], &Input::rgb(16), 2, 2).err().unwrap().kind(), Kind::Usage);
 }

@@ -64,7 +64,7 @@ fn idx_files_have_their_labels_beside_them() {
     assert_eq!((whole.len(), whole.other_files()), (6, 0));
     assert_eq!(tree.open("mnist/t10k-images-idx3-ubyte.gz").unwrap().len(), 2);
     let pack = tree.path("x.pack");
-    pack::write(&train, &pack, None, CorruptPolicy::default()).unwrap();
+    pack::write(&train, &pack, pack::Form::default(), CorruptPolicy::default()).unwrap();
     same(&train, &tree.open("x.pack").unwrap(), "");
     // Without labels there are none; with others it is an error.
     fs::remove_file(dir.join("t10k-labels-idx1-ubyte.gz")).unwrap();

@@ -113,5 +113,5 @@ pub(super) fn kind_of<T: std::fmt::Debug>(result: crate::Result<T>, words: &str)
 
 /// What there is, of all images.
 pub(super) fn survey_all(set: &Dataset) -> survey::Survey {
-    survey::survey(set, &survey::Extent::All.of(set), |_| ())
+    survey::survey(set, &survey::Extent::All.of(set), 3, |_| ())
 }

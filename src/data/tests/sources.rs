@@ -22,7 +22,8 @@ fn every_container_holds_the_same_images() {
     same(&whole, &tree.open("set.tar.zst").unwrap(), "");
 
     let pack = tree.path("set.pack");
-    let packed = pack::write(&whole, &pack, None, CorruptPolicy::default()).unwrap();
+    let packed =
+        pack::write(&whole, &pack, pack::Form::default(), CorruptPolicy::default()).unwrap();
     assert_eq!((packed.images, packed.corrupt, packed.resized), (16, 0, 0));
     assert_eq!(packed.bytes, fs::metadata(&pack).unwrap().len());
     same(&whole, &tree.open("set.pack").unwrap(), "");
@@ -75,7 +76,7 @@ fn cifar_binary_files_are_recognised() {
     tar.finish().unwrap();
     assert_eq!(tree.open("c.tar").unwrap().len(), 3);
     let pack = tree.path("c.pack");
-    pack::write(&train, &pack, None, CorruptPolicy::default()).unwrap();
+    pack::write(&train, &pack, pack::Form::default(), CorruptPolicy::default()).unwrap();
     same(&train, &tree.open("c.pack").unwrap(), "");
     let mut test = tree.open("cifar#test").unwrap();
     assert_eq!(test.label(0), Some(0));
@@ -120,7 +121,13 @@ fn packed_files_are_held_against_their_checksums() {
     let tree = Tree::new();
     let path = tree.path("set.pack");
     let set = tree.open("set").unwrap();
-    pack::write(&set, &path, Some(20), CorruptPolicy::default()).unwrap();
+    pack::write(
+        &set,
+        &path,
+        pack::Form { max_side: Some(20), channels: 3 },
+        CorruptPolicy::default(),
+    )
+    .unwrap();
     let small = tree.open("set.pack").unwrap();
     let image = small.load(0).unwrap();
     assert_eq!(image.width.max(image.height), 20);

@@ -8,14 +8,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
-pub(super) use self::timm::TIMM;
+pub(super) use self::timm::{TIMM, family, first_conv};
 pub(super) use self::transformers::TRANSFORMERS;
 use super::config::{CONFIG, Config, WEIGHTS};
 use super::layers::Layers;
 use super::layout::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, Column, Named, Numbers};
-use crate::space::{Arch, STAGES, presets};
+use crate::space::{Arch, Block, STAGES, presets};
 
 /// A library that loads backbones from folders.
 pub(super) struct Library {
@@ -25,7 +25,7 @@ pub(super) struct Library {
     /// Its `config.json`.
     config: fn(&Config) -> Value,
     /// The net that it builds from its `config.json`.
-    builds: fn(&Value) -> Option<Arch>,
+    builds: fn(&Value) -> Option<(Block, Arch)>,
     /// Further files: names and contents.
     more: fn(&Config) -> Vec<(&'static str, Value)>,
 }
@@ -129,13 +129,14 @@ pub(super) fn read(library: &Library, dir: &Path, named: &Named) -> Result<(Laye
     }
     let config: Value = files::read_json(&dir.join(CONFIG))?;
     let built = (library.builds)(&config);
-    let built = built.ok_or_else(|| wrong(format!("{CONFIG} does not say how large it is")))?;
+    let (block, built) =
+        built.ok_or_else(|| wrong(format!("{CONFIG} does not say how large it is")))?;
     let outputs = |conv: &str| found.get(&format!("{conv}.weight")).map(|(shape, _)| shape[0]);
     let widths = std::array::from_fn(|s| outputs(&format!("layer{}.0.conv1", s + 1)));
     if (outputs("conv1"), widths) != (Some(built.stem), built.widths.map(Some)) {
         return Err(wrong(format!("{CONFIG} says {built}, its tensors have other sizes")));
     }
-    Ok((Layers::backbone(2, true, built.depths, presets::STRIDES), found))
+    Ok((Layers::backbone((2, true), block, built.depths, presets::STRIDES), found))
 }
 
 /// The value of channels that are padding.

@@ -5,22 +5,27 @@
 //! rows of zeros in the convolution, γ = β = mean = 0 in its batch norm, and columns of zeros in the
 //! two convolutions that read it. They get no gradient, so they stay 0 when the net is trained.
 
+use clap::ValueEnum;
 use serde_json::json;
 
 use super::super::layout::{Layout, TIMM_STEM};
 use super::{Library, Place, four};
-use crate::space::Arch;
+use crate::space::{Arch, Block};
 
 pub(in super::super) static TIMM: Library = Library {
     layout: Layout::Timm,
     place,
     config: |config| {
         json!({
-            "architecture": "resnet50",
+            "architecture": family(config.block),
             "num_classes": 0,
             "num_features": config.num_features,
             "global_pool": "avg",
-            "model_args": { "layers": config.depths, "channels": config.widths },
+            "model_args": {
+                "layers": config.depths,
+                "channels": config.widths,
+                "in_chans": config.input_size[0],
+            },
             "pretrained_cfg": {
                 "num_classes": 0,
                 "input_size": config.input_size,
@@ -29,7 +34,7 @@ pub(in super::super) static TIMM: Library = Library {
                 "crop_mode": "center",
                 "mean": config.mean,
                 "std": config.std,
-                "first_conv": "conv1",
+                "first_conv": first_conv(config.input_size[0]),
                 "classifier": "fc",
             },
         })
@@ -37,10 +42,26 @@ pub(in super::super) static TIMM: Library = Library {
     builds: |config| {
         let args = &config["model_args"];
         let (widths, depths) = (four(&args["channels"])?, four(&args["layers"])?);
-        Some(Arch { stem: TIMM_STEM, widths, depths })
+        let of = |block: &Block| config["architecture"] == family(*block);
+        let block = Block::value_variants().iter().copied().find(of)?;
+        Some((block, Arch { stem: TIMM_STEM, widths, depths }))
     },
     more: |_| Vec::new(),
 };
+
+/// timm's function that builds nets of such blocks, of any widths and depths.
+pub(in super::super) fn family(block: Block) -> &'static str {
+    match block {
+        Block::Bottleneck => "resnet50",
+        Block::Basic => "resnet18",
+    }
+}
+
+/// The layer that timm adapts to other channels than 3, for images of so many: none where the weights
+/// are for other channels already.
+pub(in super::super) fn first_conv(channels: usize) -> Option<&'static str> {
+    (channels == 3).then_some("conv1")
+}
 
 /// Torchvision's names, with the padding.
 fn place(name: &str, shape: &[usize]) -> Option<Place> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::config::Config;
 use super::super::layout::Layout;
 use super::{Library, Place, four};
-use crate::space::{Arch, EXPANSION};
+use crate::space::{Arch, Block};
 
 pub(in super::super) static TRANSFORMERS: Library = Library {
     layout: Layout::Transformers,
@@ -14,11 +14,11 @@ pub(in super::super) static TRANSFORMERS: Library = Library {
         json!({
             "model_type": "resnet",
             "architectures": ["ResNetModel"],
-            "num_channels": 3,
+            "num_channels": config.input_size[0],
             "embedding_size": config.stem.width,
             "hidden_sizes": config.widths.map(|width| config.expansion * width),
             "depths": config.depths,
-            "layer_type": "bottleneck",
+            "layer_type": config.block,
             "hidden_act": "relu",
             "downsample_in_first_stage": false,
             // The stride is the 3×3 convolution's.
@@ -28,11 +28,13 @@ pub(in super::super) static TRANSFORMERS: Library = Library {
         })
     },
     builds: |config| {
-        Some(Arch {
+        let block: Block = config["layer_type"].as_str()?.parse().ok()?;
+        let arch = Arch {
             stem: usize::try_from(config["embedding_size"].as_u64()?).ok()?,
-            widths: four(&config["hidden_sizes"])?.map(|outputs| outputs / EXPANSION),
+            widths: four(&config["hidden_sizes"])?.map(|outputs| outputs / block.expansion()),
             depths: four(&config["depths"])?,
-        })
+        };
+        Some((block, arch))
     },
     more: |config| vec![("preprocessor_config.json", preprocessor(config))],
 };

@@ -26,7 +26,8 @@ pub(in crate::export) fn build(
 ) -> Result<Graph> {
     let mut builder = Builder { named, graph: Graph::default() };
     builder.graph.name = Some("resnet".into());
-    builder.graph.input = vec![value(INPUT, [name("n"), size(3), name("h"), name("w")])];
+    let channels = size(builder.inputs(&layers.stem)?);
+    builder.graph.input = vec![value(INPUT, [name("n"), channels, name("h"), name("w")])];
     let x = match normalise {
         Some(normalise) => builder.normalise(normalise),
         None => INPUT.to_owned(),
@@ -172,9 +173,10 @@ impl Builder<'_> {
 
     /// (x − mean) / deviation, of values in 0..1.
     fn normalise(&mut self, normalise: &Normalise) -> String {
-        let mean = self.constant("mean", &[1, 3, 1, 1], &normalise.mean);
-        let over = normalise.std.map(|std| (1.0 / f64::from(std)) as f32);
-        let over = self.constant("over_std", &[1, 3, 1, 1], &over);
+        let shape = [1, normalise.mean.len(), 1, 1];
+        let mean = self.constant("mean", &shape, &normalise.mean);
+        let over = normalise.std.iter().map(|&std| (1.0 / f64::from(std)) as f32);
+        let over = self.constant("over_std", &shape, &over.collect::<Vec<f32>>());
         let x = self.node("Sub", "centred", &[INPUT, &mean], Vec::new());
         self.node("Mul", "normalised", &[&x, &over], Vec::new())
     }
@@ -190,6 +192,15 @@ impl Builder<'_> {
         match self.tensor(name)? {
             (shape, values) if *shape == [len] => Ok(values),
             (shape, _) => Err(unlike(name, shape, &format!("[{len}]"))),
+        }
+    }
+
+    /// Input channels of a convolution.
+    fn inputs(&self, layer: &ConvBn) -> Result<usize> {
+        let name = format!("{}.weight", layer.conv);
+        match self.tensor(&name)? {
+            ([_, inputs, _, _], _) => Ok(*inputs),
+            (shape, _) => Err(unlike(&name, shape, "four dimensions")),
         }
     }
 

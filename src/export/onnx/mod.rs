@@ -34,14 +34,14 @@ pub(super) const MOST_BYTES: usize = i32::MAX as usize;
 /// Mean and deviation of each channel, of values in 0..1.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Normalise {
-    pub mean: [f32; 3],
-    pub std: [f32; 3],
+    pub mean: Vec<f32>,
+    pub std: Vec<f32>,
 }
 
 impl Normalise {
     /// What an export's images are normalised by.
     pub(super) fn of(config: &Config) -> Self {
-        Self { mean: config.mean, std: config.std }
+        Self { mean: config.mean.clone(), std: config.std.clone() }
     }
 }
 
@@ -88,10 +88,10 @@ pub(super) fn encode(model: &Model, most_bytes: usize) -> Result<Vec<u8>> {
 }
 
 pub(super) fn model(config: &Config, graph: Graph, normalises: bool) -> Model {
-    let list = |x: &[f32; 3]| x.map(|x| x.to_string()).join(",");
+    let list = |x: &[f32]| x.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
     let mut props = vec![
         ("arch", config.arch.to_string()),
-        ("preset", config.origin.preset.clone()),
+        ("preset", config.origin.preset.name.clone()),
         ("method", config.origin.method.clone()),
         ("step", config.origin.step.to_string()),
         ("resolution", config.resolution.to_string()),
