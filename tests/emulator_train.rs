@@ -20,7 +20,7 @@ type Trained = (Vec<Report>, Vec<(String, Vec<f32>)>);
 
 /// A method of small heads, a batch in so many parts.
 fn config(method: Method, accum: usize, head_norm: bool) -> Config {
-    let mut config = Config::defaults("tiny", method).unwrap();
+    let mut config = Config::defaults(&engine::space::presets::tiny(), method);
     // Norms of the embeddings of four images enlarge what rounding does.
     let group = if head_norm || method == Method::Byol { 8 } else { 4 };
     (config.train.batch, config.train.bn_group, config.train.accum) = (8, group, accum);

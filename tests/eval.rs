@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use engine::Kind;
 use engine::cx::Cx;
-use engine::data::Dataset;
+use engine::data::{Dataset, Input};
 use engine::eval::embed::{self, embed};
 use engine::eval::evaluate::{self, evaluate};
 use engine::eval::{Images, Protocol, Splits};
@@ -65,7 +65,7 @@ impl Run {
 
 fn images(path: &str, count: usize) -> Images {
     let dataset = Arc::new(Dataset::open(&[path.to_owned()]).unwrap());
-    Images::new(dataset, (0..count).collect(), 32, 1)
+    Images::new(dataset, (0..count).collect(), Input::rgb(32), 1)
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn two_kinds_of_images_are_told_apart() {
     let net = checkpoint.supernet().unwrap();
     let params = checkpoint.student(&cx, net.specs()).unwrap();
     let open = || Dataset::open(&[run.path("images")]).unwrap();
-    let sets = Splits::new(open(), open(), None, 32, 1, 32, 1).unwrap();
+    let sets = Splits::new(open(), open(), None, 32, 1, &Input::rgb(32), 1).unwrap();
     assert_eq!(sets.chance(), 0.5);
     let bn = sets.bn.tensors(&cx, 32).unwrap();
     let subnet = Subnet::recalibrated(&cx, &net, &params, MIN.parse().unwrap(), bn).unwrap();
@@ -198,7 +198,7 @@ fn two_kinds_of_images_are_told_apart() {
     fs::rename(run.path("images/dots"), run.path("images/spots")).unwrap();
     let other = Dataset::open(&[run.path("images")]).unwrap();
     fs::rename(run.path("images/spots"), run.path("images/dots")).unwrap();
-    let err = Splits::new(open(), other, None, 32, 1, 32, 1).err().unwrap();
+    let err = Splits::new(open(), other, None, 32, 1, &Input::rgb(32), 1).err().unwrap();
     assert_eq!(err.kind(), Kind::Data);
 }
 

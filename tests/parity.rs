@@ -9,7 +9,7 @@ use engine::nn::{
     BnMode, Feature, Gradients, Heads, Mlp, Params, RunningStats, Supernet, recalibrate,
 };
 use engine::rng::{Philox, Purpose};
-use engine::space::{Arch, Space, StageSpace, StemSpace};
+use engine::space::{Arch, Space, StageSpace, StemSpace, presets};
 use engine::tape::Tape;
 use engine::tensor::{DType, Shape, Tensor};
 use engine::{Kind, files};
@@ -33,6 +33,7 @@ fn small_space() -> Space {
             stage([8, 13], [1, 3, 4], 2),
             stage([8, 16], [1, 2, 3], 2),
         ],
+        ..presets::data()
     }
 }
 
@@ -155,7 +156,7 @@ fn a_subnets_gradient_is_the_slice_and_nothing_else() {
 
 fn origin() -> Origin {
     Origin {
-        preset: "small".into(),
+        preset: small_space(),
         method: "moco".into(),
         step: 7,
         bn_images: 8,

@@ -10,7 +10,7 @@ use engine::data::{Batch, Targets};
 use engine::files::{self, Named};
 use engine::finetune::Classify;
 use engine::nn::{BnMode, Feature, Gradients, ParamSpec, Params, Supernet, recalibrate};
-use engine::space::{Arch, Space, StageSpace, StemSpace};
+use engine::space::{Arch, Block, Space, StageSpace, StemSpace, presets};
 use engine::ssl::Begin;
 use engine::tape::Tape;
 use engine::tensor::{DType, Shape, Tensor, to_nchw};
@@ -36,6 +36,7 @@ fn space(max: &Arch, stem: [usize; 2], maxpool: bool) -> Space {
             depths: vec![1, max.depths[i]],
             stride: strides[i],
         }),
+        ..presets::data()
     }
 }
 
@@ -76,11 +77,25 @@ fn close_all(cx: &Cx, what: &str, specs: &[ParamSpec], found: &[&Tensor], expect
 }
 
 #[test]
-fn a_net_agrees_with_torchvisions_blocks() {
-    let (named, meta) = fixture("bottleneck.safetensors");
+fn a_net_agrees_with_torchvisions_bottlenecks() {
+    agrees_with_torchvision("bottleneck.safetensors", |space| space);
+}
+
+#[test]
+fn a_net_agrees_with_torchvisions_basic_blocks() {
+    agrees_with_torchvision("basic.safetensors", |space| Space {
+        block: Block::Basic,
+        mean: vec![0.0; 4],
+        std: vec![1.0; 4],
+        ..space
+    });
+}
+
+fn agrees_with_torchvision(file: &str, of: fn(Space) -> Space) {
+    let (named, meta) = fixture(file);
     let cx = Cx::for_tests();
     let arch: Arch = meta["arch"].parse().unwrap();
-    let net = Supernet::new(&space(&arch, [7, 2], true), None);
+    let net = Supernet::new(&of(space(&arch, [7, 2], true)), None);
     let params = Params::from_torch(&cx, net.specs(), &part(&named, "weight"), "fixture").unwrap();
     let batches = [nhwc(&cx, &named["x.0"]), nhwc(&cx, &named["x.1"])];
 
@@ -128,7 +143,7 @@ fn settings(named: &Named, meta: &HashMap<String, String>) -> Config {
     let [dim, hidden] = last.into_iter().flatten().next().unwrap().0[..] else {
         panic!("a matrix")
     };
-    let mut config = Config::defaults("tiny", meta["method"].parse().unwrap()).unwrap();
+    let mut config = Config::defaults(&presets::tiny(), meta["method"].parse().unwrap());
     config.seed = meta["seed"].parse().unwrap();
     config.train.momentum = number("momentum");
     config.train.weight_decay = number("weight_decay");

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Globals;
+use crate::data::decimals;
 use crate::error::{Error, Result};
 use crate::program::output::table;
 use crate::program::{print, print_json};
@@ -120,8 +121,8 @@ fn show(s: &Space) -> (Value, String) {
         },
         "stages": stages,
         "channels": s.channels(),
-        "mean": s.mean,
-        "std": s.std,
+        "mean": decimals(&s.mean),
+        "std": decimals(&s.std),
         "block": s.block,
         "expansion": s.block.expansion(),
         "count": count,

@@ -3,6 +3,11 @@
 use super::Image;
 use super::pixels::{IMAGENET_MEAN, IMAGENET_STD, Normalise};
 
+/// The shortest decimals that are these numbers: 0.485 is 0.4850000143051147 in single precision.
+pub fn decimals(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|v| v.to_string().parse().unwrap_or(f64::from(*v))).collect()
+}
+
 /// What nets read: square images of so many channels, normalised.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {

@@ -51,7 +51,7 @@ pub use self::dataset::Dataset;
 pub use self::eval::{EvalBatch, EvalBatches, eval_batches, eval_batches_with};
 pub use self::guard::decodes;
 pub use self::image::{Admit, Format, Image};
-pub use self::input::Input;
+pub use self::input::{Input, decimals};
 pub use self::likeness::{CROPS, Likeness};
 pub use self::limits::Limits;
 pub use self::loader::{

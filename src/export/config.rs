@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::hub;
 use super::layout::{Layout, TIMM_STEM, expressible};
+use crate::data::decimals;
 use crate::error::{Error, Result};
 use crate::eval::record::Learnt;
 use crate::nn::{Bn, Heads, Mlp, Supernet};
@@ -53,8 +54,10 @@ pub struct Config {
     /// Channels, height and width of the input.
     pub input_size: [usize; 3],
     /// Mean that is subtracted from each channel (of values in 0..1).
+    #[serde(serialize_with = "as_decimals")]
     pub mean: Vec<f32>,
     /// Deviation that each channel is then divided by.
+    #[serde(serialize_with = "as_decimals")]
     pub std: Vec<f32>,
     /// Multiply-accumulates of the backbone's convolutions at `input_size`.
     pub macs: u64,
@@ -74,6 +77,10 @@ pub struct Config {
     pub pretrained_cfg: Option<PretrainedCfg>,
     /// BLAKE3 of the files, by name.
     pub hashes: BTreeMap<String, String>,
+}
+
+fn as_decimals<S: Serializer>(values: &[f32], to: S) -> Result<S::Ok, S::Error> {
+    decimals(values).serialize(to)
 }
 
 /// The stem of an exported net.
@@ -193,8 +200,10 @@ pub struct PretrainedCfg {
     /// Channels, height and width of the input.
     pub input_size: [usize; 3],
     /// Mean of each channel.
+    #[serde(serialize_with = "as_decimals")]
     pub mean: Vec<f32>,
     /// Deviation of each channel.
+    #[serde(serialize_with = "as_decimals")]
     pub std: Vec<f32>,
     /// Resampling.
     pub interpolation: String,

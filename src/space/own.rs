@@ -26,6 +26,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Block, STAGES, Space, StageSpace, StemSpace, presets};
+use crate::data::decimals;
 use crate::error::{Error, Result};
 use crate::outside::{printable, read_at_most};
 
@@ -192,15 +193,13 @@ impl Space {
     }
 
     fn describe(&self) -> Described {
-        // The shortest decimal that is this number.
-        let short = |v: &f32| v.to_string().parse().unwrap_or(f64::from(*v));
         Described {
             name: self.name.clone(),
             like: Some(self.like.clone()),
             resolution: Some(self.resolution),
             channels: Some(self.channels()),
-            mean: Some(self.mean.iter().map(short).collect()),
-            std: Some(self.std.iter().map(short).collect()),
+            mean: Some(decimals(&self.mean)),
+            std: Some(decimals(&self.std)),
             block: Some(self.block),
             stem: Some(self.stem.clone()),
             stages: Some(self.stages.to_vec()),

@@ -215,8 +215,7 @@ pub(super) fn stats(paths: &[String], channels: usize, json: bool) -> Result<()>
     if json {
         return print_json(&survey);
     }
-    let list =
-        |v: &[f64], between| v.iter().map(|x| format!("{x:.4}")).collect::<Vec<_>>().join(between);
+    let list = |v: &[f64], between| v.iter().map(|x| digits(*x)).collect::<Vec<_>>().join(between);
     let mean = if channels == 3 { "mean (r g b)" } else { "mean" };
     let rows = [(mean, list(&survey.mean, " ")), ("std", list(&survey.std, " "))];
     let mut text = summary(&survey) + &facts(&rows);
@@ -231,6 +230,12 @@ pub(super) fn stats(paths: &[String], channels: usize, json: bool) -> Result<()>
         list(&survey.std, ", ")
     );
     print(&text)
+}
+
+/// Four digits of a number of at most 1, and at least four decimals.
+fn digits(x: f64) -> String {
+    let zeros = if x > 0.0 { (-x.log10()).floor().clamp(0.0, 8.0) as usize } else { 0 };
+    format!("{x:.0$}", 4 + zeros)
 }
 
 /// A few lines that check and stats share.
@@ -252,7 +257,8 @@ fn summary(survey: &Survey) -> String {
     };
     let rounded = match survey.sixteen_bit {
         0 => "-".to_owned(),
-        n => format!("{n} images, rounded to 8 bits a channel"),
+        n if survey.mean.len() == 3 => format!("{n} images, rounded to 8 bits a channel"),
+        n => format!("{n} images, with all their bits"),
     };
     let images = match survey.read {
         read if read == survey.images => survey.images.to_string(),

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::super::layout::{Layout, TIMM_STEM};
 use super::{Library, Place, four};
+use crate::data::decimals;
 use crate::space::{Arch, Block};
 
 pub(in super::super) static TIMM: Library = Library {
@@ -32,8 +33,8 @@ pub(in super::super) static TIMM: Library = Library {
                 "interpolation": "bilinear",
                 "crop_pct": 0.875,
                 "crop_mode": "center",
-                "mean": config.mean,
-                "std": config.std,
+                "mean": decimals(&config.mean),
+                "std": decimals(&config.std),
                 "first_conv": first_conv(config.input_size[0]),
                 "classifier": "fc",
             },

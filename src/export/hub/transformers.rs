@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::super::config::Config;
 use super::super::layout::Layout;
 use super::{Library, Place, four};
+use crate::data::decimals;
 use crate::space::{Arch, Block};
 
 pub(in super::super) static TRANSFORMERS: Library = Library {
@@ -52,8 +53,8 @@ fn preprocessor(config: &Config) -> Value {
         "do_rescale": true,
         "rescale_factor": 1.0 / 255.0,
         "do_normalize": true,
-        "image_mean": config.mean,
-        "image_std": config.std,
+        "image_mean": decimals(&config.mean),
+        "image_std": decimals(&config.std),
     })
 }
 
