@@ -248,3 +248,91 @@ impl<'de> Deserialize<'de> for Space {
         from.deserialize_any(Written)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Method, read_file, resolve, word};
+
+    const WHOLE: &str = "
+        name = 'grey18'
+        resolution = 64
+        channels = 1
+        mean = [0.45]
+        std = [0.25]
+        block = 'basic'
+        [stem]
+        kernel = 3
+        stride = 1
+        maxpool = false
+        widths = [16, 32]
+        [[stages]]
+        widths = [16, 24, 32]
+        depths = [1, 2]
+        stride = 1
+        [[stages]]
+        widths = [32, 64]
+        depths = [1, 2]
+        stride = 2
+        [[stages]]
+        widths = [64, 128]
+        depths = [1, 2]
+        stride = 2
+        [[stages]]
+        widths = [128, 256]
+        depths = [2]
+        stride = 2";
+
+    fn of(text: &str) -> Result<Space> {
+        toml::from_str::<Described>(text).unwrap().space()
+    }
+
+    #[test]
+    fn what_a_file_leaves_out_is_the_other_presets() {
+        let whole = of(WHOLE).unwrap();
+        assert_eq!(
+            (whole.count(), whole.channels(), whole.like.as_str()),
+            (2 * 3 * 8 * 8, 1, "tiny")
+        );
+        let larger = of(&WHOLE.replace("64\n        channels", "65\n        channels")).unwrap();
+        assert_eq!(larger.like, "data");
+        let basic = of("name = 'basic'\nlike = 'cifar'\nblock = 'basic'").unwrap();
+        let cifar = presets::cifar();
+        let expected = Space { name: "basic".into(), block: Block::Basic, ..cifar.clone() };
+        assert_eq!(basic, expected);
+        // A preset by another way is that preset.
+        assert_eq!(of("name = 'cifar'\nlike = 'cifar'").unwrap(), cifar);
+    }
+
+    #[test]
+    fn a_basic_block_costs_what_resnet_18_does() {
+        // torchvision's ResNet-18 without its classifier, and the projection of stage 1.
+        let mut space = Space { block: Block::Basic, ..presets::data() };
+        space.stages[0].widths = vec![64];
+        let net = "s64-w64.128.256.512-d2.2.2.2".parse().unwrap();
+        let cost = space.cost(&net);
+        assert_eq!(cost.params, 11_176_512 + 64 * 64 + 128);
+        assert_eq!(cost.macs, 1_814_073_344 - 512_000 + 64 * 64 * 56 * 56);
+    }
+
+    #[test]
+    fn a_space_is_written_whole_and_a_preset_by_its_name() {
+        let space = of(WHOLE).unwrap();
+        let json = serde_json::to_string(&space).unwrap();
+        assert_eq!(serde_json::from_str::<Space>(&json).unwrap(), space);
+        assert_eq!(serde_json::to_string(&presets::tiny()).unwrap(), "\"tiny\"");
+        // Of a run's settings it is one.
+        let config = Config::defaults(&space, Method::Ressl);
+        assert_eq!((config.views.hue, config.views2.grey_p.or(1.0)), (0.0, 0.0));
+        let text = toml::Value::from(&space).to_string();
+        let made = resolve(&[word(&format!("preset={text}")).unwrap()]).unwrap();
+        assert_eq!(made.config, Config::defaults(&space, Method::Moco));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, made.to_toml()).unwrap();
+        assert_eq!(resolve(&read_file(&path).unwrap()).unwrap().config, made.config);
+        // Settings and checkpoints name no files.
+        let named = serde_json::from_str::<Space>("\"x.toml\"").unwrap_err().to_string();
+        assert!(named.contains("unknown preset \"x.toml\""), "{named}");
+    }
+}

@@ -24,7 +24,7 @@ pub struct Bands {
 }
 
 impl Bands {
-    fn planes(&self) -> impl ExactSizeIterator<Item = &[u16]> {
+    pub(super) fn planes(&self) -> impl ExactSizeIterator<Item = &[u16]> {
         self.samples.chunks_exact((self.width * self.height).max(1))
     }
 }

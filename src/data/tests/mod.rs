@@ -7,6 +7,7 @@ use super::*;
 use crate::Kind;
 
 mod archives;
+mod bands;
 mod batches;
 mod decoding;
 mod hostile_kinds;
