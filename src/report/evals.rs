@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::commands::Commands;
 use super::numbers;
 use super::run::{files_with, folder_name, json};
 use super::scatter::{Point, Scatter};
@@ -93,6 +94,7 @@ struct Row {
 #[derive(Serialize)]
 pub(super) struct Section {
     panels: Vec<Panel>,
+    commands: Option<Commands>,
     rows: Vec<Row>,
     remarks: Vec<String>,
 }
@@ -126,7 +128,9 @@ pub(super) fn section(run: &Path) -> Result<Section> {
         let name = format!("{} on {} ({})", e.arch, images(e), e.protocol);
         e.remarks.iter().map(move |r| format!("{name}: {r}")).collect::<Vec<_>>()
     };
+    let commands = |e: &Evaluation| Commands::new(run, e.arch.clone(), &e.train.data);
     Ok(Section {
+        commands: evaluations.last().map(commands).transpose()?,
         panels,
         rows: evaluations.iter().filter(shown).flat_map(|e| rows(e, &evaluations)).collect(),
         remarks: evaluations.iter().flat_map(remark).collect(),

@@ -1,10 +1,12 @@
-//! The page that tells a run's story: one HTML file without scripts or outside resources,
-//! with curves, example images, searches, evaluations and settings.
+//! The page that tells a run's story: one HTML file with curves, example images, searches,
+//! evaluations and settings. It asks the network for nothing and reads without scripts; a small
+//! script of its own sorts, zooms and says values.
 
 mod agreement;
 mod axis;
 mod bars;
 mod chart;
+mod commands;
 mod evals;
 mod examples;
 mod health;
@@ -31,6 +33,7 @@ use minijinja::{Environment, Value as Any, context};
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::outside;
 use crate::space::Space;
 use run::Run;
 pub use study::study;
@@ -56,7 +59,9 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
         panels.insert(panels.len().min(1), panel);
     }
     let state = run.status["state"].as_str().unwrap_or("unknown");
+    let examples = examples::read(dir)?;
     let page = context! {
+        parts_of_page => contents(&searches, !examples.is_empty()),
         title => run.name(),
         state => state,
         summary => summary(&run),
@@ -65,10 +70,10 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
         panels => panels,
         bad_lines => run.bad_lines,
         tuned => run.tuned.is_some(),
-        examples => examples::read(dir)?,
+        examples => examples,
         searches => searches,
         evals => evals::section(dir)?,
-        run_path => dir.display().to_string(),
+        shell_path => outside::in_shell([commands::in_words(dir)]),
         command => run.command,
         config => run.config_text,
         env => searches::flat(&run.env),
@@ -94,6 +99,16 @@ fn space_of_search(dir: &Path) -> Option<Space> {
     }
     let dir = dir.canonicalize().ok()?;
     Run::open(dir.parent()?.parent()?).ok()?.space()
+}
+
+/// Headings of a run's page with their places.
+fn contents(searches: &[searches::Section], has_examples: bool) -> Vec<(String, String)> {
+    let part = |id: &str, name: &str| (id.to_owned(), name.to_owned());
+    let mut all = vec![part("training", "Training")];
+    all.extend(has_examples.then(|| part("views", "What the nets see")));
+    all.extend(searches.iter().map(searches::Section::place));
+    all.extend([part("evaluations", "Evaluations"), part("settings", "Settings")]);
+    all
 }
 
 /// What was trained and how, in a few words each.
@@ -123,6 +138,9 @@ fn write(path: &Path, template: &str, page: Any) -> Result<PathBuf> {
 fn render(template: &str, page: Any) -> Result<String, minijinja::Error> {
     let mut env = Environment::new();
     env.add_template("style.css", include_str!("templates/style.css"))?;
+    env.add_template("zoom.js", include_str!("templates/zoom.js"))?;
+    env.add_template("page.js", include_str!("templates/page.js"))?;
+    env.add_template("page.html", include_str!("templates/page.html"))?;
     env.add_template("parts.html", include_str!("templates/parts.html"))?;
     env.add_template("report.html", include_str!("templates/report.html"))?;
     env.add_template("search.html", include_str!("templates/search.html"))?;
