@@ -7,6 +7,8 @@ mod axis;
 mod bars;
 mod chart;
 mod commands;
+mod compare;
+mod details;
 mod evals;
 mod examples;
 mod health;
@@ -35,6 +37,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::outside;
 use crate::space::Space;
+pub use compare::compare;
 use run::Run;
 pub use study::study;
 
@@ -60,8 +63,9 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
     }
     let state = run.status["state"].as_str().unwrap_or("unknown");
     let examples = examples::read(dir)?;
+    let details = details::cards(dir)?;
     let page = context! {
-        parts_of_page => contents(&searches, !examples.is_empty()),
+        parts_of_page => contents(&searches, &details, !examples.is_empty()),
         title => run.name(),
         state => state,
         summary => summary(&run),
@@ -72,6 +76,7 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
         tuned => run.tuned.is_some(),
         examples => examples,
         searches => searches,
+        details => details,
         evals => evals::section(dir)?,
         shell_path => outside::in_shell([commands::in_words(dir)]),
         command => run.command,
@@ -102,12 +107,18 @@ fn space_of_search(dir: &Path) -> Option<Space> {
 }
 
 /// Headings of a run's page with their places.
-fn contents(searches: &[searches::Section], has_examples: bool) -> Vec<(String, String)> {
+fn contents(
+    searches: &[searches::Section],
+    details: &[details::Card],
+    has_examples: bool,
+) -> Vec<(String, String)> {
     let part = |id: &str, name: &str| (id.to_owned(), name.to_owned());
     let mut all = vec![part("training", "Training")];
     all.extend(has_examples.then(|| part("views", "What the nets see")));
     all.extend(searches.iter().map(searches::Section::place));
-    all.extend([part("evaluations", "Evaluations"), part("settings", "Settings")]);
+    all.push(part("evaluations", "Evaluations"));
+    all.extend(details.iter().map(details::Card::place));
+    all.push(part("settings", "Settings"));
     all
 }
 
@@ -142,7 +153,9 @@ fn render(template: &str, page: Any) -> Result<String, minijinja::Error> {
     env.add_template("page.js", include_str!("templates/page.js"))?;
     env.add_template("page.html", include_str!("templates/page.html"))?;
     env.add_template("parts.html", include_str!("templates/parts.html"))?;
+    env.add_template("details.html", include_str!("templates/details.html"))?;
     env.add_template("report.html", include_str!("templates/report.html"))?;
+    env.add_template("compare.html", include_str!("templates/compare.html"))?;
     env.add_template("search.html", include_str!("templates/search.html"))?;
     env.add_template("study.html", include_str!("templates/study.html"))?;
     env.get_template(template)?.render(page)

@@ -63,7 +63,7 @@ impl Scatter<'_> {
     }
 
     fn draw_at(&self, size: (f64, f64)) -> Option<String> {
-        let shown = self.shown();
+        let shown = self.shown(size.0);
         let (x, y) = self.axes(&shown, size)?;
         let mut svg = Svg::with(size, self.label, &zoomable(&x, &y));
         self.draw_bands(&mut svg, &x, &y);
@@ -80,16 +80,16 @@ impl Scatter<'_> {
         };
         let mut labels = Labels::new(&x, &y, marked.iter().map(|p| dot(p, 6.0)).collect());
         labels.draw_references(&mut svg, self.references);
-        let r = if plain.len() > 400 { 2.2 } else { 3.2 };
+        let r = if plain.len() > 400 && self.size != Size::MAP { 2.2 } else { 3.2 };
         for p in &plain {
             if plain.len() <= MAX_WHISKERS {
                 draw_whisker(&mut svg, p, &x, &y, "whisker");
             }
-            svg.mark(&format!("dot soft {}", p.class), (x.at(p.x), y.at(p.y)), r, &p.title);
+            svg.mark(&format!("dot soft {}", p.class), (x.at(p.x), y.at(p.y)), r, Some(&p.title));
         }
         for p in &marked {
             draw_whisker(&mut svg, p, &x, &y, "whisker strong");
-            svg.mark(&format!("dot ring {}", p.class), (x.at(p.x), y.at(p.y)), 5.5, &p.title);
+            svg.mark(&format!("dot ring {}", p.class), (x.at(p.x), y.at(p.y)), 5.5, Some(&p.title));
         }
         let others: Vec<Area> = plain.iter().map(|p| dot(p, 3.0)).collect();
         for p in &marked {
@@ -114,9 +114,9 @@ impl Scatter<'_> {
 
     /// The points to draw: all with finite places, or an even choice of them, fewer in a small chart,
     /// and all marked.
-    fn shown(&self) -> Vec<&Point> {
+    fn shown(&self, width: f64) -> Vec<&Point> {
         let finite = |p: &&Point| p.x.is_finite() && p.y.is_finite();
-        let most = if self.size == Size::HALF { MAX_POINTS / 3 } else { MAX_POINTS };
+        let most = if width < 500.0 { MAX_POINTS / 3 } else { MAX_POINTS };
         let every = self.points.len().div_ceil(most).max(1);
         let numbered = self.points.iter().enumerate();
         let chosen = numbered.filter(|(i, p)| i % every == 0 || p.mark.is_some());

@@ -28,6 +28,9 @@ impl Size {
     /// Half of the page's width.
     pub(super) const HALF: Self = Self::new((490.0, 230.0), 220.0);
 
+    /// A map of many dots.
+    pub(super) const MAP: Self = Self::new((1000.0, 560.0), 340.0);
+
     /// The whole width, as high as so many rows are.
     pub(super) fn of_rows(rows: usize, row: f64) -> Self {
         let height = rows as f64 * row;
@@ -129,22 +132,22 @@ impl Svg {
         self.shape("circle", class, &attributes, title);
     }
 
-    /// A mark at (x, y) about as large as a disc of radius `r`. Its form goes with the class of its
-    /// colour, for those who do not see colours.
-    pub(super) fn mark(&mut self, class: &str, (x, y): (f64, f64), r: f64, title: &str) {
-        let colour = class.rsplit(' ').next().unwrap_or_default();
+    /// A mark at (x, y) about as large as a disc of radius `r`. Its form goes with the last of its
+    /// classes, a form or a colour, for those who do not see colours.
+    pub(super) fn mark(&mut self, class: &str, (x, y): (f64, f64), r: f64, title: Option<&str>) {
+        let last = class.rsplit(' ').next().unwrap_or_default();
         let around = |corners: &[(f64, f64)]| {
             let point = |(dx, dy): &(f64, f64)| format!("{} {}", num(x + dx * r), num(y + dy * r));
             format!("M{}Z", corners.iter().map(point).collect::<Vec<_>>().join("L"))
         };
-        let form = match colour {
-            "c2" => around(&[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)]),
-            "c3" => around(&[(0.0, -1.3), (1.2, 0.8), (-1.2, 0.8)]),
-            "c4" => around(&[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
-            "c5" => around(&[(0.0, 1.3), (1.2, -0.8), (-1.2, -0.8)]),
-            _ => return self.circle(class, (x, y), r, Some(title)),
+        let form = match last {
+            "c2" | "f2" => around(&[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)]),
+            "c3" | "f3" => around(&[(0.0, -1.3), (1.2, 0.8), (-1.2, 0.8)]),
+            "c4" | "f4" => around(&[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
+            "c5" | "f5" => around(&[(0.0, 1.3), (1.2, -0.8), (-1.2, -0.8)]),
+            _ => return self.circle(class, (x, y), r, title),
         };
-        self.path(class, &form, Some(title));
+        self.path(class, &form, title);
     }
 
     /// Begins a group.
@@ -194,6 +197,13 @@ impl Svg {
         self.body.push_str("</svg>");
         self.body
     }
+}
+
+/// A mark of these classes by itself, for a legend.
+pub(super) fn key(class: &str) -> String {
+    let mut svg = Svg::with((14.0, 14.0), "", " aria-hidden=\"true\"");
+    svg.mark(class, (7.0, 7.0), 4.5, None);
+    svg.finish()
 }
 
 /// A path through points; it is lifted where one is missing, and a point alone between gaps
