@@ -319,3 +319,69 @@ impl Sample {
         Ok(Details { neighbours, map, ..Details::of(net, "embed", &side, &side) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `n` features in two groups, by turns.
+    fn features(n: usize) -> Labelled {
+        let mut rng = Philox::new(3, Purpose::Check, 0, 0);
+        let value = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
+        let values = (0..n).flat_map(|i| [value(i), 0.1 * rng.normal(), 0.5]).collect();
+        Labelled::new(3, values, (0..n).map(|i| i % 2).collect())
+    }
+
+    #[test]
+    fn a_map_has_a_limit_and_the_classes_of_its_rows() {
+        let (few, many) = (features(100), features(MOST_MAPPED + 1));
+        for (features, dots, classes) in [(&few, 100, [0, 1]), (&many, 1001, [0, 0])] {
+            let map = Map::of(features, |row| Some(features.labels[row])).unwrap().unwrap();
+            assert_eq!((map.places.len(), map.images), (dots, features.len()));
+            assert_eq!(map.classes[..2], classes.map(Some));
+            assert!(map.explained[0] > 0.9 && map.places.iter().all(|p| p[0].abs() < 2.1));
+        }
+        assert!(Map::of(&Labelled::new(2, vec![1.0; 8], vec![0; 4]), |_| None).unwrap().is_none());
+    }
+
+    #[test]
+    fn right_and_wrong_answers_are_both_shown() {
+        let test = features(40);
+        let mut named = test.labels.clone();
+        named[7] = 0;
+        named[8] = 1;
+        let nearest: Vec<Vec<Neighbour>> =
+            (0..40).map(|i| (0..9).map(|j| (0.9, (i + j) as u32)).collect()).collect();
+        let seen = |seed| {
+            let seen = Seen::new(&test, Confusion::new()).unwrap();
+            seen.with_neighbours((&named, &nearest), &test.labels, seed).queries
+        };
+        let queries = seen(1);
+        let mut wrong: Vec<usize> = queries[3..].iter().map(|q| q.0).collect();
+        wrong.sort_unstable();
+        assert_eq!(wrong, [7, 8]);
+        assert!(queries[..3].iter().all(|q| named[q.0] == test.labels[q.0] && q.2.len() == NEAR));
+        assert_eq!(queries, seen(1));
+        assert_ne!(queries, seen(2));
+    }
+
+    #[test]
+    fn a_sample_is_the_same_for_any_batches() {
+        let dim = 3;
+        let values: Vec<f32> = (0..5000 * dim).map(|i| i as f32).collect();
+        let taken = |batch: usize| {
+            let mut sample = Sample::new(5000);
+            for start in (0..5000).step_by(batch) {
+                let rows: Vec<usize> = (start..(start + batch).min(5000)).collect();
+                sample.add(&rows, &values[start * dim..(rows[rows.len() - 1] + 1) * dim]).unwrap();
+            }
+            (
+                sample.shown,
+                sample.features.values.read(0..dim * sample.features.labels.len()).unwrap(),
+            )
+        };
+        let (shown, rows) = taken(256);
+        assert_eq!((shown.len(), shown[1], rows[dim]), (1667, 3, 9.0));
+        assert_eq!(taken(7), (shown, rows));
+    }
+}

@@ -267,22 +267,128 @@ fn compared(
         None => "–".into(),
     };
     let difference = match &found {
-        [Some((a, _)), Some((b, _))] => difference(a, b),
+        [Some((a, key)), Some((b, _))] => {
+            difference((a, b), [a, b].map(|e| e.accuracy.get(key).copied().unwrap_or(f64::NAN)))
+        }
         _ => "–".into(),
     };
     Compared { images, protocol, arch, accuracy: found.each_ref().map(accuracy), difference }
 }
 
-/// The second less the first in points, where both answered the same images.
-fn difference(a: &Evaluation, b: &Evaluation) -> String {
+/// The second less the first in points with its 95 % interval: of the same test images a paired
+/// bootstrap's, of others Newcombe's, from both Wilson intervals.
+fn difference((a, b): (&Evaluation, &Evaluation), [share_a, share_b]: [f64; 2]) -> String {
     let answers = |e: &Evaluation| -> Option<Vec<f64>> {
         let bits = from_digits(&e.correct, e.test.images)?;
         Some(bits.into_iter().map(|right| f64::from(u8::from(right))).collect())
     };
-    let found = (a.test == b.test).then(|| paired(&answers(b)?, &answers(a)?, 0)).flatten();
-    found.map_or("–".into(), |d| {
-        let [lo, hi] = d.ci95.map(|end| numbers::fixed(100.0 * end, 1));
-        let so = if d.resolved { "" } else { ", not resolved" };
-        format!("{} ({lo} to {hi}{so})", numbers::fixed(100.0 * d.value, 1))
-    })
+    let pairs = || paired(&answers(b)?, &answers(a)?, 0);
+    let (how, value, [lo, hi]) = match (a.test == b.test).then(pairs).flatten() {
+        Some(found) => ("", found.value, found.ci95),
+        None => {
+            let [of_a, of_b] = [(share_a, a), (share_b, b)]
+                .map(|(share, e)| wilson95(share, e.test.images as u64));
+            let below = (share_b - of_b[0]).hypot(of_a[1] - share_a);
+            let above = (of_b[1] - share_b).hypot(share_a - of_a[0]);
+            let value = share_b - share_a;
+            (", unpaired", value, [value - below, value + above])
+        }
+    };
+    let so = if lo > 0.0 || hi < 0.0 { "" } else { ", not resolved" };
+    let [value, lo, hi] = [value, lo, hi].map(|v| numbers::fixed(100.0 * v, 1));
+    format!("{value} ({lo} to {hi}{how}{so})")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::report::sample_run;
+    use crate::space::Space;
+
+    /// The page of two runs in `dir`.
+    fn page(dir: &Path) -> Result<String> {
+        let [a, b, out] = ["a", "b", "out.html"].map(|name| dir.join(name));
+        Ok(fs::read_to_string(compare([&a, &b], &out)?).unwrap())
+    }
+
+    #[test]
+    fn what_differs_stands_side_by_side() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = Space::preset("tiny").unwrap();
+        sample_run::write(&dir.path().join("a"), "tiny", 300, 60);
+        sample_run::write(&dir.path().join("b"), "tiny", 200, 60);
+        let config = dir.path().join("b/config.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("batch = 128", "batch = 64")).unwrap();
+        let eval = dir.path().join("b/eval");
+        sample_run::evaluation(&eval, (&space, space.max(), 300), "hands", 2000, 0.5);
+        let page = page(dir.path()).unwrap();
+        for part in [
+            "<th scope=\"row\">train.batch</th><td>128</td><td>64</td>",
+            "aria-label=\"Loss\"",
+            "Nearest neighbours during training",
+            "det-fpn-images",
+            "<td>hands</td>",
+            // The interval of statsmodels' proportion_confint(380, 500, method="wilson").
+            "76.0 % (72.1 to 79.5)",
+        ] {
+            assert!(page.contains(part), "no {part:?}");
+        }
+        assert_eq!(page.matches("<td>hands</td>").count(), 1);
+        // Lines of both runs, in two colours.
+        let loss = page.split("aria-label=\"Loss\"").nth(1).unwrap();
+        let loss = loss.split("</svg>").next().unwrap();
+        assert!(loss.contains("\"line c1\"") && loss.contains("\"line c2\""));
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("a");
+        sample_run::begin(&run, "tiny", &[]);
+        let out = dir.path().join("out.html");
+        let same = compare([&run, &run.join("../a")], &out).unwrap_err();
+        assert!(same.kind() == crate::Kind::Usage && same.to_string().contains("same folder"));
+        assert_eq!(page(dir.path()).unwrap_err().kind(), crate::Kind::Data);
+        // Other methods have other losses.
+        sample_run::begin(&dir.path().join("b"), "tiny", &["method=byol"]);
+        assert!(
+            page(dir.path()).unwrap().contains("The losses of these runs are different things")
+        );
+        let checkpoint = dir.path().join("b/checkpoints/last");
+        fs::create_dir_all(&checkpoint).unwrap();
+        let net = Space::preset("tiny").unwrap().max();
+        let tuned = serde_json::json!({
+            "tuned": { "task": "cls", "arch": net, "classes": ["a", "b"], "labels": "all" },
+        });
+        fs::write(checkpoint.join("state.json"), tuned.to_string()).unwrap();
+        let other = page(dir.path()).unwrap_err();
+        assert_eq!(other.kind(), crate::Kind::Usage);
+        assert!(other.to_string().contains("b was fine-tuned with labels"), "{other}");
+    }
+
+    #[test]
+    fn differences_have_intervals() {
+        let evaluation = |correct: &str, data: &str| -> Evaluation {
+            let split = serde_json::json!({ "data": [data], "images": 16 });
+            serde_json::from_value(serde_json::json!({
+                "arch": "s8", "macs": 1.0, "step": 1, "weights": "student", "protocol": "knn",
+                "features": "pool", "train": split, "test": split, "chance": 0.1,
+                "accuracy": { "k20": 0.5 }, "correct": correct,
+            }))
+            .unwrap()
+        };
+        let [all, none] = ["ffff", "0000"].map(|bits| evaluation(bits, "t"));
+        let half = [0.5; 2];
+        assert_eq!(difference((&none, &all), half), "100.0 (100.0 to 100.0)");
+        assert_eq!(difference((&all, &all), half), "0.0 (0.0 to 0.0, not resolved)");
+        // Newcombe's example, 56 of 70 against 48 of 80: 20.0 (5.2 to 33.4).
+        let mut others = ["u", "v"].map(|data| evaluation("", data));
+        others[0].test.images = 80;
+        others[1].test.images = 70;
+        let [a, b] = &others;
+        assert_eq!(difference((a, b), [48.0 / 80.0, 56.0 / 70.0]), "20.0 (5.2 to 33.4, unpaired)");
+    }
 }

@@ -37,8 +37,6 @@ pub(super) struct Card {
     title: String,
     facts: Vec<String>,
     neighbours: Vec<Row>,
-    /// Whether images have classes.
-    has_classes: bool,
     confusion: Option<Confusion>,
     pairs: Vec<Pair>,
     map: Option<Panel>,
@@ -150,7 +148,6 @@ fn card(i: usize, details: Details) -> Card {
         title: format!("What the net makes of {name}"),
         facts,
         neighbours: details.neighbours.iter().map(|q| row(q, &details.classes)).collect(),
-        has_classes: details.neighbours.iter().any(|q| q.image.class.is_some()),
         confusion,
         pairs: if few { Vec::new() } else { pairs(&details) },
         map: details.map.as_ref().and_then(|map| drawn(map, &details.classes)),
@@ -286,4 +283,103 @@ fn drawn(map: &Map, classes: &[String]) -> Option<Panel> {
          directions, but not the other way round.{some}{many}"
     );
     Some(Panel { title: "Map of the embeddings".into(), note, svg, wide: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::files::write_json;
+
+    fn shown(class: Option<usize>) -> Shown {
+        Shown { name: "a/b.png".into(), class, png: "data:image/png;base64,AAAA".into() }
+    }
+
+    /// Of a net that names three of four images of two classes right.
+    fn labelled(accuracy: f64) -> Details {
+        let near = vec![(0.91, shown(Some(0))), (0.5, shown(Some(1)))];
+        Details {
+            arch: "s8-w8".into(),
+            step: 300,
+            weights: "student".into(),
+            protocol: "knn".into(),
+            data: vec!["p/shapes#test".into()],
+            among: vec!["p/shapes#train".into()],
+            classes: vec!["<cat>".into(), "dog".into()],
+            accuracy: Some(accuracy),
+            confusion: vec![(0, 0, 1), (0, 1, 1), (1, 1, 2)],
+            neighbours: vec![Query { image: shown(Some(0)), answer: Some(1), near }],
+            map: Some(Map {
+                explained: [0.5, 0.25],
+                images: 4,
+                places: vec![[0.0, 1.0], [2.0, 3.0], [-1.0, 0.5], [0.0, -2.0]],
+                classes: vec![Some(0), Some(0), Some(1), Some(1)],
+            }),
+        }
+    }
+
+    fn write(run: &Path, name: &str, details: &Details) {
+        details.write(run, name).unwrap();
+        write_json(&run.join("eval").join(name), &serde_json::json!({})).unwrap();
+    }
+
+    #[test]
+    fn the_best_net_of_a_set_of_images_is_shown() {
+        let run = tempfile::tempdir().unwrap();
+        write(run.path(), "a.json", &labelled(0.75));
+        write(run.path(), "b.json", &labelled(0.5));
+        // What belongs to no result any more.
+        write(run.path(), "c.json", &labelled(1.0));
+        fs::remove_file(run.path().join("eval/c.json")).unwrap();
+        let cards = cards(run.path()).unwrap();
+        let [card] = &cards[..] else { panic!("{} cards", cards.len()) };
+        assert!(card.title.ends_with("shapes") && card.facts[2] == "knn: 75.0 % named right");
+        let row = &card.neighbours[0];
+        assert_eq!((row.is_right, row.answer.as_str()), (Some(false), "dog"));
+        assert_eq!((row.near[0].is_same, row.near[1].is_same), (Some(true), Some(false)));
+        let confusion = card.confusion.as_ref().unwrap();
+        assert_eq!(confusion.rows[0].right, "50.0 %");
+        assert_eq!(
+            (&*confusion.rows[0].cells[1].count, &*confusion.rows[0].cells[1].share),
+            ("1", "50")
+        );
+        let map = &card.map.as_ref().unwrap().svg.wide;
+        assert_eq!(
+            (map.matches("dot soft c1 f1").count(), map.matches("dot soft c2 f2").count()),
+            (2, 2)
+        );
+        assert!(map.contains("&lt;cat&gt;") && card.legend.len() == 2 && card.pairs.is_empty());
+    }
+
+    #[test]
+    fn many_classes_are_listed_by_pairs() {
+        let run = tempfile::tempdir().unwrap();
+        let classes = (0..1000).map(|i| format!("class {i}")).collect();
+        let confusion = (0..1000).map(|i| (i, (i + i % 2) % 1000, 1 + i % 7)).collect();
+        write(run.path(), "a.json", &Details { classes, confusion, ..labelled(0.5) });
+        let card = cards(run.path()).unwrap().remove(0);
+        assert!(card.confusion.is_none() && card.legend.is_empty());
+        assert_eq!(
+            (card.pairs.len(), &*card.pairs[0].count, &*card.pairs[0].share),
+            (20, "7", "100.0 %")
+        );
+    }
+
+    #[test]
+    fn images_without_classes_are_shown_too() {
+        let run = tempfile::tempdir().unwrap();
+        let mut details = labelled(0.5);
+        details.neighbours[0].answer = None;
+        details.neighbours[0].image.class = None;
+        let map = details.map.take().map(|map| Map { classes: vec![None; 4], ..map });
+        let (classes, confusion, accuracy) = (Vec::new(), Vec::new(), None);
+        let details = Details { classes, confusion, accuracy, map, ..details };
+        details.write(run.path(), "embed-a.json").unwrap();
+        let card = cards(run.path()).unwrap().remove(0);
+        assert!(
+            card.neighbours[0].is_right.is_none() && card.neighbours[0].near[0].is_same.is_none()
+        );
+        assert!(card.map.is_some() && card.legend.is_empty() && card.facts.len() == 2);
+    }
 }

@@ -50,6 +50,8 @@ fn a_full_run_has_every_part_and_needs_no_network() {
     }
     let outside = ["http://", "https://", "src=\"/", "<link", "@import", "fetch("];
     assert!(outside.iter().all(|o| !page.contains(o)));
+    // A browser refuses what the page might ask for all the same.
+    assert!(page.contains("Content-Security-Policy\" content=\"default-src 'none'; img-src data:"));
     assert!(!page.contains("NaN"));
     // A net stands in one row with itself untrained: three nets, two sets, two accuracies each.
     let rows = page.split("<h2 id=\"evaluations\">").nth(1).unwrap();

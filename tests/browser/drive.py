@@ -38,7 +38,10 @@ def page(browser, path, width=1280, scheme="light", scripts=True, touched=None):
     """A page that is open, in a context of its own. What goes wrong is appended to `touched`: errors,
     messages of the console, and requests for anything but the page itself."""
     context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=scripts
+        viewport={"width": width, "height": 900},
+        color_scheme=scheme,
+        java_script_enabled=scripts,
+        reduced_motion="reduce",
     )
     opened = context.new_page()
     wrong = touched if touched is not None else []

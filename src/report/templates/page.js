@@ -11,8 +11,8 @@ const said = make('div', { role: 'status', class: 'unseen' });
 const tip = make('div', { class: 'tip', 'aria-hidden': 'true', hidden: '' });
 document.body.append(said, tip);
 
-// Tables: a column's values are its cells' data-v, else their text.
-// A number is what it begins with: `4.74 MMACs`, `−11.04`, `1,536`, `89.3 % ±1.4`, `3M..5M`.
+// Tables: a column's values are its cells' data-v, else their text. A number is what it begins with:
+// `4.74 MMACs`, `−11.04`, `1,536`, `89.3 % ±1.4`, `3M..5M`.
 const PREFIXES = { K: 1e3, M: 1e6, G: 1e9, T: 1e12 };
 const valueOf = (row, column) => {
   const cell = row.cells[column];
