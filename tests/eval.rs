@@ -82,7 +82,8 @@ fn embeddings_hold_what_the_net_saw_and_said() {
     let file = Path::new(&run.path("f.safetensors")).to_owned();
     let outputs = ["x", "c5", "z", "pool"].map(|s| s.parse::<embed::Output>().unwrap());
     let embedded = images(&run.path("images"), 40);
-    let found = embed(&cx, &subnet, embedded, &outputs, &[("arch", MIN.into())], &file).unwrap();
+    let found =
+        embed(&cx, &subnet, embedded, &outputs, &[("arch", MIN.into())], &file, None).unwrap();
     assert_eq!((found.unreadable.len(), found.tensors.len()), (0, 5));
 
     let File { tensors, labels, metadata } = File::read(&file);

@@ -7,10 +7,12 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::Globals;
+use super::eval::{embed_name, keep_details};
 use super::source::{Count, ModelArgs};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::eval::Images;
+use crate::eval::details::Sample;
 use crate::eval::embed::{self, Embedded, Output};
 use crate::eval::images::draw;
 use crate::outside::printable;
@@ -86,7 +88,15 @@ pub fn run(args: &EmbedArgs, globals: &Globals) -> Result<()> {
             ("mean", json!(input.mean).to_string()),
             ("std", json!(input.std).to_string()),
         ];
-        embed::embed(&cx, &subnet, all, &args.features, &metadata, &args.out)
+        let mut sample = model.run_dir.is_some().then(|| Sample::new(all.len(), input.channels()));
+        let (outputs, out) = (&args.features, &args.out);
+        let found = embed::embed(&cx, &subnet, all, outputs, &metadata, out, sample.as_mut())?;
+        if let Some(sample) = sample {
+            let net = model.describe(arch);
+            let details = sample.details(&cx, &net, (&dataset, &args.data), seed)?;
+            keep_details(&model, &embed_name(&model, &args.data, &arch), &details)?;
+        }
+        Ok(found)
     })?;
     report(&found, args, globals)
 }

@@ -1,30 +1,29 @@
 //! `engine eval`: how good a frozen subnet's features are, by labelled images.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use super::Globals;
 use super::eval_cls::{self, ClsArgs};
+use super::eval_many;
 use super::source::{Count, ModelArgs};
 use crate::cx::Cx;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::answers;
-use crate::eval::evaluate::{self, evaluate_all};
-use crate::eval::progress::Progress;
+use crate::eval::details::Side;
+use crate::eval::evaluate::{self, Beside, evaluate_all};
 use crate::eval::record::{self, Setup, domain};
-use crate::eval::{BaselineCache, Baselines, EvalResult, Protocol, RawBaselines, Splits};
+use crate::eval::{BaselineCache, Baselines, Details, EvalResult, Protocol, RawBaselines, Splits};
 use crate::export::LoadedModel;
 use crate::files;
 use crate::nn::Subnet;
 use crate::program::args::{at_least_one, at_least_two};
-use crate::program::output::{fitting_table, table};
+use crate::program::output::table;
 use crate::program::{open_device, print, print_json};
-use crate::search::{self, Judged, Ranking, naswot};
-use crate::space::{Arch, Metric};
-use crate::tensor::Tensor;
+use crate::space::Arch;
 
 /// Arguments of `engine eval`.
 #[derive(Args, Clone, Debug)]
@@ -133,7 +132,7 @@ pub fn run(args: &EvalVerbArgs, globals: &Globals) -> Result<()> {
         let model = how.args.model.open(&cx)?;
         match &how.args.archs_from {
             None => one(&cx, &how, globals, &model),
-            Some(file) => many(&cx, &how, globals, &model, file),
+            Some(file) => eval_many::run(&cx, &how, globals, &model, file),
         }
     })
 }
@@ -154,7 +153,12 @@ impl EvalArgs {
 }
 
 impl Evaluation<'_> {
-    fn options(&self, globals: &Globals, model: &LoadedModel) -> Result<evaluate::Options> {
+    /// How to evaluate.
+    pub(super) fn options(
+        &self,
+        globals: &Globals,
+        model: &LoadedModel,
+    ) -> Result<evaluate::Options> {
         Ok(evaluate::Options {
             protocol: self.protocol,
             feature: self.args.features.parse()?,
@@ -164,15 +168,20 @@ impl Evaluation<'_> {
     }
 
     /// What an evaluation is made with.
-    fn setup(&self, options: &evaluate::Options, sets: &Splits) -> Setup {
+    pub(super) fn setup(&self, options: &evaluate::Options, sets: &Splits) -> Setup {
         Setup::new(options, sets, &self.args.data, &self.args.test_data)
     }
 }
 
 /// `knn-<images>-<arch>-step-00000100.json`, with `-teacher` for the teacher's weights.
-fn file_name(what: &str, model: &LoadedModel) -> String {
+pub(super) fn file_name(what: &str, model: &LoadedModel) -> String {
     let teacher = if model.weights == "teacher" { "-teacher" } else { "" };
     format!("{what}-step-{:08}{teacher}.json", model.step)
+}
+
+/// The same of embeddings that nobody judged.
+pub(super) fn embed_name(model: &LoadedModel, data: &[String], arch: &Arch) -> String {
+    file_name(&format!("embed-{}-{arch}", domain(data)), model)
 }
 
 /// Writes a result into the run's `eval` folder, where there is one.
@@ -185,6 +194,11 @@ pub(super) fn keep(model: &LoadedModel, name: &str, result: &Map<String, Value>)
     Ok(())
 }
 
+/// Writes what the report shows of a result beside it, where there is a run.
+pub(super) fn keep_details(model: &LoadedModel, name: &str, details: &Details) -> Result<()> {
+    model.run_dir.as_ref().map_or(Ok(()), |run| details.write(run, name))
+}
+
 /// One subnet's evaluation.
 pub struct Evaluated {
     /// Of the net.
@@ -193,6 +207,8 @@ pub struct Evaluated {
     pub baselines: Option<Baselines>,
     /// All of it, as it is written.
     pub result: Map<String, Value>,
+    /// What the run's report shows of it.
+    details: Option<Details>,
     /// Name of the file in the run's `eval` folder.
     name: String,
 }
@@ -200,7 +216,8 @@ pub struct Evaluated {
 impl Evaluated {
     /// Writes the result into the run's `eval` folder, where there is one.
     pub fn keep(&self, model: &LoadedModel) -> Result<()> {
-        keep(model, &self.name, &self.result)
+        keep(model, &self.name, &self.result)?;
+        self.details.as_ref().map_or(Ok(()), |details| keep_details(model, &self.name, details))
     }
 }
 
@@ -226,11 +243,13 @@ pub fn evaluate(
     let subnets: Vec<&Subnet> = std::iter::once(&subnet).chain(&before).collect();
     let kept = baseline_cache(cx, model, sets, &options, wanted && raw.is_none())?;
     *raw = raw.take().or_else(|| kept.as_ref()?.read());
-    let mut done = evaluate_all(cx, &subnets, sets, &options, wanted && raw.is_none())?;
+    // They are shown by the run's report, and there is none without a run.
+    let beside = Beside { raw: wanted && raw.is_none(), details: model.run_dir.is_some() };
+    let mut done = evaluate_all(cx, &subnets, sets, &options, beside)?;
     if let (Some(kept), Some(found)) = (&kept, &done.raw) {
         kept.write(found);
     }
-    *raw = done.raw.or(raw.take());
+    *raw = done.raw.take().or(raw.take());
     let verdict = done.nets.remove(0);
     let setup = how.setup(&options, sets);
     let baselines = params.zip(raw.clone()).map(|(params, raw)| {
@@ -241,12 +260,20 @@ pub fn evaluate(
     let mut result = record::of_net(&net, &setup, bn_images, &verdict, baselines.as_ref());
     result.insert("correct".into(), answers::to_digits(&done.correct[0]).into());
     let what = format!("{}-{}-{arch}", how.protocol, domain(&how.args.test_data));
-    Ok(Evaluated { verdict, baselines, result, name: file_name(&what, model) })
+    let sides = (
+        Side::of(&sets.train, &done.shown[0], &how.args.data),
+        Side::of(&sets.test, &done.shown[1], &how.args.test_data),
+    );
+    let details = done.seen.take().map(|seen| {
+        Details::new(&net, &setup.protocol, verdict.accuracy(), seen, (&sides.0, &sides.1))
+    });
+    let details = details.transpose()?;
+    Ok(Evaluated { verdict, baselines, result, details, name: file_name(&what, model) })
 }
 
 /// Where what pixels and colours are worth is kept, where it is `wanted` and the net lies in a run's
 /// folder.
-fn baseline_cache(
+pub(super) fn baseline_cache(
     cx: &Cx,
     model: &LoadedModel,
     sets: &Splits,
@@ -297,7 +324,7 @@ pub(super) fn printed(e: Error) -> Error {
     e.and("the result stands on stdout")
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
@@ -332,104 +359,4 @@ fn accuracy_table(found: &Evaluated, sets: &Splits) -> String {
         rows.push(chance("guessing at random", sets.uniform_chance()));
     }
     table(&rows)
-}
-
-/// Many subnets of a search: do its scores rank them as their accuracies do?
-fn many(
-    cx: &Cx,
-    how: &Evaluation,
-    globals: &Globals,
-    model: &LoadedModel,
-    file: &Path,
-) -> Result<()> {
-    let args = how.args;
-    let candidates = search::sample(file, args.limit)?;
-    if candidates.len() < 2 {
-        return Err(Error::data(format!(
-            "{} holds {} candidate(s): expected at least 2 to rank",
-            file.display(),
-            candidates.len()
-        )));
-    }
-    let options = how.options(globals, model)?;
-    let spill = std::env::temp_dir();
-    let sets = args.sets(globals, model, cx.threads())?.cached(&spill)?;
-    let mut judged = Vec::new();
-    let batch = sets.bn.tensors(cx, naswot::IMAGES)?.next().transpose()?;
-    let kept = baseline_cache(cx, model, &sets, &options, !args.no_baselines)?;
-    let mut raw = kept.as_ref().and_then(BaselineCache::read);
-    let mut progress = Progress::new("subnets", candidates.len(), 0);
-    for candidate in &candidates {
-        let subnet = model.subnet(cx, candidate.arch, &sets.bn)?;
-        let wanted = !args.no_baselines && raw.is_none();
-        let mut done = evaluate_all(cx, &[&subnet], &sets, &options, wanted)?;
-        if let (Some(kept), Some(found)) = (&kept, &done.raw) {
-            kept.write(found);
-        }
-        raw = raw.or(done.raw);
-        let accuracy = done.nets.remove(0).accuracy();
-        progress.advance(1, || format!("{} {:.2} %", candidate.arch, 100.0 * accuracy));
-        let untrained = |x: &Tensor| {
-            naswot::naswot(cx, model.space(), &candidate.arch, x.clone(), options.seed)
-        };
-        let naswot = batch.as_ref().map(untrained).transpose()?.flatten();
-        judged.push(Judged { accuracy, correct: done.correct.remove(0), naswot });
-    }
-    drop(progress);
-    let ranking = Ranking {
-        file,
-        candidates: &candidates,
-        judged: &judged,
-        seed: options.seed,
-        setup: how.setup(&options, &sets),
-        raw,
-        step: model.step,
-        weights: model.weights,
-    };
-    let result = ranking.to_json()?;
-    let tag = file.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
-    let name = format!("correlation-{}-{}", how.protocol, tag.unwrap_or_default());
-    if globals.json {
-        print_json(&result)?;
-    } else {
-        let mut text = text(&ranking)?;
-        if let Some(raw) = &ranking.raw {
-            text += &format!(
-                "\nWithout a net: raw pixels {}, colour histogram {}, guessing the largest class {}",
-                percent(raw.pixels.accuracy()),
-                percent(raw.histogram.accuracy()),
-                percent(sets.chance())
-            );
-        }
-        print(&text)?;
-    }
-    keep(model, &file_name(&name, model), &result).map_err(printed)
-}
-
-fn text(ranking: &Ranking) -> Result<String> {
-    let mut rows = vec![["architecture", "macs", "score", "accuracy"].map(String::from).to_vec()];
-    for (c, judged) in ranking.candidates.iter().zip(ranking.judged) {
-        rows.push(vec![
-            c.arch.to_string(),
-            Metric::Macs.show(c.macs),
-            format!("{:.4}", c.score),
-            format!("{:.2} %", 100.0 * judged.accuracy),
-        ]);
-    }
-    let correlation = ranking.correlation();
-    let show =
-        |key: &str| correlation[key].as_f64().map_or("undefined".into(), |r| format!("{r:.3}"));
-    let held = match ranking.agreement()? {
-        Some(agreement) => {
-            let worth = ranking.worth()?.map_or(String::new(), |worth| worth.text());
-            format!("{}\n{worth}", agreement.text())
-        }
-        None => format!("Spearman {}: too few nets to say more.", show("spearman")),
-    };
-    Ok(format!(
-        "{}\nRank correlation of score and accuracy over {} subnets: Kendall {}\n{held}",
-        fitting_table(&rows, &["macs"]),
-        ranking.candidates.len(),
-        show("kendall"),
-    ))
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::Globals;
-use super::eval::{keep, printed};
+use super::eval::{keep, keep_details, printed};
 use super::finetune::in_words;
 use super::source::ModelArgs;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::eval::Images;
 use crate::eval::classes::ask;
+use crate::eval::details::Side;
 use crate::eval::record::{self, Split};
+use crate::eval::{Details, Images};
 use crate::finetune::{chance, file_name};
 use crate::program::{open_device, print, print_json};
 
@@ -37,7 +38,7 @@ The net is one that engine finetune has trained to the end, or an export of it."
 /// Tests.
 pub fn run(args: &ClsArgs, globals: &Globals) -> Result<()> {
     let cx = open_device(&globals.device)?;
-    let (model, name, answers, result) = cx.install(|| -> Result<_> {
+    let (model, name, answers, result, details) = cx.install(|| -> Result<_> {
         let model = args.model.open(&cx)?;
         let head = model.head.as_ref().ok_or_else(|| {
             Error::usage(
@@ -68,11 +69,14 @@ pub fn run(args: &ClsArgs, globals: &Globals) -> Result<()> {
         let chance = chance(&images, classes);
         let result = record::of_answers(&net, &head.learnt, &test, classes, chance, &answers);
         let name = file_name(&net, &test);
-        Ok((model, name, answers, result))
+        let side = Side::of(&images, images.indices(), &args.data);
+        let details = Details::of_answers(&net, &head.learnt.train_data, &side, &answers);
+        Ok((model, name, answers, result, details))
     })?;
     match globals.json {
         true => print_json(&result)?,
         false => print(&in_words(&answers, &result))?,
     }
-    keep(&model, &name, &result).map_err(printed)
+    let kept = keep(&model, &name, &result);
+    kept.and_then(|()| keep_details(&model, &name, &details)).map_err(printed)
 }

@@ -1,6 +1,8 @@
 //! What a net with a classifier is worth: whether the class of a test image is its first answer, or
 //! among its first five.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::answers::to_digits;
@@ -23,7 +25,12 @@ pub struct Answers {
     pub first: Vec<bool>,
     /// How many had their class among the first five.
     pub among_five: usize,
+    /// How often images of a class were named as another or the same: by class and first answer.
+    pub confusion: Confusion,
 }
+
+/// How many images of a class got which answer, by class and answer.
+pub type Confusion = BTreeMap<(usize, usize), usize>;
 
 impl Answers {
     /// Adds the answer to an image of class `label`, by the scores of all classes: of equal ones the
@@ -32,6 +39,10 @@ impl Answers {
         let rank = rank(scores, label);
         self.first.push(rank == 0);
         self.among_five += usize::from(rank < MOST);
+        // What is not a number is no answer.
+        if let Some(named) = (0..scores.len()).find(|&class| self::rank(scores, class) == 0) {
+            *self.confusion.entry((label, named)).or_default() += 1;
+        }
     }
 
     /// Share of the images whose first answer is right.
@@ -133,9 +144,19 @@ mod tests {
     }
 
     #[test]
+    fn answers_are_counted_by_class() {
+        let mut answers = Answers::default();
+        for (scores, label) in [([0.0, 1.0, 1.0], 2), ([3.0, 1.0, 1.0], 0), ([f32::NAN; 3], 1)] {
+            answers.add(&scores, label);
+        }
+        assert_eq!(answers.first, [false, true, false]);
+        assert_eq!(answers.confusion, BTreeMap::from([((2, 1), 1), ((0, 0), 1)]));
+    }
+
+    #[test]
     fn a_bit_is_kept_for_each_image() {
         let first = [true, false, false, true, false, false, false, false, true].to_vec();
-        let json = Answers { first, among_five: 9 }.to_json();
+        let json = Answers { first, among_five: 9, ..Answers::default() }.to_json();
         assert_eq!((&json["correct"], &json["top5"]), (&json!("0901"), &json!(1.0)));
         assert_eq!(json["top1"], json!(3.0 / 9.0));
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::str::FromStr;
 
+use super::details::Sample;
 use super::images::Images;
 use super::progress::Progress;
 use crate::cx::Cx;
@@ -69,7 +70,7 @@ pub struct Embedded {
 /// row i is the image that entry i of the metadata's `files` (a JSON list) names. Where the data
 /// set has classes, `labels` `[N]` (I64) are the images' indices in the metadata's `classes` (a JSON
 /// list), or -1. Images that cannot be read are listed in `unreadable` (a JSON list of names).
-/// `metadata` is added.
+/// `metadata` is added. `sample` takes some of the pooled features.
 ///
 /// # Errors
 /// Exit 3 where no image can be read, or more than [`crate::data::allowed_corrupt`] allows cannot;
@@ -81,6 +82,7 @@ pub fn embed(
     outputs: &[Output],
     metadata: &[(&str, String)],
     out: &Path,
+    mut sample: Option<&mut Sample>,
 ) -> Result<Embedded> {
     check_outputs(outputs)?;
     let images = images.readable_only();
@@ -89,7 +91,10 @@ pub fn embed(
         Output::Feature(feature) => Some(*feature),
         Output::X => None,
     };
-    let wanted: Vec<Feature> = outputs.iter().filter_map(feature).collect();
+    let mut wanted: Vec<Feature> = outputs.iter().filter_map(feature).collect();
+    if sample.is_some() && !wanted.contains(&Feature::Pool) {
+        wanted.push(Feature::Pool);
+    }
     let mut found = None;
     files::write_atomic_file(out, |file| {
         let mut progress = Progress::new("images", images.len(), 0);
@@ -115,6 +120,10 @@ pub fn embed(
                     .map_err(|e| e.context(subnet.arch()))?;
                 // The format is little-endian, as is every machine this runs on.
                 table.write(i, rows.len(), bytemuck::cast_slice(&values))?;
+            }
+            if let Some(sample) = &mut sample {
+                let pooled = cx.download(features.get(Feature::Pool).value())?;
+                sample.add(&batch.shown, &pooled)?;
             }
             rows.extend(batch.shown);
             progress.advance(batch.span.len(), String::new);

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::baselines::{MOST_TEST, MOST_TRAIN, RawBaselines};
+use super::classes::Confusion;
+use super::details::Seen;
 use super::features::{Labelled, pass};
 use super::images::{self, Images};
 use super::progress::Progress;
@@ -188,7 +190,16 @@ impl EvalResult {
 
 /// Judges a subnet.
 pub fn evaluate(cx: &Cx, subnet: &Subnet, sets: &Splits, options: &Options) -> Result<EvalResult> {
-    Ok(evaluate_all(cx, &[subnet], sets, options, false)?.nets.swap_remove(0))
+    Ok(evaluate_all(cx, &[subnet], sets, options, Beside::default())?.nets.swap_remove(0))
+}
+
+/// What is found out beside accuracies.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside {
+    /// What pixels and colour histograms are worth.
+    pub raw: bool,
+    /// What the report shows of the first net.
+    pub details: bool,
 }
 
 /// What several nets are worth, and what is there without one.
@@ -200,59 +211,104 @@ pub struct Evaluations {
     pub correct: Vec<Vec<bool>>,
     /// Of pixels and colours, where they were asked for.
     pub raw: Option<RawBaselines>,
+    /// Of the first net, where it was asked for.
+    pub seen: Option<Seen>,
+    /// Indices of the training images that were looked at, and of the test images.
+    pub shown: [Vec<usize>; 2],
 }
 
-/// Judges subnets, and pixels and colour histograms where `plain`, in one pass over the images.
+/// Judges subnets, and what else is wanted, in one pass over the images.
 pub fn evaluate_all(
     cx: &Cx,
     subnets: &[&Subnet],
     sets: &Splits,
     options: &Options,
-    plain: bool,
+    beside: Beside,
 ) -> Result<Evaluations> {
     let features = |images: &Images, most: usize| -> Result<_> {
-        let mut plain = plain.then(|| RawFeatures::new(images.input(), most));
+        let mut raw = beside.raw.then(|| RawFeatures::new(images.input(), most));
         let mut progress = Progress::new("images", images.len(), 0);
+        let mut shown = Vec::with_capacity(images.len());
         let nets = pass(cx, subnets, images, options.feature, |batch, labels| {
             progress.advance(labels.len(), String::new);
-            plain.iter_mut().try_for_each(|plain| plain.add(batch, labels))
+            shown.extend(&batch.shown);
+            raw.iter_mut().try_for_each(|raw| raw.add(batch, labels))
         })?;
-        Ok((nets, plain))
+        Ok((nets, raw, shown))
     };
-    let (train, plain_train) = features(&sets.train, MOST_TRAIN)?;
-    let (test, plain_test) = features(&sets.test, MOST_TEST)?;
-    let verdict = |train: Labelled, test: Labelled| options.verdict(cx, train, test, sets.classes);
-    let pairs = train.into_iter().zip(test);
-    let judged = pairs.map(|(train, test)| verdict(train, test)).collect::<Result<Vec<_>>>()?;
-    let (nets, correct) = judged.into_iter().unzip();
-    let raw = plain_train.zip(plain_test).map(|(train, test)| {
-        RawBaselines::evaluate(train, test, |train, test| Ok(verdict(train, test)?.0))
+    let (train, raw_train, shown_train) = features(&sets.train, MOST_TRAIN)?;
+    let (test, raw_test, shown_test) = features(&sets.test, MOST_TEST)?;
+    let mut all = Evaluations {
+        nets: Vec::new(),
+        correct: Vec::new(),
+        raw: None,
+        seen: None,
+        shown: [shown_train, shown_test],
+    };
+    for (i, (train, test)) in train.into_iter().zip(test).enumerate() {
+        let details = beside.details && i == 0;
+        let judged = options.judge(cx, train, test, sets.classes, details)?;
+        all.nets.push(judged.result);
+        all.correct.push(judged.correct);
+        all.seen = all.seen.or(judged.seen);
+    }
+    let raw = raw_train.zip(raw_test).map(|(train, test)| {
+        let judge = |train, test| options.judge(cx, train, test, sets.classes, false);
+        RawBaselines::evaluate(train, test, |train, test| Ok(judge(train, test)?.result))
     });
-    Ok(Evaluations { nets, correct, raw: raw.transpose()? })
+    all.raw = raw.transpose()?;
+    Ok(all)
+}
+
+/// What features are worth.
+struct JudgedFeatures {
+    result: EvalResult,
+    /// Which test images are named right.
+    correct: Vec<bool>,
+    seen: Option<Seen>,
 }
 
 impl Options {
-    /// What features are worth, and which test images are named right.
-    fn verdict(
+    /// What features are worth, and, where `details` are wanted, what the report shows of them.
+    fn judge(
         &self,
         cx: &Cx,
-        train: Labelled,
-        test: Labelled,
+        mut train: Labelled,
+        mut test: Labelled,
         classes: usize,
-    ) -> Result<(EvalResult, Vec<bool>)> {
+        details: bool,
+    ) -> Result<JudgedFeatures> {
         match self.protocol {
             Protocol::Knn => {
-                let mut answers = knn::answers(cx, train, test, &NEIGHBOURS, classes)?;
-                let accuracies = answers.iter().map(|right| knn::share(right)).collect();
-                Ok((EvalResult::Knn(accuracies), answers.swap_remove(0)))
+                let votes = knn::votes(cx, &mut train, &mut test, &NEIGHBOURS, classes)?;
+                let right = |named: &Vec<usize>| knn::right(named, &test.labels);
+                let accuracies = votes.classes.iter().map(|named| knn::share(&right(named)));
+                let result = EvalResult::Knn(accuracies.collect());
+                let named = &votes.classes[0];
+                let seen = details.then(|| -> Result<Seen> {
+                    let seen = Seen::new(&test, confusion(&test.labels, named))?;
+                    Ok(seen.with_neighbours((named, &votes.nearest), &test.labels, self.seed))
+                });
+                Ok(JudgedFeatures { result, correct: right(named), seen: seen.transpose()? })
             }
             Protocol::Linear => {
                 let (epochs, seed) = (self.epochs, self.seed);
-                let (probe, right) = linear::probe(cx, train, test, classes, epochs, seed)?;
-                Ok((EvalResult::Linear(probe), right))
+                let (probe, found) =
+                    linear::probe(cx, &mut train, &mut test, classes, epochs, seed)?;
+                let seen = details.then(|| Seen::new(&test, found.confusion)).transpose()?;
+                Ok(JudgedFeatures { result: EvalResult::Linear(probe), correct: found.first, seen })
             }
         }
     }
+}
+
+/// How labels and answers go together.
+fn confusion(labels: &[usize], named: &[usize]) -> Confusion {
+    let mut counts = Confusion::new();
+    for pair in labels.iter().copied().zip(named.iter().copied()) {
+        *counts.entry(pair).or_default() += 1;
+    }
+    counts
 }
 
 #[cfg(test)]

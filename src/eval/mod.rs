@@ -6,6 +6,8 @@ pub mod answers;
 pub mod baseline_cache;
 pub mod baselines;
 pub mod classes;
+pub mod components;
+pub mod details;
 pub mod embed;
 pub mod evaluate;
 pub mod features;
@@ -19,6 +21,7 @@ pub mod store;
 
 pub use baseline_cache::BaselineCache;
 pub use baselines::{Baselines, RawBaselines};
+pub use details::Details;
 pub use embed::embed;
 pub use evaluate::{EvalResult, Protocol, Splits};
 pub use features::{Labelled, extract};

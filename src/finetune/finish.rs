@@ -13,9 +13,10 @@ use crate::config::{Config, Select};
 use crate::cx::Cx;
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::eval::Images;
 use crate::eval::classes::{Answers, ask_all};
+use crate::eval::details::Side;
 use crate::eval::record::{self, Learnt, Net, Split};
+use crate::eval::{Details, Images};
 use crate::export::subnet::stats_to_torch;
 use crate::files;
 use crate::nn::{CLASSIFIER, Classifier, RunningStats, recalibrate};
@@ -130,6 +131,9 @@ impl Prepared {
         let chance = chance(&images, classes);
         let result = record::of_answers(&what, &finished.learnt, &test, classes, chance, &answers);
         let path = self.write(&what, &test, &result)?;
+        let side = Side::of(&images, images.indices(), &test.data);
+        Details::of_answers(&what, &finished.learnt.train_data, &side, &answers)
+            .write(&options.out, &file_name(&what, &test))?;
         Ok(Tested { answers, result, path })
     }
 

@@ -83,6 +83,11 @@ impl Axis {
         self.span
     }
 
+    /// Values at both ends, and whether the axis is logarithmic, as the page's script reads them.
+    pub(super) fn scale(&self) -> String {
+        format!("{} {} {}", self.lo, self.hi, if self.log { "log" } else { "linear" })
+    }
+
     /// Widest tick label, in pixels.
     pub(super) fn label_width(&self) -> f64 {
         self.ticks.iter().map(|t| text_width(&t.1, TICK_FONT)).fold(0.0, f64::max)

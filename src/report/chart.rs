@@ -148,12 +148,15 @@ fn describe(b: &Bin) -> String {
 /// Horizontal grid lines, tick labels and the name of the x axis.
 pub(super) fn draw_grid(svg: &mut Svg, x: &Axis, y: &Axis, x_label: &str) {
     let ((left, right), (bottom, _)) = (x.span(), y.span());
+    svg.open("data-axis=\"y\"");
     for (value, label) in &y.ticks {
         let at = y.at(*value);
         svg.line("grid", (left, at), (right, at));
         svg.text("tick", (left - 6.0, at + 4.0), Anchor::End, label);
     }
+    svg.close();
     svg.line("axis", (left, bottom), (right, bottom));
+    svg.open("data-axis=\"x\"");
     for (value, label) in &x.ticks {
         let at = x.at(*value);
         svg.line("axis", (at, bottom), (at, bottom + 4.0));
@@ -164,6 +167,7 @@ pub(super) fn draw_grid(svg: &mut Svg, x: &Axis, y: &Axis, x_label: &str) {
         };
         svg.text("tick", (at, bottom + 16.0), anchor, label);
     }
+    svg.close();
     svg.text("tick", ((left + right) / 2.0, bottom + 31.0), Anchor::Middle, x_label);
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::commands::Commands;
 use super::numbers;
 use super::run::{files_with, folder_name, json};
 use super::scatter::{Point, Scatter};
@@ -17,18 +18,21 @@ use crate::eval::record::Split;
 
 /// One evaluated net, as `eval/*.json` describes it.
 #[derive(Debug, Deserialize)]
-struct Evaluation {
-    arch: String,
-    macs: f64,
-    step: u64,
-    weights: String,
+pub(super) struct Evaluation {
+    pub(super) arch: String,
+    pub(super) macs: f64,
+    pub(super) step: u64,
+    pub(super) weights: String,
     protocol: String,
     features: String,
-    train: Split,
-    test: Split,
+    pub(super) train: Split,
+    pub(super) test: Split,
     chance: f64,
-    accuracy: BTreeMap<String, f64>,
-    /// Evaluations of earlier versions lack it, and the next two.
+    pub(super) accuracy: BTreeMap<String, f64>,
+    /// Which test images were named right; evaluations of earlier versions lack it, and the next
+    /// three.
+    #[serde(default)]
+    pub(super) correct: String,
     #[serde(default)]
     stderr: BTreeMap<String, f64>,
     #[serde(default)]
@@ -93,12 +97,14 @@ struct Row {
 #[derive(Serialize)]
 pub(super) struct Section {
     panels: Vec<Panel>,
+    commands: Option<Commands>,
     rows: Vec<Row>,
     remarks: Vec<String>,
 }
 
-/// Reads `RUN/eval/*.json`; a file that is neither an evaluation nor a ranking is an error.
-pub(super) fn section(run: &Path) -> Result<Section> {
+/// Reads `RUN/eval/*.json`: a net's evaluations stand together, from its first step to its last. A
+/// file that is neither an evaluation nor a ranking is an error.
+fn read(run: &Path) -> Result<(Vec<Evaluation>, Vec<Ranking>)> {
     let (mut evaluations, mut rankings) = (Vec::new(), Vec::new());
     for path in files_with(&run.join("eval"), "json")? {
         let value: Value = json(&path)?;
@@ -110,13 +116,25 @@ pub(super) fn section(run: &Path) -> Result<Section> {
             false => evaluations.push(serde_json::from_value::<Evaluation>(value).map_err(wrong)?),
         }
     }
-    // A net's rows stand together, from its first step to its last.
     evaluations.sort_by(|a, b| {
         let question = |e: &Evaluation| (images(e), e.protocol.clone(), e.features.clone());
         let net = |e: &Evaluation| (e.arch.clone(), e.step, e.weights.clone());
         let by_size = a.macs.total_cmp(&b.macs);
         question(a).cmp(&question(b)).then(by_size).then_with(|| net(a).cmp(&net(b)))
     });
+    Ok((evaluations, rankings))
+}
+
+/// The evaluations of a run's nets, trained ones only.
+pub(super) fn trained(run: &Path) -> Result<Vec<Evaluation>> {
+    let (mut evaluations, _) = read(run)?;
+    evaluations.retain(|e| e.step > 0);
+    Ok(evaluations)
+}
+
+/// The evaluations of a run as its page shows them.
+pub(super) fn section(run: &Path) -> Result<Section> {
+    let (evaluations, rankings) = read(run)?;
     let panels =
         accuracy_panel(&evaluations).into_iter().chain(rankings.iter().filter_map(ranking));
     let panels = panels.collect();
@@ -126,7 +144,9 @@ pub(super) fn section(run: &Path) -> Result<Section> {
         let name = format!("{} on {} ({})", e.arch, images(e), e.protocol);
         e.remarks.iter().map(move |r| format!("{name}: {r}")).collect::<Vec<_>>()
     };
+    let commands = |e: &Evaluation| Commands::new(run, e.arch.clone(), &e.train.data);
     Ok(Section {
+        commands: evaluations.last().map(commands).transpose()?,
         panels,
         rows: evaluations.iter().filter(shown).flat_map(|e| rows(e, &evaluations)).collect(),
         remarks: evaluations.iter().flat_map(remark).collect(),
@@ -149,14 +169,19 @@ fn untrained(e: &Evaluation, key: &str, all: &[Evaluation]) -> Option<f64> {
     own.or_else(|| all.iter().find(|b| trains(b, e))?.accuracy.get(key).copied())
 }
 
-/// What the test images are called: the last part of their path that says more than that
-/// they are for testing.
-fn images(e: &Evaluation) -> String {
+/// What test images are called: the last part of their path that says more than that they are for
+/// testing.
+pub(super) fn short_name(data: &[String]) -> String {
     let name = |path: &String| {
         let mut parts = path.rsplit(['/', '#']).filter(|p| !["", "test", "val"].contains(p));
         parts.next().unwrap_or(path).to_owned()
     };
-    e.test.data.iter().map(name).collect::<Vec<_>>().join(" ")
+    data.iter().map(name).collect::<Vec<_>>().join(" ")
+}
+
+/// What an evaluation's test images are called.
+pub(super) fn images(e: &Evaluation) -> String {
+    short_name(&e.test.data)
 }
 
 /// Which weights a net had.
@@ -169,7 +194,7 @@ fn weights(e: &Evaluation) -> String {
 }
 
 /// `kNN, k = 20`, `linear`.
-fn protocol(e: &Evaluation, key: &str) -> String {
+pub(super) fn protocol(e: &Evaluation, key: &str) -> String {
     let features = if e.features == "pool" { String::new() } else { format!(" on {}", e.features) };
     match key.strip_prefix('k').filter(|k| k.parse::<usize>().is_ok()) {
         Some(k) => format!("kNN, k = {k}{features}"),

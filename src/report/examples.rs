@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::run::files_with;
+use crate::data::png_address;
 use crate::error::{Error, Result};
 
 /// Most images on the page.
@@ -47,33 +48,5 @@ fn data_url(path: &Path) -> Result<Option<String>> {
         return Ok(None);
     }
     let bytes = fs::read(path).map_err(|e| Error::read(path, e))?;
-    Ok(Some(format!("data:image/png;base64,{}", base64(&bytes))))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let at = |i: usize| u32::from(*chunk.get(i).unwrap_or(&0));
-        let group = at(0) << 16 | at(1) << 8 | at(2);
-        for i in 0..4 {
-            let digit = DIGITS[(group >> (18 - 6 * i)) as usize & 63];
-            out.push(if i <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_of_rfc_4648() {
-        let pairs =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
-        for (plain, coded) in pairs {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
+    Ok(Some(png_address(&bytes)))
 }

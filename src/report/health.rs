@@ -30,7 +30,7 @@ impl Found {
 }
 
 /// Spread of a step; older lines hold it as a standard deviation.
-fn spread_of(run: &Run, step: &Step) -> Option<f64> {
+pub(super) fn spread_of(run: &Run, step: &Step) -> Option<f64> {
     step.spread.or_else(|| Some(step.feature_std? * run.dim()?.sqrt()))
 }
 

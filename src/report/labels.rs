@@ -104,7 +104,7 @@ impl<'a> Labels<'a> {
         let covered = |a: &Area| others.iter().filter(|o| touch(**o, *a)).count();
         let best = places(width).into_iter().map(area).filter(free).min_by_key(covered);
         if let Some(a) = best {
-            svg.text("name halo", (a.0, a.3 - BELOW), Anchor::Start, text);
+            svg.text_beside("name halo", (a.0, a.3 - BELOW), (cx, cy), text);
             self.taken.push(a);
         }
     }

@@ -1,10 +1,14 @@
-//! The page that tells a run's story: one HTML file without scripts or outside resources,
-//! with curves, example images, searches, evaluations and settings.
+//! The page that tells a run's story: one HTML file with curves, example images, searches,
+//! evaluations and settings. It asks the network for nothing and reads without scripts; a small
+//! script of its own sorts, zooms and says values.
 
 mod agreement;
 mod axis;
 mod bars;
 mod chart;
+mod commands;
+mod compare;
+mod details;
 mod evals;
 mod examples;
 mod health;
@@ -31,7 +35,9 @@ use minijinja::{Environment, Value as Any, context};
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::outside;
 use crate::space::Space;
+pub use compare::compare;
 use run::Run;
 pub use study::study;
 
@@ -56,7 +62,10 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
         panels.insert(panels.len().min(1), panel);
     }
     let state = run.status["state"].as_str().unwrap_or("unknown");
+    let examples = examples::read(dir)?;
+    let details = details::cards(dir)?;
     let page = context! {
+        parts_of_page => contents(&searches, &details, !examples.is_empty()),
         title => run.name(),
         state => state,
         summary => summary(&run),
@@ -65,10 +74,11 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
         panels => panels,
         bad_lines => run.bad_lines,
         tuned => run.tuned.is_some(),
-        examples => examples::read(dir)?,
+        examples => examples,
         searches => searches,
+        details => details,
         evals => evals::section(dir)?,
-        run_path => dir.display().to_string(),
+        shell_path => outside::in_shell([commands::in_words(dir)]),
         command => run.command,
         config => run.config_text,
         env => searches::flat(&run.env),
@@ -94,6 +104,22 @@ fn space_of_search(dir: &Path) -> Option<Space> {
     }
     let dir = dir.canonicalize().ok()?;
     Run::open(dir.parent()?.parent()?).ok()?.space()
+}
+
+/// Headings of a run's page with their places.
+fn contents(
+    searches: &[searches::Section],
+    details: &[details::Card],
+    has_examples: bool,
+) -> Vec<(String, String)> {
+    let part = |id: &str, name: &str| (id.to_owned(), name.to_owned());
+    let mut all = vec![part("training", "Training")];
+    all.extend(has_examples.then(|| part("views", "What the nets see")));
+    all.extend(searches.iter().map(searches::Section::place));
+    all.push(part("evaluations", "Evaluations"));
+    all.extend(details.iter().map(details::Card::place));
+    all.push(part("settings", "Settings"));
+    all
 }
 
 /// What was trained and how, in a few words each.
@@ -123,8 +149,13 @@ fn write(path: &Path, template: &str, page: Any) -> Result<PathBuf> {
 fn render(template: &str, page: Any) -> Result<String, minijinja::Error> {
     let mut env = Environment::new();
     env.add_template("style.css", include_str!("templates/style.css"))?;
+    env.add_template("zoom.js", include_str!("templates/zoom.js"))?;
+    env.add_template("page.js", include_str!("templates/page.js"))?;
+    env.add_template("page.html", include_str!("templates/page.html"))?;
     env.add_template("parts.html", include_str!("templates/parts.html"))?;
+    env.add_template("details.html", include_str!("templates/details.html"))?;
     env.add_template("report.html", include_str!("templates/report.html"))?;
+    env.add_template("compare.html", include_str!("templates/compare.html"))?;
     env.add_template("search.html", include_str!("templates/search.html"))?;
     env.add_template("study.html", include_str!("templates/study.html"))?;
     env.get_template(template)?.render(page)

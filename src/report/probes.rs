@@ -13,13 +13,25 @@ use crate::train::probe::{Line as Probe, Net};
 
 /// Accuracy by step, or `None` where the run was not probed.
 pub(super) fn panel(run: &Run) -> Result<Option<Panel>> {
+    Ok(draw(run, &read(run)?))
+}
+
+/// A run's probes. Images may have changed at a resume; those of the last probe are told of.
+fn read(run: &Run) -> Result<Vec<Probe>> {
     let (mut all, _) = json_lines::<Probe>(&run.dir.join("probe.jsonl"))?;
-    // Images may have changed at a resume; those of the last probe are told of.
-    let Some((data, images)) = all.last().map(|p| (p.data.clone(), p.images)) else {
-        return Ok(None);
-    };
-    all.retain(|p| p.data == data && p.images == images);
-    Ok(draw(run, &all))
+    if let Some((data, images)) = all.last().map(|p| (p.data.clone(), p.images)) {
+        all.retain(|p| p.data == data && p.images == images);
+    }
+    Ok(all)
+}
+
+/// The accuracy of each probe's first net, the largest, in per cent by step; with the images'
+/// number and names.
+pub(super) fn largest(run: &Run) -> Result<(Vec<(f64, f64)>, Option<(String, usize)>)> {
+    let all = read(run)?;
+    let share = |p: &Probe| p.nets.first().and_then(|net| net.knn).unwrap_or(f64::NAN);
+    let points = all.iter().map(|p| (p.step as f64, 100.0 * share(p))).collect();
+    Ok((points, all.last().map(|p| (p.data.clone(), p.images))))
 }
 
 fn draw(run: &Run, all: &[Probe]) -> Option<Panel> {

@@ -3,12 +3,14 @@
 use super::axis::{Along, Axis, extent};
 use super::chart::draw_grid;
 use super::labels::{Area, Labels, Reference};
-use super::svg::{Layouts, Size, Svg};
+use super::svg::{Layouts, Size, Svg, num};
 
 /// Past so many points the whiskers would only be a grey mass.
 const MAX_WHISKERS: usize = 400;
 /// Past so many points a page becomes heavy; those drawn are taken evenly.
-pub(super) const MAX_POINTS: usize = 3000;
+pub(super) const MAX_POINTS: usize = 1500;
+/// What lies within the axes also where the page's script zooms.
+const CLIPPED: &str = "class=\"clip\"";
 
 /// One net.
 pub(super) struct Point {
@@ -61,16 +63,12 @@ impl Scatter<'_> {
     }
 
     fn draw_at(&self, size: (f64, f64)) -> Option<String> {
-        let shown = self.shown();
+        let shown = self.shown(size.0);
         let (x, y) = self.axes(&shown, size)?;
-        let mut svg = Svg::new(size, self.label);
-        let (bottom, top) = y.span();
-        for (i, band) in self.bands.iter().enumerate() {
-            let class = if i % 2 == 0 { "budget" } else { "strip" };
-            let (a, b) = (x.at(band.lo), x.at(band.hi));
-            svg.rect(class, (a, top), (b - a, bottom - top), 0.0, Some(&band.name));
-        }
+        let mut svg = Svg::with(size, self.label, &zoomable(&x, &y));
+        self.draw_bands(&mut svg, &x, &y);
         draw_grid(&mut svg, &x, &y, self.x_label);
+        svg.open(CLIPPED);
         if self.frontier {
             draw_frontier(&mut svg, &shown, &x, &y);
         }
@@ -82,18 +80,16 @@ impl Scatter<'_> {
         };
         let mut labels = Labels::new(&x, &y, marked.iter().map(|p| dot(p, 6.0)).collect());
         labels.draw_references(&mut svg, self.references);
-        let r = if plain.len() > 400 { 2.2 } else { 3.2 };
+        let r = if plain.len() > 400 && self.size != Size::MAP { 2.2 } else { 3.2 };
         for p in &plain {
             if plain.len() <= MAX_WHISKERS {
                 draw_whisker(&mut svg, p, &x, &y, "whisker");
             }
-            let class = format!("dot soft {}", p.class);
-            svg.circle(&class, (x.at(p.x), y.at(p.y)), r, Some(&p.title));
+            svg.mark(&format!("dot soft {}", p.class), (x.at(p.x), y.at(p.y)), r, Some(&p.title));
         }
         for p in &marked {
             draw_whisker(&mut svg, p, &x, &y, "whisker strong");
-            let class = format!("dot ring {}", p.class);
-            svg.circle(&class, (x.at(p.x), y.at(p.y)), 5.5, Some(&p.title));
+            svg.mark(&format!("dot ring {}", p.class), (x.at(p.x), y.at(p.y)), 5.5, Some(&p.title));
         }
         let others: Vec<Area> = plain.iter().map(|p| dot(p, 3.0)).collect();
         for p in &marked {
@@ -101,13 +97,27 @@ impl Scatter<'_> {
                 labels.draw_beside(&mut svg, (x.at(p.x), y.at(p.y)), text, &others);
             }
         }
+        svg.close();
         Some(svg.finish())
     }
 
-    /// The points to draw: all with finite places, or an even choice of them and all marked.
-    fn shown(&self) -> Vec<&Point> {
+    fn draw_bands(&self, svg: &mut Svg, x: &Axis, y: &Axis) {
+        let (bottom, top) = y.span();
+        svg.open(CLIPPED);
+        for (i, band) in self.bands.iter().enumerate() {
+            let class = if i % 2 == 0 { "band budget" } else { "band strip" };
+            let (a, b) = (x.at(band.lo), x.at(band.hi));
+            svg.rect(class, (a, top), (b - a, bottom - top), 0.0, Some(&band.name));
+        }
+        svg.close();
+    }
+
+    /// The points to draw: all with finite places, or an even choice of them, fewer in a small chart,
+    /// and all marked.
+    fn shown(&self, width: f64) -> Vec<&Point> {
         let finite = |p: &&Point| p.x.is_finite() && p.y.is_finite();
-        let every = self.points.len().div_ceil(MAX_POINTS).max(1);
+        let most = if width < 500.0 { MAX_POINTS / 3 } else { MAX_POINTS };
+        let every = self.points.len().div_ceil(most).max(1);
         let numbered = self.points.iter().enumerate();
         let chosen = numbered.filter(|(i, p)| i % every == 0 || p.mark.is_some());
         chosen.map(|(_, p)| p).filter(finite).collect()
@@ -132,6 +142,17 @@ impl Scatter<'_> {
         let x = Axis::new((lo - pad.0, hi + pad.1), log, (left, right), Along::X);
         Some((x, y))
     }
+}
+
+/// Where the axes are and what they span: what the page's script needs to zoom.
+fn zoomable(x: &Axis, y: &Axis) -> String {
+    let ((left, right), (bottom, top)) = (x.span(), y.span());
+    let [left, right, top, bottom] = [left, right, top, bottom].map(num);
+    format!(
+        " data-plot=\"{left} {right} {top} {bottom}\" data-x=\"{}\" data-y=\"{}\"",
+        x.scale(),
+        y.scale()
+    )
 }
 
 fn draw_whisker(svg: &mut Svg, p: &Point, x: &Axis, y: &Axis, class: &str) {

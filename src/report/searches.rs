@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::agreement;
+use super::commands::{Commands, run_of};
 use super::nets;
 use super::numbers;
 use super::run::{folder_name, json};
@@ -50,6 +51,7 @@ pub(super) struct Section {
     facts: Vec<String>,
     notes: Vec<String>,
     panels: Vec<Panel>,
+    commands: Option<Commands>,
     winners: Vec<Winner>,
     agreement: Vec<agreement::Card>,
     /// How much of the ranking other images would keep.
@@ -84,6 +86,7 @@ pub(super) fn section(dir: &Path, space: Option<&Space>) -> Result<Section> {
         facts: facts(&candidates, teacher.as_ref()),
         notes: notes(&candidates, teacher.as_ref(), winners.is_some(), bad_lines),
         panels: panels(&candidates, winners.as_deref()),
+        commands: commands(dir, &settings, &candidates, budgets)?,
         winners: shown_winners(budgets, space),
         agreement: held.iter().map(agreement::Held::card).collect(),
         consistency: match winners.is_some() && candidates.len() <= MOST_CUT {
@@ -93,6 +96,27 @@ pub(super) fn section(dir: &Path, space: Option<&Space>) -> Result<Section> {
         settings: flat(&settings),
         tag,
     })
+}
+
+impl Section {
+    /// Its heading's place and text, for the page's contents.
+    pub(super) fn place(&self) -> (String, String) {
+        (self.id.clone(), format!("Search: {}", self.tag))
+    }
+}
+
+/// Commands for the first winner, or the first candidate where there is none yet.
+fn commands(
+    dir: &Path,
+    settings: &Value,
+    candidates: &[Candidate],
+    budgets: &[BudgetResult],
+) -> Result<Option<Commands>> {
+    let first = budgets.iter().find_map(|b| Some(b.winners.first()?.candidate.arch));
+    let first = first.or_else(|| Some(candidates.first()?.arch));
+    let data: Vec<String> = Vec::deserialize(&settings["data"]).unwrap_or_default();
+    let run = run_of(dir).unwrap_or_else(|| "RUN".into());
+    first.map(|arch| Commands::new(&run, arch.to_string(), &data)).transpose()
 }
 
 /// Past so many nets the images are not cut in halves: that would take too long.
@@ -145,7 +169,8 @@ fn notes(
     }
     if candidates.len() > MAX_POINTS {
         notes.push(format!(
-            "The chart shows {} of the {} nets, taken evenly, and all winners.",
+            "The chart shows {} of the {} nets, taken evenly, and all winners; those of single levels \
+             show fewer.",
             numbers::count(candidates.len().div_ceil(candidates.len().div_ceil(MAX_POINTS)) as u64),
             numbers::count(candidates.len() as u64)
         ));
@@ -167,7 +192,7 @@ fn by_latency(candidates: &[Candidate]) -> bool {
 fn panels(candidates: &[Candidate], winners: Option<&[BudgetResult]>) -> Vec<Panel> {
     let lines = match winners {
         Some(_) => {
-            " The line joins nets that no cheaper one beats; rings are the winners of their budgets."
+            " The line joins nets that no cheaper one beats; diamonds are the best of their budgets, the large ones the winners."
         }
         None => "",
     };

@@ -64,6 +64,7 @@ pub fn study(dir: &Path, study: &Study) -> Result<PathBuf> {
             command => cell.command,
             folder => format!("cells/{}", cell.name),
             time => human_duration(cell.seconds),
+            seconds => cell.seconds,
             reason => reason,
         }
     });
@@ -74,7 +75,11 @@ pub fn study(dir: &Path, study: &Study) -> Result<PathBuf> {
         format!("{} cells, {}", study.cells.len(), human_duration(seconds)),
     ];
     facts.extend(images);
+    let mut places: Vec<(String, String)> =
+        study.tables.iter().map(|t| (t.table.clone(), name(&t.table))).collect();
+    places.push(("cells".to_owned(), "Cells".to_owned()));
     let page = context! {
+        parts_of_page => places,
         title => folder_name(dir),
         facts => facts,
         is_smoke => study.scale == crate::study::Scale::Smoke,

@@ -28,6 +28,9 @@ impl Size {
     /// Half of the page's width.
     pub(super) const HALF: Self = Self::new((490.0, 230.0), 220.0);
 
+    /// A map of many dots.
+    pub(super) const MAP: Self = Self::new((1000.0, 560.0), 340.0);
+
     /// The whole width, as high as so many rows are.
     pub(super) fn of_rows(rows: usize, row: f64) -> Self {
         let height = rows as f64 * row;
@@ -73,14 +76,19 @@ pub(super) struct Svg {
 
 impl Svg {
     /// An empty drawing; `label` is what a screen reader says.
-    pub(super) fn new((width, height): (f64, f64), label: &str) -> Self {
+    pub(super) fn new(size: (f64, f64), label: &str) -> Self {
+        Self::with(size, label, "")
+    }
+
+    /// As [`Svg::new`], with more attributes, each after a space.
+    pub(super) fn with((width, height): (f64, f64), label: &str, attributes: &str) -> Self {
         let (w, h) = (num(width), num(height));
         let label = escape(label);
         // A little more than the natural size, so that letters stay near their size.
         let most = num(width * if width > NARROW { 1.08 } else { 1.4 });
         let body = format!(
             "<svg viewBox=\"0 0 {w} {h}\" style=\"--width:{w}px;max-width:{most}px\" role=\"img\" \
-             aria-label=\"{label}\">"
+             aria-label=\"{label}\"{attributes}>"
         );
         Self { body }
     }
@@ -124,16 +132,56 @@ impl Svg {
         self.shape("circle", class, &attributes, title);
     }
 
+    /// A mark at (x, y) about as large as a disc of radius `r`. Its form goes with the last of its
+    /// classes, a form or a colour, for those who do not see colours.
+    pub(super) fn mark(&mut self, class: &str, (x, y): (f64, f64), r: f64, title: Option<&str>) {
+        let last = class.rsplit(' ').next().unwrap_or_default();
+        let around = |corners: &[(f64, f64)]| {
+            let point = |(dx, dy): &(f64, f64)| format!("{} {}", num(x + dx * r), num(y + dy * r));
+            format!("M{}Z", corners.iter().map(point).collect::<Vec<_>>().join("L"))
+        };
+        let form = match last {
+            "c2" | "f2" => around(&[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)]),
+            "c3" | "f3" => around(&[(0.0, -1.3), (1.2, 0.8), (-1.2, 0.8)]),
+            "c4" | "f4" => around(&[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
+            "c5" | "f5" => around(&[(0.0, 1.3), (1.2, -0.8), (-1.2, -0.8)]),
+            _ => return self.circle(class, (x, y), r, title),
+        };
+        self.path(class, &form, title);
+    }
+
+    /// Begins a group.
+    pub(super) fn open(&mut self, attributes: &str) {
+        let _ = write!(self.body, "<g {attributes}>");
+    }
+
+    /// Ends it.
+    pub(super) fn close(&mut self) {
+        self.body.push_str("</g>");
+    }
+
     /// A line of text; `y` is its baseline.
-    pub(super) fn text(&mut self, class: &str, (x, y): (f64, f64), anchor: Anchor, text: &str) {
+    pub(super) fn text(&mut self, class: &str, at: (f64, f64), anchor: Anchor, text: &str) {
+        self.text_of(class, at, anchor, "", text);
+    }
+
+    /// A line of text that stands for the point `of`: with it, it moves in a chart that is zoomed.
+    pub(super) fn text_beside(&mut self, class: &str, at: (f64, f64), of: (f64, f64), text: &str) {
+        let of = format!(" data-at=\"{} {}\"", num(of.0), num(of.1));
+        self.text_of(class, at, Anchor::Start, &of, text);
+    }
+
+    fn text_of(&mut self, class: &str, (x, y): (f64, f64), anchor: Anchor, more: &str, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "",
             Anchor::Middle => " text-anchor=\"middle\"",
             Anchor::End => " text-anchor=\"end\"",
         };
         let (x, y, text) = (num(x), num(y), escape(text));
-        let _ =
-            write!(self.body, "<text class=\"{class}\" x=\"{x}\" y=\"{y}\"{anchor}>{text}</text>");
+        let _ = write!(
+            self.body,
+            "<text class=\"{class}\" x=\"{x}\" y=\"{y}\"{anchor}{more}>{text}</text>"
+        );
     }
 
     fn shape(&mut self, tag: &str, class: &str, attributes: &str, title: Option<&str>) {
@@ -149,6 +197,13 @@ impl Svg {
         self.body.push_str("</svg>");
         self.body
     }
+}
+
+/// A mark of these classes by itself, for a legend.
+pub(super) fn key(class: &str) -> String {
+    let mut svg = Svg::with((14.0, 14.0), "", " aria-hidden=\"true\"");
+    svg.mark(class, (7.0, 7.0), 4.5, None);
+    svg.finish()
 }
 
 /// A path through points; it is lifted where one is missing, and a point alone between gaps

@@ -90,11 +90,15 @@ pub struct Difference {
 
 /// Compares two sets of cells by their answers; none where these were not kept.
 pub fn difference(row: &[Made], baseline: &[Made], seed: u64) -> Option<Difference> {
-    let (a, b) = (mean_answers(row)?, mean_answers(baseline)?);
-    if a.len() != b.len() {
+    paired(&mean_answers(row)?, &mean_answers(baseline)?, seed)
+}
+
+/// The mean of `a` less that of `b`, of the same test images; none where these are not as many.
+pub fn paired(a: &[f64], b: &[f64], seed: u64) -> Option<Difference> {
+    if a.len() != b.len() || a.is_empty() {
         return None;
     }
-    let each: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
+    let each: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     let ci95 = interval95(resample(seed, &[&each]).into_iter().map(|means| means[0]).collect());
     let value = each.iter().sum::<f64>() / each.len() as f64;
     Some(Difference { value, ci95, resolved: ci95[0] > 0.0 || ci95[1] < 0.0 })

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// Temperature of the vote: a neighbour with cosine s weighs exp(s / 0.07).
 const TAU: f64 = 0.07;
 /// A neighbour: similarity and index among the training images.
-type Neighbour = (f32, u32);
+pub type Neighbour = (f32, u32);
 
 /// Accuracy with each number of neighbours in `ks`: the share of test images that are named right, see
 /// [`answers`].
@@ -39,38 +39,77 @@ pub fn share(right: &[bool]) -> f64 {
     right.iter().filter(|right| **right).count() as f64 / right.len().max(1) as f64
 }
 
-/// Whether each test image is named right, for each number of neighbours in `ks`: its class gets most
-/// of the weight of its k nearest training images by cosine similarity. Equal
-/// similarities are taken by index, equal votes by class. Where there are fewer than k
-/// training images, all vote. Takes the features, of which it makes rows of unit length in place:
-/// of a large set they fill much of the memory.
+/// How test images are classified.
+pub struct Votes {
+    /// The class of each test image, for each number of neighbours.
+    pub classes: Vec<Vec<usize>>,
+    /// The nearest training images of each test image, the nearest first.
+    pub nearest: Vec<Vec<Neighbour>>,
+}
+
+/// Whether each test image is named right, for each number of neighbours in `ks`. Takes the features,
+/// as [`votes`] changes them.
 ///
 /// # Errors
-/// Those of the device; training and test features of different lengths.
+/// Those of [`votes`].
 pub fn answers(
     cx: &Cx,
-    train: Labelled,
-    test: Labelled,
+    mut train: Labelled,
+    mut test: Labelled,
     ks: &[usize],
     classes: usize,
 ) -> Result<Vec<Vec<bool>>> {
+    let votes = votes(cx, &mut train, &mut test, ks, classes)?;
+    Ok(votes.classes.iter().map(|named| right(named, &test.labels)).collect())
+}
+
+/// Which images are named right.
+pub fn right(named: &[usize], labels: &[usize]) -> Vec<bool> {
+    named.iter().zip(labels).map(|(named, label)| named == label).collect()
+}
+
+/// The class of each test image, for each number of neighbours in `ks`: the one that gets most of the
+/// weight of its k nearest training images by cosine similarity. Equal similarities are taken by
+/// index, equal votes by class. Where there are fewer than k training images, all vote. Makes the
+/// features rows of unit length in place: of a large set they fill much of the memory.
+///
+/// # Errors
+/// Those of the device; training and test features of different lengths.
+pub fn votes(
+    cx: &Cx,
+    train: &mut Labelled,
+    test: &mut Labelled,
+    ks: &[usize],
+    classes: usize,
+) -> Result<Votes> {
+    let most = ks.iter().copied().max().unwrap_or(0);
+    let nearest = neighbours(cx, train, test, most)?;
+    let vote =
+        |near: &[Neighbour], k: usize| classify(&near[..k.min(near.len())], &train.labels, classes);
+    let named = |&k: &usize| nearest.par_iter().map(|near| vote(near, k)).collect();
+    Ok(Votes { classes: ks.iter().map(named).collect(), nearest })
+}
+
+/// The `most` nearest training images of each test image, or all where there are fewer. Makes the
+/// features rows of unit length in place.
+///
+/// # Errors
+/// Those of [`votes`].
+pub fn neighbours(
+    cx: &Cx,
+    train: &mut Labelled,
+    test: &mut Labelled,
+    most: usize,
+) -> Result<Vec<Vec<Neighbour>>> {
     if train.dim != test.dim && !train.is_empty() && !test.is_empty() {
         return Err(Error::usage(format!(
             "knn: expected features of one length; found {} and {}",
             train.dim, test.dim
         )));
     }
-    let most = ks.iter().copied().max().unwrap_or(0).min(train.len());
-    let (mut train, mut test) = (train, test);
     train.values.update(train.dim, to_unit)?;
     test.values.update(test.dim, to_unit)?;
-    let near = nearest(cx, &train, &test, most)?;
-    let right = |k: usize| {
-        let vote =
-            |near: &[Neighbour]| classify(&near[..k.min(near.len())], &train.labels, classes);
-        near.par_iter().zip(&test.labels).map(|(near, label)| vote(near) == *label).collect()
-    };
-    Ok(ks.iter().map(|&k| right(k)).collect())
+    nearest(cx, train, test, most.min(train.len()))
 }
 
 /// The `most` (at most those there are) nearest training images of each test image,

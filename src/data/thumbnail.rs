@@ -1,0 +1,84 @@
+//! Small images as text, for pages that hold all they show.
+
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder, RgbImage, imageops};
+
+use super::Image;
+use crate::error::{Error, Result};
+
+/// An image as a PNG of at most `side` pixels a side, as [`png_address`] gives it.
+///
+/// # Errors
+/// [`crate::Kind::Data`] for an image that cannot be a PNG.
+pub fn thumbnail(image: &Image, side: u32) -> Result<String> {
+    let (width, height) = (image.width as u32, image.height as u32);
+    let wrong = |what: &str| Error::data(format!("no thumbnail of {width}x{height}: {what}"));
+    let longer = width.max(height).max(1);
+    let all = RgbImage::from_raw(width, height, image.rgb.clone());
+    let mut small = all.ok_or_else(|| wrong("its pixels are not as many as it says"))?;
+    // Small images stay as they are: the page draws their pixels as squares.
+    if longer > side {
+        let scaled = |n: u32| (u64::from(n) * u64::from(side) / u64::from(longer)).max(1) as u32;
+        small =
+            imageops::resize(&small, scaled(width), scaled(height), imageops::FilterType::Triangle);
+    }
+    let mut png = Vec::new();
+    PngEncoder::new(&mut png)
+        .write_image(&small, small.width(), small.height(), ExtendedColorType::Rgb8)
+        .map_err(|e| wrong(&e.to_string()))?;
+    Ok(png_address(&png))
+}
+
+/// A PNG as an address that holds it, for an `img` element.
+pub fn png_address(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", base64(png))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let at = |i: usize| u32::from(*chunk.get(i).unwrap_or(&0));
+        let group = at(0) << 16 | at(1) << 8 | at(2);
+        for i in 0..4 {
+            let digit = DIGITS[(group >> (18 - 6 * i)) as usize & 63];
+            out.push(if i <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_of_rfc_4648() {
+        let pairs =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
+        for (plain, coded) in pairs {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn large_images_become_small_and_small_ones_stay() {
+        for ((width, height), expected) in [((200, 100), (48, 24)), ((9, 5), (9, 5))] {
+            let image = Image { width, height, rgb: vec![7; width * height * 3] };
+            let address = thumbnail(&image, 48).unwrap();
+            let found = address.strip_prefix("data:image/png;base64,iVBORw0KGgo");
+            // Its size stands in the first chunk, at bytes 16 to 24: 32 digits hold 24 bytes.
+            let head = &address["data:image/png;base64,".len()..][..32];
+            assert!(found.is_some() && head == base64(&png_head(expected)), "{address}");
+        }
+        assert!(thumbnail(&Image { width: 2, height: 2, rgb: vec![0; 3] }, 48).is_err());
+    }
+
+    /// The first bytes of a PNG of this size.
+    fn png_head((width, height): (u32, u32)) -> Vec<u8> {
+        let chunk = [0, 0, 0, 13, b'I', b'H', b'D', b'R'];
+        let signature = [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n'];
+        let size = [width.to_be_bytes(), height.to_be_bytes()].concat();
+        [&signature[..], &chunk, &size].concat()
+    }
+}
