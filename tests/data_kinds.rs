@@ -1,5 +1,5 @@
 //! Images as people have them, from the file to labels in an evaluation: each kind is checked,
-//! trained on for two steps and evaluated.
+//! trained on for two steps, evaluated, and read in the same order by any number of threads.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use common::runs::train;
 use common::{expect, images, s};
-use engine::data::Dataset;
+use engine::data::{Dataset, Images, LoaderOptions, TrainLoader};
 use image::{ImageFormat, RgbImage};
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
@@ -71,6 +71,81 @@ fn whole(dir: &Path, path: &str, kind: (&str, u64), from: Option<&str>) {
     let (a, b) = (open(), open());
     assert_eq!(a.digest().unwrap(), b.digest().unwrap());
     assert!((0..a.len()).all(|i| a.name(i) == b.name(i) && a.label(i) == b.label(i)));
+    same_with_any_threads(dir, path, &run);
+}
+
+/// Names, labels, pixels and embeddings, and what a run gets for training, are the same with one
+/// thread, two and three.
+fn same_with_any_threads(dir: &Path, path: &str, run: &Path) {
+    let embedded = |threads: &str| {
+        let file = dir.join(format!("{threads}.safetensors"));
+        let more = ["--threads", threads, "--out", s(&file), "--overwrite", "--quiet"];
+        let embed = ["embed", "--ckpt", s(run), "--arch", "min", "--features", "x,z"];
+        expect(0, &[&embed[..], &["--data", path], &more].concat());
+        fs::read(file).unwrap()
+    };
+    let trained_on = |workers: usize| {
+        let set = Arc::new(Dataset::open(&[path.to_owned()]).unwrap());
+        let options = LoaderOptions { labels: true, ..LoaderOptions::moco_v2(16, 7, workers) };
+        let mut loader = TrainLoader::new(set, options).unwrap();
+        let next = |_| {
+            let batch = loader.next().unwrap();
+            let Images::Views(views) = batch.views else { panic!("expected views") };
+            let pixels: Vec<Vec<f32>> = views.iter().map(|view| view.to_vec()).collect();
+            (batch.indices, batch.targets, pixels)
+        };
+        (0..6).map(next).collect::<Vec<_>>()
+    };
+    let (files, batches) = (embedded("1"), trained_on(1));
+    for (threads, workers) in [("2", 2), ("3", 3)] {
+        assert!(embedded(threads) == files, "{path}: {threads} threads");
+        assert!(trained_on(workers) == batches, "{path}: {workers} workers");
+    }
+}
+
+#[test]
+fn folders_archives_and_packed_files() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(dir.path());
+    let folder = dir.path().join("images");
+    whole(dir.path(), s(&folder), ("folder", 1), None);
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_dir_all("images", &folder).unwrap();
+    let tar = tar.into_inner().unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&tar).unwrap();
+    let zstd = zstd::encode_all(&tar[..], 1).unwrap();
+    for (name, bytes) in [("a.tar", tar), ("a.tar.gz", gzip.finish().unwrap()), ("a.tar.zst", zstd)]
+    {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        whole(dir.path(), s(&path), ("tar archive", 1), None);
+    }
+    let packed = [1, 2, 3].map(|threads: u32| {
+        let path = dir.path().join(format!("{threads}.pack"));
+        let pack = ["data", "pack", s(&folder), "--out", s(&path), "--quiet", "--threads"];
+        expect(0, &[&pack[..], &[&threads.to_string()]].concat());
+        path
+    });
+    let [one, two, three] = packed.each_ref().map(|path| fs::read(path).unwrap());
+    assert!(one == two && one == three);
+    whole(dir.path(), s(&packed[0]), ("packed file", 1), None);
+}
+
+#[test]
+fn cifar() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("cifar");
+    fs::create_dir(&folder).unwrap();
+    for (i, part) in pictures(dir.path()).chunks(10).enumerate() {
+        let record = |(class, image): &(usize, RgbImage)| -> Vec<u8> {
+            let plane = |c: usize| image.pixels().map(move |p| p.0[c]);
+            std::iter::once(*class as u8).chain((0..3).flat_map(plane)).collect()
+        };
+        let records: Vec<u8> = part.iter().flat_map(record).collect();
+        fs::write(folder.join(format!("data_batch_{}.bin", i + 1)), records).unwrap();
+    }
+    whole(dir.path(), s(&folder), ("CIFAR file", 3), None);
 }
 
 #[test]

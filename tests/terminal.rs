@@ -68,6 +68,12 @@ fn nothing_is_wider_than_the_terminal() {
         vec!["config", "show", "--explain"],
         vec!["space", "cost", "s80-w64.128.256.512-d3.4.6.3"],
         vec!["--device", "cudda", "doctor"],
+        "bench kernels --device emulator --preset tiny --archs min --filter ^avg_pool/"
+            .split(' ')
+            .collect(),
+        "bench step --device cpu --preset tiny --batch 4 --queue 64 --iterations 1 --peak-gbs 20"
+            .split(' ')
+            .collect(),
     ]);
     for args in &all {
         for columns in [80, 120] {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::program::output::{print, table};
+use crate::program::output::{PROSE, fitting_table, print, wrap};
 
 /// What must be the same for times or counts to be comparable.
 const ALIKE: [&str; 9] = [
@@ -213,9 +213,9 @@ pub fn report(args: &ReportArgs) -> Result<()> {
     }));
     let finite = all.iter().map(Pair::ratio).filter(|r| r.is_finite() && *r > 0.0);
     let (n, logs) = finite.fold((0, 0.0), |(n, sum), r| (n + 1, sum + r.ln()));
-    let mut out = table(&cells);
+    let mut out = fitting_table(&cells, &["old", "new"]);
     if let Err(e) = expect_alike(&old, &new, true) {
-        out += &format!("\nnot made alike: {e}\n");
+        out += &format!("\n{}\n", wrap(&format!("not made alike: {e}"), PROSE));
     }
     out += &format!(
         "\n{n} figures, geometric mean of new/old {:.3}; * worse by more than its noise\n",

@@ -10,7 +10,7 @@ use crate::cx::Cx;
 use crate::device::emulator::{Counters, Emulator};
 use crate::error::Result;
 use crate::ops::work::Work;
-use crate::program::output::table;
+use crate::program::output::fitting_table;
 
 /// Bytes of a sector, the unit in which global memory is read and written.
 const SECTOR_BYTES: u64 = 32;
@@ -164,7 +164,8 @@ impl Counted {
         })
     }
 
-    fn rows(&self, verbose: bool) -> Vec<Vec<String>> {
+    /// Its row, called `name`, and one of each kernel.
+    fn rows(&self, name: &str, verbose: bool) -> Vec<Vec<String>> {
         let (sums, floor) = (self.sums(), self.used.work.bytes_floor);
         let ratio = sums.ratio(floor);
         let poor = ratio > MARK_BYTES
@@ -174,10 +175,10 @@ impl Counted {
         let mark = if poor && sums.launches > 0 { "*" } else { "" };
         let uses = self.used.count().map_or(String::new(), |n| n.to_string());
         let least = [kib(floor), format!("{ratio:.2}")];
-        let mut rows = vec![sums.row(mark, &self.used.work.name, uses, least)];
-        for (name, counters) in self.kernels.iter().filter(|_| verbose) {
+        let mut rows = vec![sums.row(mark, name, uses, least)];
+        for (kernel, counters) in self.kernels.iter().filter(|_| verbose) {
             let sums = Sums::of(std::iter::once(counters));
-            rows.push(sums.row("", &format!("  {name}"), String::new(), Default::default()));
+            rows.push(sums.row("", &format!("  {kernel}"), String::new(), Default::default()));
         }
         rows
     }
@@ -199,15 +200,16 @@ pub(super) fn text(counted: &[Counted], verbose: bool) -> String {
         "useful",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(counted.iter().flat_map(|c| c.rows(verbose)));
+    rows.extend(row::grouped(counted, |c| &c.used.work.name, |c, name| c.rows(name, verbose)));
     if counted.iter().all(|c| c.used.count().is_none()) {
-        rows.iter_mut().for_each(|row| drop(row.remove(2)));
+        rows.iter_mut().filter(|row| row.len() > 1).for_each(|row| drop(row.remove(2)));
     }
+    let may_go = ["per req", "least", "launches", "uses", "useful", "conflicts"];
     format!(
         "{}{}\nper req: sectors of a request; used: share of the sectors' bytes that is asked for\n\
-         * more than {MARK_BYTES} times the least bytes, less than {:.0} % of the sectors used, \
-         or more than {:.0} % of the wavefronts of shared memory lost to bank conflicts\n",
-        table(&rows),
+         * more than {MARK_BYTES} times the least bytes, less than {:.0} % of the sectors used, or\n  \
+         more than {:.0} % of the wavefronts of shared memory lost to bank conflicts\n",
+        fitting_table(&rows, &may_go),
         totals(counted),
         100.0 * MARK_SECTORS,
         100.0 * MARK_CONFLICTS

@@ -19,7 +19,7 @@ use crate::data::{
 };
 use crate::device::{Backend, DeviceChoice};
 use crate::error::{Error, Result};
-use crate::program::output::{print, table};
+use crate::program::output::{fitting_table, print};
 use crate::program::{DeviceArgs, open_device};
 use crate::train::Batches;
 
@@ -81,7 +81,7 @@ pub fn run(args: &LoaderArgs) -> Result<()> {
         }
         _ => "",
     };
-    print(&format!("{bench}\n\n{}{note}", table(&text)))?;
+    print(&format!("{bench}\n\n{}{note}", fitting_table(&text, &["noise"])))?;
     args.baseline.compare(old, &result)
 }
 

@@ -1,5 +1,7 @@
 //! Something that is done again and again, and how long it took each time.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::filter::Filter;
@@ -7,7 +9,7 @@ use super::machine;
 use crate::cx::Cx;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::program::output::table;
+use crate::program::output::fitting_table;
 
 /// The value that a share of all are not above.
 pub(super) fn quantile(values: &[f64], share: f64) -> f64 {
@@ -39,17 +41,60 @@ pub(super) fn worst(
     mut costs: Vec<(&str, f64)>,
     words: fn(f64) -> String,
 ) -> String {
+    // Rows that are better than their floors save nothing elsewhere.
+    costs.retain(|(_, cost)| *cost > 0.0);
     if costs.len() <= WORST {
         return String::new();
     }
     costs.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let all = costs.iter().map(|(_, cost)| cost).sum::<f64>().max(f64::MIN_POSITIVE);
+    let all: f64 = costs.iter().map(|(_, cost)| cost).sum();
     let row = |(name, cost): &(&str, f64)| {
         vec![(*name).to_owned(), words(*cost), format!("{:.1} %", 100.0 * cost / all)]
     };
     let mut rows = vec![["work", column, "of all"].map(str::to_owned).to_vec()];
     rows.extend(costs.iter().take(WORST).map(row));
-    format!("\nthe {WORST} that {heading} most, as often as they are used:\n{}", table(&rows))
+    let table = fitting_table(&rows, &["of all", column]);
+    format!("\nthe {WORST} that {heading} most, as often as they are used:\n{table}")
+}
+
+/// Rows of a table of work below headings: of names `op/situation/pass/type`, which are long, what
+/// has op and situation in common stands together. `rows` are those of an item, by the rest of
+/// its name.
+pub(super) fn grouped<T>(
+    items: &[T],
+    name: impl Fn(&T) -> &str,
+    rows: impl Fn(&T, &str) -> Vec<Vec<String>>,
+) -> Vec<Vec<String>> {
+    let mut first = HashMap::new();
+    for (at, item) in items.iter().enumerate() {
+        first.entry(split(name(item)).0).or_insert(at);
+    }
+    let group = |item: &T| first[split(name(item)).0];
+    let mut sorted: Vec<&T> = items.iter().collect();
+    sorted.sort_by_key(|item| group(item));
+    let mut out = Vec::new();
+    for together in sorted.chunk_by(|a, b| group(a) == group(b)) {
+        out.push(vec![split(name(together[0])).0.to_owned()]);
+        out.extend(together.iter().flat_map(|item| rows(item, split(name(item)).1)));
+    }
+    out
+}
+
+/// A name before `/pass/type`, and these.
+pub(super) fn split(name: &str) -> (&str, &str) {
+    let at = name.rmatch_indices('/').nth(1).map(|(at, _)| at);
+    at.map_or((name, ""), |at| (&name[..at], &name[at + 1..]))
+}
+
+/// Milliseconds in seven characters, as long as they are fewer than ten million.
+pub(super) fn ms(value: f64) -> String {
+    let digits = match value {
+        ..1e3 => 3,
+        1e3..1e4 => 2,
+        1e4..1e5 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$}")
 }
 
 /// How often something is done.
@@ -145,21 +190,19 @@ impl Row {
     }
 
     fn cells(&self, mark: &str) -> Vec<String> {
-        let number = |value: Option<f64>, digits| {
-            value.map_or(String::new(), |value| format!("{value:.digits$}"))
-        };
-        let percent =
-            |value: Option<f64>| value.map_or(String::new(), |v| format!("{:.1} %", 100.0 * v));
+        let cell =
+            |value: Option<f64>, words: fn(f64) -> String| value.map(words).unwrap_or_default();
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
         vec![
             mark.to_owned(),
             self.name.clone(),
-            number(self.median_ms(), 3),
-            number(self.timed(|s| quantile(s, 0.0)), 3),
-            number(self.timed(|s| quantile(s, 1.0)), 3),
-            percent(self.timed(noise)),
-            number(self.rate(), 1),
-            number(self.floor_ms, 3),
-            percent(self.share()),
+            cell(self.median_ms(), ms),
+            cell(self.timed(|s| quantile(s, 0.0)), ms),
+            cell(self.timed(|s| quantile(s, 1.0)), ms),
+            cell(self.timed(noise), percent),
+            cell(self.rate(), |rate| format!("{rate:.1}")),
+            cell(self.floor_ms, ms),
+            cell(self.share(), percent),
         ]
     }
 
@@ -217,13 +260,48 @@ pub(super) fn text(rows: &[Row], is_part: impl Fn(&Row) -> bool) -> String {
         above = "";
         cells.iter_mut().for_each(|row| row.truncate(head.len() - 2));
     }
-    let mut out = table(&cells);
+    let may_go = ["most", "least", "noise", "floor ms", "images/s"];
+    let mut out = fitting_table(&cells, &may_go);
     out += "\nms: median of the iterations; noise: distance of their quartiles over it";
     if worst.is_some() {
-        out += &format!("; * the part with the most time{above}");
+        out += &format!("\n* the part with the most time{above}");
     }
     if rows.iter().any(Row::is_noisy) {
         out += &format!("\n{}", NOISY.1);
     }
     out + "\n\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_one_situation_stand_together_below_its_name() {
+        let names = ["relu/8x4/forward/f32", "add/8x4/forward/f32", "relu/8x4/backward/f32"];
+        let rows = grouped(&names, |name| name, |_, rest| vec![vec![String::new(), rest.into()]]);
+        let text = fitting_table(&rows, &[]);
+        let expected = ["relu/8x4", "  forward/f32", "  backward/f32", "add/8x4", "  forward/f32"];
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    }
+
+    /// The longest name of `bench step`, and times that no run should have.
+    #[test]
+    fn a_table_of_steps_fits_120_columns() {
+        let name = "alone: random s64-w80.160.320.640-d4.6.29.4";
+        let samples_ms = vec![1_234_567.1, 2_345_678.2, 9_345_678.9];
+        let row = Row::of_ms(name, samples_ms).of_images(4096).above(Some(1_234_567.8));
+        let text = text(&[row], |_| true);
+        assert!(text.contains("2345678  1234567  9345679"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+        assert_eq!([0.5, 1234.567, 12345.67].map(ms), ["0.500", "1234.57", "12345.7"]);
+    }
+
+    #[test]
+    fn shares_are_of_what_all_rows_lose() {
+        let mut costs = vec![("a", 10.0), ("better than its floor", -20.0)];
+        costs.extend(["b", "c", "d", "e", "f", "g", "h", "i", "j", "k"].map(|name| (name, 1.0)));
+        let text = worst("cost", "ms", costs, ms);
+        assert!(text.contains("\na     10.000  50.0 %\n"), "{text}");
+    }
 }

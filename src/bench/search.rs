@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::eval::Images;
 use crate::nn::{Feature, Outputs, Params, Subnet, Supernet};
 use crate::program::args::at_least_two;
-use crate::program::output::{print, table};
+use crate::program::output::{fitting_table, print};
 use crate::program::{DeviceArgs, open_device};
 use crate::progress::human_bytes;
 use crate::rng::{Philox, Purpose};
@@ -250,7 +250,7 @@ fn text(args: &SearchArgs, rows: &[Row], archs: &[Arch]) -> String {
     let slowest = archs.iter().filter_map(scoring).fold(0.0, f64::max);
     let timed = rows.iter().any(|row| row.median_ms().is_some());
     let cell = |row: &Row| match (row.median_ms(), row.launches) {
-        (Some(ms), _) => format!("{ms:.3}"),
+        (Some(ms), _) => row::ms(ms),
         (None, Some(launches)) => launches.to_string(),
         (None, None) => String::new(),
     };
@@ -275,5 +275,7 @@ fn text(args: &SearchArgs, rows: &[Row], archs: &[Arch]) -> String {
     } else {
         format!("kernels for {images} images; the emulator's times say nothing about a GPU")
     };
-    format!("{}\n{unit}\n{teacher}", table(&cells))
+    let may_go: Vec<&str> =
+        columns.iter().map(String::as_str).filter(|c| *c != "scoring").collect();
+    format!("{}\n{unit}\n{teacher}", fitting_table(&cells, &may_go))
 }

@@ -13,7 +13,7 @@ use crate::device::Backend;
 use crate::device::peaks::Peaks;
 use crate::error::Result;
 use crate::ops::work::{Ready, Work};
-use crate::program::output::table;
+use crate::program::output::fitting_table;
 use crate::space::Arch;
 
 /// What the cache is taken to hold where the device does not tell: more than a GPU's second level,
@@ -196,7 +196,8 @@ impl Timed {
         })
     }
 
-    fn row(&self) -> Vec<String> {
+    /// Its row, called `name`.
+    fn row(&self, name: &str) -> Vec<String> {
         let poor = self.share().is_some_and(|share| share < MARK_SHARE);
         let noisy = (self.is_noisy(), NOISY.0);
         let marks = [(poor, "*"), noisy, (self.drifts(), "~"), (self.cached, "c")];
@@ -204,7 +205,7 @@ impl Timed {
             if self.used.work.flops > 0 { format!("{:.2}", self.tflops()) } else { "".into() };
         vec![
             marks.iter().filter(|(on, _)| *on).map(|(_, mark)| *mark).collect(),
-            self.used.work.name.clone(),
+            name.to_owned(),
             self.used.count().map_or(String::new(), |n| n.to_string()),
             format!("{:.1}", 1e3 * self.median_ms()),
             format!("{:.1} %", 100.0 * self.noise()),
@@ -222,11 +223,12 @@ pub(super) fn text(timed: &[Timed], archs: &[Arch]) -> String {
     let head =
         ["", "work", "uses", "us", "noise", "TFLOP/s", "GB/s", "floor us", "of floor", "bound"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(timed.iter().map(Timed::row));
+    rows.extend(row::grouped(timed, |t| &t.used.work.name, |t, name| vec![t.row(name)]));
     if timed.iter().all(|t| t.floor.is_none()) {
         rows.iter_mut().for_each(|row| row.truncate(head.len() - 3));
     }
-    let mut out = table(&rows);
+    let may_go = ["bound", "floor us", "GB/s", "TFLOP/s", "noise"];
+    let mut out = fitting_table(&rows, &may_go);
     out.push('\n');
     for arch in archs {
         let of_arch = timed.iter().filter_map(|t| Some((t, *t.used.uses.get(arch)? as f64)));
@@ -239,7 +241,8 @@ pub(super) fn text(timed: &[Timed], archs: &[Arch]) -> String {
         out += &format!("{arch}: these rows, as often as it uses them: {ms:.2} ms{floor}\n");
     }
     out += &worst(timed);
-    out += "\nus: median of the samples; noise: distance of their quartiles over it; GB/s: of the least bytes\n";
+    out += "\nus: median of the samples; noise: distance of their quartiles over it; GB/s: of the \
+            least bytes\n";
     if let Some(bytes) = timed.iter().map(|t| t.turns_bytes).max() {
         let mib = bytes >> 20;
         out += &format!(
@@ -353,7 +356,12 @@ mod tests {
         let text = text(&timed, &[]);
         let (table, list) = text.split_once("the 10 that cost most").unwrap();
         assert!(list.lines().nth(2).unwrap().starts_with(largest.as_str()), "{list}");
-        let marked = |name: &str| table.lines().any(|l| l.starts_with('?') && l.contains(name));
+        let marked = |name: &str| {
+            let (heading, rest) = row::split(name);
+            let rows = table.lines().skip_while(|line| *line != heading).skip(1);
+            let rows = rows.take_while(|line| line.starts_with([' ', '?']));
+            rows.filter(|line| line.contains(rest)).any(|line| line.starts_with('?'))
+        };
         assert!(marked(noisy) && !marked(largest), "{table}");
         assert!(
             list.contains("? too noisy to believe") && !super::text(&timed[..3], &[]).contains('?')

@@ -23,9 +23,9 @@ pub fn columns(stream: impl AsFd) -> Option<usize> {
 
 /// Breaks lines between words so that none is longer than `columns`, where a word is not; what
 /// follows a break is indented by two more spaces than the line. Lines that begin with a space
-/// (commands, say) stay as they are.
+/// (commands, say) stay as they are, and rows of tables, whose columns are two spaces apart.
 pub fn wrap(text: &str, columns: usize) -> String {
-    let line = |line: &str| match line.starts_with(' ') {
+    let line = |line: &str| match line.starts_with(' ') || line.contains("  ") {
         true => line.to_owned(),
         false => fill(line, columns, "", "  "),
     };
@@ -101,10 +101,11 @@ fn table_within(rows: &[Vec<String>], columns: Option<usize>, may_go: &[&str]) -
     out
 }
 
-/// Width of each column.
+/// Width of each column; headings have none.
 fn widths(rows: &[Vec<String>]) -> Vec<usize> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max();
+    let cells = |c: usize| rows.iter().filter(|r| r.len() > 1).filter_map(move |r| r.get(c));
+    let width = |c: usize| cells(c).map(|s| s.chars().count()).max();
     (0..columns).map(|c| width(c).unwrap_or(0)).collect()
 }
 
@@ -113,7 +114,8 @@ fn width(rows: &[Vec<String>]) -> usize {
     widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)
 }
 
-/// Rows with aligned columns, two spaces apart; numbers are right-aligned.
+/// Rows with aligned columns, two spaces apart; numbers are right-aligned. A row of one cell is a
+/// heading of those below it, however long it is.
 pub fn table(rows: &[Vec<String>]) -> String {
     let widths = widths(rows);
     let mut out = String::new();
@@ -177,6 +179,8 @@ mod tests {
     #[test]
     fn columns_are_aligned() {
         assert_eq!(table(&rows(&[&["a", "1"], &["bcd", "20"]])), "a     1\nbcd  20\n");
+        let headed = rows(&[&["", "n"], &["a heading"], &["a", "1"]]);
+        assert_eq!(table(&headed), "   n\na heading\na  1\n");
     }
 
     #[test]
@@ -198,6 +202,8 @@ mod tests {
         let text = "one s64-w80.160-d4 two\n  a command that is long";
         assert_eq!(wrap(text, 12), "one\n  s64-w80.160-d4\n  two\n  a command that is long");
         assert_eq!(wrap(text, 80), text);
+        let row = "s64-w80.160  0.98  a row of a table";
+        assert_eq!(wrap(row, 12), row);
         let rows = [("ab", "one two three".to_owned()), ("c", String::new())];
         assert_eq!(facts_within(&rows, Some(11)), "ab  one two\n    three\nc\n");
         assert_eq!(facts_within(&rows, None), "ab  one two three\nc\n");
