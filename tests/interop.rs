@@ -15,10 +15,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 type Test = fn() -> Result<(), Failed>;
 
-const TESTS: [(&str, Test); 4] = [
+const TESTS: [(&str, Test); 5] = [
     ("onnx_runtime_computes_what_the_program_does", onnx_of_a_subnet),
     ("a_graph_that_normalises_takes_images_as_they_are", onnx_that_normalises),
     ("onnx_runtime_gives_a_fine_tuned_nets_scores", onnx_of_a_fine_tuned_net),
+    ("onnx_runtime_computes_basic_blocks_on_grey_images", onnx_of_an_own_space),
     ("tensorboard_reads_each_step_of_a_resumed_run_once", tensorboard),
 ];
 
@@ -95,6 +96,18 @@ fn onnx_of_a_fine_tuned_net() -> Result<(), Failed> {
     expect(0, &[&net[..], &on, &["finetune.steps=4", "train.batch=8"]].concat());
     let export = ["--ckpt", s(&run), "--arch", "max"];
     agrees(dir.path(), &export, &data, "x,c2,c3,c4,c5,pool")
+}
+
+fn onnx_of_an_own_space() -> Result<(), Failed> {
+    let dir = tempfile::tempdir()?;
+    let (data, run) = (images(dir.path(), 3, 8), dir.path().join("run"));
+    let space = dir.path().join("own.toml");
+    let grey = "channels = 1\nmean = [0.4]\nstd = [0.25]\n";
+    std::fs::write(&space, format!("name = \"own\"\nlike = \"tiny\"\nblock = \"basic\"\n{grey}"))?;
+    let train = ["train", "--preset", s(&space), "--data", s(&data), "--out", s(&run), "--quiet"];
+    expect(0, &[&train[..], &["--max-steps", "3", "train.batch=8", "moco.queue=64"]].concat());
+    let export = ["--ckpt", s(&run), "--arch", "s8-w12.24.48.96-d2.1.3.1"];
+    agrees(dir.path(), &export, &data, "x,c2,c3,c4,c5,pool,z")
 }
 
 fn tensorboard() -> Result<(), Failed> {

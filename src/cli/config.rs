@@ -17,8 +17,8 @@ pub struct SettingArgs {
     /// A TOML file of settings; later words and flags override it
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Search space and defaults: data, cifar or tiny [default: data]
-    #[arg(long, value_name = "NAME")]
+    /// Search space and defaults: data, cifar, tiny, or a file *.toml with your own [default: data]
+    #[arg(long, value_name = "NAME|FILE")]
     pub preset: Option<String>,
     /// Self-supervised method: moco, byol, ressl or densecl [default: moco]
     #[arg(long, value_name = "NAME", hide_possible_values = true)]

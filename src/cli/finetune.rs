@@ -74,8 +74,8 @@ pub struct FinetuneArgs {
     /// With recipe linear: the learning rate 30 alone, as in MoCo's paper
     #[arg(long, conflicts_with = "select")]
     pub paper: bool,
-    /// Search space of --init and --scratch [default: the one that the net lies in]
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["ckpt", "model"])]
+    /// Search space of --init and --scratch [default: the preset that the net lies in]
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["ckpt", "model"])]
     pub preset: Option<String>,
     /// Go on with the run in --out: auto (start where there is none), must, or a checkpoint
     #[arg(long, value_name = "auto|must|PATH", num_args = 0..=1, default_missing_value = "auto")]

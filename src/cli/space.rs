@@ -25,6 +25,7 @@ Examples:
   engine space count data --groups 1G..8G:1G
   engine space cost s64-w64.128.256.512-d3.4.6.3 --res 192
   engine space cost max --preset tiny
+  engine space show own.toml
 Costs are multiply-accumulates (MACs) of the backbone's convolutions for one image.";
 
 /// Verbs of `engine space`.
@@ -32,15 +33,15 @@ Costs are multiply-accumulates (MACs) of the backbone's convolutions for one ima
 pub enum SpaceVerb {
     /// Name the presets
     List,
-    /// Print a preset's dimensions
+    /// Print a space's dimensions
     Show {
-        /// Name of the preset
+        /// A preset, or a file *.toml with a space of your own
         #[arg(value_name = "PRESET")]
         preset: String,
     },
-    /// Count a preset's architectures by compute
+    /// Count a space's architectures by compute
     Count {
-        /// Name of the preset
+        /// A preset, or a file *.toml with a space of your own
         #[arg(value_name = "PRESET")]
         preset: String,
         /// Groups of MACs: lo..hi:step, hi itself outside [default: round groups that cover
@@ -53,7 +54,7 @@ pub enum SpaceVerb {
         /// The architecture: an ID, on the preset's grid or not, max, min or r50
         #[arg(value_name = "ARCH")]
         arch: Named,
-        /// The space that it belongs to [default: the one that has it]
+        /// The space that it belongs to [default: the preset that has it]
         #[arg(long, value_name = "PRESET")]
         preset: Option<String>,
         /// Height and width of the image [default: the preset's]

@@ -93,12 +93,12 @@ fn views_of_a_band_are_those_of_a_grey_image() {
     for position in 0..200 {
         let params = views.draw(3, position, 0, 40, 30);
         let (found, expected) = (band.view_alone(&params, &one), rgb.view_alone(&params, &three));
-        // The other's values are rounded to 8 bits after every step, and its blur is three boxes;
-        // solarisation sends values near the threshold to either side.
+        // The other's values are rounded to 8 bits after every step, and its blur is three boxes,
+        // which shows in the corners; solarisation sends values near the threshold to either side.
         let apart = |(a, b): (&f32, &[f32])| (a - b[0]).abs();
         let all: Vec<f32> = found.iter().zip(expected.chunks_exact(3)).map(apart).collect();
         let far = all.iter().filter(|d| **d > 4.0 / 255.0).count();
-        let most = if params.solarise.is_some() { all.len() / 8 } else { 0 };
+        let most = all.len() / if params.solarise.is_some() { 8 } else { 64 };
         assert!(far <= most, "{position}: {far} of {} apart, {params:?}", all.len());
     }
 }
