@@ -97,7 +97,7 @@ fn evaluation_crops_are_torchvisions() {
         image::save_buffer(&path, &source.rgb, width, height, image::ColorType::Rgb8).unwrap();
     }
     let dataset = Arc::new(Dataset::open(&[dir.path().to_str().unwrap().to_owned()]).unwrap());
-    let batches = eval_batches(dataset, &[0, 1, 2], SIDE, 1, 1).unwrap();
+    let batches = eval_batches(dataset, &[0, 1, 2], &engine::data::Input::rgb(SIDE), 1, 1).unwrap();
     assert_eq!(batches.batches(), 3);
     for (i, batch) in batches.enumerate() {
         let expected = file.tensor(&format!("centre.{i}")).unwrap();

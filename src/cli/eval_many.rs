@@ -3,13 +3,15 @@
 
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
 use super::Globals;
 use super::eval::{Evaluation, baseline_cache, file_name, keep, percent, printed};
 use crate::cx::Cx;
 use crate::error::{Error, Result};
-use crate::eval::BaselineCache;
 use crate::eval::evaluate::{Beside, evaluate_all};
 use crate::eval::progress::Progress;
+use crate::eval::{BaselineCache, Splits};
 use crate::export::LoadedModel;
 use crate::program::output::fitting_table;
 use crate::program::{print, print_json};
@@ -71,23 +73,32 @@ pub(super) fn run(
         weights: model.weights,
     };
     let result = ranking.to_json()?;
+    show(&ranking, &result, &sets, globals)?;
     let tag = file.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
     let name = format!("correlation-{}-{}", how.protocol, tag.unwrap_or_default());
-    if globals.json {
-        print_json(&result)?;
-    } else {
-        let mut text = text(&ranking)?;
-        if let Some(raw) = &ranking.raw {
-            text += &format!(
-                "\nWithout a net: raw pixels {}, colour histogram {}, guessing the largest class {}",
-                percent(raw.pixels.accuracy()),
-                percent(raw.histogram.accuracy()),
-                percent(sets.chance())
-            );
-        }
-        print(&text)?;
-    }
     keep(model, &file_name(&name, model), &result).map_err(printed)
+}
+
+/// Prints what was found.
+fn show(
+    ranking: &Ranking,
+    result: &Map<String, Value>,
+    sets: &Splits,
+    globals: &Globals,
+) -> Result<()> {
+    if globals.json {
+        return print_json(result);
+    }
+    let mut text = text(ranking)?;
+    if let Some(raw) = &ranking.raw {
+        text += &format!(
+            "\nWithout a net: raw pixels {}, colour histogram {}, guessing the largest class {}",
+            percent(raw.pixels.accuracy()),
+            percent(raw.histogram.accuracy()),
+            percent(sets.chance())
+        );
+    }
+    print(&text)
 }
 
 fn text(ranking: &Ranking) -> Result<String> {

@@ -146,11 +146,12 @@ fn has_one_loss([a, b]: &[Run; 2]) -> bool {
 
 /// A chart with a line for each of the runs that has values.
 fn panel(title: &str, note: &str, size: Size, points: [Vec<(f64, f64)>; 2]) -> Option<Panel> {
-    let line = |((points, name), class): ((Vec<(f64, f64)>, &str), &'static str)| {
+    let line = |(i, points): (usize, Vec<(f64, f64)>)| {
         ends(&points)?;
-        Some(Line { name: name.to_owned(), class, bins: bins(&points, MAX_BINS) })
+        let (name, class) = (LETTERS[i].to_owned(), CLASSES[i]);
+        Some(Line { name, class, bins: bins(&points, MAX_BINS) })
     };
-    let lines = points.into_iter().zip(LETTERS).zip(CLASSES).filter_map(line).collect();
+    let lines = points.into_iter().enumerate().filter_map(line).collect();
     let references = Vec::new();
     let chart =
         LineChart { label: title, size, x_label: "step", lines, references, from_zero: true };
@@ -167,10 +168,10 @@ fn panels(runs: &[Run; 2]) -> Result<Vec<Panel>> {
         of("Loss", note, Size::WIDE, &|_, s| s.loss())
     });
     let [a, b] = [probes::largest(&runs[0])?, probes::largest(&runs[1])?];
-    let probe = if a.1.is_some() && a.1 == b.1 {
+    let probe = if a.images.is_some() && a.images == b.images {
         let note = "Share of the same labelled images (%) whose class is named right by their nearest \
                     neighbours, with the largest net.";
-        panel("Nearest neighbours during training", note, Size::WIDE, [a.0, b.0])
+        panel("Nearest neighbours during training", note, Size::WIDE, [a.points, b.points])
     } else {
         None
     };

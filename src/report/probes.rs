@@ -25,13 +25,22 @@ fn read(run: &Run) -> Result<Vec<Probe>> {
     Ok(all)
 }
 
-/// The accuracy of each probe's first net, the largest, in per cent by step; with the images'
-/// number and names.
-pub(super) fn largest(run: &Run) -> Result<(Vec<(f64, f64)>, Option<(String, usize)>)> {
+/// What probes say of the largest net.
+pub(super) struct Largest {
+    /// Steps and accuracies, in per cent.
+    pub(super) points: Vec<(f64, f64)>,
+    /// The images and their number; none where there was no probe.
+    pub(super) images: Option<(String, usize)>,
+}
+
+/// The accuracy of each probe's first net, which is the largest.
+pub(super) fn largest(run: &Run) -> Result<Largest> {
     let all = read(run)?;
     let share = |p: &Probe| p.nets.first().and_then(|net| net.knn).unwrap_or(f64::NAN);
-    let points = all.iter().map(|p| (p.step as f64, 100.0 * share(p))).collect();
-    Ok((points, all.last().map(|p| (p.data.clone(), p.images))))
+    Ok(Largest {
+        points: all.iter().map(|p| (p.step as f64, 100.0 * share(p))).collect(),
+        images: all.last().map(|p| (p.data.clone(), p.images)),
+    })
 }
 
 fn draw(run: &Run, all: &[Probe]) -> Option<Panel> {

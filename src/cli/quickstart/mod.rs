@@ -2,6 +2,7 @@
 //! use: images, training, search, evaluation, export, report.
 
 mod domains;
+mod look;
 mod results;
 mod sizes;
 
@@ -18,9 +19,7 @@ use crate::config::{self, Config, Resolved};
 use crate::cx::Cx;
 use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
-use crate::eval::details::Sample;
-use crate::eval::images::draw;
-use crate::eval::{Images, Protocol, evaluate};
+use crate::eval::{Protocol, evaluate};
 use crate::files::owned::{Existing, Kind as FolderKind, Owned};
 use crate::program::{open_device, print, print_json};
 use crate::search::{self, Bn, Request, Selection, Task};
@@ -352,22 +351,6 @@ impl Job<'_> {
             self.evaluate(domain, test, &archs, &mut all)?;
         }
         Ok(all)
-    }
-
-    /// What a net makes of images without labels, for the report.
-    fn look(&self, domain: &Domain, arch: Arch) -> Result<()> {
-        let (cx, data) = (self.cx, std::slice::from_ref(&domain.train));
-        let ckpt = Some(self.out.to_path_buf());
-        let model = ModelArgs { ckpt, ..ModelArgs::default() }.open(cx)?;
-        let dataset = Arc::new(Dataset::open(data)?);
-        let (n, seed) = (dataset.len(), self.globals.seed.unwrap_or(model.seed));
-        let input = model.space().input();
-        let images = |indices| Images::new(dataset.clone(), indices, input.clone(), cx.threads());
-        let bn = images(draw(n, Some(self.sizes.images), seed));
-        let subnet = model.subnet(cx, arch, &bn)?;
-        let sample = Sample::take(cx, &subnet, &images((0..n).collect()).readable_only())?;
-        let details = sample.details(cx, &model.describe(arch), (&dataset, data), seed)?;
-        eval::keep_details(&model, &eval::embed_name(&model, data, &arch), &details)
     }
 
     /// Nets before and after training on one domain, beside its pixels.
