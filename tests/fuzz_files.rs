@@ -12,6 +12,7 @@ use common::fuzz::{Answer, Counting, Fuzz};
 use common::{expect, images, s};
 use engine::config::{read_file, resolve};
 use engine::cx::Cx;
+use engine::space::{Block, Space, presets};
 use engine::train::Checkpoint;
 use engine::{Result, export, files, search};
 
@@ -68,6 +69,17 @@ fn settings() {
     let small =
         b"preset = \"tiny\"\n[train]\nlr = 0.5\nbatch = 64\n[ckpt]\nevery = \"5ep\"\n".to_vec();
     fuzz("config", &path, vec![seed, small], || resolve(&read_file(&path)?).map(drop));
+}
+
+#[test]
+fn search_spaces() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("own.toml");
+    let space = Space { name: "own".into(), block: Block::Basic, ..presets::tiny() };
+    let whole = toml::to_string(&space).unwrap().into_bytes();
+    let small =
+        b"name = \"own\"\nlike = \"cifar\"\nchannels = 1\nmean = [0.4]\nstd = [0.2]\n".to_vec();
+    fuzz("space", &path, vec![whole, small], || Space::preset(s(&path)).map(drop));
 }
 
 #[test]

@@ -5,7 +5,8 @@
 
 use toml::Value;
 
-use super::resolve::{Origin, Resolved};
+use super::resolve::Resolved;
+use super::setting::Origin;
 use crate::data::{CROPS, Likeness};
 use crate::error::Result;
 

@@ -10,6 +10,7 @@ mod or_none;
 mod recipe;
 mod resolve;
 mod same;
+mod setting;
 mod time;
 
 pub use adapt::adapt;
@@ -20,10 +21,9 @@ pub use keys::{
 };
 pub use or_none::OrNone;
 pub use recipe::{Body, Falls, HeadInit, Recipe, Select, TunedView};
-pub use resolve::{
-    Origin, Resolved, Setting, flag, flat, looks_like_word, read_file, resolve, word,
-};
+pub use resolve::{Resolved, flat, resolve};
 pub use same::OrSame;
+pub use setting::{Origin, Setting, flag, looks_like_word, read_file, word};
 pub use time::{CkptEvery, ProbeEvery, format_duration, parse_duration};
 
 use crate::data;

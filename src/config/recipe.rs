@@ -1,6 +1,6 @@
 //! Recipes of fine-tuning: settings under one name, above the defaults and below what the user sets.
 
-use super::resolve::{Origin, Setting, word};
+use super::setting::{Origin, Setting, word};
 use crate::error::Result;
 
 crate::choice! {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::bands::{self, AnyImage};
+use super::bands::{self, AnyImage, Bands};
 use super::image::{FORMATS, Format, Image};
 use super::index::{Coding, Entry, Index, NO_LABEL, Names, Store};
 use super::limits::{FILE_BYTES, Limits, Memory};
@@ -311,7 +311,7 @@ impl Dataset {
                     permit = Some(memory.decoded.take(bytes)?);
                     Ok(())
                 };
-                bands::decode(bytes, channels, &memory.limits, &mut admit)?
+                Bands::decode_within(bytes, channels, &memory.limits, &mut admit)?
             }
         };
         let image = AnyImage::Bands(bands);

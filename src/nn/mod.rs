@@ -1,7 +1,8 @@
 //! The elastic ResNet: one set of weights at maximum size, of which every architecture of the
 //! space uses the first channels and the first blocks.
 
-pub mod builder;
+pub mod block;
+mod builder;
 pub mod classifier;
 pub mod mlp;
 pub mod norm;

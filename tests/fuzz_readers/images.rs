@@ -1,7 +1,7 @@
 //! Images of all formats.
 
-use engine::data::Image;
-use image::{ExtendedColorType, ImageEncoder, ImageFormat};
+use engine::data::{Admit, Bands, Image};
+use image::{DynamicImage, ExtendedColorType, ImageEncoder, ImageFormat};
 
 use crate::common::fuzz::{Answer, Fuzz, peak_of};
 use crate::{encoded, fixtures, limits, rgb};
@@ -9,24 +9,43 @@ use crate::{encoded, fixtures, limits, rgb};
 /// What reading takes beside what limits count: buffers of files, messages.
 const BESIDE_BYTES: u64 = 1 << 20;
 
-/// Decodes, and holds what is told against what is done.
+/// Decodes to RGB, and holds what is told against what is done.
 fn decode(bytes: &[u8]) -> Answer {
     let limits = limits();
+    decoded(|admit| {
+        let image = Image::decode_within(bytes, &limits, 0, admit)?;
+        assert_eq!(image.rgb.len(), 3 * image.width * image.height);
+        Ok(image.width * image.height)
+    })
+}
+
+/// Likewise to so many channels.
+fn decode_bands(bytes: &[u8], channels: usize) -> Answer {
+    let limits = limits();
+    decoded(|admit| {
+        let bands = Bands::decode_within(bytes, channels, &limits, admit)?;
+        assert_eq!(bands.samples.len(), channels * bands.width * bands.height);
+        Ok(bands.width * bands.height)
+    })
+}
+
+/// `decode` gives the number of pixels.
+fn decoded(decode: impl FnOnce(&mut Admit) -> engine::Result<usize>) -> Answer {
+    let most = limits().decode_bytes;
     let mut told = 0;
-    let (image, peak) = peak_of(|| {
-        Image::decode_within(bytes, &limits, 0, &mut |bytes| {
+    let (pixels, peak) = peak_of(|| {
+        decode(&mut |bytes| {
             told = bytes;
-            match bytes <= limits.decode_bytes {
+            match bytes <= most {
                 true => Ok(()),
                 false => Err(engine::Error::data("more than there is")),
             }
         })
     });
-    assert!(peak <= told.min(limits.decode_bytes) + BESIDE_BYTES, "told {told}, took {peak}");
-    match image {
-        Ok(image) => {
-            assert_eq!(image.rgb.len(), 3 * image.width * image.height);
-            assert!(image.width * image.height <= 1 << 20);
+    assert!(peak <= told.min(most) + BESIDE_BYTES, "told {told}, took {peak}");
+    match pixels {
+        Ok(pixels) => {
+            assert!(pixels <= 1 << 20);
             Answer::Taken
         }
         Err(e) => {
@@ -138,6 +157,21 @@ fn pnm() {
 #[test]
 fn tiff() {
     fuzz_images("tiff", fixtures("tif"), None);
+}
+
+#[test]
+fn bands() {
+    let most_bytes = limits().decode_bytes + BESIDE_BYTES;
+    let six = std::fs::read("tests/fixtures/refused/bands.tif").unwrap();
+    let fuzz = |name, seeds, channels| {
+        Fuzz { name, seeds, inputs: 400, repair: None, most_bytes }
+            .run(|bytes| decode_bands(bytes, channels));
+    };
+    fuzz("six bands", vec![six], 6);
+    fuzz("four bands", fixtures("tif"), 4);
+    let deep = DynamicImage::ImageLuma16(rgb().into_luma16());
+    let grey = [fixtures("tif"), vec![encoded(&deep, ImageFormat::Png)]].concat();
+    fuzz("grey", grey, 1);
 }
 
 /// EXIF blocks alone, within images that are otherwise sound.

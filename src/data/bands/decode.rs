@@ -10,44 +10,46 @@ use crate::data::image::{Admit, Format, decoded, tiff};
 use crate::data::limits::Limits;
 use crate::error::{Error, Result};
 
-/// Decodes a file's bytes to so many channels, not three. Grey is that of the file where it is grey,
-/// with all its bits, else the weighted sum of red, green and blue that PIL takes (ITU-R BT.601). Of
-/// TIFF files the channels are the file's, 8 or 16 bits each. Memory is asked for as by
-/// [`Image::decode_within`].
-///
-/// # Errors
-/// [`Kind::Data`](crate::Kind::Data): not an image, damaged, too large, or one of another number of
-/// channels.
-pub(in crate::data) fn decode(
-    bytes: &[u8],
-    channels: usize,
-    limits: &Limits,
-    admit: &mut Admit,
-) -> Result<Bands> {
-    let of_bands = 2 * channels as u64;
-    guarded("the decoder", || {
-        let take = &mut |taken: u64, pixels: u64| admit(taken + of_bands * pixels);
-        match (Format::sniff(bytes), channels) {
-            (Some(Format::Tiff), _) => {
-                if let Some(found) = tiff::bands(bytes, channels, limits, take)? {
-                    let (bands, orientation) = found;
-                    return oriented(bands, orientation);
+impl Bands {
+    /// Decodes a file's bytes to so many channels, not three. Grey is that of the file where it is grey,
+    /// with all its bits, else the weighted sum of red, green and blue that PIL takes (ITU-R BT.601). Of
+    /// TIFF files the channels are the file's, 8 or 16 bits each. Memory is asked for as by
+    /// [`Image::decode_within`].
+    ///
+    /// # Errors
+    /// [`Kind::Data`](crate::Kind::Data): not an image, damaged, too large, or one of another number of
+    /// channels.
+    pub fn decode_within(
+        bytes: &[u8],
+        channels: usize,
+        limits: &Limits,
+        admit: &mut Admit,
+    ) -> Result<Self> {
+        let of_bands = 2 * channels as u64;
+        guarded("the decoder", || {
+            let take = &mut |taken: u64, pixels: u64| admit(taken + of_bands * pixels);
+            match (Format::sniff(bytes), channels) {
+                (Some(Format::Tiff), _) => {
+                    if let Some(found) = tiff::bands(bytes, channels, limits, take)? {
+                        let (bands, orientation) = found;
+                        return oriented(bands, orientation);
+                    }
                 }
+                (Some(format), 1) if format != Format::Jpeg => {
+                    let (image, orientation) = decoded(bytes, format, limits, take)?;
+                    return Ok(grey(image, orientation));
+                }
+                _ => {}
             }
-            (Some(format), 1) if format != Format::Jpeg => {
-                let (image, orientation) = decoded(bytes, format, limits, take)?;
-                return Ok(grey(image, orientation));
+            if channels > 1 {
+                return Err(Error::data(format!(
+                    "expected {channels} channels, which only TIFF files have, found none of those"
+                )));
             }
-            _ => {}
-        }
-        if channels > 1 {
-            return Err(Error::data(format!(
-                "expected {channels} channels, which only TIFF files have, found none of those"
-            )));
-        }
-        let image = Image::decode_within(bytes, limits, 2, admit)?;
-        Ok(of_rgb(&image))
-    })
+            let image = Image::decode_within(bytes, limits, 2, admit)?;
+            Ok(of_rgb(&image))
+        })
+    }
 }
 
 /// One plane of a grey image's own samples, else of its colours' weighted sum.

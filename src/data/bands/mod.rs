@@ -10,7 +10,7 @@ use super::pixels::Normalise;
 use super::views::ViewParams;
 use super::{Image, Input};
 
-pub(super) use self::decode::{decode, of_rgb, widened};
+pub(super) use self::decode::{of_rgb, widened};
 
 /// A decoded image of any number of channels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

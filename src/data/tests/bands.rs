@@ -2,12 +2,12 @@
 
 use ::image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma};
 
-use super::super::bands::{decode, of_rgb};
+use super::super::bands::of_rgb;
 use super::kinds::fixture;
 use super::*;
 
 fn read(bytes: &[u8], channels: usize) -> crate::Result<Bands> {
-    decode(bytes, channels, &Limits::default(), &mut |_| Ok(()))
+    Bands::decode_within(bytes, channels, &Limits::default(), &mut |_| Ok(()))
 }
 
 fn encoded(image: DynamicImage, format: ImageFormat) -> Vec<u8> {
