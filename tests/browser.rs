@@ -52,7 +52,9 @@ fn quickstart(dir: &Path, more: &[&str]) {
 
 fn with_labels() -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
-    let [first, second] = ["first", "second"].map(|name| dir.path().join(name));
+    // Names may be wider than a screen.
+    let long = "first_".repeat(20);
+    let [first, second] = [&*long, "second"].map(|name| dir.path().join(name));
     quickstart(&first, &[]);
     quickstart(&second, &["--seed", "1"]);
     expect(0, &["report", s(&first), s(&second)]);
