@@ -233,6 +233,7 @@ impl Resolved {
 
 #[cfg(test)]
 mod tests {
+    use super::super::setting::{flag, read_file};
     use super::*;
 
     fn words(words: &[&str]) -> Result<Resolved> {
