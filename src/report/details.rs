@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::numbers;
-use super::run::files_with;
+use super::run::{files_with, json};
 use super::scatter::{Point, Scatter};
 use super::svg::{Size, key};
 use super::training::Panel;
@@ -112,9 +112,13 @@ pub(super) fn cards(run: &Path) -> Result<Vec<Card>> {
     let rank = |d: &Details| (d.accuracy.unwrap_or(-1.0), d.step, usize::from(d.protocol == "knn"));
     for path in files_with(&run.join("eval/details"), "json")? {
         let found: Details = read_json(&path)?;
-        let result = run.join("eval").join(path.file_name().unwrap_or_default());
-        // What belongs to a result goes with it.
-        if found.accuracy.is_some() && !result.is_file() {
+        let result = json(&run.join("eval").join(path.file_name().unwrap_or_default()))?;
+        // What belongs to a result goes with it, and with no other one of its name.
+        let of_result = |share: f64| {
+            let known = result["accuracy"].as_object();
+            known.is_some_and(|all| all.values().any(|value| value.as_f64() == Some(share)))
+        };
+        if !found.accuracy.is_none_or(of_result) {
             continue;
         }
         let better = |known: &Details| rank(&found) > rank(known);
@@ -321,7 +325,8 @@ mod tests {
 
     fn write(run: &Path, name: &str, details: &Details) {
         details.write(run, name).unwrap();
-        write_json(&run.join("eval").join(name), &serde_json::json!({})).unwrap();
+        let result = serde_json::json!({ "accuracy": { "k20": details.accuracy, "k200": 0.1 } });
+        write_json(&run.join("eval").join(name), &result).unwrap();
     }
 
     #[test]
@@ -329,9 +334,11 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         write(run.path(), "a.json", &labelled(0.75));
         write(run.path(), "b.json", &labelled(0.5));
-        // What belongs to no result any more.
+        // What belongs to no result any more, and what belongs to an earlier one.
         write(run.path(), "c.json", &labelled(1.0));
         fs::remove_file(run.path().join("eval/c.json")).unwrap();
+        write(run.path(), "d.json", &labelled(0.4));
+        labelled(0.9).write(run.path(), "d.json").unwrap();
         let cards = cards(run.path()).unwrap();
         let [card] = &cards[..] else { panic!("{} cards", cards.len()) };
         assert!(card.title.ends_with("shapes") && card.facts[2] == "knn: 75.0 % named right");
