@@ -36,7 +36,20 @@ fn space_show_has_the_keys_that_scripts_read() {
     let keys: Vec<&String> = v.as_object().unwrap().keys().collect();
     assert_eq!(
         keys,
-        ["preset", "resolution", "stem", "stages", "expansion", "count", "min", "max"]
+        [
+            "preset",
+            "resolution",
+            "stem",
+            "stages",
+            "channels",
+            "mean",
+            "std",
+            "block",
+            "expansion",
+            "count",
+            "min",
+            "max"
+        ]
     );
     assert_eq!((v["resolution"].as_u64(), v["count"].as_u64()), (Some(224), Some(85_293)));
     let stem: Value =
