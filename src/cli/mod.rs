@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod embed;
 pub mod eval;
 pub mod eval_cls;
+mod eval_dense;
 mod eval_many;
 pub mod export;
 pub mod finetune;
