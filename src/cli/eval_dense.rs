@@ -91,8 +91,8 @@ pub(super) fn det(args: &DetArgs, globals: &Globals) -> Result<()> {
         }
         return print_json(&result);
     }
-    let images = truth.images.len();
-    let mut text = format!("{images} images of {}, metric {}\n", truth.title, args.metric);
+    let images = counted(truth.images.len());
+    let mut text = format!("{images} of {}, metric {}\n", truth.title, args.metric);
     for (what, scores) in [("boxes", Some(&boxes)), ("masks", masks.as_ref())] {
         if let Some(scores) = scores {
             text += &format!("\n{}", scores_text(what, scores));
@@ -106,6 +106,10 @@ fn scores_json(scores: &Scores) -> Map<String, Value> {
         scores.classes.iter().map(|class| (class.name.clone(), json!(class.ap[0]))).collect();
     let numbers = scores.numbers.iter().map(|(name, value)| ((*name).to_owned(), json!(value)));
     numbers.chain([("per_class".to_owned(), per_class.into())]).collect()
+}
+
+fn counted(images: usize) -> String {
+    format!("{images} image{}", if images == 1 { "" } else { "s" })
 }
 
 /// A share, where it is defined.
@@ -142,10 +146,10 @@ pub(super) fn seg(args: &SegArgs, globals: &Globals) -> Result<()> {
         let mut counts = Counts::new(classes);
         for from in (0..truth.len()).step_by(AT_ONCE) {
             let these = from..truth.len().min(from + AT_ONCE);
-            let counted: Vec<Result<Counts>> =
+            let all: Vec<Result<Counts>> =
                 these.into_par_iter().map(|i| count(&truth, &predicted, i, classes)).collect();
             // The first image in order that fails is the one that is named.
-            for one in counted {
+            for one in all {
                 counts.merge(&one?);
             }
         }
@@ -208,7 +212,8 @@ fn seg_text(images: usize, names: &[String], counts: &Counts, args: &SegArgs) ->
     let mean = [pixels.to_string(), shown(counts.miou()), shown(counts.macc())];
     rows.push(std::iter::once("mean".to_owned()).chain(mean).collect());
     format!(
-        "{images} images of {}\n\n{}\n{} of all pixels are right\n",
+        "{} of {}\n\n{}\n{} of all pixels are right\n",
+        counted(images),
         args.data,
         table(&rows),
         shown(counts.aacc())

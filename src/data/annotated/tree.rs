@@ -143,7 +143,11 @@ impl Tree {
 
     /// What a file or folder is called in messages.
     pub(super) fn title_of(&self, name: &str) -> String {
-        title(&self.path.join(format!("{}{name}", self.prefix)))
+        let within = format!("{}{name}", self.prefix);
+        match within.trim_end_matches('/') {
+            "" => title(&self.path),
+            within => title(&self.path.join(within)),
+        }
     }
 
     /// The bytes of a file.
