@@ -3,7 +3,7 @@
 /// A box: its left upper corner, its width and its height, in pixels. Pixel (i, j) covers the
 /// box (i, j, 1, 1).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Box2 {
+pub struct BBox {
     /// Left border.
     pub x: f64,
     /// Upper border.
@@ -14,7 +14,7 @@ pub struct Box2 {
     pub h: f64,
 }
 
-impl Box2 {
+impl BBox {
     /// Width times height.
     pub fn area(&self) -> f64 {
         self.w * self.h
@@ -40,7 +40,8 @@ impl Box2 {
         let w = (a[2].min(b[2]) - a[0].max(b[0]) + 1.0).max(0.0);
         let h = (a[3].min(b[3]) - a[1].max(b[1]) + 1.0).max(0.0);
         let both = w * h;
-        both / (area(a) + area(b) - both)
+        // Where ends lie before beginnings, areas mean nothing.
+        if both == 0.0 { 0.0 } else { both / (area(a) + area(b) - both) }
     }
 }
 
@@ -50,12 +51,12 @@ mod tests {
 
     #[test]
     fn overlaps_by_hand() {
-        let a = Box2 { x: 0.0, y: 0.0, w: 4.0, h: 2.0 };
-        let b = Box2 { x: 2.0, y: 1.0, w: 4.0, h: 2.0 };
+        let a = BBox { x: 0.0, y: 0.0, w: 4.0, h: 2.0 };
+        let b = BBox { x: 2.0, y: 1.0, w: 4.0, h: 2.0 };
         assert_eq!(a.iou(&b, false), 2.0 / 14.0);
         assert_eq!(a.iou(&b, true), 2.0 / 8.0);
-        assert_eq!(a.iou(&Box2 { x: 4.0, ..a }, false), 0.0);
+        assert_eq!(a.iou(&BBox { x: 4.0, ..a }, false), 0.0);
         // Pixels 1 and 2 against pixel 2: one of two.
-        assert_eq!(Box2::inclusive_iou(&[1.0, 1.0, 2.0, 1.0], &[2.0, 1.0, 2.0, 1.0]), 0.5);
+        assert_eq!(BBox::inclusive_iou(&[1.0, 1.0, 2.0, 1.0], &[2.0, 1.0, 2.0, 1.0]), 0.5);
     }
 }

@@ -4,5 +4,5 @@ pub mod boxes;
 pub mod polygon;
 pub mod rle;
 
-pub use boxes::Box2;
+pub use boxes::BBox;
 pub use rle::Rle;

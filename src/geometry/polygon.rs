@@ -25,7 +25,7 @@ pub fn rasterise(xy: &[f64], height: u32, width: u32) -> Result<Rle> {
             xy.len()
         )));
     }
-    if let Some(far) = xy.iter().find(|c| !(c.abs() <= FARTHEST)) {
+    if let Some(far) = xy.iter().find(|c| c.is_nan() || c.abs() > FARTHEST) {
         return Err(Error::data(format!(
             "expected corners of polygons within {FARTHEST} pixels, found {far}"
         )));

@@ -1,7 +1,7 @@
 //! Masks as run lengths, in COCO's order: down the columns, from left to right, beginning with
 //! pixels that do not belong to the mask.
 
-use super::Box2;
+use super::BBox;
 use crate::error::{Error, Result};
 
 /// Pixels of an image, at most: positions are 32-bit integers.
@@ -128,7 +128,7 @@ impl Rle {
     }
 
     /// The smallest box that holds all pixels; of no pixels all zeros.
-    pub fn bbox(&self) -> Box2 {
+    pub fn bbox(&self) -> BBox {
         let h = self.height;
         let (mut x0, mut y0, mut x1, mut y1) = (u32::MAX, u32::MAX, 0, 0);
         for (from, end) in self.runs() {
@@ -139,10 +139,10 @@ impl Rle {
             y1 = y1.max(if whole { h - 1 } else { (end - 1) % h });
         }
         if x0 == u32::MAX {
-            return Box2::default();
+            return BBox::default();
         }
         let [x, y, w, h] = [x0, y0, x1 - x0 + 1, y1 - y0 + 1].map(f64::from);
-        Box2 { x, y, w, h }
+        BBox { x, y, w, h }
     }
 
     /// Pixels that two masks of the same size have in common.
@@ -250,15 +250,15 @@ mod tests {
         // Rows 1 and 2 of column 0, row 2 of column 1.
         let a = mask(&[1, 2, 3, 1, 13]);
         assert_eq!(a.area(), 3);
-        assert_eq!(a.bbox(), Box2 { x: 0.0, y: 1.0, w: 2.0, h: 2.0 });
+        assert_eq!(a.bbox(), BBox { x: 0.0, y: 1.0, w: 2.0, h: 2.0 });
         // From row 3 of column 0 to row 0 of column 1: two whole columns.
-        assert_eq!(mask(&[3, 2, 15]).bbox(), Box2 { x: 0.0, y: 0.0, w: 2.0, h: 4.0 });
-        assert_eq!(mask(&[20]).bbox(), Box2::default());
+        assert_eq!(mask(&[3, 2, 15]).bbox(), BBox { x: 0.0, y: 0.0, w: 2.0, h: 4.0 });
+        assert_eq!(mask(&[20]).bbox(), BBox::default());
         let b = mask(&[2, 5, 13]);
         assert_eq!((a.iou(&b, false), a.iou(&b, true)), (2.0 / 6.0, 2.0 / 3.0));
         assert_eq!(a.iou(&mask(&[20]), false), 0.0);
         assert_eq!(Rle::union(&[a.clone(), b]).unwrap().counts(), [1, 6, 13]);
-        assert_eq!(Rle::union(&[a.clone()]), Some(a));
+        assert_eq!(Rle::union(std::slice::from_ref(&a)), Some(a));
         assert_eq!(Rle::union(&[]), None);
     }
 }

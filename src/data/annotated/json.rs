@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::geometry::polygon::rasterise;
-use crate::geometry::{Box2, Rle};
+use crate::geometry::{BBox, Rle};
 
 /// What an image or a class is called: a number or a text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -118,8 +118,8 @@ impl Segmentation {
 }
 
 /// A box from its four numbers.
-pub(super) fn box_of([x, y, w, h]: [f64; 4]) -> Box2 {
-    Box2 { x, y, w, h }
+pub(super) fn box_of([x, y, w, h]: [f64; 4]) -> BBox {
+    BBox { x, y, w, h }
 }
 
 /// Parses JSON; errors name line and column.

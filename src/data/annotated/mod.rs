@@ -21,7 +21,7 @@ pub use self::results::{Detection, Detections};
 use self::tree::Tree;
 use super::source::{head_of, split_fragment};
 use crate::error::{Error, Result};
-use crate::geometry::{Box2, Rle};
+use crate::geometry::{BBox, Rle};
 
 /// An image that is annotated.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +49,7 @@ pub struct Object {
     /// Number of its class in [`Objects::categories`].
     pub class: usize,
     /// The box around it.
-    pub bbox: Box2,
+    pub bbox: BBox,
     /// Its pixels, in an image of the same size.
     pub mask: Option<Rle>,
     /// Pixels, as the annotation says; those of the mask, or of the box, where it says nothing.

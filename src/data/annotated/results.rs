@@ -9,7 +9,7 @@ use super::json::{Id, Segmentation, box_of, parse as parse_json};
 use super::{Kind, Objects, title};
 use crate::data::limits::{FILE_BYTES, Memory};
 use crate::error::{Error, Result, nearest};
-use crate::geometry::{Box2, Rle};
+use crate::geometry::{BBox, Rle};
 use crate::outside::read_at_most;
 
 /// An object that was found.
@@ -22,7 +22,7 @@ pub struct Detection {
     /// How sure the detector is.
     pub score: f64,
     /// Its box; that of its mask where the file has none.
-    pub bbox: Box2,
+    pub bbox: BBox,
     /// Its pixels.
     pub mask: Option<Rle>,
     /// Pixels: of the box where the file has one (also of objects with masks, as COCO's own code

@@ -7,7 +7,7 @@ use roxmltree::{Document, Node, ParsingOptions};
 use super::tree::Tree;
 use super::{Category, Id, ImageInfo, Kind, Object, Objects};
 use crate::error::{Error, Result, nearest};
-use crate::geometry::Box2;
+use crate::geometry::BBox;
 
 /// Elements and texts of an XML file, at most: it has some ten of an object.
 const MOST_NODES: u32 = 1 << 20;
@@ -97,7 +97,7 @@ struct Annotation {
 
 struct Named {
     name: String,
-    bbox: Box2,
+    bbox: BBox,
     difficult: bool,
 }
 
@@ -147,7 +147,7 @@ fn object(node: Node) -> Result<Named> {
     };
     // First and last pixels, counted from 1.
     let (x, y) = (corner("xmin")? - 1.0, corner("ymin")? - 1.0);
-    let bbox = Box2 { x, y, w: corner("xmax")? - x, h: corner("ymax")? - y };
-    let difficult = text_of(node, "difficult").is_some_and(|text| text != "0" && text != "");
+    let bbox = BBox { x, y, w: corner("xmax")? - x, h: corner("ymax")? - y };
+    let difficult = text_of(node, "difficult").is_some_and(|text| !matches!(text, "" | "0"));
     Ok(Named { name: name.to_owned(), bbox, difficult })
 }

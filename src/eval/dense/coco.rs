@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::{Detected, by_score, mean_of_defined};
+use super::{Detected, by_score, falling, mean_of_defined};
 
 /// Steps of intersection over union, .5 to .95.
 const IOUS: usize = 10;
@@ -240,7 +240,7 @@ impl Curves {
         };
         let mut places: Vec<(usize, usize)> = images.iter().enumerate().flat_map(places).collect();
         let score = |&(i, d): &(usize, usize)| detections[images[i].found[d] as usize].score;
-        places.sort_by(|a, b| score(b).total_cmp(&score(a)));
+        places.sort_by(|a, b| falling(score(a), score(b)));
         let mut curves = Self { precision: Vec::new(), recall: Vec::new() };
         let steps = recalls();
         for t in 0..IOUS {

@@ -7,6 +7,8 @@ pub mod miou;
 pub mod score;
 pub mod voc;
 
+use std::cmp::Ordering;
+
 /// The mean of those that are defined (not below 0); −1 where none is.
 fn mean_of_defined(values: impl Iterator<Item = f64>) -> f64 {
     let (mut sum, mut n) = (0.0, 0u64);
@@ -33,7 +35,12 @@ pub struct Detected {
     pub area: f64,
 }
 
-/// Positions of detections by falling score; equal scores stay in their order.
-fn by_score<'a>(detections: &'a [Detected]) -> impl Fn(&u32, &u32) -> std::cmp::Ordering + 'a {
-    |&a, &b| detections[b as usize].score.total_cmp(&detections[a as usize].score)
+/// The order of falling scores. Those that are equal, as 0 and −0 are, stay as they were.
+fn falling(a: f64, b: f64) -> Ordering {
+    b.partial_cmp(&a).unwrap_or(Ordering::Equal)
+}
+
+/// The order of detections, by their positions.
+fn by_score(detections: &[Detected]) -> impl Fn(&u32, &u32) -> Ordering + '_ {
+    |&a, &b| falling(detections[a as usize].score, detections[b as usize].score)
 }

@@ -5,7 +5,7 @@ use super::voc::{self, Rule};
 use super::{Detected, UNDEFINED};
 use crate::choice;
 use crate::data::annotated::{Detection, Detections, Object, Objects};
-use crate::geometry::{Box2, Rle};
+use crate::geometry::{BBox, Rle};
 
 choice! {
     /// How boxes are scored.
@@ -86,9 +86,9 @@ pub fn masks(truth: &Objects, found: &Detections) -> Option<Scores> {
     if !found.masks || !truth.have_masks() {
         return None;
     }
-    let boxed = |mask: Option<&Rle>| mask.map_or(Box2::default(), Rle::bbox);
-    let found_boxes: Vec<Box2> = found.all.iter().map(|d| boxed(d.mask.as_ref())).collect();
-    let true_boxes: Vec<Box2> = truth.objects.iter().map(|o| boxed(o.mask.as_ref())).collect();
+    let boxed = |mask: Option<&Rle>| mask.map_or(BBox::default(), Rle::bbox);
+    let found_boxes: Vec<BBox> = found.all.iter().map(|d| boxed(d.mask.as_ref())).collect();
+    let true_boxes: Vec<BBox> = truth.objects.iter().map(|o| boxed(o.mask.as_ref())).collect();
     let iou = |d: usize, t: usize| {
         let object = &truth.objects[t];
         match (&found.all[d].mask, &object.mask) {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::{Detected, by_score};
-use crate::geometry::Box2;
+use crate::geometry::BBox;
 
 /// How precision becomes one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl ClassResult {
 }
 
 /// Corners of a box in pixels counted from 1, both included.
-pub fn corners(b: &Box2) -> [f64; 4] {
+pub fn corners(b: &BBox) -> [f64; 4] {
     [b.x + 1.0, b.y + 1.0, b.x + b.w, b.y + b.h]
 }
 
@@ -102,7 +102,7 @@ impl Match {
     fn best(image: usize, truths: &[&Truth], corners: &[f64; 4]) -> Option<Self> {
         let mut best: Option<Self> = None;
         for (i, truth) in truths.iter().enumerate() {
-            let iou = Box2::inclusive_iou(&truth.corners, corners);
+            let iou = BBox::inclusive_iou(&truth.corners, corners);
             if best.as_ref().is_none_or(|best| iou > best.iou) {
                 best = Some(Self { object: (image, i), iou, difficult: truth.difficult });
             }
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn boxes_count_from_one_and_round_as_text_does() {
-        let b = Box2 { x: 4.0, y: 0.0, w: 1.0, h: 3.0 };
+        let b = BBox { x: 4.0, y: 0.0, w: 1.0, h: 3.0 };
         assert_eq!(corners(&b), [5.0, 1.0, 5.0, 3.0]);
         assert_eq!((rounded(0.0625, 3), rounded(1.25, 1), rounded(-0.35, 1)), (0.062, 1.2, -0.3));
     }
