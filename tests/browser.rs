@@ -6,43 +6,32 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
+use common::python::{Needs, Test, finish};
 use common::{expect, images, s};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 
-type Test = fn() -> Result<(), Failed>;
+const NEEDS: Needs = Needs {
+    folder: ".browser",
+    script: "scripts/install-browser",
+    variable: "ENGINE_REQUIRE_BROWSER",
+};
 
-const TESTS: [(&str, Test); 3] = [
+const TESTS: [Test; 3] = [
     ("pages_of_runs_with_labels", with_labels),
     ("the_page_of_a_run_without_labels", without_labels),
     ("the_page_of_a_fine_tuned_net", fine_tuned),
 ];
 
 fn main() {
-    let has_browser = script("drive.py", &[]).is_ok();
-    let is_required =
-        std::env::var("ENGINE_REQUIRE_BROWSER").is_ok_and(|v| !v.is_empty() && v != "0");
-    let tests = TESTS.map(|(name, test)| match has_browser || is_required {
-        true => Trial::test(name, test),
-        // The kind is printed before the name: it is the reason.
-        false => Trial::test(name, test)
-            .with_kind("needs scripts/install-browser")
-            .with_ignored_flag(true),
-    });
-    libtest_mimic::run(&Arguments::from_args(), tests.into()).exit()
+    NEEDS.run(script("drive.py", &[]).is_ok(), &TESTS)
 }
 
 /// Runs a script of `tests/browser`.
 fn script(name: &str, args: &[&str]) -> Result<(), Failed> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let installed = root.join(".browser/bin/python");
-    let python = if installed.is_file() { installed } else { PathBuf::from("python3") };
-    let mut command = Command::new(python);
-    let out = command.arg(root.join("tests/browser").join(name)).args(args).output()?;
-    let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
-    if out.status.success() { Ok(()) } else { Err(format!("{command:?}\n{said}").into()) }
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
+    finish(NEEDS.interpreter().arg(scripts.join(name)).args(args)).map(drop)
 }
 
 /// The whole job on drawn images, as small as shows that all works.

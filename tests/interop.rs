@@ -5,17 +5,21 @@
 mod common;
 mod tiny_run;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
+use common::python::{Needs, Test, finish};
 use common::runs::{steps_in_metrics, train};
 use common::{expect, images, s};
 use engine::cx::Cx;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 
-type Test = fn() -> Result<(), Failed>;
+const NEEDS: Needs = Needs {
+    folder: ".interop",
+    script: "scripts/install-interop",
+    variable: "ENGINE_REQUIRE_INTEROP",
+};
 
-const TESTS: [(&str, Test); 5] = [
+const TESTS: [Test; 5] = [
     ("onnx_runtime_computes_what_the_program_does", onnx_of_a_subnet),
     ("a_graph_that_normalises_takes_images_as_they_are", onnx_that_normalises),
     ("onnx_runtime_gives_a_fine_tuned_nets_scores", onnx_of_a_fine_tuned_net),
@@ -25,40 +29,18 @@ const TESTS: [(&str, Test); 5] = [
 
 fn main() {
     let has_libraries = python("import onnx, onnxruntime, tensorboard, safetensors").is_ok();
-    let is_required =
-        std::env::var("ENGINE_REQUIRE_INTEROP").is_ok_and(|v| !v.is_empty() && v != "0");
-    let tests = TESTS.map(|(name, test)| match has_libraries || is_required {
-        true => Trial::test(name, test),
-        // The kind is printed before the name: it is the reason.
-        false => Trial::test(name, test)
-            .with_kind("needs scripts/install-interop")
-            .with_ignored_flag(true),
-    });
-    libtest_mimic::run(&Arguments::from_args(), tests.into()).exit()
-}
-
-/// Python with the libraries.
-fn interpreter() -> Command {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join(".interop/bin/python");
-    Command::new(if installed.is_file() { installed } else { PathBuf::from("python3") })
+    NEEDS.run(has_libraries, &TESTS)
 }
 
 /// Runs Python code and gives what it says, in both cases.
 fn python(code: &str) -> Result<String, Failed> {
-    finish(interpreter().args(["-c", code]))
+    finish(NEEDS.interpreter().args(["-c", code]))
 }
 
 /// Runs a script of `tests/interop`.
 fn script(name: &str, args: &[&Path]) -> Result<String, Failed> {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
-    finish(interpreter().arg(scripts.join(name)).args(args))
-}
-
-fn finish(command: &mut Command) -> Result<String, Failed> {
-    let out = command.output()?;
-    let said = [out.stdout, out.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    if out.status.success() { Ok(said) } else { Err(format!("{command:?}\n{said}").into()) }
+    finish(NEEDS.interpreter().arg(scripts.join(name)).args(args))
 }
 
 /// Exports with `--layout onnx`, embeds with the export, and lets ONNX Runtime compute the same.

@@ -29,8 +29,9 @@ impl ColorType for Bands {
     const TIFF_VALUE: PhotometricInterpretation = PhotometricInterpretation::BlackIsZero;
     const BITS_PER_SAMPLE: &'static [u16] = &[16; 4];
     const SAMPLE_FORMAT: &'static [SampleFormat] = &[SampleFormat::Uint; 4];
-    fn horizontal_predict(_: &[u16], _: &mut Vec<u16>) {
-        unimplemented!("no predictor is asked for")
+    fn horizontal_predict(row: &[u16], result: &mut Vec<u16>) {
+        let before = [&[0; 4][..], &row[..row.len() - 4]].concat();
+        result.extend(row.iter().zip(before).map(|(v, before)| v.wrapping_sub(before)));
     }
 }
 
@@ -134,6 +135,10 @@ fn whole_job(dir: &Path, channels: usize, block: &str) -> PathBuf {
     let tune = [&tune[..], &["--val-data", s(&data), "--out", s(&tuned), "--quiet"]].concat();
     expect(0, &[&tune[..], &["finetune.steps=4", "train.batch=8"]].concat());
     expect(0, &["report", s(&run)]);
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    for part in [&*format!("preset own-{block}"), "some of the images, side by side"] {
+        assert!(page.contains(part), "no {part}");
+    }
     export
 }
 

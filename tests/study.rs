@@ -168,3 +168,21 @@ fn a_cell_that_diverges_is_an_entry_and_exit_4() {
     let (_, log) = expect(4, &[args, vec!["--resume"]].concat());
     assert!(!log.contains("cell 1"), "{log}");
 }
+
+#[test]
+fn a_study_of_a_space_of_ones_own() {
+    let dir = tempfile::tempdir().unwrap();
+    draw(dir.path());
+    let [train, test, ..] = sources(dir.path());
+    let (space, out) = (dir.path().join("own.toml"), dir.path().join("study"));
+    let text = "name = \"own\"\nlike = \"tiny\"\nblock = \"basic\"\nresolution = 16\n";
+    fs::write(&space, text).unwrap();
+    let args = ["study", "--data", &train, "--test-data", &test, "--out", s(&out), "--quiet"];
+    let more = ["--scale", "smoke", "--tables", "t8", "preset=own.toml"];
+    // Named as seen from here, while cells run elsewhere.
+    let done =
+        common::engine(&[&args[..], &more].concat()).current_dir(dir.path()).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let found = read(&out.join("tables/t8.json"));
+    assert!(!found["rows"].as_array().unwrap().is_empty(), "{found}");
+}

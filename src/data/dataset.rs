@@ -269,8 +269,8 @@ impl Dataset {
         self.hold(i, channels).map(|loaded| loaded.into_parts().0)
     }
 
-    /// [`Dataset::load_as`]; the image counts among those in memory as long as it is held. Whoever
-    /// holds one must not ask for another, which might wait for it.
+    /// [`Dataset::load_as`]; the image counts among those in memory as long as it is held. Do not ask
+    /// for another while holding one: it might wait for the memory of the first.
     pub(super) fn hold(&self, i: usize, channels: usize) -> Result<Loaded<AnyImage>> {
         let loaded =
             self.encoded(i).and_then(|encoded| self.decode_as(i, &encoded.bytes, channels));

@@ -11,27 +11,31 @@ pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 /// What every sample becomes: `(v − mean)/std` for `v` on [0, 1], for each channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalise {
+    mean: Vec<f64>,
+    /// As many.
     std: Vec<f64>,
-    /// −mean/std.
-    shift: Vec<f32>,
 }
 
 impl Normalise {
     /// For a mean and a deviation of each channel, on [0, 1].
     pub fn new(mean: &[f32], std: &[f32]) -> Self {
-        let shift = mean.iter().zip(std).map(|(m, s)| (-f64::from(*m) / f64::from(*s)) as f32);
-        Self { std: std.iter().map(|s| f64::from(*s)).collect(), shift: shift.collect() }
+        let exact = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect();
+        Self { mean: exact(mean), std: exact(std) }
     }
 
     /// Scale and shift of the bytes of red, green and blue.
     pub(super) fn of_bytes(&self) -> [[f32; 3]; 2] {
         let scale = std::array::from_fn(|c| (1.0 / (255.0 * self.std[c])) as f32);
-        [scale, std::array::from_fn(|c| self.shift[c])]
+        [scale, std::array::from_fn(|c| self.shift(c))]
     }
 
     /// Scale and shift of a channel's values on [0, 1].
     pub(super) fn of_unit(&self, channel: usize) -> (f32, f32) {
-        ((1.0 / self.std[channel]) as f32, self.shift[channel])
+        ((1.0 / self.std[channel]) as f32, self.shift(channel))
+    }
+
+    fn shift(&self, channel: usize) -> f32 {
+        (-self.mean[channel] / self.std[channel]) as f32
     }
 }
 

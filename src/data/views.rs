@@ -263,6 +263,21 @@ pub struct ViewParams {
     pub flip: bool,
 }
 
+impl ViewParams {
+    /// A part of the image, resized and not changed.
+    pub fn of(crop: Crop) -> Self {
+        Self {
+            crop,
+            filter: Filter::Bilinear,
+            adjust: [None; 4],
+            grey: false,
+            blur_sigma: None,
+            solarise: None,
+            flip: false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,11 @@ pub(super) struct Example {
     views: Vec<String>,
 }
 
+/// The run's contact sheet as an address that holds it; none where there is none.
+pub(super) fn sheet(run: &Path) -> Result<Option<String>> {
+    data_url(&run.join("examples/sheet.png"))
+}
+
 /// The examples in `RUN/examples`: `src_i.png`, `view0_i.png`, `view1_i.png`. None where the
 /// run wrote none.
 pub(super) fn read(run: &Path) -> Result<Vec<Example>> {

@@ -75,6 +75,7 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
         bad_lines => run.bad_lines,
         tuned => run.tuned.is_some(),
         examples => examples,
+        sheet => examples::sheet(dir)?,
         searches => searches,
         details => details,
         evals => evals::section(dir)?,
@@ -127,7 +128,7 @@ fn summary(run: &Run) -> Vec<String> {
     let setting = |key: &str| Some(run.setting(key)?.to_string().replace('"', ""));
     let part = |name: &str, key: &str| Some(format!("{name} {}", setting(key)?));
     let parts = [
-        part("preset", "preset"),
+        run.space_name().map(|name| format!("preset {name}")),
         match &run.tuned {
             Some(tuned) => Some(format!("fine-tuned {}", tuned.arch)),
             None => part("method", "method"),

@@ -147,9 +147,20 @@ impl Run {
         self.number(&format!("{}.dim", self.section()))
     }
 
-    /// The search space, where the settings have one.
+    /// The preset, where the settings have one that is known.
+    fn preset(&self) -> Option<Space> {
+        self.setting("preset")?.clone().try_into().ok()
+    }
+
+    /// Its name; of an unknown one what stands there.
+    pub(super) fn space_name(&self) -> Option<String> {
+        let unknown = || self.word("preset").map(str::to_owned);
+        self.preset().map(|space| space.name).or_else(unknown)
+    }
+
+    /// The search space.
     pub(super) fn space(&self) -> Option<Space> {
-        let space: Space = self.setting("preset")?.clone().try_into().ok()?;
+        let space = self.preset()?;
         let only = self.word("sampling.arch").and_then(|id| id.parse().ok());
         Some(only.map_or_else(|| space.clone(), |arch| space.single(&arch)))
     }

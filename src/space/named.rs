@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Arch, Space};
+use super::{Arch, Block, Space};
 use crate::error::{Error, Result, nearest};
 
 /// ResNet-50.
@@ -63,6 +63,12 @@ impl Named {
             Self::Id(arch) => arch,
             Self::Max => space.max(),
             Self::Min => space.min(),
+            Self::R50 if space.block != Block::Bottleneck => {
+                return Err(Error::usage(format!(
+                    "r50 is of bottlenecks, and space {} has {} blocks: expected an ID, max or min",
+                    space.name, space.block
+                )));
+            }
             Self::R50 => RESNET_50,
             Self::Winner => winner()?,
         };
@@ -98,6 +104,9 @@ mod tests {
             outside.starts_with("r50: s64-w64") && outside.contains("space cifar"),
             "{outside}"
         );
+        let basic = Space { block: Block::Basic, ..space };
+        let no_bottlenecks = Named::R50.within(&basic, none).unwrap_err().to_string();
+        assert!(no_bottlenecks.contains("has basic blocks"), "{no_bottlenecks}");
         for (name, named) in NAMES {
             assert_eq!((name.parse::<Named>().unwrap(), named.to_string().as_str()), (named, name));
         }

@@ -141,7 +141,7 @@ fn check(space: &Space) -> Result<()> {
     let name = &space.name;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     if !(1..=40).contains(&name.len()) || !name.bytes().all(plain) {
-        let wanted = "1 to 40 letters, digits, - or _";
+        let wanted = "1 to 40 letters, digits, dots, - or _";
         return Err(expected("name", wanted, format!("{name:?}")));
     }
     if presets::by_name(name).is_ok_and(|preset| preset != *space) {

@@ -116,6 +116,21 @@ struct Earlier {
     sizes: Sizes,
 }
 
+/// A preset's name, or the whole path of a file with a space: cells run in folders of their own.
+fn anywhere(preset: &str) -> Result<String> {
+    if !preset.ends_with(".toml") {
+        return Ok(preset.to_owned());
+    }
+    let path = std::path::absolute(preset).map_err(|e| Error::usage(format!("{preset}: {e}")))?;
+    let path = path.to_string_lossy().into_owned();
+    match path.contains(char::is_whitespace) {
+        true => Err(Error::usage(format!(
+            "preset={path:?}: expected a path without spaces, which would end the name in a command"
+        ))),
+        false => Ok(path),
+    }
+}
+
 impl Request {
     fn open(&self) -> Result<Opened> {
         let mut sizes = Sizes::new(self.scale);
@@ -124,7 +139,7 @@ impl Request {
             // Refused here rather than by the first cell.
             crate::config::word(word)?;
             match word.strip_prefix("preset=") {
-                Some(preset) => sizes.preset = preset.to_owned(),
+                Some(preset) => sizes.preset = anywhere(preset)?,
                 None => settings[usize::from(word.starts_with("finetune."))].push(word.clone()),
             }
         }

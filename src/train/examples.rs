@@ -5,6 +5,7 @@ use std::path::Path;
 
 use image::{ImageBuffer, ImageFormat, Rgb};
 
+use crate::data::survey::sheet;
 use crate::data::{AnyImage, Dataset, Image, Input, Views};
 use crate::error::{Error, Result};
 use crate::files;
@@ -12,7 +13,10 @@ use crate::rng::{Philox, Purpose};
 
 const EXAMPLES: usize = 6;
 
-/// Writes `src_i.png`, `view0_i.png`, `view1_i.png`, … of a few images into `dir`.
+/// Rows and columns of the contact sheet: the report has it in itself.
+const SHEET: [usize; 2] = [6, 8];
+
+/// Writes `sheet.png`, some of the images, and `src_i.png`, `view0_i.png`, `view1_i.png`, … of a few images into `dir`.
 pub(crate) fn write(
     dir: &Path,
     dataset: &Dataset,
@@ -21,10 +25,11 @@ pub(crate) fn write(
     side: usize,
 ) -> Result<()> {
     files::create_dir(dir)?;
+    let channels = views.first().map_or(3, |views| views.mean.len());
+    sheet::write(dataset, channels, SHEET, &dir.join("sheet.png"))?;
     let chosen = Philox::new(seed, Purpose::Subset, u64::MAX, 0).sample(dataset.len(), EXAMPLES);
     for (i, &image) in chosen.iter().enumerate() {
         // One that cannot be read is the loader's to report.
-        let channels = views.first().map_or(3, |views| views.mean.len());
         let Ok(source) = dataset.load_as(image, channels) else { continue };
         save(&dir.join(format!("src_{i}.png")), &source.shown())?;
         for (v, views) in views.iter().enumerate() {

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod fuzz;
+pub(crate) mod python;
 pub(crate) mod runs;
 
 use std::path::{Path, PathBuf};

@@ -18,6 +18,9 @@ use crate::program::{print, print_json};
 /// Classes that `check` lists, at most: of more, the largest and the smallest.
 const LISTED: usize = 10;
 
+/// Rows and columns of a contact sheet.
+const SHEET: [usize; 2] = [12, 12];
+
 /// Arguments of `engine data check`.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
@@ -58,7 +61,7 @@ pub(super) fn run(args: &CheckArgs, json: bool) -> Result<()> {
         test = Some((dataset, found, repeats));
     }
     let rows = match &args.sheet {
-        Some(out) => Some((out, sheet::write(&main, channels, out)?)),
+        Some(out) => Some((out, sheet::write(&main, channels, SHEET, out)?)),
         None => None,
     };
     if json {

@@ -2,7 +2,7 @@
 //! use: images, training, search, evaluation, export, report.
 
 mod domains;
-mod look;
+mod evaluate;
 mod results;
 mod sizes;
 
@@ -13,22 +13,19 @@ use std::time::Instant;
 use clap::Args;
 
 use super::Globals;
-use super::eval::{self, EvalArgs, Evaluation};
-use super::source::{Count, ModelArgs};
 use crate::config::{self, Config, Resolved};
 use crate::cx::Cx;
 use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
-use crate::eval::{Protocol, evaluate};
 use crate::files::owned::{Existing, Kind as FolderKind, Owned};
 use crate::program::{open_device, print, print_json};
 use crate::search::{self, Bn, Request, Selection, Task};
 use crate::signals::Signals;
-use crate::space::{Arch, Budget, Metric, Space};
+use crate::space::{Budget, Metric, Space};
 use crate::train::{self, Checkpoint, RUN, RUN_FILES, Resume};
 use crate::{export, files, report};
 use domains::Domain;
-use results::{Accuracy, Exported, Found, Trained, Won};
+use results::{Exported, Found, Trained, Won};
 use sizes::Sizes;
 
 /// What is trained.
@@ -326,73 +323,6 @@ impl Job<'_> {
             // What is wrong with the teacher is said instead: the rest of the job has its use.
             force: true,
         })
-    }
-
-    /// The largest net, the smallest and the winners, before and after training, on every domain
-    /// with labels.
-    fn evaluate_all(
-        &self,
-        domains: &[Domain],
-        won: &[Won],
-        ends: &[Arch],
-    ) -> Result<Vec<Accuracy>> {
-        let mut all = Vec::new();
-        for domain in domains {
-            let Some(test) = &domain.test else {
-                self.look(domain, ends[0])?;
-                continue;
-            };
-            let mut archs = ends.to_vec();
-            for w in won.iter().filter(|w| w.domain == domain.name) {
-                if !archs.contains(&w.arch) {
-                    archs.push(w.arch);
-                }
-            }
-            self.evaluate(domain, test, &archs, &mut all)?;
-        }
-        Ok(all)
-    }
-
-    /// Nets before and after training on one domain, beside its pixels.
-    fn evaluate(
-        &self,
-        domain: &Domain,
-        test: &str,
-        archs: &[Arch],
-        all: &mut Vec<Accuracy>,
-    ) -> Result<()> {
-        let args = EvalArgs {
-            model: ModelArgs { ckpt: Some(self.out.to_path_buf()), ..ModelArgs::default() },
-            data: vec![domain.train.clone()],
-            test_data: vec![test.to_owned()],
-            features: "pool".into(),
-            bn_images: self.sizes.images,
-            images: Count::All,
-            no_baselines: false,
-            archs_from: None,
-            limit: None,
-        };
-        let how = Evaluation { args: &args, protocol: Protocol::Knn, epochs: 0 };
-        let (cx, globals) = (self.cx, self.globals);
-        let model = args.model.open(cx)?;
-        let sets = args.sets(globals, &model, cx.threads())?.cached(self.out)?;
-        let mut raw = None;
-        for &arch in archs {
-            let found = eval::evaluate(cx, &how, globals, &model, &sets, arch, &mut raw)?;
-            found.keep(&model)?;
-            let untrained = found.baselines.as_ref().and_then(|b| b.untrained.as_ref().ok());
-            let steps = [untrained.map(|v| (0, v)), Some((model.step, &found.verdict))];
-            all.extend(steps.into_iter().flatten().map(|(step, verdict)| Accuracy {
-                domain: domain.name.clone(),
-                arch,
-                step,
-                accuracy: verdict.accuracy(),
-                stderr: evaluate::standard_error(verdict.accuracy(), sets.test.len()),
-                pixels: raw.as_ref().map(|p| p.pixels.accuracy()),
-                chance: sets.chance(),
-            }));
-        }
-        Ok(())
     }
 
     /// The winner of the first search's larger budget.

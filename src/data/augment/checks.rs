@@ -94,15 +94,7 @@ fn all_on() -> Views {
 
 /// Nothing but a crop.
 fn plain() -> ViewParams {
-    ViewParams {
-        crop: Crop { x: 0, y: 0, width: 1, height: 1 },
-        filter: Filter::Bilinear,
-        adjust: [None; 4],
-        grey: false,
-        blur_sigma: None,
-        solarise: None,
-        flip: false,
-    }
+    ViewParams::of(Crop { x: 0, y: 0, width: 1, height: 1 })
 }
 
 /// Order `i` of the 24 that four adjustments have.

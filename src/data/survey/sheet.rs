@@ -13,18 +13,20 @@ use crate::files::write_atomic;
 /// Side of an image's place, with its border, and of the image in it.
 const PLACE: u32 = 72;
 const SIDE: u32 = 68;
-/// Images of a row, and rows, at most.
-const COLUMNS: usize = 12;
-const ROWS: usize = 12;
 const GROUND: Rgb<u8> = Rgb([128, 128, 128]);
 
-/// Writes a PNG of a data set's images. Where it has classes, a row shows images of one, spread
+/// Writes a PNG of a data set's images, `rows` × `columns` at most, read as ones of so many channels. Where it has classes, a row shows images of one, spread
 /// evenly, and the classes of the rows are returned; else all rows show any images. Images that
 /// cannot be read leave their places empty.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write(dataset: &Dataset, channels: usize, out: &Path) -> Result<Vec<String>> {
+pub fn write(
+    dataset: &Dataset,
+    channels: usize,
+    [rows, columns]: [usize; 2],
+    out: &Path,
+) -> Result<Vec<String>> {
     let mut of_class: Vec<Vec<usize>> = vec![Vec::new(); dataset.classes().len()];
     for i in 0..dataset.len() {
         if let Some(label) = dataset.label(i) {
@@ -36,12 +38,12 @@ pub fn write(dataset: &Dataset, channels: usize, out: &Path) -> Result<Vec<Strin
         (0..count).map(|k| all[k * all.len() / count]).collect()
     };
     let shown: Vec<usize> = (0..of_class.len()).filter(|c| !of_class[*c].is_empty()).collect();
-    let shown = some(&shown, ROWS);
+    let shown = some(&shown, rows);
     let rows: Vec<Vec<usize>> = if shown.is_empty() {
         let all: Vec<usize> = (0..dataset.len()).collect();
-        some(&all, ROWS * COLUMNS).chunks(COLUMNS).map(<[usize]>::to_vec).collect()
+        some(&all, rows * columns).chunks(columns).map(<[usize]>::to_vec).collect()
     } else {
-        shown.iter().map(|class| some(&of_class[*class], COLUMNS)).collect()
+        shown.iter().map(|class| some(&of_class[*class], columns)).collect()
     };
     let columns = rows.iter().map(Vec::len).max().unwrap_or(1) as u32;
     let mut sheet = RgbImage::from_pixel(columns * PLACE, rows.len() as u32 * PLACE, GROUND);

@@ -108,15 +108,7 @@ fn steps_of_a_view_do_what_they_say() {
     let input = Input { side: 4, mean: vec![0.25, 0.5], std: vec![0.5, 2.0] };
     let samples: Vec<u16> = (0..32).map(|i| if i < 16 { i * 4000 } else { 500 }).collect();
     let image = AnyImage::Bands(Bands { width: 4, height: 4, samples: samples.clone() });
-    let plain = ViewParams {
-        crop: Crop { x: 0, y: 0, width: 4, height: 4 },
-        filter: Filter::Bilinear,
-        adjust: [None; 4],
-        grey: false,
-        blur_sigma: None,
-        solarise: None,
-        flip: false,
-    };
+    let plain = ViewParams::of(Crop { x: 0, y: 0, width: 4, height: 4 });
     let unit = |i: usize| f32::from(samples[i]) / 65_535.0;
     let check = |params: &ViewParams, expected: &dyn Fn(usize) -> f32| {
         let found = image.view_alone(params, &input);
