@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as STANDARD;
 use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder, RgbImage, imageops};
+use image::{ExtendedColorType, ImageEncoder};
 
 use super::Image;
 use crate::error::{Error, Result};
@@ -12,22 +12,13 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`crate::Kind::Data`] for an image that cannot be a PNG.
-pub fn thumbnail(image: &Image, side: u32) -> Result<String> {
-    let (width, height) = (image.width as u32, image.height as u32);
-    let wrong = |what: &str| Error::data(format!("no thumbnail of {width}x{height}: {what}"));
-    let longer = width.max(height).max(1);
-    let all = RgbImage::from_raw(width, height, image.rgb.clone());
-    let mut small = all.ok_or_else(|| wrong("its pixels are not as many as it says"))?;
+pub fn thumbnail(image: Image, side: u32) -> Result<String> {
     // Small images stay as they are: the page draws their pixels as squares.
-    if longer > side {
-        let scaled = |n: u32| (u64::from(n) * u64::from(side) / u64::from(longer)).max(1) as u32;
-        small =
-            imageops::resize(&small, scaled(width), scaled(height), imageops::FilterType::Triangle);
-    }
+    let small = image.within(side)?;
     let mut png = Vec::new();
     PngEncoder::new(&mut png)
         .write_image(&small, small.width(), small.height(), ExtendedColorType::Rgb8)
-        .map_err(|e| wrong(&e.to_string()))?;
+        .map_err(|e| Error::data(format!("no thumbnail of an image: {e}")))?;
     Ok(png_address(&png))
 }
 
@@ -44,13 +35,13 @@ mod tests {
     fn large_images_become_small_and_small_ones_stay() {
         for ((width, height), expected) in [((200, 100), (48, 24)), ((9, 5), (9, 5))] {
             let image = Image { width, height, rgb: vec![7; width * height * 3] };
-            let address = thumbnail(&image, 48).unwrap();
+            let address = thumbnail(image, 48).unwrap();
             let found = address.strip_prefix("data:image/png;base64,iVBORw0KGgo");
             // Its size stands in the first chunk, at bytes 16 to 24: 32 digits hold 24 bytes.
             let head = &address["data:image/png;base64,".len()..][..32];
             assert!(found.is_some() && head == STANDARD.encode(png_head(expected)), "{address}");
         }
-        assert!(thumbnail(&Image { width: 2, height: 2, rgb: vec![0; 3] }, 48).is_err());
+        assert!(thumbnail(Image { width: 2, height: 2, rgb: vec![0; 3] }, 48).is_err());
     }
 
     /// The first bytes of a PNG of this size.

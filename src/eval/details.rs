@@ -174,7 +174,7 @@ impl<'a> Side<'a> {
     /// The image of a row.
     fn image(&self, row: usize) -> Result<Shown> {
         let i = self.shown[row];
-        let png = thumbnail(&self.dataset.load_as(i, self.channels)?.shown(), SIDE)?;
+        let png = thumbnail(self.dataset.load_as(i, self.channels)?.shown(), SIDE)?;
         Ok(Shown { name: self.dataset.name(i), class: self.dataset.label(i), png })
     }
 }

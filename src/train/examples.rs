@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use image::{ImageBuffer, ImageFormat, Rgb};
+use image::ImageFormat;
 
 use crate::data::survey::sheet;
 use crate::data::{AnyImage, Dataset, Image, Input, Views};
@@ -12,6 +12,8 @@ use crate::files;
 use crate::rng::{Philox, Purpose};
 
 const EXAMPLES: usize = 6;
+/// Pixels of their sides at most: the report has them in itself.
+const MOST_SIDE: u32 = 256;
 
 /// Rows and columns of the contact sheet: the report has it in itself.
 const SHEET: [usize; 2] = [6, 8];
@@ -31,10 +33,10 @@ pub(crate) fn write(
     for (i, &image) in chosen.iter().enumerate() {
         // One that cannot be read is the loader's to report.
         let Ok(source) = dataset.load_as(image, channels) else { continue };
-        save(&dir.join(format!("src_{i}.png")), &source.shown())?;
+        save(&dir.join(format!("src_{i}.png")), source.shown())?;
         for (v, views) in views.iter().enumerate() {
             let seen = seen(&source, views, seed, i as u64, v as u16, side);
-            save(&dir.join(format!("view{v}_{i}.png")), &seen)?;
+            save(&dir.join(format!("view{v}_{i}.png")), seen)?;
         }
     }
     Ok(())
@@ -55,11 +57,9 @@ fn seen(
     input.shown(&source.view_alone(&params, &input))
 }
 
-fn save(path: &Path, image: &Image) -> Result<()> {
-    let (w, h) = (image.width as u32, image.height as u32);
-    let buffer: ImageBuffer<Rgb<u8>, _> = ImageBuffer::from_raw(w, h, image.rgb.as_slice())
-        .ok_or_else(|| Error::data("a decoded image has the wrong size"))?;
+fn save(path: &Path, image: Image) -> Result<()> {
     let mut png = Cursor::new(Vec::new());
-    buffer.write_to(&mut png, ImageFormat::Png).map_err(|e| Error::write(path, e))?;
+    let written = image.within(MOST_SIDE)?.write_to(&mut png, ImageFormat::Png);
+    written.map_err(|e| Error::write(path, e))?;
     files::write_atomic(path, |out| out.write_all(png.get_ref()))
 }

@@ -162,13 +162,13 @@ fn tiff() {
 #[test]
 fn bands() {
     let most_bytes = limits().decode_bytes + BESIDE_BYTES;
-    let six = std::fs::read("tests/fixtures/refused/bands.tif").unwrap();
+    let fixture = |name: &str| std::fs::read(format!("tests/fixtures/{name}.tif")).unwrap();
     let fuzz = |name, seeds, channels| {
         Fuzz { name, seeds, inputs: 400, repair: None, most_bytes }
             .run(|bytes| decode_bands(bytes, channels));
     };
-    fuzz("six bands", vec![six], 6);
-    fuzz("four bands", fixtures("tif"), 4);
+    fuzz("six bands", vec![fixture("refused/bands")], 6);
+    fuzz("four bands", ["alpha", "cmyk"].map(|name| fixture(&format!("seeds/{name}"))).to_vec(), 4);
     let deep = DynamicImage::ImageLuma16(rgb().into_luma16());
     let grey = [fixtures("tif"), vec![encoded(&deep, ImageFormat::Png)]].concat();
     fuzz("grey", grey, 1);

@@ -30,9 +30,8 @@ impl Bands {
             let take = &mut |taken: u64, pixels: u64| admit(taken + of_bands * pixels);
             match (Format::sniff(bytes), channels) {
                 (Some(Format::Tiff), _) => {
-                    if let Some(found) = tiff::bands(bytes, channels, limits, take)? {
-                        let (bands, orientation) = found;
-                        return oriented(bands, orientation);
+                    if let Some((bands, turn)) = tiff::bands(bytes, channels, limits, take)? {
+                        return oriented(bands, turn);
                     }
                 }
                 (Some(format), 1) if format != Format::Jpeg => {

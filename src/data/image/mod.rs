@@ -6,7 +6,7 @@ mod others;
 pub(super) mod tiff;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, RgbImage};
+use image::{DynamicImage, RgbImage, imageops};
 
 pub use self::format::Format;
 pub(super) use self::format::is_ending;
@@ -71,6 +71,22 @@ impl Image {
             })),
         };
         guarded("the decoder", attempt)
+    }
+
+    /// The image with at most `most` pixels a side, in its shape; smaller ones stay as they are.
+    ///
+    /// # Errors
+    /// [`Kind::Data`](crate::Kind::Data) where its pixels do not fill its size.
+    pub fn within(self, most: u32) -> Result<RgbImage> {
+        let (width, height) = (self.width as u32, self.height as u32);
+        let longer = width.max(height).max(1);
+        let whole = RgbImage::from_raw(width, height, self.rgb)
+            .ok_or_else(|| Error::data("its pixels do not fill its size"))?;
+        let scaled = |n: u32| (u64::from(n) * u64::from(most) / u64::from(longer)).max(1) as u32;
+        Ok(match longer > most {
+            true => imageops::resize(&whole, scaled(width), scaled(height), imageops::Triangle),
+            false => whole,
+        })
     }
 
     /// Mean and mean square of red, green and blue, on [0, 1]; whole numbers until the end.
