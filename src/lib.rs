@@ -19,6 +19,7 @@ pub mod eval;
 pub mod export;
 pub mod files;
 pub mod finetune;
+pub mod geometry;
 pub mod nn;
 pub mod ops;
 pub mod optim;

@@ -111,7 +111,7 @@ fn mistakes_exit_2_and_name_the_nearest() {
         (&["train", "--data", "x"], "--out"),
         (&["search", "--ckpt", "x", "--data", "y", "--task", "clss"], "cls"),
         (&["search", "--ckpt", "x", "--data", "y"], "--task"),
-        (&["eval", "nkn", "--ckpt", "x"], "<knn|linear|cls>"),
+        (&["eval", "nkn", "--ckpt", "x"], "<knn|linear|cls|det|seg>"),
         (&["eval", "knn", "--ckpt", "x", "--epochs", "3"], "--epochs"),
         (&["search", "--ckpt", "x", "--data", "y", "--features", "c6"], "expected z, c2"),
         (&["search", "--ckpt", "x", "--data", "y", "--task", "cls", "--bn", "bach"], "'batch'"),

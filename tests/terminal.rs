@@ -60,6 +60,8 @@ fn nothing_is_wider_than_the_terminal() {
         vec!["--help"],
         vec!["eval", "knn", "--help"],
         vec!["eval", "linear", "--help"],
+        vec!["eval", "det", "--help"],
+        vec!["eval", "seg", "--help"],
         vec!["space", "cost", "--help"],
         vec!["space", "list"],
         vec!["space", "show", "data"],
@@ -102,6 +104,8 @@ fn help_shows_what_does_something() {
     assert!(help(&["config", "show"]).contains("--seed"));
     assert!(help(&["eval", "linear"]).contains("--epochs"));
     assert!(!help(&["eval", "knn"]).contains("--epochs"));
+    let det = help(&["eval", "det"]);
+    assert!(det.contains("--threads") && !det.contains("--device"), "{det}");
     // What is hidden is still taken.
     expect(0, &["space", "list", "--device", "cpu", "--deterministic"]);
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Globals;
 use super::eval_cls::{self, ClsArgs};
+use super::eval_dense::{self, DetArgs, SegArgs};
 use super::eval_many;
 use super::source::{Count, ModelArgs};
 use crate::cx::Cx;
@@ -27,7 +28,7 @@ use crate::space::Arch;
 
 /// Arguments of `engine eval`.
 #[derive(Args, Clone, Debug)]
-#[command(subcommand_value_name = "knn|linear|cls")]
+#[command(subcommand_value_name = "knn|linear|cls|det|seg")]
 pub struct EvalVerbArgs {
     /// How to measure.
     #[command(subcommand)]
@@ -52,6 +53,10 @@ pub enum EvalVerb {
     },
     /// By the classifier that a net was fine-tuned with
     Cls(ClsArgs),
+    /// By the boxes and masks of objects that a file of results holds
+    Det(DetArgs),
+    /// By a folder of label images, a class for each pixel
+    Seg(SegArgs),
 }
 
 /// What is measured, and on which images.
@@ -122,6 +127,8 @@ pub struct Evaluation<'a> {
 pub fn run(args: &EvalVerbArgs, globals: &Globals) -> Result<()> {
     let how = match &args.verb {
         EvalVerb::Cls(args) => return eval_cls::run(args, globals),
+        EvalVerb::Det(args) => return eval_dense::det(args, globals),
+        EvalVerb::Seg(args) => return eval_dense::seg(args, globals),
         EvalVerb::Knn(args) => Evaluation { args, protocol: Protocol::Knn, epochs: 0 },
         EvalVerb::Linear { args, epochs } => {
             Evaluation { args, protocol: Protocol::Linear, epochs: *epochs }

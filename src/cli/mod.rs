@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod embed;
 pub mod eval;
 pub mod eval_cls;
+mod eval_dense;
 mod eval_many;
 pub mod export;
 pub mod finetune;
@@ -85,12 +86,14 @@ pub struct Globals {
 }
 
 /// Verbs for which not every global option does something, with those that do.
-const USED: [(&str, &[&str]); 10] = [
+const USED: [(&str, &[&str]); 12] = [
     ("bench", &[]),
     ("completions", &[]),
     ("config", &["precision", "seed", "json"]),
     ("data", &["threads", "quiet", "json"]),
     ("doctor", &["device", "precision", "threads", "json"]),
+    ("eval det", &["threads", "quiet", "json"]),
+    ("eval seg", &["threads", "quiet", "json"]),
     ("export", &["device", "threads", "seed", "quiet", "json"]),
     ("inspect", &["json"]),
     ("man", &[]),
@@ -103,16 +106,25 @@ pub fn command(version: &'static str) -> Command {
     let command = Cli::command().version(version);
     let globals: Vec<Arg> =
         command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
-    let verbs: Vec<String> =
-        command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-    // A changed verb goes to the end of the list, so all of them are, in order.
-    verbs.iter().fold(command, |command, name| {
-        let used = USED.iter().find(|(verb, _)| verb == name).map(|(_, used)| *used);
+    let hidden = |name: &str| -> Vec<Arg> {
+        let used = USED.iter().find(|(verb, _)| *verb == name).map(|(_, used)| *used);
         let unused = |arg: &&Arg| used.is_some_and(|used| !used.contains(&arg.get_id().as_str()));
-        let hidden: Vec<Arg> =
-            globals.iter().filter(unused).map(|arg| arg.clone().hide(true)).collect();
-        command.mut_subcommand(name, |verb| verb.args(hidden))
+        globals.iter().filter(unused).map(|arg| arg.clone().hide(true)).collect()
+    };
+    // A changed verb goes to the end of the list, so all of them are, in order.
+    verbs(&command).iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |verb| {
+            verbs(&verb).iter().fold(verb.args(hidden(name)), |verb, within| {
+                let hidden = hidden(&format!("{name} {within}"));
+                verb.mut_subcommand(within, |verb| verb.args(hidden))
+            })
+        })
     })
+}
+
+/// Names of a command's verbs, in order.
+fn verbs(command: &Command) -> Vec<String> {
+    command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect()
 }
 
 impl Globals {

@@ -5,6 +5,7 @@
 //! Everything a net sees is a function of the data set, the settings and the seed: threads
 //! only decide when an image is made, never what it looks like.
 
+pub mod annotated;
 mod archive;
 pub mod augment;
 mod bands;

@@ -110,7 +110,7 @@ impl Range {
 }
 
 /// `PATH#folder` in two, unless a file of that whole name exists.
-fn split_fragment(source: &str) -> (PathBuf, Option<String>) {
+pub(super) fn split_fragment(source: &str) -> (PathBuf, Option<String>) {
     if !Path::new(source).exists()
         && let Some((path, wanted)) = source.rsplit_once('#')
     {

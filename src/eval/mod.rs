@@ -1,12 +1,13 @@
 //! Frozen subnets on images: features for use elsewhere ([`mod@embed`]), and what they are worth
 //! without fine-tuning ([`evaluate`]: [`knn`], [`linear`]), beside what no training reaches
-//! ([`baselines`]).
+//! ([`baselines`]). What detectors and segmenters found is scored by [`dense`].
 
 pub mod answers;
 pub mod baseline_cache;
 pub mod baselines;
 pub mod classes;
 pub mod components;
+pub mod dense;
 pub mod details;
 pub mod embed;
 pub mod evaluate;

@@ -69,7 +69,7 @@ fn jpeg() {
 }
 
 /// Makes a PNG's checksums right.
-fn repair_png(bytes: &mut [u8]) {
+pub(crate) fn repair_png(bytes: &mut [u8]) {
     let mut at = 8;
     while let Some(head) = bytes.get(at..at + 8) {
         let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;

@@ -2,6 +2,7 @@
 //! no panic, no more memory than was asked for and allowed, and an error or an image of the size
 //! that it claims. See `tests/common/fuzz.rs`.
 
+mod annotated;
 #[path = "../common/mod.rs"]
 mod common;
 mod images;

@@ -46,7 +46,7 @@ pub(super) fn add(scan: &mut Scan, head: &[u8]) -> Result<bool> {
 const BLOCK_BYTES: usize = 512;
 
 /// Whether a file begins with a tar header: its magic, or (old archives) its checksum.
-fn is_tar(head: &[u8]) -> bool {
+pub(super) fn is_tar(head: &[u8]) -> bool {
     let Some(block) = head.get(..BLOCK_BYTES) else { return false };
     if &block[257..262] == b"ustar" {
         return true;

@@ -1,0 +1,221 @@
+//! `engine eval det` and `eval seg`: what results on dense tasks are worth, whatever made them.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rayon::ThreadPoolBuilder;
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::Globals;
+use super::eval::percent;
+use crate::data::annotated::{LabelImages, Objects, Predictions, results};
+use crate::device::host;
+use crate::error::{Error, Result};
+use crate::eval::dense::miou::Counts;
+use crate::eval::dense::score::{self, Metric, Scores};
+use crate::program::output::{facts, table};
+use crate::program::{print, print_json};
+
+/// Arguments of `engine eval det`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = DET_EXAMPLES)]
+pub struct DetArgs {
+    /// What was found: a JSON file of COCO's results, with boxes, masks, or both
+    #[arg(long, value_name = "FILE")]
+    pub detections: PathBuf,
+    /// What is true: COCO's JSON file, or a folder in COCO's or Pascal VOC's layout (#NAME: a split)
+    #[arg(long, value_name = "ANNOTATIONS")]
+    pub data: String,
+    /// How boxes are scored; masks always by COCO's metric
+    #[arg(long, value_name = "METRIC", default_value_t)]
+    pub metric: Metric,
+}
+
+/// Arguments of `engine eval seg`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = SEG_EXAMPLES)]
+pub struct SegArgs {
+    /// What was predicted: a folder of PNGs called like the images, whose values are classes
+    #[arg(long, value_name = "DIR")]
+    pub masks: String,
+    /// What is true: label images in one of the layouts of docs/dense.md (#NAME: a split)
+    #[arg(long, value_name = "VAL")]
+    pub data: String,
+    /// The true label of pixels that count nowhere
+    #[arg(long, value_name = "LABEL", default_value_t = 255)]
+    pub ignore: u8,
+}
+
+const DET_EXAMPLES: &str = "\
+Examples:
+  engine eval det --detections results.json --data instances_val2017.json
+  engine eval det --detections results.json --data VOC2007#test --metric voc07
+Numbers are pycocotools' (coco) or detectron2's (voc07, voc12). docs/dense.md explains them.";
+
+const SEG_EXAMPLES: &str = "\
+Examples:
+  engine eval seg --masks predicted/ --data camvid.tar#test
+  engine eval seg --masks predicted/ --data cityscapes#val --json
+docs/dense.md explains layouts and numbers.";
+
+/// Images whose counts are held at a time.
+const AT_ONCE: usize = 64;
+
+/// Runs on as many threads as are asked for.
+fn on_threads<T: Send>(globals: &Globals, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(host::threads(globals.device.threads.into()))
+        .build()
+        .map_err(|e| Error::device(format!("cannot start threads: {e}; use fewer --threads")))?;
+    pool.install(work)
+}
+
+/// Scores objects.
+pub(super) fn det(args: &DetArgs, globals: &Globals) -> Result<()> {
+    let (truth, boxes, masks) = on_threads(globals, || {
+        let truth = Objects::open(&args.data)?;
+        let found = results::read(&args.detections, &truth)?;
+        let masks = match args.metric {
+            Metric::Coco => score::masks(&truth, &found),
+            _ => None,
+        };
+        let boxes = score::boxes(args.metric, &truth, &found);
+        Ok((truth, boxes, masks))
+    })?;
+    if globals.json {
+        let mut result = Map::from_iter([("metric".to_owned(), json!(args.metric))]);
+        result.extend(scores_json(&boxes));
+        if let Some(masks) = &masks {
+            result.insert("mask".into(), scores_json(masks).into());
+        }
+        return print_json(&result);
+    }
+    let images = counted(truth.images.len());
+    let mut text = format!("{images} of {}, metric {}\n", truth.title, args.metric);
+    for (what, scores) in [("boxes", Some(&boxes)), ("masks", masks.as_ref())] {
+        if let Some(scores) = scores {
+            text += &format!("\n{}", scores_text(what, scores));
+        }
+    }
+    print(&text)
+}
+
+fn scores_json(scores: &Scores) -> Map<String, Value> {
+    let per_class: Map<String, Value> =
+        scores.classes.iter().map(|class| (class.name.clone(), json!(class.ap[0]))).collect();
+    let numbers = scores.numbers.iter().map(|(name, value)| ((*name).to_owned(), json!(value)));
+    numbers.chain([("per_class".to_owned(), per_class.into())]).collect()
+}
+
+fn counted(images: usize) -> String {
+    format!("{images} image{}", if images == 1 { "" } else { "s" })
+}
+
+/// A share, where it is defined.
+fn shown(share: f64) -> String {
+    if share < 0.0 { "-".into() } else { percent(share) }
+}
+
+fn scores_text(what: &str, scores: &Scores) -> String {
+    let mut rows = vec![[what, "objects", "AP", "AP50", "AP75"].map(str::to_owned).to_vec()];
+    rows.extend(scores.classes.iter().map(|class| {
+        let aps = class.ap.map(shown);
+        [class.name.clone(), class.objects.to_string()].into_iter().chain(aps).collect()
+    }));
+    let objects: usize = scores.classes.iter().map(|class| class.objects).sum();
+    let mut all = vec!["all classes".to_owned(), objects.to_string()];
+    all.extend(scores.numbers[..3].iter().map(|(_, value)| shown(*value)));
+    rows.push(all);
+    // Of other metrics there are no more numbers.
+    let defined: Vec<(&str, String)> = scores.numbers[3..]
+        .iter()
+        .filter(|(_, value)| *value >= 0.0)
+        .map(|(name, value)| (*name, shown(*value)))
+        .collect();
+    let rest = if defined.is_empty() { String::new() } else { format!("\n{}", facts(&defined)) };
+    table(&rows) + &rest
+}
+
+/// Scores label images.
+pub(super) fn seg(args: &SegArgs, globals: &Globals) -> Result<()> {
+    let (images, names, counts) = on_threads(globals, || {
+        let truth = LabelImages::open(&args.data, args.ignore)?;
+        let predicted = Predictions::open(&args.masks)?;
+        let classes = truth.names().map_or(usize::from(u8::MAX), <[String]>::len);
+        let mut counts = Counts::new(classes);
+        for from in (0..truth.len()).step_by(AT_ONCE) {
+            let these = from..truth.len().min(from + AT_ONCE);
+            let all: Vec<Result<Counts>> =
+                these.into_par_iter().map(|i| count(&truth, &predicted, i, classes)).collect();
+            // The first image in order that fails is the one that is named.
+            for one in all {
+                counts.merge(&one?);
+            }
+        }
+        let names = match truth.names() {
+            Some(names) => names.to_vec(),
+            None => (0..counts.met()).map(|class| class.to_string()).collect(),
+        };
+        Ok((truth.len(), names, counts))
+    })?;
+    if globals.json {
+        let per_class: Map<String, Value> =
+            (0..names.len()).map(|c| (names[c].clone(), json!(counts.iou(c)))).collect();
+        return print_json(&json!({
+            "miou": counts.miou(),
+            "macc": counts.macc(),
+            "aacc": counts.aacc(),
+            "per_class": per_class,
+        }));
+    }
+    print(&seg_text(images, &names, &counts, args))
+}
+
+fn count(truth: &LabelImages, predicted: &Predictions, i: usize, classes: usize) -> Result<Counts> {
+    let labels = truth.read(i)?;
+    let (found, file) = predicted.read(truth, i)?;
+    if (found.width, found.height) != (labels.width, labels.height) {
+        return Err(Error::data(format!(
+            "{file}: expected {}x{} pixels, as {} has, found {}x{}; predictions are scored at the \
+             images' own sizes",
+            labels.width,
+            labels.height,
+            truth.title(i),
+            found.width,
+            found.height
+        )));
+    }
+    let mut counts = Counts::new(classes);
+    counts.add(&labels.labels, &found.labels).map_err(|at| {
+        Error::data(format!(
+            "{file}: expected classes from 0 to {}, found {} at column {}, row {}; pixels are counted \
+             where the true label is a class",
+            classes - 1,
+            found.labels[at],
+            at % found.width,
+            at / found.width
+        ))
+    })?;
+    Ok(counts)
+}
+
+fn seg_text(images: usize, names: &[String], counts: &Counts, args: &SegArgs) -> String {
+    let mut rows = vec![["class", "pixels", "IoU", "accuracy"].map(str::to_owned).to_vec()];
+    let row = |(c, name): (usize, &String)| {
+        let numbers =
+            [counts.truth(c).to_string(), shown(counts.iou(c)), shown(counts.accuracy(c))];
+        std::iter::once(name.clone()).chain(numbers).collect()
+    };
+    rows.extend(names.iter().enumerate().map(row));
+    let pixels: u64 = (0..names.len()).map(|c| counts.truth(c)).sum();
+    let mean = [pixels.to_string(), shown(counts.miou()), shown(counts.macc())];
+    rows.push(std::iter::once("mean".to_owned()).chain(mean).collect());
+    format!(
+        "{} of {}\n\n{}\n{} of all pixels are right\n",
+        counted(images),
+        args.data,
+        table(&rows),
+        shown(counts.aacc())
+    )
+}

@@ -1,0 +1,153 @@
+//! Images with annotations: boxes and masks of objects ([`Objects`]) in COCO's JSON or Pascal VOC's
+//! XML, and label images ([`LabelImages`]) in the usual layouts of folders. Each lies in a folder or
+//! in a plain tar archive.
+
+pub mod coco;
+mod json;
+pub mod label_image;
+mod layouts;
+pub mod results;
+mod tree;
+pub mod voc;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+
+pub use self::json::Id;
+pub use self::label_image::LabelImage;
+pub use self::layouts::{LabelImages, NO_CLASS, Predictions};
+pub use self::results::{Detection, Detections};
+use self::tree::Tree;
+use super::source::{head_of, split_fragment};
+use crate::error::{Error, Result};
+use crate::geometry::{BBox, Rle};
+
+/// An image that is annotated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageInfo {
+    /// What results call it.
+    pub id: Id,
+    /// Height and width, where the annotations tell them.
+    pub size: Option<(u32, u32)>,
+}
+
+/// A class of objects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Category {
+    /// What results call it.
+    pub id: Id,
+    /// What people call it.
+    pub name: String,
+}
+
+/// An object in an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Number of its image in [`Objects::images`].
+    pub image: usize,
+    /// Number of its class in [`Objects::categories`].
+    pub class: usize,
+    /// The box around it.
+    pub bbox: BBox,
+    /// Its pixels, in an image of the same size.
+    pub mask: Option<Rle>,
+    /// Pixels, as the annotation says; those of the mask, or of the box, where it says nothing.
+    pub area: f64,
+    /// Whether it is a region of many objects.
+    pub crowd: bool,
+    /// Whether it need not be found.
+    pub difficult: bool,
+}
+
+/// Which kind of annotations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// COCO's JSON.
+    Coco,
+    /// Pascal VOC's XML, which has no numbers of images and classes.
+    Voc,
+}
+
+/// Boxes and masks of the objects of a data set.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    /// Where they came from.
+    pub title: String,
+    /// Which kind they are.
+    pub kind: Kind,
+    /// All images in the order of their ids, also those without objects.
+    pub images: Vec<ImageInfo>,
+    /// All classes in the order of their ids.
+    pub categories: Vec<Category>,
+    /// Objects in the order of their files.
+    pub objects: Vec<Object>,
+}
+
+impl Objects {
+    /// Reads annotations: COCO's JSON file, or a folder or archive in COCO's or Pascal VOC's layout.
+    /// `PATH#NAME` names a split: `annotations/instances_NAME.json`, `ImageSets/Main/NAME.txt`.
+    ///
+    /// # Errors
+    /// [`Kind::Data`](crate::Kind::Data) with file and place: what cannot be read, or is not what it
+    /// claims to be.
+    pub fn open(source: &str) -> Result<Self> {
+        let (path, split) = split_fragment(source);
+        if path.is_file() && head_of(&path)?.trim_ascii_start().starts_with(b"{") {
+            return match split {
+                None => coco::read(&path),
+                Some(split) => Err(Error::data(format!(
+                    "{source}: a JSON file has no splits; expected {} without #{split}",
+                    path.display()
+                ))),
+            };
+        }
+        let tree = Tree::open(&path)?.holding(&["annotations", "Annotations"])?;
+        if tree.has_folder("Annotations") {
+            return voc::read(&tree, split.as_deref());
+        }
+        let name = match &split {
+            Some(split) => format!("annotations/instances_{split}.json"),
+            None => tree.only_file("annotations", ".json")?,
+        };
+        coco::parse(&tree.read(&name)?, &tree.title_of(&name))
+    }
+
+    /// Numbers of the images by their ids.
+    pub(super) fn image_numbers(&self) -> HashMap<&Id, usize> {
+        self.images.iter().enumerate().map(|(i, image)| (&image.id, i)).collect()
+    }
+
+    /// Whether there are objects with masks.
+    pub fn have_masks(&self) -> bool {
+        self.objects.iter().any(|object| object.mask.is_some())
+    }
+
+    /// Warns of objects without pixels, which nothing can find.
+    fn warn_of_empty(&self) {
+        let mut empty = self.objects.iter().filter(|o| o.bbox.w <= 0.0 || o.bbox.h <= 0.0);
+        if let Some(first) = empty.next() {
+            tracing::warn!(
+                "{}: {} objects have a box without width or height (such as one of image {}); nothing \
+                 can find them",
+                self.title,
+                1 + empty.count(),
+                self.images[first.image].id
+            );
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Coco => "COCO",
+            Self::Voc => "Pascal VOC",
+        })
+    }
+}
+
+/// What a path is called in messages.
+fn title(path: &Path) -> String {
+    crate::outside::printable(path).to_string()
+}

@@ -1,0 +1,249 @@
+//! A folder, or a plain tar archive, as names with `/` between folders.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tar::Archive;
+
+use super::title;
+use crate::data::archive::is_tar;
+use crate::data::limits::{FILE_BYTES, IMAGES, Memory};
+use crate::data::ranges::Ranges;
+use crate::data::source::head_of;
+use crate::error::{Error, Result};
+use crate::outside::{printable, read_at_most};
+
+/// Files below a folder of a directory or an archive.
+#[derive(Clone)]
+pub(super) struct Tree {
+    path: PathBuf,
+    /// The folder within, empty or with `/` at its end.
+    prefix: String,
+    /// Names of all files in order, and where they lie in an archive.
+    members: Arc<BTreeMap<String, (u64, u64)>>,
+    archive: Option<Arc<Ranges>>,
+    memory: Arc<Memory>,
+}
+
+/// Folders within folders, at most.
+const DEPTH: usize = 8;
+
+impl Tree {
+    /// Looks through a folder or archive.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let memory = Memory::of_process()?;
+        let kind = fs::metadata(path).map_err(|e| {
+            Error::data(format!(
+                "cannot read {}: {e}; expected a folder or a tar archive",
+                printable(path)
+            ))
+        })?;
+        let mut members = BTreeMap::new();
+        let archive = match kind.is_dir() {
+            true => {
+                walk(path, "", DEPTH, memory.limits.images, &mut members)?;
+                None
+            }
+            false => Some(Arc::new(index(path, memory.limits.images, &mut members)?)),
+        };
+        let prefix = String::new();
+        Ok(Self { path: path.to_path_buf(), prefix, members: members.into(), archive, memory })
+    }
+
+    /// The folder within that holds one of the `expected` folders: as long as it holds none of them
+    /// but a single folder, that one is meant.
+    pub(super) fn holding(mut self, expected: &[&str]) -> Result<Self> {
+        while !expected.iter().any(|folder| self.has_folder(folder)) {
+            match self.only_folder() {
+                Some(folder) => self.prefix += &format!("{folder}/"),
+                None => return Err(self.without(expected)),
+            }
+        }
+        Ok(self)
+    }
+
+    fn without(&self, expected: &[&str]) -> Error {
+        let folders: Vec<String> =
+            self.folders("").iter().take(8).map(|f| format!("{f}/")).collect();
+        let found = match folders.is_empty() {
+            true => "no folders".to_owned(),
+            false => folders.join(", "),
+        };
+        Error::data(format!(
+            "{}: expected a folder {}; found {found}; docs/dense.md lists the layouts",
+            title(&self.path),
+            expected.iter().map(|f| format!("{f}/")).collect::<Vec<_>>().join(" or ")
+        ))
+    }
+
+    /// Names of all files below a folder, in order, as seen from the tree.
+    pub(super) fn files(&self, folder: &str) -> Vec<String> {
+        let folder = match folder {
+            "" => self.prefix.clone(),
+            folder => format!("{}{folder}/", self.prefix),
+        };
+        let names = self.members.range(folder.clone()..).map(|(name, _)| name);
+        let within = names.take_while(|name| name.starts_with(&folder));
+        within.map(|name| name[self.prefix.len()..].to_owned()).collect()
+    }
+
+    /// Whether there are files below a folder.
+    pub(super) fn has_folder(&self, folder: &str) -> bool {
+        let folder = format!("{}{folder}/", self.prefix);
+        let first = self.members.range(folder.clone()..).next();
+        first.is_some_and(|(name, _)| name.starts_with(&folder))
+    }
+
+    pub(super) fn has_file(&self, name: &str) -> bool {
+        self.members.contains_key(&format!("{}{name}", self.prefix))
+    }
+
+    /// Names of the folders directly in a folder.
+    pub(super) fn folders(&self, folder: &str) -> Vec<String> {
+        let from = if folder.is_empty() { 0 } else { folder.len() + 1 };
+        let files = self.files(folder);
+        let mut names: Vec<String> = files
+            .iter()
+            .filter_map(|name| name[from..].split_once('/'))
+            .map(|(first, _)| first.to_owned())
+            .collect();
+        names.dedup();
+        names
+    }
+
+    fn only_folder(&self) -> Option<String> {
+        let files = self.files("");
+        let (first, _) = files.first()?.split_once('/')?;
+        files
+            .iter()
+            .all(|name| name.split_once('/').is_some_and(|(f, _)| f == first))
+            .then(|| first.into())
+    }
+
+    /// The only file directly in a folder whose name ends so.
+    pub(super) fn only_file(&self, folder: &str, ending: &str) -> Result<String> {
+        let files = self.files(folder);
+        let mut named = files.into_iter().filter(|name| name.ends_with(ending));
+        match (named.next(), named.next()) {
+            (Some(name), None) => Ok(name),
+            (first, second) => Err(Error::data(format!(
+                "{}: expected one file *{ending}, found {}; name the split, as in {}#val2017, or the \
+                 file itself",
+                self.title_of(folder),
+                match (first, second) {
+                    (Some(a), Some(b)) => format!("several ({a}, {b})"),
+                    _ => "none".into(),
+                },
+                title(&self.path)
+            ))),
+        }
+    }
+
+    /// What a file or folder is called in messages.
+    pub(super) fn title_of(&self, name: &str) -> String {
+        let within = format!("{}{name}", self.prefix);
+        match within.trim_end_matches('/') {
+            "" => title(&self.path),
+            within => title(&self.path.join(within)),
+        }
+    }
+
+    /// The bytes of a file.
+    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let limit = self.memory.limits.file_bytes;
+        let whole = format!("{}{name}", self.prefix);
+        let Some(archive) = &self.archive else {
+            let path = self.path.join(&whole);
+            return read_at_most(&path, limit, FILE_BYTES).map_err(|e| Error::read(&path, e));
+        };
+        let bad = |e: &dyn std::fmt::Display| {
+            Error::data(format!("cannot read {}: {e}", self.title_of(name)))
+        };
+        let (offset, len) =
+            *self.members.get(&whole).ok_or_else(|| bad(&"the archive has no such file"))?;
+        if len > limit {
+            let text = format!("expected at most {limit} bytes ({FILE_BYTES}), found {len}");
+            return Err(bad(&text));
+        }
+        if offset.saturating_add(len) > archive.len() {
+            return Err(bad(&"the archive is cut short within it; copy it again"));
+        }
+        let mut bytes = vec![0; len as usize];
+        archive.read_at(offset, &mut bytes).map_err(|e| bad(&e))?;
+        Ok(bytes)
+    }
+}
+
+/// That there are too many files, where there are.
+fn expect_room(path: &Path, found: usize, most: u64) -> Result<()> {
+    match found as u64 >= most {
+        false => Ok(()),
+        true => Err(Error::data(format!(
+            "{}: expected at most {most} files, found more; set {IMAGES} higher",
+            title(path)
+        ))),
+    }
+}
+
+/// Notes the files below a directory.
+fn walk(
+    path: &Path,
+    prefix: &str,
+    depth: usize,
+    most: u64,
+    into: &mut BTreeMap<String, (u64, u64)>,
+) -> Result<()> {
+    let bad = |e| Error::read(path, e);
+    for entry in fs::read_dir(path).map_err(bad)? {
+        let entry = entry.map_err(bad)?;
+        let name = entry.file_name();
+        // Names that are no text are none that annotations could say.
+        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        let name = format!("{prefix}{name}");
+        // Links to folders are followed, but not for ever.
+        if entry.path().is_dir() {
+            if depth > 0 {
+                walk(&entry.path(), &format!("{name}/"), depth - 1, most, into)?;
+            }
+        } else {
+            expect_room(path, into.len(), most)?;
+            into.insert(name, (0, 0));
+        }
+    }
+    Ok(())
+}
+
+/// Notes the files of a plain archive.
+fn index(path: &Path, most: u64, into: &mut BTreeMap<String, (u64, u64)>) -> Result<Ranges> {
+    if !is_tar(&head_of(path)?) {
+        return Err(Error::data(format!(
+            "{}: expected annotations in COCO's JSON, a folder or a plain tar archive; found another \
+             file: unpack it, if it is compressed",
+            title(path)
+        )));
+    }
+    let bad = |e: std::io::Error| {
+        Error::data(format!(
+            "cannot read {} as a tar archive: {e}; it may be cut short: copy it again",
+            title(path)
+        ))
+    };
+    let ranges = Ranges::open(path, &mut 0)?;
+    let mut archive = Archive::new(ranges.reader().map_err(bad)?);
+    archive.set_ignore_zeros(true);
+    for entry in archive.entries_with_seek().map_err(bad)? {
+        let entry = entry.map_err(bad)?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let name = name.trim_start_matches("./");
+        // macOS's archives have a second file `._name` for each.
+        if entry.header().entry_type().is_file()
+            && !name.rsplit('/').next().unwrap_or(name).starts_with('.')
+        {
+            expect_room(path, into.len(), most)?;
+            into.insert(name.to_owned(), (entry.raw_file_position(), entry.size()));
+        }
+    }
+    Ok(ranges)
+}
