@@ -17,7 +17,7 @@ use engine::config::{resolve, word};
 use engine::cx::Cx;
 use engine::data::Views;
 use engine::device::emulator::Emulator;
-use engine::finetune::Classify;
+use engine::finetune::cls::Classify;
 use engine::nn::{Bn, Feature, Heads, Layer, Mlp, Outputs};
 use engine::ops::cosine::Cosine;
 use engine::signals::Signals;

@@ -8,7 +8,7 @@ use engine::config::{Byol, Config, DenseLevel, Densecl, Method, Moco, QueueFill,
 use engine::cx::Cx;
 use engine::data::{Batch, Targets};
 use engine::files::{self, Named};
-use engine::finetune::Classify;
+use engine::finetune::cls::Classify;
 use engine::nn::{BnMode, Feature, Gradients, ParamSpec, Params, Supernet, recalibrate};
 use engine::space::{Arch, Block, Space, StageSpace, StemSpace, presets};
 use engine::ssl::Begin;

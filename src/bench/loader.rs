@@ -21,7 +21,7 @@ use crate::device::{Backend, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::program::output::{fitting_table, print};
 use crate::program::{DeviceArgs, open_device};
-use crate::train::Batches;
+use crate::train::{Batches, Feed};
 
 /// Images that are gone through, again and again; of these, those that are kept decoded.
 const MOST_IMAGES: usize = 500;

@@ -222,7 +222,9 @@ impl<'a> Bench<'a> {
             let at = At { step: 0, steps: 1, lr: 0.0 };
             let step = Step { at, archs: &[largest], views: &views };
             pretrain.iterate(cx, &step, None, &mut || {})?;
-            Ok(Rehearsed { state_elems: pretrain.state_elems(), input: space.input() })
+            let view_elems = views.iter().map(|view| view.shape().elems()).sum();
+            let (state_elems, channels) = (pretrain.state_elems(), space.channels());
+            Ok(Rehearsed { state_elems, view_elems, channels })
         };
         let planner = Planner { cx, config: self.config, rehearse: &rehearse };
         let planned_bytes = planner.reserve(0)?;

@@ -14,7 +14,7 @@ use crate::eval::classes::ask;
 use crate::eval::details::Side;
 use crate::eval::record::{self, Split};
 use crate::eval::{Details, Images};
-use crate::finetune::{chance, file_name};
+use crate::finetune::cls::{chance, file_name};
 use crate::program::{open_device, print, print_json};
 
 /// Arguments of `engine eval cls`.

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::eval::classes::Answers;
 use crate::eval::evaluate::standard_error;
 use crate::export::describe;
-use crate::finetune::{self, Labels, Request, TASK};
+use crate::finetune::Task;
+use crate::finetune::cls::{self, Labels, Request};
 use crate::program::device::open_device_in;
 use crate::program::output::facts;
 use crate::program::{print, print_json};
@@ -32,8 +33,8 @@ use crate::train::{Checkpoint, Options};
                             --val-data VAL --out DIR [OPTIONS] [KEY=VALUE]...")]
 pub struct FinetuneArgs {
     /// What is learnt: cls, the classes of images
-    #[arg(long, value_name = "TASK", value_parser = [TASK], hide_possible_values = true)]
-    pub task: String,
+    #[arg(long, value_name = "TASK", hide_possible_values = true)]
+    pub task: Task,
     /// A pretrained run's folder (its newest checkpoint) or a checkpoint's
     #[arg(long, value_name = "RUN|CKPT")]
     pub ckpt: Option<PathBuf>,
@@ -232,7 +233,7 @@ impl FinetuneArgs {
 
 /// Fine-tunes, or plans to.
 pub fn run(args: &FinetuneArgs, globals: &Globals) -> Result<()> {
-    let mut prepared = finetune::prepare(args.request(globals)?)?;
+    let mut prepared = cls::prepare(args.request(globals)?)?;
     let cx = open_device_in(&globals.device, prepared.options.config().train.precision)?;
     if args.dry_run {
         let planned = cx.install(|| prepared.planned_bytes(&cx))?;

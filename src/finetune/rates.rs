@@ -29,7 +29,7 @@ pub fn tries_many(config: &Config) -> bool {
 }
 
 /// Learning rates of the classifiers.
-pub(super) fn of_heads(config: &Config) -> Vec<f64> {
+pub(crate) fn of_heads(config: &Config) -> Vec<f64> {
     match tries_many(config) {
         true => LINEAR.to_vec(),
         false => vec![config.finetune.lr_head],
@@ -37,7 +37,7 @@ pub(super) fn of_heads(config: &Config) -> Vec<f64> {
 }
 
 /// The largest rate, which the others are shares of.
-pub(super) fn base(config: &Config) -> f64 {
+pub(crate) fn base(config: &Config) -> f64 {
     of_heads(config).into_iter().fold(config.train.lr, f64::max)
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::objective::StepBatch;
 use crate::cx::{Cx, PendingCopy, StagingSlot};
 use crate::data::{
     Batch, Dataset, Decoded, Deliver, Images, LoaderOptions, Normalise, Pixels, RgbImages,
@@ -10,7 +11,25 @@ use crate::data::{
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor};
 
-/// The batches of a run, one after the other. The same views on every device, and in f32 the
+/// Where the batches of a run come from, one after the other.
+pub trait Feed {
+    /// Steps of an epoch, at least 1.
+    fn steps_per_epoch(&self) -> usize;
+    /// The next step's batch, where the nets compute.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Data`]: more unreadable images than are allowed; those of the device.
+    fn next(&mut self, cx: &Cx) -> Result<StepBatch>;
+    /// Starts to bring the next batch to the device, where that can be done ahead: best called when
+    /// the device has work to do. What goes wrong is reported by [`Feed::next`].
+    fn prefetch(&mut self, cx: &Cx);
+    /// A line for each image that was replaced since the last call.
+    fn replaced(&self) -> Vec<String>;
+    /// Bytes of device memory for decoded images.
+    fn room_bytes(&self) -> usize;
+}
+
+/// The batches of views of images. The same views on every device, and in f32 the
 /// same bits.
 ///
 /// On the CPU, and of images that are not RGB, the loader's threads render the views. For a device they decode alone; the
@@ -56,50 +75,6 @@ impl Batches {
         Ok(Self { loader, side, channels, normalise, slot: None, room_bytes: 0, ahead: None })
     }
 
-    /// Steps of an epoch, at least 1.
-    pub fn steps_per_epoch(&self) -> usize {
-        self.loader.steps_per_epoch()
-    }
-
-    /// A line for each image that was replaced since the last call.
-    pub fn replaced(&self) -> Vec<String> {
-        self.loader.replaced()
-    }
-
-    /// Bytes of device memory for decoded images: 0 before the first batch, and on the CPU.
-    pub fn room_bytes(&self) -> usize {
-        self.room_bytes
-    }
-
-    /// Starts the next batch's copy to the device, if it has not started: best called when the
-    /// device has work to do. On the CPU the loader alone works ahead. Whatever goes wrong is
-    /// reported by the [`Batches::next`] of the step that it belongs to.
-    pub fn prefetch(&mut self, cx: &Cx) {
-        if cx.is_device() && self.ahead.is_none() {
-            self.ahead = Some(self.start(cx));
-        }
-    }
-
-    /// The next step's batch: each view N×R×R×C, normalised. Errors: those of
-    /// [`TrainLoader::next`], and of the device.
-    #[allow(clippy::should_implement_trait)] // It has no end, so it is no iterator.
-    pub fn next(&mut self, cx: &Cx) -> Result<Batch<Vec<Tensor>>> {
-        let batch = match self.ahead.take() {
-            Some(ahead) => ahead?,
-            None => self.start(cx)?,
-        };
-        batch.try_map(|pending| match pending {
-            Pending::Rendered(views) => self.upload(cx, &views),
-            Pending::Copied { rgb, sizes, params } => {
-                let images = RgbImages::on_device(&sizes, rgb.arrive()?)?;
-                let views = self.render(cx, &images, &params);
-                drop(images);
-                self.slot = Some(cx.staging_slot(self.room_bytes)?);
-                views
-            }
-        })
-    }
-
     fn upload(&self, cx: &Cx, views: &[Pixels]) -> Result<Vec<Tensor>> {
         let (side, channels) = (self.side, self.channels);
         let one = |v: &Pixels| {
@@ -139,5 +114,45 @@ impl Batches {
                 Ok(Pending::Copied { rgb: slot.upload(&rgb)?, sizes, params })
             }
         })
+    }
+}
+
+impl Feed for Batches {
+    fn steps_per_epoch(&self) -> usize {
+        self.loader.steps_per_epoch()
+    }
+
+    /// Each view N×R×R×C, normalised.
+    fn next(&mut self, cx: &Cx) -> Result<StepBatch> {
+        let batch = match self.ahead.take() {
+            Some(ahead) => ahead?,
+            None => self.start(cx)?,
+        };
+        batch.try_map(|pending| match pending {
+            Pending::Rendered(views) => self.upload(cx, &views),
+            Pending::Copied { rgb, sizes, params } => {
+                let images = RgbImages::on_device(&sizes, rgb.arrive()?)?;
+                let views = self.render(cx, &images, &params);
+                drop(images);
+                self.slot = Some(cx.staging_slot(self.room_bytes)?);
+                views
+            }
+        })
+    }
+
+    /// On the CPU the loader alone works ahead.
+    fn prefetch(&mut self, cx: &Cx) {
+        if cx.is_device() && self.ahead.is_none() {
+            self.ahead = Some(self.start(cx));
+        }
+    }
+
+    fn replaced(&self) -> Vec<String> {
+        self.loader.replaced()
+    }
+
+    /// 0 before the first batch, and on the CPU.
+    fn room_bytes(&self) -> usize {
+        self.room_bytes
     }
 }

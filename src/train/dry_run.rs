@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::batches::Batches;
+use super::batches::{Batches, Feed};
 use super::init::Init;
 use super::job::Job;
 use super::objective::{At, Objective, Setup};
@@ -93,7 +93,7 @@ struct Timed {
 /// As those of a run: [`crate::error::Kind::Memory`] where it does not fit, before anything is computed.
 pub fn dry_run(cx: &Cx, options: &Options) -> Result<Plan> {
     let dataset = Arc::new(Dataset::open(&options.data)?);
-    let (options, followed) = options.follow(&dataset, None, true)?;
+    let (options, followed) = options.follow(Some(&dataset), None)?;
     followed.iter().for_each(|line| tracing::info!("{line}"));
     let config = options.config();
     let space = config.space()?;

@@ -1,14 +1,12 @@
 //! What a run trains, and for how long: pretraining of a space by the settings alone, or fine-tuning
 //! of one net on images that were chosen before.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use super::objective::Make;
 use super::pretrain::Pretrain;
+use super::source::Source;
 use crate::config::Config;
-use crate::data::Dataset;
 use crate::optim::Schedule;
 use crate::space::{Arch, Space};
 
@@ -67,8 +65,8 @@ pub fn steps_of_epochs(config: &Config, per_epoch: u64) -> u64 {
 
 /// A net that is fine-tuned, and on what.
 pub struct Tuning {
-    /// The labelled images.
-    pub dataset: Arc<Dataset>,
+    /// What it learns from.
+    pub source: Source,
     /// The space whose only point is the net.
     pub space: Space,
     /// What checkpoints say of it.
@@ -81,7 +79,7 @@ pub struct Tuning {
 /// What a checkpoint of a fine-tuned net says of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuned {
-    /// `cls`.
+    /// `cls`, `seg`, `det-c4` or `det-fpn`.
     pub task: String,
     /// The net.
     pub arch: Arch,

@@ -25,10 +25,11 @@ pub(crate) mod probe;
 pub mod resume;
 pub mod run;
 mod signs;
+pub mod source;
 mod start;
 
 pub use advice::advice;
-pub use batches::Batches;
+pub use batches::{Batches, Feed};
 pub use checkpoint::Checkpoint;
 pub use dry_run::{FASTEST_GPU, Plan, dry_run};
 pub use finished::Finished;
@@ -40,4 +41,5 @@ pub use pretrain::{Pretrain, Step};
 pub use probe::ProbeOn;
 pub use resume::Resume;
 pub use run::{Options, Outcome, run, run_job, run_objective};
+pub use source::{Annotated, Source};
 pub use start::{begin_tuning, seen, unseen};

@@ -64,10 +64,17 @@ pub struct At {
 
 /// Something that learns: pretraining ([`Pretrain`](super::Pretrain)) or a supervised task.
 pub trait Objective {
-    /// How the loader makes each view of an image.
-    fn views(&self) -> &[Views];
+    /// How the loader makes each view of an image; none of images that are annotated.
+    fn views(&self) -> &[Views] {
+        &[]
+    }
     /// Whether it learns from labels.
     fn labels(&self) -> bool;
+    /// A batch of `n` images without values, as large as any.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn blank_batch(&self, cx: &Cx, n: usize) -> Result<StepBatch>;
     /// The net that is trained.
     fn net(&self) -> &Supernet;
     /// Its weights.

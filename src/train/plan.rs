@@ -3,12 +3,12 @@
 use super::objective::{Make, Objective, Setup, StepBatch};
 use crate::config::Config;
 use crate::cx::Cx;
-use crate::data::{Batch, Input, Targets};
+use crate::data::{Batch, Targets};
 use crate::device::Layout;
 use crate::device::host::{self, Available};
 use crate::error::{Error, Kind, Result};
 use crate::progress::human_bytes;
-use crate::tensor::{Meta, Shape};
+use crate::tensor::{Meta, Shape, Tensor};
 
 /// Batches of views that the loader holds: two ready or in the making, one in use.
 const LOADED_BATCHES: usize = 3;
@@ -75,20 +75,25 @@ impl Room {
 }
 
 /// Runs the step of a run that takes most memory, on a context that plans. Gives the objective's
-/// numbers in a checkpoint and the images' side.
+/// numbers in a checkpoint and what a batch takes.
 pub fn rehearsal(cx: &Cx, setup: &Setup, make: &Make) -> Result<Rehearsed> {
     let mut objective = make(cx, setup)?;
-    let batch = blank_batch(cx, objective.as_ref(), setup.config.train.batch)?;
+    let batch = objective.blank_batch(cx, setup.config.train.batch)?;
+    let shapes = batch.views.iter().map(Tensor::shape);
+    let (view_elems, channels) =
+        shapes.fold((0, 3), |(elems, _), shape| (elems + shape.elems(), shape.c()));
     objective.rehearse(cx, batch)?;
-    Ok(Rehearsed { state_elems: objective.state_elems(), input: objective.net().space().input() })
+    Ok(Rehearsed { state_elems: objective.state_elems(), view_elems, channels })
 }
 
 /// What a rehearsal found beside the memory that it took.
 pub struct Rehearsed {
     /// Numbers that a checkpoint holds.
     pub state_elems: usize,
-    /// What the nets read.
-    pub input: Input,
+    /// Numbers of a batch of views.
+    pub view_elems: usize,
+    /// Channels of images.
+    pub channels: usize,
 }
 
 /// A batch of images without values.
@@ -186,11 +191,10 @@ impl Planner<'_> {
         config.train.batch = batch;
         let plan = self.cx.planning();
         let _decoded = (decoded_bytes > 0).then(|| plan.staging_slot(decoded_bytes)).transpose()?;
-        let Rehearsed { state_elems, input } = (self.rehearse)(&plan, &config)?;
-        let view = batch * input.elems();
-        let renders = !self.cx.is_device() || input.channels() != 3;
+        let Rehearsed { state_elems, view_elems, channels } = (self.rehearse)(&plan, &config)?;
+        let renders = !self.cx.is_device() || channels != 3;
         let loader = match beside.with_loader && renders {
-            true => LOADED_BATCHES * 2 * view,
+            true => LOADED_BATCHES * view_elems,
             // For a device images are decoded alone, of sizes that nobody knows yet.
             false => 0,
         };

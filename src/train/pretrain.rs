@@ -8,6 +8,7 @@ use super::checkpoint::Checkpoint;
 use super::dump::Dump;
 use super::health::Scatter;
 use super::objective::{At, Embeddings, Objective, Report, Saved, Setup, StepBatch, micro_batches};
+use super::plan::blank_batch;
 use crate::config::TeacherArch;
 use crate::cx::Cx;
 use crate::data::Views;
@@ -420,6 +421,10 @@ impl Objective for Pretrain {
 
     fn net(&self) -> &Supernet {
         &self.net
+    }
+
+    fn blank_batch(&self, cx: &Cx, n: usize) -> Result<StepBatch> {
+        blank_batch(cx, self, n)
     }
 
     fn params(&self) -> &Params {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::folder::PROBES;
 use super::objective::Objective;
 use super::run::Options;
+use super::source::Source;
 use crate::config::{CkptEvery, ProbeEvery};
 use crate::cx::Cx;
 use crate::data::Dataset;
@@ -119,15 +120,16 @@ impl Probe {
     /// # Errors
     /// [`Kind::Data`] for images that cannot be read, with fewer than two classes, or too few to
     /// have neighbours and queries.
-    pub(super) fn open(
-        options: &Options,
-        dataset: &Arc<Dataset>,
-        space: &Space,
-    ) -> Result<Option<Self>> {
-        let (dataset, what) = match &options.probe {
-            None => return Ok(None),
-            Some(ProbeOn::Own) => (dataset.clone(), "--probe without a value takes --data:"),
-            Some(ProbeOn::Source(path)) => {
+    pub(super) fn open(options: &Options, source: &Source, space: &Space) -> Result<Option<Self>> {
+        let (dataset, what) = match (&options.probe, source) {
+            (None, _) => return Ok(None),
+            (Some(ProbeOn::Own), Source::Images(dataset)) => {
+                (dataset.clone(), "--probe without a value takes --data:")
+            }
+            (Some(ProbeOn::Own), Source::Annotated(_)) => {
+                return Err(Error::usage("annotated images have no classes to probe with"));
+            }
+            (Some(ProbeOn::Source(path)), _) => {
                 (Arc::new(Dataset::open(std::slice::from_ref(path))?), "--probe")
             }
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::advice::advice;
-use super::batches::Batches;
+use super::batches::Feed;
 use super::checkpoint::{self, Checkpoint, State};
 use super::diverged::expect_sound;
 use super::dump::Dump;
@@ -20,7 +20,8 @@ use super::plan::{Planner, rehearsal};
 use super::probe::{Probe, ProbeOn, Progressed};
 use super::resume::{Resume, began_with, existing, find_checkpoint, may_change};
 use super::signs::Signs;
-use super::start::{begin, initial_state, loader_options, log_header, warm_up};
+use super::source::Source;
+use super::start::{begin, initial_state, log_header, warm_up};
 use crate::config::{self, CkptEvery, Config, Precision, Resolved};
 use crate::cx::Cx;
 use crate::data::{Dataset, Likeness};
@@ -73,30 +74,26 @@ impl Options {
         &self.settings.config
     }
 
-    /// The same with settings that nobody set taken from the checkpoint that the run goes on
-    /// from, or else, where they do at all, following the images ([`config::adapt`]); and a line
-    /// for each that does.
+    /// The same with settings that nobody set taken from the checkpoint that the run goes on from, or
+    /// else following the images, where there are some that they may follow ([`config::adapt`]); and
+    /// a line for each that does.
     pub(super) fn follow(
         &self,
-        dataset: &Arc<Dataset>,
+        images: Option<&Arc<Dataset>>,
         from: Option<&Checkpoint>,
-        adapts: bool,
     ) -> Result<(Self, Vec<String>)> {
         let mut options = self.clone();
         let settings = &mut options.settings;
-        let said = match from {
-            Some(checkpoint) => {
+        let said = match (from, images) {
+            (Some(checkpoint), _) => {
                 settings.inherit(&began_with(checkpoint))?;
                 Vec::new()
             }
-            None if !adapts => Vec::new(),
-            None => {
-                let seed = settings.config.seed;
-                {
-                    let input = settings.config.preset.input();
-                    let likeness = || Likeness::measure(dataset, &input, seed);
-                    config::adapt(settings, dataset.len(), likeness)?
-                }
+            (None, None) => Vec::new(),
+            (None, Some(dataset)) => {
+                let (seed, input) = (settings.config.seed, settings.config.preset.input());
+                let likeness = || Likeness::measure(dataset, &input, seed);
+                config::adapt(settings, dataset.len(), likeness)?
             }
         };
         Ok((options, said))
@@ -189,7 +186,7 @@ struct Run<'a> {
     objective: Box<dyn Objective>,
     /// What its loss says.
     even: Outlook,
-    batches: Batches,
+    batches: Box<dyn Feed>,
     folder: Folder,
     monitors: Monitors,
     progress: Progress,
@@ -220,18 +217,22 @@ impl<'a> Run<'a> {
             None => Arc::new(Owned::claim(&options.out, &RUN, existing(options))?),
         };
         let from = find_checkpoint(options, &owned)?;
-        let dataset = match job.tuning {
-            Some(tuning) => tuning.dataset.clone(),
-            None => Arc::new(Dataset::open(&options.data)?),
+        let source = match job.tuning {
+            Some(tuning) => tuning.source.clone(),
+            None => Source::Images(Arc::new(Dataset::open(&options.data)?)),
         };
-        let (options, followed) = options.follow(&dataset, from.as_ref(), job.tuning.is_none())?;
+        let adapts_to = match (&source, job.tuning) {
+            (Source::Images(dataset), None) => Some(dataset),
+            _ => None,
+        };
+        let (options, followed) = options.follow(adapts_to, from.as_ref())?;
         let (options, config) = (&options, options.config());
         let space = match job.tuning {
             Some(tuning) => tuning.space.clone(),
             None => config.space()?,
         };
-        let probe = Probe::open(options, &dataset, &space)?;
-        let classes = dataset.classes().len();
+        let probe = Probe::open(options, &source, &space)?;
+        let classes = source.classes();
         let rehearse = |cx: &Cx, config: &Config| {
             rehearsal(cx, &Setup { config, space: &space, classes, begin: Begin::Blank }, job.make)
         };
@@ -241,11 +242,10 @@ impl<'a> Run<'a> {
         let mut objective = (job.make)(cx, &setup)?;
         let objective_mut = objective.as_mut();
         let first = from.as_ref().map_or(0, |c| c.state.step);
-        let loading = loader_options(config, objective_mut, first);
-        let mut batches = Batches::new(cx, dataset.clone(), loading)?;
+        let mut batches = source.feed(cx, objective_mut, config, first)?;
         let steps_per_epoch = batches.steps_per_epoch() as u64;
-        let mut state = initial_state(config, job, dataset.len() as u64, steps_per_epoch);
-        state.data = Some(dataset.digest()?);
+        let mut state = initial_state(config, job, source.images() as u64, steps_per_epoch);
+        state.data = Some(source.digest()?);
         let (state, notices) =
             begin(cx, options, job, objective_mut, from.as_ref(), state, steps_per_epoch)?;
         let end = options.max_steps.map_or(state.steps, |m| m.min(state.steps));
@@ -256,7 +256,7 @@ impl<'a> Run<'a> {
         }
         let planned_bytes = planner.reserve(batches.room_bytes())?;
         if from.is_none() {
-            warm_up(cx, objective_mut, &dataset, config)?;
+            warm_up(cx, objective_mut, &source, config)?;
         }
         owned.clear()?;
         // First the checkpoints of later steps go, then their lines: a process that is killed in
@@ -264,14 +264,7 @@ impl<'a> Run<'a> {
         let gone = checkpoint::forget_after(&options.out.join("checkpoints"), state.step)?;
         let (mut folder, warnings) = Folder::open(owned, state.step)?;
         folder.write_origin(cx, &options.settings.to_toml(), &options.command)?;
-        log_header(
-            &mut folder,
-            options,
-            objective.as_ref(),
-            &state,
-            dataset.as_ref(),
-            from.as_ref(),
-        )?;
+        log_header(&mut folder, options, objective.as_ref(), &state, &source, from.as_ref())?;
         followed.iter().chain(&notices).chain(&warnings).try_for_each(|line| folder.log(line))?;
         if !gone.is_empty() {
             folder.log(&format!("removed, as the run goes on from before: {}", gone.join(", ")))?;
@@ -287,7 +280,7 @@ impl<'a> Run<'a> {
             cx,
             options: options.clone(),
             course: job.course,
-            even: objective.outlook(dataset.len()),
+            even: objective.outlook(source.images()),
             objective,
             batches,
             monitors: Monitors::begin(&config.log, folder.root(), state.step),
@@ -308,8 +301,7 @@ impl<'a> Run<'a> {
             checkpoint_written: now,
         };
         if run.state.step == 0 {
-            let (dir, views) = (run.folder.root().join("examples"), run.objective.views());
-            super::examples::write(&dir, &dataset, views, config.seed, space.resolution)?;
+            source.write_examples(run.folder.root(), run.objective.as_ref(), config)?;
             run.checkpoint()?;
         }
         run.probe()?;

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use super::batches::Batches;
+use super::batches::Feed;
 use super::checkpoint::{Checkpoint, State};
 use super::extend;
 use super::folder::Folder;
@@ -15,9 +14,10 @@ use super::job::Job;
 use super::objective::Objective;
 use super::resume::{Changed, Resume, check_same_run};
 use super::run::Options;
+use super::source::Source;
 use crate::config::Config;
 use crate::cx::Cx;
-use crate::data::{Dataset, Deliver, LoaderOptions, steps_per_epoch};
+use crate::data::{Deliver, LoaderOptions, steps_per_epoch};
 use crate::error::Result;
 use crate::outside::printable;
 use crate::signals;
@@ -50,13 +50,13 @@ const WARM_UP_STEP: u64 = 1 << 40;
 pub(super) fn warm_up(
     cx: &Cx,
     objective: &mut dyn Objective,
-    dataset: &Arc<Dataset>,
+    source: &Source,
     config: &Config,
 ) -> Result<()> {
     if objective.warm_up_images() == 0 {
         return Ok(());
     }
-    let mut batches = unseen(cx, objective, dataset, config)?;
+    let mut batches = unseen(cx, objective, source, config)?;
     objective.warm_up(cx, &mut || {
         signals::go_on()?;
         batches.next(cx)
@@ -67,20 +67,20 @@ pub(super) fn warm_up(
 pub fn unseen(
     cx: &Cx,
     objective: &dyn Objective,
-    dataset: &Arc<Dataset>,
+    source: &Source,
     config: &Config,
-) -> Result<Batches> {
-    Batches::new(cx, dataset.clone(), loader_options(config, objective, WARM_UP_STEP))
+) -> Result<Box<dyn Feed>> {
+    source.feed(cx, objective, config, WARM_UP_STEP)
 }
 
 /// The batches of a run from its first step on.
 pub fn seen(
     cx: &Cx,
     objective: &dyn Objective,
-    dataset: &Arc<Dataset>,
+    source: &Source,
     config: &Config,
-) -> Result<Batches> {
-    Batches::new(cx, dataset.clone(), loader_options(config, objective, 0))
+) -> Result<Box<dyn Feed>> {
+    source.feed(cx, objective, config, 0)
 }
 
 /// Gives the objective of a tuning the weights that it begins with. Gives what the log is to say.
@@ -178,11 +178,11 @@ pub(super) fn log_header(
     options: &Options,
     it: &dyn Objective,
     state: &State,
-    dataset: &Dataset,
+    source: &Source,
     from: Option<&Checkpoint>,
 ) -> Result<()> {
     let config = options.config();
-    let per_epoch = steps_per_epoch(dataset.len(), config.train.batch) as f64;
+    let per_epoch = steps_per_epoch(source.images(), config.train.batch) as f64;
     // Of fine-tuning the steps may be given.
     let epochs = match state.tuned {
         None => config.train.epochs,
@@ -194,21 +194,21 @@ pub(super) fn log_header(
     };
     folder.log(&format!(
         "{what} on {} images: {} steps of {} ({} epochs), {:.1} M parameters",
-        dataset.len(),
+        source.images(),
         state.steps,
         config.train.batch,
         epochs,
         it.params().elems() as f64 / 1e6,
     ))?;
-    if dataset.len() < config.train.batch {
+    if source.images() < config.train.batch {
         tracing::warn!(
             "{} has {} images, fewer than a batch of {}: every batch repeats some",
-            printable(dataset.title()),
-            dataset.len(),
+            printable(&source.title()),
+            source.images(),
             config.train.batch
         );
     }
-    let outlook = it.outlook(dataset.len());
+    let outlook = it.outlook(source.images());
     outlook.lines.iter().try_for_each(|line| folder.log(line))?;
     match from {
         Some(c) => {

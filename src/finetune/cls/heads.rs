@@ -1,8 +1,8 @@
 //! Classifiers in training: one, or one for each learning rate that is tried.
 
-use super::rates;
 use crate::config::{Config, HeadInit};
 use crate::error::{Error, Result};
+use crate::finetune::rates;
 use crate::nn::{BnMode, Builder, CLASSIFIER, Init, MlpLayers, ParamSpec, Params};
 use crate::ops::add::Add;
 use crate::ops::cross_entropy::{self, CrossEntropy};

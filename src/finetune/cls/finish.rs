@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::Prepared;
 use super::classify::{Classify, STATISTICS_IMAGES};
 use super::tries::{Cell, Tries};
-use super::{Prepared, rates};
 use crate::config::{Config, Select};
 use crate::cx::Cx;
 use crate::data::Dataset;
@@ -19,10 +19,11 @@ use crate::eval::record::{self, Learnt, Net, Split};
 use crate::eval::{Details, Images};
 use crate::export::subnet::stats_to_torch;
 use crate::files;
+use crate::finetune::rates;
 use crate::nn::{CLASSIFIER, Classifier, RunningStats, recalibrate};
 use crate::signals;
 use crate::ssl::Begin;
-use crate::train::{Checkpoint, Finished, Objective, Setup, unseen};
+use crate::train::{Checkpoint, Finished, Objective, Setup, Source, unseen};
 
 /// What a fine-tuned net is worth.
 pub struct Tested {
@@ -53,7 +54,7 @@ pub(super) fn statistics(
     if let Some(stats) = net.statistics() {
         return Ok(stats.clone());
     }
-    let mut batches = unseen(cx, net, dataset, config)?;
+    let mut batches = unseen(cx, net, &Source::Images(dataset.clone()), config)?;
     let count = STATISTICS_IMAGES.div_ceil(config.train.batch);
     let images = (0..count).map(|_| {
         signals::go_on()?;
@@ -96,7 +97,7 @@ impl Prepared {
         let mut net = Classify::new(cx, &setup, &self.held_out)?;
         net.restore(cx, &checkpoint)?;
         tracing::info!("batch norm statistics from {STATISTICS_IMAGES} training views");
-        let stats = statistics(cx, &net, &self.tuning.dataset, config)?;
+        let stats = statistics(cx, &net, &self.dataset, config)?;
         let (name, lr_head) = match rates::tries_many(config) {
             true => self.choose_head(cx, &net, &stats, config)?,
             false => (CLASSIFIER.to_owned(), config.finetune.lr_head),
@@ -111,7 +112,7 @@ impl Prepared {
             lr: config.train.lr,
             lr_head,
             select: config.finetune.select.to_string(),
-            train_images: self.tuning.dataset.len(),
+            train_images: self.dataset.len(),
             train_data: options.data.clone(),
             seed: config.seed,
         };
@@ -146,7 +147,7 @@ impl Prepared {
         stats: &RunningStats,
         config: &Config,
     ) -> Result<(String, f64)> {
-        let all = &self.tuning.dataset;
+        let all = &self.dataset;
         let (test, tried) = match config.finetune.select {
             Select::Test => (self.val.clone(), net.heads(true)),
             _ => (Arc::new(all.only(&self.held_out)), net.heads(false)),

@@ -25,6 +25,7 @@ use crate::tensor::{DType, Tensor};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::dump::Dump;
 use crate::train::objective::{At, Saved, StepBatch, micro_batches};
+use crate::train::plan::blank_batch;
 use crate::train::{Objective, Report, Setup};
 
 /// Draws of training views that batch norms' statistics are taken of.
@@ -286,6 +287,10 @@ impl Objective for Classify {
 
     fn net(&self) -> &Supernet {
         &self.net
+    }
+
+    fn blank_batch(&self, cx: &Cx, n: usize) -> Result<StepBatch> {
+        blank_batch(cx, self, n)
     }
 
     fn params(&self) -> &Params {

@@ -6,21 +6,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Prepared;
 use super::classify::Classify;
 use super::finish::{answers_of, statistics};
 use super::labels::hold_out;
-use super::{Prepared, rates};
 use crate::config::{Body, Resolved, Select};
 use crate::cx::Cx;
 use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
 use crate::eval::progress::Progress;
 use crate::files::sealed;
+use crate::finetune::rates;
 use crate::nn::CLASSIFIER;
 use crate::signals::Signals;
 use crate::ssl::Begin;
 use crate::train::objective::At;
-use crate::train::{Checkpoint, Objective, Setup, begin_tuning, seen};
+use crate::train::{Checkpoint, Objective, Setup, Source, begin_tuning, seen};
 
 const FILE: &str = "grid.json";
 
@@ -113,7 +114,7 @@ impl Prepared {
         if let Some(owned) = &self.options.claimed {
             owned.clear()?;
         }
-        let all = &self.tuning.dataset;
+        let all = &self.dataset;
         let [train, test] = match config.finetune.select {
             Select::HeldOut => hold_out(all, config.seed)?.map(|part| Arc::new(all.only(&part))),
             _ => [all.clone(), self.val.clone()],
@@ -171,7 +172,7 @@ impl Prepared {
             options.config().flat(),
             tuning.tuned,
             options.init,
-            tuning.dataset.digest()?,
+            self.dataset.digest()?,
             val.digest()?
         );
         Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
@@ -193,7 +194,7 @@ impl Prepared {
         if let Some(init) = &self.options.init {
             begin_tuning(cx, &mut net, init, self.tuning.is_cut)?;
         }
-        let mut batches = seen(cx, &net, train, config)?;
+        let mut batches = seen(cx, &net, &Source::Images(train.clone()), config)?;
         let per_epoch = batches.steps_per_epoch() as u64;
         let steps = (rates::COURSE.steps)(config, per_epoch);
         let mut progress = Progress::new("steps", steps as usize, 0);
