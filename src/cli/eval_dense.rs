@@ -9,13 +9,18 @@ use serde_json::{Map, Value, json};
 
 use super::Globals;
 use super::eval::percent;
-use crate::data::annotated::{LabelImages, Objects, Predictions, results};
+use crate::config::Task;
+use crate::data::annotated::{LabelImages, NO_CLASS, Objects, Predictions, results};
 use crate::device::host;
 use crate::error::{Error, Result};
 use crate::eval::dense::miou::Counts;
 use crate::eval::dense::score::{self, Metric, Scores};
+use crate::eval::record::{self, Split};
+use crate::finetune::dense::{self, Scored, Tested};
+use crate::finetune::seg::{self, SegModel, SegSet};
 use crate::program::output::{facts, table};
-use crate::program::{print, print_json};
+use crate::program::{open_device, print, print_json};
+use crate::train::{Annotated, Checkpoint};
 
 /// Arguments of `engine eval det`.
 #[derive(Args, Clone, Debug)]
@@ -36,15 +41,19 @@ pub struct DetArgs {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = SEG_EXAMPLES)]
 pub struct SegArgs {
-    /// What was predicted: a folder of PNGs called like the images, whose values are classes
-    #[arg(long, value_name = "DIR")]
-    pub masks: String,
+    /// A net that engine finetune --task seg has trained to the end: its run
+    #[arg(long, value_name = "RUN|CKPT", required_unless_present = "masks")]
+    pub ckpt: Option<PathBuf>,
+    /// What was predicted, instead of a net: a folder of PNGs called like the images, whose values are
+    /// classes
+    #[arg(long, value_name = "DIR", conflicts_with = "ckpt")]
+    pub masks: Option<String>,
     /// What is true: label images in one of the layouts of docs/dense.md (#NAME: a split)
     #[arg(long, value_name = "VAL")]
     pub data: String,
-    /// The true label of pixels that count nowhere
-    #[arg(long, value_name = "LABEL", default_value_t = 255)]
-    pub ignore: u8,
+    /// The true label of pixels that count nowhere [default: the run's, 255 with --masks]
+    #[arg(long, value_name = "LABEL")]
+    pub ignore: Option<u8>,
 }
 
 const DET_EXAMPLES: &str = "\
@@ -55,6 +64,7 @@ Numbers are pycocotools' (coco) or detectron2's (voc07, voc12). docs/dense.md ex
 
 const SEG_EXAMPLES: &str = "\
 Examples:
+  engine eval seg --ckpt runs/camvid --data camvid.tar#test
   engine eval seg --masks predicted/ --data camvid.tar#test
   engine eval seg --masks predicted/ --data cityscapes#val --json
 docs/dense.md explains layouts and numbers.";
@@ -139,9 +149,43 @@ fn scores_text(what: &str, scores: &Scores) -> String {
 
 /// Scores label images.
 pub(super) fn seg(args: &SegArgs, globals: &Globals) -> Result<()> {
+    let (Some(ckpt), None) = (&args.ckpt, &args.masks) else { return seg_of_files(args, globals) };
+    let cx = open_device(&globals.device)?;
+    let (result, names, counts, images) = cx.install(|| -> Result<_> {
+        let checkpoint = Checkpoint::open(ckpt)?;
+        let model = SegModel::of_run(&cx, &checkpoint)?;
+        let mut config = model.config().clone();
+        config.seg.ignore = args.ignore.map_or(config.seg.ignore, usize::from);
+        let set = SegSet::open(&args.data, &config)?;
+        set.expect_classes(&model.classes)?;
+        let run = checkpoint.run_dir();
+        let counts = seg::test(&cx, &model, &set, None)?;
+        let (net, images) = (model.describe(), set.images());
+        let test = Split { data: vec![args.data.clone()], images };
+        let result = record::of_segmentation(&net, &model.learnt, &test, &model.classes, &counts);
+        if let Some(run) = run {
+            dense::write_result(&run, &dense::file_name(Task::Seg, &net, &test), &result)?;
+        }
+        Ok((result, model.classes, counts, images))
+    })?;
+    match globals.json {
+        true => print_json(&result),
+        false => print(&seg_text(images, &args.data, &names, &counts)),
+    }
+}
+
+/// What a fine-tuned net was found to be worth, as text.
+pub(super) fn scored_text(data: &str, tested: &Tested) -> String {
+    match &tested.scored {
+        Scored::Seg { names, counts, images } => seg_text(*images, data, names, counts),
+    }
+}
+
+/// Scores label images that something else has made.
+fn seg_of_files(args: &SegArgs, globals: &Globals) -> Result<()> {
     let (images, names, counts) = on_threads(globals, || {
-        let truth = LabelImages::open(&args.data, args.ignore)?;
-        let predicted = Predictions::open(&args.masks)?;
+        let truth = LabelImages::open(&args.data, args.ignore.unwrap_or(NO_CLASS))?;
+        let predicted = Predictions::open(args.masks.as_deref().unwrap_or_default())?;
         let classes = truth.names().map_or(usize::from(u8::MAX), <[String]>::len);
         let mut counts = Counts::new(classes);
         for from in (0..truth.len()).step_by(AT_ONCE) {
@@ -160,16 +204,14 @@ pub(super) fn seg(args: &SegArgs, globals: &Globals) -> Result<()> {
         Ok((truth.len(), names, counts))
     })?;
     if globals.json {
-        let per_class: Map<String, Value> =
-            (0..names.len()).map(|c| (names[c].clone(), json!(counts.iou(c)))).collect();
         return print_json(&json!({
             "miou": counts.miou(),
             "macc": counts.macc(),
             "aacc": counts.aacc(),
-            "per_class": per_class,
+            "per_class": counts.per_class(&names),
         }));
     }
-    print(&seg_text(images, &names, &counts, args))
+    print(&seg_text(images, &args.data, &names, &counts))
 }
 
 fn count(truth: &LabelImages, predicted: &Predictions, i: usize, classes: usize) -> Result<Counts> {
@@ -200,7 +242,8 @@ fn count(truth: &LabelImages, predicted: &Predictions, i: usize, classes: usize)
     Ok(counts)
 }
 
-fn seg_text(images: usize, names: &[String], counts: &Counts, args: &SegArgs) -> String {
+/// Accuracies of classes of pixels as a table.
+pub(super) fn seg_text(images: usize, data: &str, names: &[String], counts: &Counts) -> String {
     let mut rows = vec![["class", "pixels", "IoU", "accuracy"].map(str::to_owned).to_vec()];
     let row = |(c, name): (usize, &String)| {
         let numbers =
@@ -214,7 +257,7 @@ fn seg_text(images: usize, names: &[String], counts: &Counts, args: &SegArgs) ->
     format!(
         "{} of {}\n\n{}\n{} of all pixels are right\n",
         counted(images),
-        args.data,
+        data,
         table(&rows),
         shown(counts.aacc())
     )

@@ -1,20 +1,23 @@
 //! `engine finetune`: a net learns classes from labelled images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
 
 use super::Globals;
+use super::eval_dense;
 use super::train::{command_line, expect_end, is_word, resume, split_words};
-use crate::config::{Recipe, Select, Setting, flag, parse_duration, read_file, resolve, word};
+use crate::config::{
+    Recipe, Select, Setting, Task, flag, parse_duration, read_file, resolve, word,
+};
 use crate::error::{Error, Result};
 use crate::eval::classes::Answers;
 use crate::eval::evaluate::standard_error;
 use crate::export::describe;
-use crate::finetune::Task;
 use crate::finetune::cls::{self, Labels, Request};
+use crate::finetune::dense;
 use crate::program::device::open_device_in;
 use crate::program::output::facts;
 use crate::program::{print, print_json};
@@ -22,17 +25,18 @@ use crate::progress::human_bytes;
 use crate::search::winners::find_arch;
 use crate::signals::Signals;
 use crate::space::{Arch, Named, Space};
-use crate::train::{Checkpoint, Options};
+use crate::train::{Checkpoint, Options, Outcome};
 
 /// Arguments of `engine finetune`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("source").required(true).args(["ckpt", "model", "init", "scratch"]))]
-#[command(override_usage = "engine finetune --task cls (--ckpt RUN --arch ARCH | --model DIR | \
+#[command(override_usage = "engine finetune --task cls|seg (--ckpt RUN --arch ARCH | --model DIR | \
                             --arch ARCH --init FILE | --arch ARCH --scratch) --data TRAIN \
                             --val-data VAL --out DIR [OPTIONS] [KEY=VALUE]...")]
 pub struct FinetuneArgs {
-    /// What is learnt: cls, the classes of images
+    /// What is learnt: cls (classes of images), seg (classes of pixels), det-c4 or det-fpn (boxes, with
+    /// det-fpn also masks)
     #[arg(long, value_name = "TASK", hide_possible_values = true)]
     pub task: Task,
     /// A pretrained run's folder (its newest checkpoint) or a checkpoint's
@@ -51,17 +55,18 @@ pub struct FinetuneArgs {
     /// (of the run's search). An export holds a single one
     #[arg(long, value_name = "ARCH")]
     pub arch: Option<Named>,
-    /// Labelled images to learn from: class folders, inside an archive or not
+    /// Images to learn from. Of cls in class folders, of seg with label images (docs/dense.md), inside an
+    /// archive or not
     #[arg(long, value_name = "TRAIN", num_args = 1.., required = true)]
     pub data: Vec<String>,
-    /// Labelled images to test on
+    /// Images to test on
     #[arg(long, value_name = "VAL", num_args = 1.., required = true)]
     pub val_data: Vec<String>,
     /// The run's folder
     #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
     pub out: Option<PathBuf>,
-    /// Settings under one name: small, semi, swav, simclr, linear, vtab1k or vtab-full [default:
-    /// small, with preset data semi]
+    /// Settings under one name. Of cls: small, semi, swav, simclr, linear, vtab1k or vtab-full [default:
+    /// small, with preset data semi]; of seg: small, cityscapes-fcn or voc-fcn [default: small]
     #[arg(long, value_name = "NAME", hide_possible_values = true)]
     pub recipe: Option<Recipe>,
     /// Images whose labels are used: a share such as 0.01, the same number of each class; or a file
@@ -90,6 +95,12 @@ pub struct FinetuneArgs {
     /// Checkpoint and stop (exit 75) after so long, say 11h50m
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub time_limit: Option<Duration>,
+    /// Steps whose inputs, gradients and losses are kept for a replay elsewhere, such as 0,10 (not of cls)
+    #[arg(long, value_name = "N,...", value_delimiter = ',', requires = "dump_dir")]
+    pub dump_steps: Vec<u64>,
+    /// Where to
+    #[arg(long, value_name = "DIR", requires = "dump_steps")]
+    pub dump_dir: Option<PathBuf>,
     /// Plan the memory, write nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -108,7 +119,9 @@ Examples:
     --labels 0.01 --recipe semi --resume
   engine finetune --task cls --arch r50 --init resnet50.safetensors --data train/ \\
     --val-data val/ --out linear/ --recipe linear
-docs/finetuning.md has the recipes.";
+  engine finetune --task seg --ckpt runs/a --arch winner --data camvid.tar#train \\
+    --val-data camvid.tar#test --out camvid/
+docs/finetuning.md and docs/dense.md have the recipes.";
 
 /// A net, and where its weights are from.
 struct Start {
@@ -200,14 +213,17 @@ impl FinetuneArgs {
         Ok((settings, data, val_data))
     }
 
-    fn request(&self, globals: &Globals) -> Result<Request> {
+    /// The run, what the user set, the net, and the test images.
+    fn wanted(&self, globals: &Globals) -> Result<Wanted> {
         let (mut settings, data, val_data) = self.settings(globals)?;
         let Start { arch, preset, init, is_cut } = self.start()?;
         settings.push(preset);
         let resolved = resolve(&settings)?;
         let recipe = match resolved.is_set("finetune.recipe") {
             true => resolved.config.finetune.recipe,
-            false if resolved.config.preset.like == "data" => Recipe::Semi,
+            false if resolved.config.preset.like == "data" && self.task == Task::Cls => {
+                Recipe::Semi
+            }
             false => Recipe::Small,
         };
         let run = Options {
@@ -221,49 +237,129 @@ impl FinetuneArgs {
             claimed: None,
             max_steps: self.max_steps,
             time_limit: self.time_limit,
-            dump_steps: Vec::new(),
-            dump_dir: None,
+            dump_steps: self.dump_steps.clone(),
+            dump_dir: self.dump_dir.clone(),
             probe: None,
             quiet: globals.quiet,
         };
-        let (is_dry, labels) = (self.dry_run, self.labels.clone());
-        Ok(Request { run, is_dry, recipe, settings, arch, is_cut, labels, val_data })
+        Ok(Wanted { run, recipe, settings, arch, is_cut, val_data })
     }
+
+    fn of_classes(&self, globals: &Globals) -> Result<cls::Prepared> {
+        if !self.dump_steps.is_empty() {
+            return Err(Error::usage("--dump-steps is not for --task cls"));
+        }
+        let Wanted { run, recipe, settings, arch, is_cut, val_data } = self.wanted(globals)?;
+        let (is_dry, labels) = (self.dry_run, self.labels.clone());
+        cls::prepare(Request { run, is_dry, recipe, settings, arch, is_cut, labels, val_data })
+    }
+
+    fn of_dense(&self, globals: &Globals) -> Result<dense::Prepared> {
+        let of_cls = [
+            ("--labels", !matches!(self.labels, Labels::All)),
+            ("--select", self.select.is_some()),
+            ("--paper", self.paper),
+        ];
+        if let Some((flag, _)) = of_cls.iter().find(|(_, given)| *given) {
+            return Err(Error::usage(format!("{flag} is for --task cls alone")));
+        }
+        let Wanted { run, recipe, settings, arch, is_cut, val_data } = self.wanted(globals)?;
+        let ([data], [val_data]) = (&run.data[..], &val_data[..]) else {
+            return Err(Error::usage(format!(
+                "--data and --val-data: expected one path each with --task {}",
+                self.task
+            )));
+        };
+        let (data, val_data) = (data.clone(), val_data.clone());
+        let (is_dry, task) = (self.dry_run, self.task);
+        dense::prepare(dense::Request {
+            run,
+            is_dry,
+            task,
+            recipe,
+            settings,
+            arch,
+            is_cut,
+            data,
+            val_data,
+        })
+    }
+}
+
+/// What all tasks want to know.
+struct Wanted {
+    run: Options,
+    recipe: Recipe,
+    settings: Vec<Setting>,
+    arch: Arch,
+    is_cut: bool,
+    val_data: Vec<String>,
 }
 
 /// Fine-tunes, or plans to.
 pub fn run(args: &FinetuneArgs, globals: &Globals) -> Result<()> {
-    let mut prepared = cls::prepare(args.request(globals)?)?;
+    match args.task {
+        Task::Cls => classify(args, globals),
+        _ => dense_task(args, globals),
+    }
+}
+
+fn classify(args: &FinetuneArgs, globals: &Globals) -> Result<()> {
+    let mut prepared = args.of_classes(globals)?;
     let cx = open_device_in(&globals.device, prepared.options.config().train.precision)?;
     if args.dry_run {
         let planned = cx.install(|| prepared.planned_bytes(&cx))?;
-        let steps = prepared.steps();
-        if globals.json {
-            return print_json(&json!({ "steps": steps, "planned_bytes": planned }));
-        }
-        return print(&facts(&[
-            ("steps", steps.to_string()),
-            ("memory", format!("{} planned", human_bytes(planned))),
-        ]));
+        return print_plan(globals, prepared.steps(), planned);
     }
     let signals = Signals::listen()?;
     let (outcome, tested) = cx.install(|| prepared.run(&cx, &signals))?;
-    let Some(tested) = tested else {
-        if outcome.stopped.is_none() {
-            let (out, step) = (prepared.options.out.display(), outcome.step);
-            print(&format!(
-                "{out}: stopped at step {step} of {}; --resume goes on to the end, and tests",
-                outcome.steps
-            ))?;
-        }
-        return expect_end(&outcome, &prepared.options.out);
-    };
+    let Some(tested) = tested else { return stopped(&outcome, &prepared.options.out) };
     tracing::info!("written to {}", tested.path.display());
     if globals.json {
         print_json(&tested.result)
     } else {
         print(&in_words(&tested.answers, &tested.result))
     }
+}
+
+fn dense_task(args: &FinetuneArgs, globals: &Globals) -> Result<()> {
+    let mut prepared = args.of_dense(globals)?;
+    let cx = open_device_in(&globals.device, prepared.options.config().train.precision)?;
+    if args.dry_run {
+        let planned = cx.install(|| prepared.planned_bytes(&cx))?;
+        return print_plan(globals, prepared.steps(), planned);
+    }
+    let signals = Signals::listen()?;
+    let (outcome, tested) = cx.install(|| prepared.run(&cx, &signals))?;
+    let Some(tested) = tested else { return stopped(&outcome, &prepared.options.out) };
+    tracing::info!("written to {}", tested.path.display());
+    match globals.json {
+        true => print_json(&tested.result),
+        false => print(&eval_dense::scored_text(&args.val_data[0], &tested)),
+    }
+}
+
+fn print_plan(globals: &Globals, steps: u64, planned: usize) -> Result<()> {
+    if globals.json {
+        return print_json(&json!({ "steps": steps, "planned_bytes": planned }));
+    }
+    print(&facts(&[
+        ("steps", steps.to_string()),
+        ("memory", format!("{} planned", human_bytes(planned))),
+    ]))
+}
+
+/// What is said of a run that has not come to its end.
+fn stopped(outcome: &Outcome, out: &Path) -> Result<()> {
+    if outcome.stopped.is_none() {
+        print(&format!(
+            "{}: stopped at step {} of {}; --resume goes on to the end, and tests",
+            out.display(),
+            outcome.step,
+            outcome.steps
+        ))?;
+    }
+    expect_end(outcome, out)
 }
 
 /// The result as lines.

@@ -74,6 +74,24 @@ fn together(c: &Config) -> Result<(), Complaint> {
             "expected 0 with finetune.body=frozen, whose classifiers share their features".into(),
         );
     }
+    if c.seg.scale_min > c.seg.scale_max {
+        return complain(
+            "seg.scale_min",
+            format!("expected at most seg.scale_max ({})", c.seg.scale_max),
+        );
+    }
+    if (c.seg.long == 0) != (c.seg.short == 0) || c.seg.short > c.seg.long {
+        return complain(
+            "seg.short",
+            format!("expected 1 to seg.long ({}), or 0 for both", c.seg.long),
+        );
+    }
+    if c.det.short_min > c.det.short_max {
+        return complain(
+            "det.short_min",
+            format!("expected at most det.short_max ({})", c.det.short_max),
+        );
+    }
     let colours = [
         ("views.saturation", v.saturation),
         ("views.hue", v.hue),

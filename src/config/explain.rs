@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::Method;
 use super::adapt::FOLLOWING;
-use super::keys::{Allowed, Config, KEYS, Key, SECTIONS};
+use super::allowed::{Allowed, Key};
+use super::keys::{Config, KEYS, SECTIONS};
 use super::resolve::Resolved;
 use crate::error::Result;
 use crate::space::{Space, presets};

@@ -4,103 +4,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Body, CkptEvery, DenseLevel, Falls, Filter, HeadInit, Method, OnCorrupt, OrNone, OrSame,
-    Precision, ProbeEvery, QueueFill, Recipe, Rule, Select, TeacherArch, TunedView,
+use super::allowed::Allowed::{
+    File, HalfOpen, Id, Interval, PositiveUpTo, Preset, SameOr, Switch, Within, Words,
 };
-use crate::space::{Arch, Policy, Space, presets};
-
-/// What is known of a key.
-pub struct Key {
-    /// Its name, `train.lr`.
-    pub name: &'static str,
-    /// What it is, in sentences.
-    pub about: &'static str,
-    /// The unit of its values; empty where they have none.
-    pub unit: &'static str,
-    /// The values that it may have.
-    pub allowed: Allowed,
-    /// Where its default comes from: a paper, code, or a page of the documentation.
-    pub source: &'static str,
-}
-
-/// Values that a key may have.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Allowed {
-    /// lo ≤ x ≤ hi.
-    Within(f64, f64),
-    /// 0 < x ≤ hi.
-    PositiveUpTo(f64),
-    /// lo ≤ x < hi.
-    HalfOpen(f64, f64),
-    /// One of these words, and what each means.
-    Words(&'static [&'static str], &'static [&'static str]),
-    /// True or false.
-    Switch,
-    /// Steps, epochs or a length of time.
-    Interval {
-        /// Whether the word `auto` is allowed, too.
-        auto: bool,
-    },
-    /// The word `same`, or one of these.
-    SameOr(&'static Allowed),
-    /// The ID of an architecture, or `none`.
-    Id,
-    /// The name of a file, or `none`.
-    File,
-    /// The name of a search space, or of a file that holds one.
-    Preset,
-}
-
-use Allowed::{File, HalfOpen, Id, Interval, PositiveUpTo, Preset, SameOr, Switch, Within, Words};
-
-impl Allowed {
-    /// Whether a number is allowed.
-    pub(super) fn holds(self, x: f64) -> bool {
-        match self {
-            Within(lo, hi) => lo <= x && x <= hi,
-            PositiveUpTo(hi) => 0.0 < x && x <= hi,
-            HalfOpen(lo, hi) => lo <= x && x < hi,
-            SameOr(other) => other.holds(x),
-            _ => true,
-        }
-    }
-
-    /// The words that are allowed, and what each means.
-    pub(super) fn explained(self) -> Option<(&'static [&'static str], &'static [&'static str])> {
-        match self {
-            Words(names, about) => Some((names, about)),
-            Preset => Some((&presets::NAMES, &presets::ABOUT)),
-            _ => None,
-        }
-    }
-
-    /// The allowed values in words, as they follow “expected”.
-    pub fn words(self) -> String {
-        // Whole numbers to the last digit: i64::MAX is one of them.
-        let show = |x: f64| if x.fract() == 0.0 { (x as i64).to_string() } else { x.to_string() };
-        match self {
-            Within(lo, hi) => format!("{} to {}", show(lo), show(hi)),
-            PositiveUpTo(hi) => format!("more than 0, at most {}", show(hi)),
-            HalfOpen(lo, hi) => format!("at least {} and less than {}", show(lo), show(hi)),
-            Words(names, _) => names.join(" or "),
-            Switch => "true or false".into(),
-            Interval { auto } => {
-                let auto = if auto { ", or auto" } else { "" };
-                format!("steps (1000), epochs (5ep) or a length of time (30m, 11h50m){auto}")
-            }
-            SameOr(other) => format!("same, or {}", other.words()),
-            Id => "none, or the ID of an architecture of the preset, such as \
-                   s32-w48.96.192.512-d2.2.5.2"
-                .into(),
-            File => "none, or the name of a file".into(),
-            Preset => format!(
-                "{}, or a file *.toml with a space of your own (docs/spaces.md)",
-                presets::NAMES.join(" or ")
-            ),
-        }
-    }
-}
+use super::allowed::Key;
+use super::{
+    Body, BoxHead, CkptEvery, DenseLevel, Falls, Filter, HeadInit, LossMean, Method, OnCorrupt,
+    OrNone, OrSame, Precision, ProbeEvery, QueueFill, Recipe, Rule, Select, SizePer, TeacherArch,
+    TestMode, TunedBn, TunedView,
+};
+use crate::space::{Arch, Policy, Space};
 
 /// The key with this name.
 pub(super) fn key(name: &str) -> Option<&'static Key> {
@@ -412,6 +325,10 @@ settings! {
         falls: Falls, Words(Falls::NAMES, Falls::ABOUT), "", TUNING;
         /// Factor of each drop.
         drop: f64, PositiveUpTo(1.0), "", TUNING;
+        /// Exponent of falls=poly.
+        poly_power: f64, PositiveUpTo(10.0), "", TUNING;
+        /// Learning rate that falls=poly ends at.
+        least_lr: f64, Within(0.0, 1000.0), "", TUNING;
         /// The views that are trained on.
         view: TunedView, Words(TunedView::NAMES, TunedView::ABOUT), "", TUNING;
         /// Least share of the image's area that a crop takes; at most all of it.
@@ -425,8 +342,100 @@ settings! {
         head: HeadInit, Words(HeadInit::NAMES, HeadInit::ABOUT), "", TUNING;
         /// What becomes of the body.
         body: Body, Words(Body::NAMES, Body::ABOUT), "", TUNING;
+        /// Which statistics the body's batch norms use in training.
+        bn: TunedBn, Words(TunedBn::NAMES, TunedBn::ABOUT), "", TUNING;
+        /// Whether weight decay is also for the scales and shifts of batch norms.
+        decay_norms: bool, Switch, "", TUNING;
         /// Which images the rates are chosen on, where neither train.lr nor finetune.lr_head is set.
         select: Select, Words(Select::NAMES, Select::ABOUT), "", TUNING;
+    }
+
+    /// Segmentation by an FCN: the net, its training images and its tests.
+    seg: Seg {
+        /// Channels of the head's convolutions; the auxiliary head has half as many.
+        channels: usize, Within(2.0, 8192.0), "channels", TUNING;
+        /// Pixels of the input for one of the last stage: stages beyond it have dilated convolutions
+        /// instead of strides.
+        output_stride: usize, Within(1.0, 64.0), "pixels", TUNING;
+        /// Weight of the auxiliary head's loss; 0: without that head.
+        aux_weight: f64, Within(0.0, 10.0), "", TUNING;
+        /// Share of channels that dropout sets to 0 before the classifier.
+        dropout: f64, HalfOpen(0.0, 1.0), "share", TUNING;
+        /// How logits are resized to the labels: corners on corners, or pixels as squares.
+        align_corners: bool, Switch, "", TUNING;
+        /// Which pixels the loss is a mean over.
+        loss_mean: LossMean, Words(LossMean::NAMES, LossMean::ABOUT), "", TUNING;
+        /// Images are resized until their longer edge is at most so long, and the other at most
+        /// seg.short; 0: they keep their size.
+        long: usize, Within(0.0, 16_384.0), "pixels", TUNING;
+        /// Most of the shorter edge.
+        short: usize, Within(0.0, 16_384.0), "pixels", TUNING;
+        /// Least factor by which training images are then resized. At most seg.scale_max.
+        scale_min: f64, PositiveUpTo(16.0), "", TUNING;
+        /// Greatest factor.
+        scale_max: f64, PositiveUpTo(16.0), "", TUNING;
+        /// Height and width of a training crop, and of a window of test=slide.
+        crop: usize, Within(8.0, 8192.0), "pixels", TUNING;
+        /// Crops in which a class has more than this share of the pixels are drawn again, ten times.
+        most_of_class: f64, PositiveUpTo(1.0), "share", TUNING;
+        /// Whether training images change in brightness, contrast, saturation and hue.
+        photometric: bool, Switch, "", TUNING;
+        /// How images are tested.
+        test: TestMode, Words(TestMode::NAMES, TestMode::ABOUT), "", TUNING;
+        /// Pixels from one window of test=slide to the next.
+        slide: usize, Within(1.0, 8192.0), "pixels", TUNING;
+        /// Label of pixels that belong to no class.
+        ignore: usize, Within(0.0, 255.0), "", TUNING;
+    }
+
+    /// Detection by Faster and Mask R-CNN: the net, its training images and its tests.
+    det: Det {
+        /// Least length of the shorter edge that training images are resized to.
+        short_min: usize, Within(32.0, 8192.0), "pixels", TUNING;
+        /// Greatest length.
+        short_max: usize, Within(32.0, 8192.0), "pixels", TUNING;
+        /// Lengths are det.short_min and so many pixels more, again and again.
+        short_step: usize, Within(1.0, 8192.0), "pixels", TUNING;
+        /// Length of the shorter edge in tests.
+        short_test: usize, Within(32.0, 8192.0), "pixels", TUNING;
+        /// Most of the longer edge.
+        long: usize, Within(32.0, 16_384.0), "pixels", TUNING;
+        /// What has a length of its own in training.
+        size_per: SizePer, Words(SizePer::NAMES, SizePer::ABOUT), "", TUNING;
+        /// Side of the smallest anchors.
+        anchor: usize, Within(1.0, 1024.0), "pixels", TUNING;
+        /// Channels of FPN, RPN and mask head.
+        channels: usize, Within(2.0, 4096.0), "channels", TUNING;
+        /// Units of the box head's linear layers.
+        fc: usize, Within(2.0, 16_384.0), "units", TUNING;
+        /// Layers of the box head.
+        box_head: BoxHead, Words(BoxHead::NAMES, BoxHead::ABOUT), "", TUNING;
+        /// Whether the convolutions of box and mask head have batch norms.
+        head_norm: bool, Switch, "", TUNING;
+        /// Whether masks are learnt beside boxes (det-fpn).
+        mask: bool, Switch, "", TUNING;
+        /// Anchors of an image that the RPN learns from, at most half of them objects.
+        rpn_batch: usize, Within(2.0, 65_536.0), "anchors", TUNING;
+        /// Proposals of a level before NMS, in training.
+        rpn_pre: usize, Within(1.0, 1e6), "boxes", TUNING;
+        /// Proposals of an image after NMS, in training.
+        rpn_post: usize, Within(1.0, 1e6), "boxes", TUNING;
+        /// Proposals of a level before NMS, in tests.
+        rpn_pre_test: usize, Within(1.0, 1e6), "boxes", TUNING;
+        /// Proposals of an image after NMS, in tests.
+        rpn_post_test: usize, Within(1.0, 1e6), "boxes", TUNING;
+        /// Overlap above which NMS drops the proposal with the lower score.
+        rpn_nms: f64, PositiveUpTo(1.0), "", TUNING;
+        /// Regions of an image that the heads learn from.
+        roi_batch: usize, Within(2.0, 65_536.0), "regions", TUNING;
+        /// Share of them that are objects, at most.
+        roi_fg: f64, PositiveUpTo(1.0), "share", TUNING;
+        /// Least score of a detection.
+        score: f64, Within(0.0, 1.0), "", TUNING;
+        /// Overlap above which NMS drops the detection of the same class with the lower score.
+        nms: f64, PositiveUpTo(1.0), "", TUNING;
+        /// Detections of an image, at most.
+        top_k: usize, Within(1.0, 1e6), "detections", TUNING;
     }
 }
 

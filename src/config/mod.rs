@@ -2,8 +2,10 @@
 //! then `key=value` words override it, and where each value came from is kept.
 
 mod adapt;
+mod allowed;
 mod check;
 mod defaults;
+mod dense;
 mod explain;
 mod keys;
 mod or_none;
@@ -14,13 +16,15 @@ mod setting;
 mod time;
 
 pub use adapt::adapt;
+pub use allowed::{Allowed, Key};
+pub use dense::{BoxHead, LossMean, SizePer, TestMode, TunedBn};
 pub use explain::{Explained, explain, markdown};
 pub use keys::{
-    Allowed, Byol, Ckpt, Config, Data, Densecl, Finetune, Guard, KEYS, Key, Log, Moco, Probe,
-    Ressl, SECTIONS, Sampling, Search, Teacher, Train, Views, Views2,
+    Byol, Ckpt, Config, Data, Densecl, Det, Finetune, Guard, KEYS, Log, Moco, Probe, Ressl,
+    SECTIONS, Sampling, Search, Seg, Teacher, Train, Views, Views2,
 };
 pub use or_none::OrNone;
-pub use recipe::{Body, Falls, HeadInit, Recipe, Select, TunedView};
+pub use recipe::{Body, Falls, HeadInit, Recipe, Select, Task, TunedView};
 pub use resolve::{Resolved, flat, resolve};
 pub use same::OrSame;
 pub use setting::{Origin, Setting, flag, looks_like_word, read_file, word};
@@ -29,7 +33,7 @@ pub use time::{CkptEvery, ProbeEvery, format_duration, parse_duration};
 use crate::data;
 pub use crate::data::{Filter, OnCorrupt};
 use crate::error::Result;
-use crate::optim::Sgd;
+use crate::optim::{Exempt, Sgd};
 use crate::space::{Arch, Policy, Space};
 use crate::tensor::DType;
 
@@ -134,13 +138,22 @@ impl Train {
         Sgd {
             momentum: self.momentum,
             weight_decay: self.weight_decay,
-            decay_exempt: self.decay_exempt,
+            exempt: if self.decay_exempt { Exempt::NormsAndBiases } else { Exempt::Nothing },
             trust: (self.optimizer == Rule::Lars).then_some(self.trust),
         }
     }
 }
 
 impl Config {
+    /// The optimizer of fine-tuning.
+    pub fn tuned_sgd(&self) -> Sgd {
+        let sgd = self.train.sgd();
+        match sgd.exempt {
+            Exempt::Nothing if !self.finetune.decay_norms => Sgd { exempt: Exempt::Norms, ..sgd },
+            _ => sgd,
+        }
+    }
+
     /// The space whose nets are trained: the preset's, or that of one net.
     ///
     /// # Errors

@@ -1,7 +1,22 @@
 //! Recipes of fine-tuning: settings under one name, above the defaults and below what the user sets.
 
+use super::dense;
 use super::setting::{Origin, Setting, word};
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+crate::choice! {
+    /// What a net is fine-tuned for.
+    pub enum Task("task") {
+        /// Classes of images.
+        Cls = "cls",
+        /// Classes of pixels, by an FCN.
+        Seg = "seg",
+        /// Boxes, by Faster R-CNN on C4.
+        DetC4 = "det-c4",
+        /// Boxes and masks, by Mask R-CNN with FPN.
+        DetFpn = "det-fpn",
+    }
+}
 
 crate::choice! {
     /// A recipe of fine-tuning.
@@ -20,6 +35,14 @@ crate::choice! {
         Vtab1k = "vtab1k",
         /// 10,000 steps at 128×128 pixels with CutMix, for whole data sets of VTAB.
         VtabFull = "vtab-full",
+        /// Cityscapes' images in crops of 769 pixels, 40,000 steps: MMSegmentation's.
+        CityscapesFcn = "cityscapes-fcn",
+        /// Pascal VOC's label images in crops of 512 pixels, 20,000 steps: MMSegmentation's.
+        VocFcn = "voc-fcn",
+        /// Pascal VOC's boxes, 24,000 steps: MoCo's.
+        VocC4 = "voc-c4",
+        /// COCO's boxes and masks, 90,000 steps: MoCo's.
+        CocoFpn = "coco-fpn",
     }
 }
 
@@ -32,6 +55,12 @@ crate::choice! {
         Late = "late",
         /// By finetune.drop after 30 %, 60 % and 90 % of the steps.
         Thirds = "thirds",
+        /// By finetune.drop after 18 and 22 of 24 parts of the steps.
+        Voc = "voc",
+        /// By finetune.drop after 6 and 8 of 9 parts of the steps.
+        Coco = "coco",
+        /// To finetune.least_lr by (1 − t)^finetune.poly_power, t being the share of the steps.
+        Poly = "poly",
         /// Not at all.
         Constant = "constant",
     }
@@ -85,7 +114,7 @@ crate::choice! {
 const ONE_PER_CENT: f64 = 0.03;
 
 /// What all recipes have in common, where they do not say otherwise.
-const COMMON: [&str; 17] = [
+const COMMON: [&str; 19] = [
     "train.optimizer=sgd",
     "train.momentum=0.9",
     "train.bn_group=0",
@@ -102,16 +131,46 @@ const COMMON: [&str; 17] = [
     "finetune.cutmix=0",
     "finetune.head=normal",
     "finetune.body=trained",
+    "finetune.bn=batch",
+    "finetune.decay_norms=true",
     "finetune.select=off",
 ];
 
 impl Recipe {
-    /// Its settings, where a share of the images is labelled.
+    /// Those for a task.
+    pub fn all(task: Task) -> &'static [Self] {
+        match task {
+            Task::Cls => &[
+                Self::Small,
+                Self::Semi,
+                Self::Swav,
+                Self::Simclr,
+                Self::Linear,
+                Self::Vtab1k,
+                Self::VtabFull,
+            ],
+            Task::Seg => &[Self::Small, Self::CityscapesFcn, Self::VocFcn],
+            Task::DetC4 => &[Self::Small, Self::VocC4],
+            Task::DetFpn => &[Self::Small, Self::CocoFpn],
+        }
+    }
+
+    /// Its settings for a task, where a share of the images is labelled.
     ///
     /// # Errors
-    /// None: they are the program's own.
-    pub fn settings(self, share: f64) -> Result<Vec<Setting>> {
-        let own = self.words(share <= ONE_PER_CENT);
+    /// Exit 2 where it is for another task.
+    pub fn settings(self, task: Task, share: f64) -> Result<Vec<Setting>> {
+        if !Self::all(task).contains(&self) {
+            let names: Vec<&str> = Self::all(task).iter().map(|recipe| recipe.as_str()).collect();
+            return Err(Error::usage(format!(
+                "--recipe {self} is not for --task {task}: expected {}",
+                names.join(" or ")
+            )));
+        }
+        let own = match task {
+            Task::Cls => self.words(share <= ONE_PER_CENT),
+            _ => dense::words(self, task),
+        };
         let name = format!("finetune.recipe={self}");
         let all = COMMON.iter().copied().chain(own).chain([name.as_str()]).map(word);
         let named = |s: Setting| Setting { origin: Origin::Recipe(self.as_str()), ..s };
@@ -196,6 +255,7 @@ impl Recipe {
                 "finetune.crop_min=0.64",
                 "finetune.cutmix=0.1",
             ],
+            Self::CityscapesFcn | Self::VocFcn | Self::VocC4 | Self::CocoFpn => Vec::new(),
         }
     }
 }
@@ -207,20 +267,34 @@ mod tests {
 
     #[test]
     fn recipes_are_settings_that_resolve_and_others_override() {
-        for name in Recipe::NAMES {
-            let recipe: Recipe = name.parse().unwrap();
+        let tasks = Task::NAMES.iter().map(|name| name.parse::<Task>().unwrap());
+        for (task, &recipe) in
+            tasks.flat_map(|task| Recipe::all(task).iter().map(move |r| (task, r)))
+        {
             for share in [0.01, 0.1, 1.0] {
-                let config = resolve(&recipe.settings(share).unwrap()).unwrap().config;
+                let config = resolve(&recipe.settings(task, share).unwrap()).unwrap().config;
                 assert_eq!((config.finetune.recipe, config.train.bn_group), (recipe, 0));
             }
         }
-        let of = |share| resolve(&Recipe::Semi.settings(share).unwrap()).unwrap().config.train;
+        let settings = |recipe: Recipe, share| recipe.settings(Task::Cls, share).unwrap();
+        let of = |share| resolve(&settings(Recipe::Semi, share)).unwrap().config.train;
         assert_eq!((of(0.01).weight_decay, of(0.1).weight_decay), (5e-4, 1e-4));
-        let mut settings = Recipe::Swav.settings(0.01).unwrap();
+        let mut settings = settings(Recipe::Swav, 0.01);
         settings.push(word("train.lr=0.5").unwrap());
         let made = resolve(&settings).unwrap();
         assert_eq!((made.config.train.lr, made.config.finetune.lr_head), (0.5, 5.0));
         assert_eq!(made.origin("finetune.lr_head").unwrap().to_string(), "recipe swav");
         assert!(made.is_set("train.lr") && !made.is_set("finetune.lr_head"));
+    }
+
+    #[test]
+    fn each_recipe_is_for_a_task() {
+        for name in Recipe::NAMES {
+            let recipe: Recipe = name.parse().unwrap();
+            let mut tasks = Task::NAMES.iter().map(|name| name.parse().unwrap());
+            assert!(tasks.any(|task| Recipe::all(task).contains(&recipe)), "{name}");
+        }
+        let e = Recipe::VocC4.settings(Task::Seg, 1.0).unwrap_err().to_string();
+        assert!(e.contains("small or cityscapes-fcn or voc-fcn"), "{e}");
     }
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use toml::{Table, Value};
 
-use super::keys::{Allowed, KEYS, key};
+use super::allowed::Allowed;
+use super::keys::{KEYS, key};
 use super::setting::{Origin, Setting, flatten, word};
 use super::{Config, Method, check};
 use crate::error::{Error, Result, nearest};

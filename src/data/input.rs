@@ -40,6 +40,15 @@ impl Input {
         Normalise::new(&self.mean, &self.std)
     }
 
+    /// An RGB image, normalised: height×width×3 values.
+    pub fn values(&self, image: &Image) -> Vec<f32> {
+        let [scale, shift] = self.normalise().of_bytes();
+        let pixels = image.rgb.as_chunks::<3>().0.iter();
+        pixels
+            .flat_map(|pixel| [0, 1, 2].map(|c| f32::from(pixel[c]) * scale[c] + shift[c]))
+            .collect()
+    }
+
     /// A normalised image, side×side×channels, for people to look at: RGB as it is; of other images
     /// the first three channels, or the only one, where black and white are two deviations off the
     /// mean.

@@ -104,6 +104,9 @@ pub struct Decoded {
 pub enum Targets {
     /// Its class.
     Classes(Vec<usize>),
+    /// The class of each of its pixels, row by row, all images of one size;
+    /// [`NO_CLASS`](super::annotated::NO_CLASS) for none.
+    Labels(Vec<u8>),
 }
 
 /// The images of one step. `V` is where their views are: with the loader [`Images`], in a step

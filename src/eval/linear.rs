@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::nn::{Gradients, Init, ParamSpec, Params, Role};
 use crate::ops::cross_entropy::{self, CrossEntropy};
 use crate::ops::linear::Linear;
-use crate::optim::{Optimizer, Schedule, Sgd};
+use crate::optim::{Exempt, Optimizer, Schedule, Sgd};
 use crate::rng::{Philox, Purpose};
 use crate::tape::Tape;
 use crate::tensor::{DType, Shape, Tensor};
@@ -20,7 +20,7 @@ pub const LEARNING_RATES: [f64; 5] = [1.0, 0.3, 0.1, 0.03, 0.01];
 const BATCH: usize = 256;
 /// Rows that are classified at a time.
 const MOST_ROWS: usize = 4096;
-const SGD: Sgd = Sgd { momentum: 0.9, weight_decay: 0.0, decay_exempt: true, trust: None };
+const SGD: Sgd = Sgd { momentum: 0.9, weight_decay: 0.0, exempt: Exempt::NormsAndBiases, trust: None };
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::baselines::Baselines;
 use super::classes::Answers;
+use super::dense::miou::Counts;
 use super::evaluate::{EvalResult, Options, Splits};
 use crate::space::{Arch, Space};
 
@@ -167,6 +168,44 @@ pub fn of_answers(
     })));
     all.extend(answers.to_json());
     all
+}
+
+/// The result of a net with heads that say the class of each pixel.
+pub fn of_segmentation(
+    net: &Net,
+    learnt: &Learnt,
+    test: &Split,
+    names: &[String],
+    counts: &Counts,
+) -> Map<String, Value> {
+    let mut all = object(&json!({
+        "task": "seg",
+        "arch": net.arch,
+        "miou": counts.miou(),
+        "macc": counts.macc(),
+        "aacc": counts.aacc(),
+        "per_class": counts.per_class(names),
+        "labels": learnt.labels,
+        "train_images": learnt.train_images,
+        "test_images": test.images,
+        "seed": learnt.seed,
+    }));
+    all.extend(object(net));
+    all.extend(of_learning(learnt, test));
+    all
+}
+
+/// How a net was fine-tuned and tested.
+fn of_learning(learnt: &Learnt, test: &Split) -> Map<String, Value> {
+    let train = Split { data: learnt.train_data.clone(), images: learnt.train_images };
+    object(&json!({
+        "protocol": "fine-tuned",
+        "recipe": learnt.recipe,
+        "lr": learnt.lr,
+        "lr_head": learnt.lr_head,
+        "train": train,
+        "test": test,
+    }))
 }
 
 fn object(value: &impl Serialize) -> Map<String, Value> {

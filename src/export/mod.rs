@@ -26,6 +26,7 @@ pub use layout::Layout;
 pub use model::{Head, LoadedModel, Model, ModelSource, describe, load};
 pub use parity::Parity;
 
+use crate::config::Task;
 use crate::cx::Cx;
 use crate::data::Input;
 use crate::error::{Error, Result};
@@ -83,6 +84,13 @@ pub fn export(cx: &Cx, options: &Options) -> Result<(Config, Parity)> {
     let images = choose(options, state.seed, net.space().input())?;
     let (head, stats) = match Head::of_run(cx, &checkpoint, &net)? {
         Some((head, stats)) => (Some(head), stats),
+        None if state.tuned.as_ref().is_some_and(|tuned| tuned.task != Task::Cls.as_str()) => {
+            return Err(Error::usage(format!(
+                "{} is a net for another task than classes of images: expected a run of engine \
+                 train, or of engine finetune --task cls",
+                checkpoint.dir.display()
+            )));
+        }
         None if state.tuned.is_some() => return Err(not_ended(&checkpoint)),
         None => {
             let n = images.len();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::{CONFIG, Config, WEIGHTS};
 use super::subnet;
+use crate::config::Task;
 use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::eval::Images;
@@ -113,7 +114,8 @@ impl Head {
         checkpoint: &Checkpoint,
         net: &Supernet,
     ) -> Result<Option<(Self, RunningStats)>> {
-        let Some(tuned) = &checkpoint.state.tuned else { return Ok(None) };
+        let tuned = checkpoint.state.tuned.as_ref().filter(|tuned| tuned.task == Task::Cls.as_str());
+        let Some(tuned) = tuned else { return Ok(None) };
         let Some((facts, named, origin)) = Finished::read(checkpoint)? else { return Ok(None) };
         let stats = subnet::stats_from_torch(cx, net, &named, &origin)?;
         let (width, classes) = (net.space().outputs(&tuned.arch, STAGES - 1), tuned.classes.len());

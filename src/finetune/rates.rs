@@ -50,6 +50,11 @@ fn schedule(config: &Config, steps: u64) -> Schedule {
         Falls::Cosine => Decay::Cosine,
         Falls::Late => at(&[0.6, 0.8]),
         Falls::Thirds => at(&[0.3, 0.6, 0.9]),
+        Falls::Voc => at(&[18.0 / 24.0, 22.0 / 24.0]),
+        Falls::Coco => at(&[6.0 / 9.0, 8.0 / 9.0]),
+        Falls::Poly => {
+            Decay::Poly { power: config.finetune.poly_power, least: config.finetune.least_lr }
+        }
         Falls::Constant => Decay::Constant,
     };
     let warmup = (config.finetune.warmup * steps as f64).round() as u64;
@@ -59,12 +64,12 @@ fn schedule(config: &Config, steps: u64) -> Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Recipe, resolve};
+    use crate::config::{Recipe, Task, resolve};
 
     #[test]
     fn recipes_fall_where_their_sources_say() {
         let rates = |recipe: Recipe, per_epoch, at: &[u64]| -> Vec<f64> {
-            let config = resolve(&recipe.settings(0.01).unwrap()).unwrap().config;
+            let config = resolve(&recipe.settings(Task::Cls, 0.01).unwrap()).unwrap().config;
             let steps = (COURSE.steps)(&config, per_epoch);
             let rate = |&step: &u64| COURSE.rate(&config, step, steps, per_epoch);
             at.iter().map(rate).collect()

@@ -4,6 +4,7 @@
 pub mod block;
 mod builder;
 pub mod classifier;
+pub mod dense;
 pub mod mlp;
 pub mod norm;
 pub mod params;
@@ -16,4 +17,4 @@ pub use mlp::{Bn, Layer, Mlp, MlpLayers};
 pub use norm::{BnMode, Collector, RunningStats};
 pub use params::{Gradients, Init, ParamSpec, Params, Role};
 pub use recalibrate::{Subnet, recalibrate};
-pub use resnet::{DenseHead, Feature, Heads, Outputs, Supernet};
+pub use resnet::{DenseHead, Feature, Heads, Outputs, Supernet, Trunk};

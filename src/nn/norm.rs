@@ -49,6 +49,17 @@ impl RunningStats {
         Ok(Self { layers: layers.into_iter().map(layer).collect::<Result<_>>()? })
     }
 
+    /// These, and where there are none those of `other`.
+    pub fn or(mut self, other: &Self) -> Self {
+        self.layers.resize_with(self.layers.len().max(other.layers.len()), || None);
+        for (own, other) in self.layers.iter_mut().zip(&other.layers) {
+            if own.is_none() {
+                own.clone_from(other);
+            }
+        }
+        self
+    }
+
     /// Mean and variance of batch norm `index`.
     pub fn layer(&self, index: usize) -> Option<(&Tensor, &Tensor)> {
         self.layers.get(index)?.as_ref().map(|layer| (&layer.mean, &layer.var))

@@ -54,11 +54,6 @@ impl Role {
     pub fn is_weight(self) -> bool {
         matches!(self, Role::Conv | Role::Linear)
     }
-
-    /// Whether weight decay leaves it alone where `train.decay_exempt` asks for that.
-    pub fn decay_exempt(self) -> bool {
-        !self.is_weight()
-    }
 }
 
 /// A parameter without its values.

@@ -139,6 +139,32 @@ pub struct Trunk {
 }
 
 impl Trunk {
+    /// That of a space whose last stage has a position for so many pixels a side of the input:
+    /// where strides would go beyond, convolutions are dilated instead.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Usage`] where stem and first stage alone go beyond.
+    pub fn with_output_stride(space: &Space, pixels: usize) -> Result<Self> {
+        let pooled = if space.stem.maxpool { 2 } else { 1 };
+        let stem = space.stem.stride * pooled;
+        if pixels < stem || !pixels.is_power_of_two() {
+            return Err(Error::usage(format!(
+                "expected an output stride of {stem} pixels or more, which the stem has, as a power \
+                 of 2; found {pixels}"
+            )));
+        }
+        let (mut strides, mut dilations) = (space.strides(), [1; STAGES]);
+        let (mut total, mut dilation) = (stem, 1);
+        for (stride, of_stage) in strides.iter_mut().zip(&mut dilations) {
+            match total * *stride <= pixels {
+                true => total *= *stride,
+                false => dilation *= std::mem::replace(stride, 1),
+            }
+            *of_stage = dilation;
+        }
+        Ok(Self { strides, dilations })
+    }
+
     /// Stride of block `block` of stage `stage`, and dilation of its convolutions.
     fn of_block(&self, stage: usize, block: usize) -> [usize; 2] {
         match block {

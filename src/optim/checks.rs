@@ -3,7 +3,7 @@
 
 use half::bf16;
 
-use super::{Sgd, ema};
+use super::{Exempt, Sgd, ema};
 use crate::cx::Cx;
 use crate::error::Result;
 use crate::nn::{Gradients, Init, ParamSpec, Params, Role};
@@ -108,7 +108,7 @@ impl State {
         // A share that f32 does not hold exactly, as in training.
         let keep = 0.996;
         let Self { student, teacher, grads, velocity } = self;
-        let sgd = Sgd { momentum: 0.9, weight_decay: 1e-4, decay_exempt: true, trust: None };
+        let sgd = Sgd { momentum: 0.9, weight_decay: 1e-4, exempt: Exempt::NormsAndBiases, trust: None };
         // Rates that differ, as those of a body and a head.
         let factors: Vec<f64> =
             (0..velocity.len()).map(|i| if i % 3 == 1 { 10.0 } else { 1.0 }).collect();
@@ -208,7 +208,7 @@ fn refuses(cx: &Cx) -> Result<Outcome, String> {
         let mut state = State::new(cx, &specs(sizes))?;
         spoil(&mut state);
         let State { student, grads, velocity, .. } = &mut state;
-        let sgd = Sgd { momentum: 0.9, weight_decay: 0.0, decay_exempt: false, trust: None };
+        let sgd = Sgd { momentum: 0.9, weight_decay: 0.0, exempt: Exempt::Nothing, trust: None };
         sgd.step(cx, student, grads, velocity, 0.1, &vec![1.0; sizes.len()])
     };
     attempt(&[3, 4], |_| {}).map_err(|e| e.to_string())?;

@@ -15,7 +15,7 @@ pub use ema::ema;
 pub use lars::Sums;
 pub use optimizer::Optimizer;
 pub use schedule::{Decay, Schedule};
-pub use sgd::Sgd;
+pub use sgd::{Exempt, Sgd};
 pub use work::work;
 
 use crate::cx::Cx;

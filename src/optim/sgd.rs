@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{expect_alike, kernels, lars};
 use crate::cx::{Cx, Exec};
 use crate::error::Result;
-use crate::nn::{Gradients, ParamSpec, Params};
+use crate::nn::{Gradients, ParamSpec, Params, Role};
 use crate::ops::CHUNK;
 use crate::tensor::{Real, Tensor};
 
@@ -17,10 +17,32 @@ pub struct Sgd {
     pub momentum: f64,
     /// λ.
     pub weight_decay: f64,
-    /// Whether batch norms and biases go without weight decay, and have r = 1.
-    pub decay_exempt: bool,
+    /// Which parameters go without weight decay, and have r = 1.
+    pub exempt: Exempt,
     /// LARS's η; none for plain SGD.
     pub trust: Option<f64>,
+}
+
+/// Parameters that go without weight decay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exempt {
+    /// None.
+    Nothing,
+    /// Scales and shifts of batch norms.
+    Norms,
+    /// Those, and biases.
+    NormsAndBiases,
+}
+
+impl Exempt {
+    /// Whether a parameter is one.
+    fn holds(self, role: Role) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Norms => matches!(role, Role::NormScale | Role::NormShift),
+            Self::NormsAndBiases => !role.is_weight(),
+        }
+    }
 }
 
 /// The constants of a parameter's step.
@@ -77,7 +99,7 @@ impl Sgd {
         let sums = self.trust.map(|trust| Ok((trust, lars::sums(cx, params, grads)?)));
         let sums = sums.transpose()?;
         let pace = |(i, (spec, factor)): (usize, (&ParamSpec, &f64))| {
-            let exempt = self.decay_exempt && spec.role.decay_exempt();
+            let exempt = self.exempt.holds(spec.role);
             let decay = if exempt { 0.0 } else { self.weight_decay };
             let ratio = match &sums {
                 Some((trust, sums)) if !exempt => sums[i].ratio(*trust, decay),
@@ -139,7 +161,7 @@ mod tests {
         for w in params.values_mut() {
             w.host_mut::<f32>().copy_from_slice(&[1.0, -2.0]);
         }
-        let sgd = Sgd { momentum: 0.9, weight_decay: 0.1, decay_exempt: true, trust: None };
+        let sgd = Sgd { momentum: 0.9, weight_decay: 0.1, exempt: Exempt::NormsAndBiases, trust: None };
         for _ in 0..2 {
             for i in 0..2 {
                 grads.get_mut(i).host_mut::<f32>().copy_from_slice(&[0.5, 0.25]);

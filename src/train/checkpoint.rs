@@ -16,6 +16,7 @@ use super::health::{Health, Watch};
 use super::init::Origin;
 use super::job::Tuned;
 use super::resume::{Changed, config_of};
+use crate::config::Config;
 use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::{self, Entry, disk, disk_hint, sealed, staged};
@@ -179,6 +180,11 @@ impl Checkpoint {
         let dir = self.dir.canonicalize().ok()?;
         let run = dir.parent()?.parent()?;
         run.join("config.toml").exists().then(|| run.to_path_buf())
+    }
+
+    /// The settings of the run.
+    pub fn config(&self) -> Result<Config> {
+        config_of(self)
     }
 
     /// The search space that was trained; of one architecture where that was fine-tuned.

@@ -8,6 +8,7 @@ use crate::cx::Cx;
 use crate::error::Result;
 use crate::files::{self, Entry};
 use crate::nn::{Feature, Gradients, ParamSpec, Params};
+use crate::optim::Exempt;
 use crate::ssl::{Method, Targets};
 use crate::tensor::{Tensor, to_nchw};
 
@@ -46,7 +47,7 @@ impl Dump {
             ("lr", s.at.lr.to_string()),
             ("momentum", sgd.momentum.to_string()),
             ("weight_decay", sgd.weight_decay.to_string()),
-            ("decay_exempt", sgd.decay_exempt.to_string()),
+            ("decay_exempt", (sgd.exempt == Exempt::NormsAndBiases).to_string()),
             ("trust", sgd.trust.map_or("0".into(), |trust| trust.to_string())),
             ("method", it.method.name().to_owned()),
             ("ema", it.method.ema(s.moment()).to_string()),
@@ -86,7 +87,8 @@ impl Dump {
         Ok(())
     }
 
-    pub(super) fn gradients(
+    /// All gradients, as `grad.NAME`.
+    pub(crate) fn gradients(
         &mut self,
         cx: &Cx,
         grads: &Gradients,
@@ -107,7 +109,8 @@ impl Dump {
         Ok(())
     }
 
-    fn params(&mut self, cx: &Cx, prefix: &str, params: &Params) -> Result<()> {
+    /// All parameters, as `PREFIX.NAME`.
+    pub(crate) fn params(&mut self, cx: &Cx, prefix: &str, params: &Params) -> Result<()> {
         let all = params.specs().iter().zip(params.values());
         all.into_iter().try_for_each(|(spec, t)| self.param(cx, prefix, spec, t))
     }
@@ -116,6 +119,22 @@ impl Dump {
         let values = spec.to_torch(&cx.download(t)?);
         self.entries.push((format!("{prefix}.{}", spec.name), spec.torch_shape(), values));
         Ok(())
+    }
+
+    /// Images or maps [N, H, W, C], as [N, C, H, W].
+    pub(crate) fn images(&mut self, cx: &Cx, name: &str, t: &Tensor) -> Result<()> {
+        self.entries.push(nchw(cx, name, t)?);
+        Ok(())
+    }
+
+    /// Values of the host.
+    pub(crate) fn values(&mut self, name: &str, shape: Vec<usize>, values: Vec<f32>) {
+        self.entries.push((name.into(), shape, values));
+    }
+
+    /// A setting.
+    pub(crate) fn note(&mut self, key: &'static str, value: String) {
+        self.metadata.push((key, value));
     }
 
     fn matrix(&mut self, cx: &Cx, name: &str, t: &Tensor) -> Result<()> {

@@ -110,6 +110,7 @@ pub const RUN_FILES: &[&str] = &[
     "checkpoints/.step-*.part/*",
     "examples/*.png",
     "eval/*.json",
+    "masks/*.png",
     "eval/baselines/*.json",
     "eval/details/*.json",
     "search/*/.engine",

@@ -12,7 +12,7 @@ use super::objective::Objective;
 use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::{self, Entry, Named};
-use crate::nn::{CLASSIFIER, Params};
+use crate::nn::{CLASSIFIER, Params, dense};
 
 /// Names that a message lists, at most.
 const SHOWN: usize = 5;
@@ -165,7 +165,8 @@ fn is_statistic(name: &str) -> bool {
 }
 
 fn is_of_classifier(name: &str) -> bool {
-    name.strip_prefix(CLASSIFIER).is_some_and(|rest| rest.starts_with('.'))
+    let layer = name.rsplit_once('.').map_or(name, |(layer, _)| layer);
+    layer == CLASSIFIER || dense::CLASSIFIERS.contains(&layer)
 }
 
 /// Whether a tensor fills a leading slice of another: no dimension is empty or, unless it may be

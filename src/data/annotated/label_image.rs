@@ -32,6 +32,22 @@ impl LabelImage {
     pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Self> {
         guarded("the decoder", || decode(bytes, limits))
     }
+
+    /// As a grey PNG of 8 bits.
+    ///
+    /// # Errors
+    /// [`Kind::Data`](crate::Kind::Data) for a size that no PNG has.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let bad = |e: png::EncodingError| Error::data(format!("cannot write a label image: {e}"));
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
+        encoder.set_color(ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header().map_err(bad)?;
+        writer.write_image_data(&self.labels).map_err(bad)?;
+        writer.finish().map_err(bad)?;
+        Ok(bytes)
+    }
 }
 
 fn decode(bytes: &[u8], limits: &Limits) -> Result<LabelImage> {

@@ -1,5 +1,7 @@
 //! Accuracies of a class for each pixel, from counts over all images at their own sizes.
 
+use serde_json::{Map, Value, json};
+
 use super::{UNDEFINED, mean_of_defined};
 
 /// How often a true class was taken for which class.
@@ -76,6 +78,11 @@ impl Counts {
     /// The mean accuracy of all classes that have pixels.
     pub fn macc(&self) -> f64 {
         mean_of_defined((0..self.classes).map(|class| self.accuracy(class)))
+    }
+
+    /// Intersection over union by the name of the class.
+    pub fn per_class(&self, names: &[String]) -> Map<String, Value> {
+        names.iter().enumerate().map(|(c, name)| (name.clone(), json!(self.iou(c)))).collect()
     }
 
     /// Share of all pixels that are right.

@@ -75,7 +75,7 @@ impl Classify {
             Head::all(builder, channels, classes, config, !held_out.is_empty())
         });
         let factors = factors(net.specs(), &heads, config);
-        let sgd = config.train.sgd();
+        let sgd = config.tuned_sgd();
         Ok(Self {
             params: Params::init(cx, net.specs(), config.seed)?.ready(cx)?,
             grads: Gradients::zeros(cx, net.specs())?,

@@ -18,13 +18,13 @@ pub use self::classify::Classify;
 pub use self::finish::{Tested, chance, file_name};
 pub use self::labels::Labels;
 use self::tries::Chosen;
-use crate::config::{Config, Recipe, Select, Setting, flag, resolve};
+use crate::config::{Config, Recipe, Select, Setting, Task, flag, resolve};
 use crate::cx::Cx;
 use crate::data::{Dataset, steps_per_epoch};
 use crate::error::{Error, Kind, Result};
 use crate::eval::record::Split;
 use crate::files::owned::Owned;
-use crate::finetune::{Task, rates};
+use crate::finetune::rates;
 use crate::outside::printable;
 use crate::signals::Signals;
 use crate::space::Arch;
@@ -97,7 +97,7 @@ pub fn prepare(request: Request) -> Result<Prepared> {
         all.classes().len(),
         val.len()
     );
-    let mut layers = recipe.settings(share)?;
+    let mut layers = recipe.settings(Task::Cls, share)?;
     let is_rate = |setting: &Setting| ["train.lr", "finetune.lr_head"].contains(&&*setting.key);
     if settings.iter().any(is_rate) {
         // A rate that is named is chosen.

@@ -1,0 +1,322 @@
+//! Fine-tuning for dense tasks: what segmentation and detection have in common.
+//!
+//! [`prepare`] settles data and settings; [`Prepared::run`] trains, takes the statistics of batch
+//! norms again and tests.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Map, Value};
+
+use super::learner::STATISTICS_IMAGES;
+use super::rates;
+use super::seg::{self, SegModel, SegSet, Segment};
+use crate::config::{Config, Recipe, Setting, Task, flag, resolve};
+use crate::cx::Cx;
+use crate::data::steps_per_epoch;
+use crate::error::{Error, Result};
+use crate::eval::dense::miou::Counts;
+use crate::eval::record::{self, Learnt, Net, Split};
+use crate::export::subnet::stats_to_torch;
+use crate::files::owned::Owned;
+use crate::files;
+use crate::nn::{BnMode, Collector};
+use crate::signals::{self, Signals};
+use crate::space::Arch;
+use crate::ssl::Begin;
+use crate::train::plan::{Planner, rehearsal};
+use crate::train::resume::existing;
+use crate::train::{
+    Annotated, Checkpoint, Finished, Job, Make, Objective, Options, Outcome, RUN, Setup, Source,
+    Tuned, Tuning, run_job, unseen,
+};
+
+/// What to fine-tune, on what.
+pub struct Request {
+    /// The run: its images, folder and weights to start from. Its settings are replaced.
+    pub run: Options,
+    /// Whether the run's folder is left alone: nothing is to be written.
+    pub is_dry: bool,
+    /// The task.
+    pub task: Task,
+    /// The recipe.
+    pub recipe: Recipe,
+    /// What the user set, above the recipe.
+    pub settings: Vec<Setting>,
+    /// The net.
+    pub arch: Arch,
+    /// Whether the weights that it starts from may be a larger net's.
+    pub is_cut: bool,
+    /// Images that are learnt from.
+    pub data: String,
+    /// Images that are tested on.
+    pub val_data: String,
+}
+
+/// Images of a task, to learn from and to test on.
+enum Data {
+    Seg { train: Arc<SegSet>, val: Arc<SegSet> },
+}
+
+/// A fine-tuning of which images and settings are settled.
+pub struct Prepared {
+    /// The run.
+    pub options: Options,
+    tuning: Tuning,
+    data: Data,
+    val_data: String,
+    /// When it began.
+    started: Instant,
+}
+
+/// What a fine-tuned net is worth.
+pub struct Tested {
+    /// All of it, as it is written.
+    pub result: Map<String, Value>,
+    /// The numbers.
+    pub scored: Scored,
+    /// Where it was written.
+    pub path: PathBuf,
+}
+
+/// The numbers of a test.
+pub enum Scored {
+    /// Classes of pixels, with their names.
+    Seg {
+        /// Names of the classes.
+        names: Vec<String>,
+        /// Pixels by class and answer.
+        counts: Counts,
+        /// Images that were tested.
+        images: usize,
+    },
+}
+
+impl Data {
+    fn open(request: &Request, config: &Config) -> Result<Self> {
+        let open = |source: &str| SegSet::open(source, config).map(Arc::new);
+        let (train, val) = (open(&request.data)?, open(&request.val_data)?);
+        val.expect_classes_of(&train)?;
+        Ok(Self::Seg { train, val })
+    }
+
+    fn train(&self) -> Arc<dyn Annotated> {
+        match self {
+            Self::Seg { train, .. } => train.clone(),
+        }
+    }
+
+    fn classes(&self) -> &[String] {
+        match self {
+            Self::Seg { train, .. } => train.names(),
+        }
+    }
+
+    fn val_images(&self) -> usize {
+        match self {
+            Self::Seg { val, .. } => val.images(),
+        }
+    }
+
+    fn make(&self) -> &'static Make {
+        match self {
+            Self::Seg { .. } => &Segment::make,
+        }
+    }
+}
+
+/// Settings of the recipe, made to fit the batch that the user set, and the user's.
+fn settle(request: &Request) -> Result<Vec<Setting>> {
+    let mut layers = request.recipe.settings(request.task, 1.0)?;
+    let own = resolve(&layers)?.config;
+    layers.extend(request.settings.iter().cloned());
+    let asked = resolve(&layers)?;
+    let times = asked.config.train.batch as f64 / own.train.batch as f64;
+    if times == 1.0 {
+        return Ok(layers);
+    }
+    // Below what the user set: a value of his stays.
+    let at = layers.len() - request.settings.len();
+    let why = "--recipe for this batch";
+    let steps = (own.finetune.steps as f64 / times).round().max(1.0) as i64;
+    for (key, value) in [
+        ("train.lr", toml::Value::Float(own.train.lr * times)),
+        ("finetune.lr_head", toml::Value::Float(own.finetune.lr_head * times)),
+        ("finetune.steps", toml::Value::Integer(steps)),
+    ] {
+        if !asked.is_set(key) {
+            tracing::info!(
+                "{key} = {value}: the recipe {} is for batches of {}, this one has {}",
+                request.recipe,
+                own.train.batch,
+                asked.config.train.batch
+            );
+            layers.insert(at, flag(why, key, value));
+        }
+    }
+    Ok(layers)
+}
+
+/// Opens the images and resolves the settings.
+///
+/// # Errors
+/// Exit 2 for settings and folders that cannot be used, 3 for images and annotations.
+pub fn prepare(mut request: Request) -> Result<Prepared> {
+    if !request.is_dry {
+        let run = &mut request.run;
+        run.claimed = Some(Arc::new(Owned::claim(&run.out, &RUN, existing(run))?));
+    }
+    let settings = resolve(&settle(&request)?)?;
+    let config = &settings.config;
+    let space = config.tuned_space(&request.arch)?;
+    if space.channels() != 3 {
+        return Err(Error::usage(format!(
+            "--task {}: expected a net for RGB images, found one for {} channels",
+            request.task,
+            space.channels()
+        )));
+    }
+    let data = Data::open(&request, config)?;
+    tracing::info!(
+        "{} images to learn from, {} to test on, {} classes",
+        data.train().images(),
+        data.val_images(),
+        data.classes().len()
+    );
+    let tuned = Tuned {
+        task: request.task.to_string(),
+        arch: request.arch,
+        classes: data.classes().to_vec(),
+        labels: "all".to_owned(),
+    };
+    let source = Source::Annotated(data.train());
+    let tuning = Tuning { source, space, tuned, is_cut: request.is_cut };
+    let options = Options { settings, ..request.run };
+    let (val_data, started) = (request.val_data, Instant::now());
+    Ok(Prepared { options, tuning, data, val_data, started })
+}
+
+impl Prepared {
+    /// Trains, and tests what has come to its end. The result is none where the run was stopped.
+    ///
+    /// # Errors
+    /// Those of a run; exit 4 where training diverged.
+    pub fn run(&mut self, cx: &Cx, signals: &Signals) -> Result<(Outcome, Option<Tested>)> {
+        let mut options = self.options.clone();
+        options.time_limit =
+            options.time_limit.map(|limit| limit.saturating_sub(self.started.elapsed()));
+        let make = self.data.make();
+        let job = Job { make, course: rates::COURSE, tuning: Some(&self.tuning) };
+        let outcome = run_job(cx, &options, &job, signals)?;
+        if outcome.stopped.is_some() || outcome.step < outcome.steps {
+            return Ok((outcome, None));
+        }
+        Ok((outcome, Some(self.finish(cx)?)))
+    }
+
+    /// Bytes that it takes, by plan.
+    ///
+    /// # Errors
+    /// Exit 5 where they do not fit, with the largest batch that does.
+    pub fn planned_bytes(&self, cx: &Cx) -> Result<usize> {
+        let (space, classes) = (&self.tuning.space, self.data.classes().len());
+        let rehearse = |cx: &Cx, config: &Config| {
+            let setup = Setup { config, space, classes, begin: Begin::Blank };
+            rehearsal(cx, &setup, self.data.make())
+        };
+        Planner { cx, config: self.options.config(), rehearse: &rehearse }.check()
+    }
+
+    /// Steps of the run.
+    pub fn steps(&self) -> u64 {
+        let config = self.options.config();
+        let per_epoch = steps_per_epoch(self.tuning.source.images(), config.train.batch);
+        (rates::COURSE.steps)(config, per_epoch as u64)
+    }
+
+    /// Takes statistics, keeps them, and tests.
+    fn finish(&self, cx: &Cx) -> Result<Tested> {
+        let out = &self.options.out;
+        let checkpoint = Checkpoint::open(out)?;
+        let config = &checkpoint.config()?;
+        let (space, classes) = (&self.tuning.space, self.data.classes().len());
+        let setup = Setup { config, space, classes, begin: Begin::Blank };
+        let learnt = Learnt {
+            labels: self.tuning.tuned.labels.clone(),
+            recipe: config.finetune.recipe.to_string(),
+            lr: config.train.lr,
+            lr_head: config.finetune.lr_head,
+            select: config.finetune.select.to_string(),
+            train_images: self.tuning.source.images(),
+            train_data: self.options.data.clone(),
+            seed: config.seed,
+        };
+        match &self.data {
+            Data::Seg { val, .. } => {
+                let mut net = Segment::new(cx, &setup)?;
+                net.restore(cx, &checkpoint)?;
+                let stats = self.statistics(cx, &net, config, |batch, norm| {
+                    net.calibrate(cx, batch, norm)
+                })?;
+                let stats = net.frozen().map_or(stats.clone(), |frozen| stats.or(frozen));
+                let tensors = stats_to_torch(cx, net.net(), &stats)?;
+                self.keep(&checkpoint, learnt, &tensors)?;
+                let model = SegModel::of_run(cx, &checkpoint)?;
+                let counts = seg::test(cx, &model, val, Some(out))?;
+                let net = model.describe();
+                let test = Split { data: vec![self.val_data.clone()], images: val.images() };
+                let result = record::of_segmentation(&net, &model.learnt, &test, &model.classes, &counts);
+                let path = write_result(out, &file_name(Task::Seg, &net, &test), &result)?;
+                let scored = Scored::Seg { names: model.classes, counts, images: val.images() };
+                Ok(Tested { result, scored, path })
+            }
+        }
+    }
+
+    /// Statistics of batch norms from training images as training makes them, but none that it sees.
+    fn statistics(
+        &self,
+        cx: &Cx,
+        objective: &dyn Objective,
+        config: &Config,
+        calibrate: impl Fn(crate::train::objective::StepBatch, &mut BnMode) -> Result<()>,
+    ) -> Result<crate::nn::RunningStats> {
+        tracing::info!("batch norm statistics from {STATISTICS_IMAGES} training images");
+        let mut batches = unseen(cx, objective, &self.tuning.source, config)?;
+        let mut collector = Collector::new();
+        for _ in 0..STATISTICS_IMAGES.div_ceil(config.train.batch) {
+            signals::go_on()?;
+            calibrate(batches.next(cx)?, &mut BnMode::Calibrate(&mut collector))?;
+        }
+        collector.finish(cx)
+    }
+
+    fn keep(&self, checkpoint: &Checkpoint, learnt: Learnt, stats: &[files::Entry]) -> Result<()> {
+        let finished = Finished {
+            step: checkpoint.state.step,
+            student: checkpoint.state.hashes.get("student").cloned().unwrap_or_default(),
+            tensors: String::new(),
+            bn_images: STATISTICS_IMAGES,
+            learnt,
+        };
+        finished.write(&self.options.out, stats).map(drop)
+    }
+}
+
+/// Writes a result into the `eval` folder of a run.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn write_result(run: &Path, name: &str, result: &Map<String, Value>) -> Result<PathBuf> {
+    let dir = run.join("eval");
+    files::create_dir(&dir)?;
+    let path = dir.join(name);
+    files::write_json(&path, result)?;
+    Ok(path)
+}
+
+/// `seg-<images>-<arch>-step-00000100.json`.
+pub fn file_name(task: Task, net: &Net, test: &Split) -> String {
+    format!("{task}-{}-{}-step-{:08}.json", record::domain(&test.data), net.arch, net.step)
+}
