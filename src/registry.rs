@@ -9,6 +9,7 @@ use crate::ops::check::philox;
 use crate::ops::work::Work;
 use crate::ops::{
     self, Check, cut_mix, global_norm, index_select, matching, queue_mean, queue_push, relation,
+    resize_bilinear,
 };
 use crate::optim;
 use crate::tensor::{DType, Meta};
@@ -118,6 +119,11 @@ pub static FAMILIES: &[Family] = &[
         name: "relation",
         checks: relation::checks::checks,
         work: |w| w.maps.iter().flat_map(|(t, s)| relation::work::work(*t, *s)).collect(),
+    },
+    Family {
+        name: "resize_bilinear",
+        checks: resize_bilinear::checks::checks,
+        work: |w| w.maps.last().map(|(t, _)| resize_bilinear::work::work(*t)).into_iter().collect(),
     },
     Family { name: "sgd", checks: optim::checks, work: |w| optim::work(w.params) },
 ];

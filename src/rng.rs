@@ -35,6 +35,8 @@ pub enum Purpose {
     Check = 13,
     /// Windows and partners of CutMix; `a` = step.
     CutMix = 14,
+    /// Channels that dropout sets to 0; `a` = step, `b` = layer.
+    Dropout = 15,
 }
 
 /// A stream of random numbers.

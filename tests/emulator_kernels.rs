@@ -53,6 +53,7 @@ families!(
     queue_mean,
     queue_push,
     relation,
+    resize_bilinear,
     sgd
 );
 

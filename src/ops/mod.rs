@@ -9,6 +9,7 @@ pub mod avg_pool;
 pub mod batch_norm;
 mod bias;
 pub mod check;
+pub mod concat;
 pub mod conv2d;
 pub mod cosine;
 pub mod cross_entropy;
@@ -34,7 +35,10 @@ pub mod queue_mean;
 pub mod queue_push;
 pub mod relation;
 pub mod relu;
+pub mod resize_bilinear;
 pub mod rows;
+pub mod scale_channels;
+pub mod seg_loss;
 mod trace;
 pub mod vector;
 pub mod work;
@@ -57,6 +61,7 @@ pub static OPS: &[Registered] = &[
     registered::<add::Add>(),
     registered::<avg_pool::GlobalAvgPool>(),
     registered::<batch_norm::BatchNorm>(),
+    registered::<concat::Concat>(),
     registered::<conv2d::Conv2d>(),
     registered::<cosine::Cosine>(),
     registered::<cross_entropy::CrossEntropy>(),
@@ -66,6 +71,8 @@ pub static OPS: &[Registered] = &[
     registered::<max_pool::MaxPool>(),
     registered::<relu::Relu>(),
     registered::<rows::Rows>(),
+    registered::<scale_channels::ScaleChannels>(),
+    registered::<seg_loss::SegLoss>(),
 ];
 
 /// What is known of an op without its type.
