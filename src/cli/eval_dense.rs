@@ -156,8 +156,7 @@ pub(super) fn seg(args: &SegArgs, globals: &Globals) -> Result<()> {
         let model = SegModel::of_run(&cx, &checkpoint)?;
         let mut config = model.config().clone();
         config.seg.ignore = args.ignore.map_or(config.seg.ignore, usize::from);
-        let set = SegSet::open(&args.data, &config)?;
-        set.expect_classes(&model.classes)?;
+        let set = SegSet::open(&args.data, &config)?.with_classes(&model.classes)?;
         let run = checkpoint.run_dir();
         let counts = seg::test(&cx, &model, &set, None)?;
         let (net, images) = (model.describe(), set.images());

@@ -388,18 +388,18 @@ impl Maker {
 }
 
 /// The order of each epoch's images. The last two are kept: two steps are made at a time.
-struct Orders {
+pub(crate) struct Orders {
     len: usize,
     seed: u64,
     recent: Mutex<Vec<(u64, Arc<Vec<u32>>)>>,
 }
 
 impl Orders {
-    fn new(len: usize, seed: u64) -> Self {
+    pub(crate) fn new(len: usize, seed: u64) -> Self {
         Self { len, seed, recent: Mutex::new(Vec::new()) }
     }
 
-    fn of(&self, epoch: u64) -> Arc<Vec<u32>> {
+    pub(crate) fn of(&self, epoch: u64) -> Arc<Vec<u32>> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, order)) = recent.iter().find(|(e, _)| *e == epoch) {
             return order.clone();

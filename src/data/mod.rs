@@ -56,9 +56,11 @@ pub use self::image::{Admit, Format, Image};
 pub use self::input::{Input, decimals};
 pub use self::likeness::{CROPS, Likeness};
 pub use self::limits::Limits;
+pub(crate) use self::loader::Orders;
 pub use self::loader::{
     Batch, Decoded, Deliver, Images, LoaderOptions, Targets, TrainLoader, steps_per_epoch,
 };
+pub(crate) use self::pipeline::{Pipeline, Stop};
 pub use self::pixels::{Bytes, IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels, Recycled};
 pub use self::policy::{CorruptPolicy, OnCorrupt, allowed_corrupt};
 pub use self::resample::{Crop, Filter};

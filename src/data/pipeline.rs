@@ -14,10 +14,10 @@ use crate::error::{Error, Kind, Result, panic_text};
 
 /// Tells a job that nobody waits for it any more.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    pub(super) fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -27,7 +27,7 @@ impl Stop {
 /// Two feeders take turns, so that the pool's threads begin the next job while the last images
 /// of this one are being finished. A feeder holds its result until it is taken: two results at
 /// most lie ready or are in the making, whatever the number of threads.
-pub(super) struct Pipeline<T> {
+pub(crate) struct Pipeline<T> {
     ready: Vec<Receiver<Result<T>>>,
     next: u64,
     stop: Stop,
@@ -39,7 +39,7 @@ const FEEDERS: u64 = 2;
 impl<T: Send + 'static> Pipeline<T> {
     /// `make` runs inside a pool of `workers` threads ([`host::threads`]) and does job `n`; `None`
     /// says that there are no more.
-    pub(super) fn start<F>(workers: usize, first: u64, make: F) -> Result<Self>
+    pub(crate) fn start<F>(workers: usize, first: u64, make: F) -> Result<Self>
     where
         F: Fn(u64, &Stop) -> Option<Result<T>> + Send + Sync + 'static,
     {
@@ -80,7 +80,7 @@ impl<T: Send + 'static> Pipeline<T> {
     }
 
     /// The next result; `None` after the last, and after an error.
-    pub(super) fn next(&mut self) -> Option<Result<T>> {
+    pub(crate) fn next(&mut self) -> Option<Result<T>> {
         let turn = (self.next % FEEDERS) as usize;
         let result = self.ready.get(turn)?.recv().ok();
         self.next += 1;

@@ -95,10 +95,9 @@ pub enum Scored {
 
 impl Data {
     fn open(request: &Request, config: &Config) -> Result<Self> {
-        let open = |source: &str| SegSet::open(source, config).map(Arc::new);
-        let (train, val) = (open(&request.data)?, open(&request.val_data)?);
-        val.expect_classes_of(&train)?;
-        Ok(Self::Seg { train, val })
+        let train = SegSet::open(&request.data, config)?;
+        let val = SegSet::open(&request.val_data, config)?.with_classes(train.names())?;
+        Ok(Self::Seg { train: Arc::new(train), val: Arc::new(val) })
     }
 
     fn train(&self) -> Arc<dyn Annotated> {

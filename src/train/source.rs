@@ -29,7 +29,7 @@ pub trait Annotated: Send + Sync {
     ///
     /// # Errors
     /// Threads that cannot be started.
-    fn feed(&self, cx: &Cx, config: &Config, first_step: u64) -> Result<Box<dyn Feed>>;
+    fn feed(&self, config: &Config, first_step: u64) -> Result<Box<dyn Feed>>;
     /// Writes a few of them, as training sees them, into a folder for the report.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl Source {
                 let options = loader_options(config, objective, first_step);
                 Ok(Box::new(Batches::new(cx, dataset.clone(), options)?))
             }
-            Self::Annotated(set) => set.feed(cx, config, first_step),
+            Self::Annotated(set) => set.feed(config, first_step),
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::config::{Config, TestMode};
 use crate::cx::Cx;
 use crate::data::annotated::{LabelImage, transforms};
-use crate::data::{Image, Input};
+use crate::data::{Filter, Image, Input};
 use crate::error::{Error, Result};
 use crate::eval::record::{Learnt, Net};
 use crate::export::not_ended;
@@ -90,14 +90,20 @@ impl SegModel {
     pub fn predict(&self, cx: &Cx, image: &Image) -> Result<LabelImage> {
         let (width, height) = (image.width, image.height);
         let seg = &self.config.seg;
-        let (w, h) = transforms::fitting((width, height), seg.long, seg.short, 1.0);
-        let resized = transforms::resize(image, w, h)?;
+        let [w, h] = match seg.long {
+            0 => [width, height],
+            long => transforms::fitted([width, height], [long, seg.short]),
+        };
+        let resized = match [w, h] == [width, height] {
+            true => image.clone(),
+            false => transforms::resized(image, [w, h], Filter::Bilinear),
+        };
         let pixels = self.input.values(&resized);
         let scores = match seg.test {
             TestMode::Whole => self.scores(cx, &pixels, [h, w])?,
             TestMode::Slide => self.slide(cx, &pixels, [h, w])?,
         };
-        let scores = match (w, h) == (width, height) {
+        let scores = match [w, h] == [width, height] {
             true => scores,
             false => resize_bilinear(cx, &scores, height, width, seg.align_corners)?,
         };

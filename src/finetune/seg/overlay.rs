@@ -1,0 +1,79 @@
+//! Labels drawn over images, for people to look at.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use image::{ImageFormat, RgbImage};
+
+use crate::data::Image;
+use crate::data::annotated::{LabelImage, NO_CLASS};
+use crate::error::{Error, Result};
+use crate::files;
+
+/// Pixels of a side, at most: the report has them in itself.
+const MOST_SIDE: u32 = 256;
+
+/// Colour of a class: hues a golden angle apart, so that neighbours differ.
+pub(crate) fn colour(class: usize) -> [u8; 3] {
+    let hue = (class as f64 * 0.618_033_988_749_895).fract() * 6.0;
+    let light = if class.is_multiple_of(2) { 230.0 } else { 170.0 };
+    let ramp = |offset: f64| {
+        let v = ((hue + offset).rem_euclid(6.0) - 3.0).abs() - 1.0;
+        (v.clamp(0.0, 1.0) * light) as u8
+    };
+    [ramp(0.0), ramp(4.0), ramp(2.0)]
+}
+
+/// An image whose pixels are half of their class's colour; those of no class are as they are.
+pub(crate) fn tinted(image: &Image, labels: &LabelImage) -> Result<RgbImage> {
+    let mut rgb = image.rgb.clone();
+    for (pixel, &label) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(&labels.labels) {
+        if label != NO_CLASS {
+            let colour = colour(usize::from(label));
+            *pixel = std::array::from_fn(|c| pixel[c] / 2 + colour[c] / 2);
+        }
+    }
+    Image { rgb, ..*image }.within(MOST_SIDE)
+}
+
+/// The same as a PNG.
+pub(crate) fn png(image: &Image, labels: &LabelImage) -> Result<Vec<u8>> {
+    let mut png = Cursor::new(Vec::new());
+    let written = tinted(image, labels)?.write_to(&mut png, ImageFormat::Png);
+    written.map_err(|e| Error::data(format!("cannot draw labels over an image: {e}")))?;
+    Ok(png.into_inner())
+}
+
+/// Writes it.
+pub(super) fn write(path: &Path, image: &Image, labels: &LabelImage) -> Result<()> {
+    let png = png(image, labels)?;
+    files::write_atomic(path, |out| out.write_all(&png))
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Rgb;
+
+    use super::*;
+
+    #[test]
+    fn neighbours_have_colours_of_their_own() {
+        let apart = |a: [u8; 3], b: [u8; 3]| -> i32 {
+            (0..3).map(|c| (i32::from(a[c]) - i32::from(b[c])).abs()).sum()
+        };
+        for a in 0..20 {
+            for b in 0..a {
+                assert!(apart(colour(a), colour(b)) > 30, "{a} and {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn pixels_of_no_class_stay() {
+        let image = Image { width: 2, height: 1, rgb: vec![10, 20, 30, 10, 20, 30] };
+        let labels = LabelImage { width: 2, height: 1, labels: vec![NO_CLASS, 1] };
+        let drawn = tinted(&image, &labels).unwrap();
+        assert_eq!(*drawn.get_pixel(0, 0), Rgb([10, 20, 30]));
+        assert_ne!(*drawn.get_pixel(1, 0), Rgb([10, 20, 30]));
+    }
+}
