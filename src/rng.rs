@@ -35,6 +35,17 @@ pub enum Purpose {
     Check = 13,
     /// Windows and partners of CutMix; `a` = step.
     CutMix = 14,
+    // 15 is dropout's.
+    /// Anchors that losses are computed of; `a` = image's position in the run.
+    Anchors = 16,
+    /// Proposals that losses are computed of; `a` = image's position in the run.
+    Proposals = 17,
+    /// Crops of images with labels; `a` = image's position in the run.
+    Crop = 18,
+    /// Photometric distortion; `a` = image's position in the run.
+    Photometric = 19,
+    /// Sizes and flips of images with annotations; `a` = image's position in the run.
+    Resize = 20,
 }
 
 /// A stream of random numbers.
