@@ -37,6 +37,16 @@ pub enum Purpose {
     CutMix = 14,
     /// Channels that dropout sets to 0; `a` = step, `b` = layer.
     Dropout = 15,
+    /// Anchors that losses are computed of; `a` = image's position in the run.
+    Anchors = 16,
+    /// Proposals that losses are computed of; `a` = image's position in the run.
+    Proposals = 17,
+    /// Crops of images with labels; `a` = image's position in the run.
+    Crop = 18,
+    /// Photometric distortion; `a` = image's position in the run.
+    Photometric = 19,
+    /// Sizes and flips of images with annotations; `a` = image's position in the run.
+    Resize = 20,
 }
 
 /// A stream of random numbers.

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// How much finer the grid is.
 const SCALE: f64 = 5.0;
 /// The farthest coordinate, in pixels: as far as images may be large, twice.
-const FARTHEST: f64 = 131_072.0;
+pub(super) const FARTHEST: f64 = 131_072.0;
 
 /// The pixels of a polygon with the corners `xy` (x, y, x, y, …) in an image of such a size.
 ///

@@ -118,7 +118,7 @@ impl Rle {
     }
 
     /// Runs of pixels of the mask: first position, and the one after the last.
-    fn runs(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+    pub(super) fn runs(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         let mut at = 0;
         self.counts.chunks(2).filter_map(move |pair| {
             let from = at + pair[0];
