@@ -1,7 +1,7 @@
 // Convolution as matrix products whose operands are gathered on the way to shared memory:
 //
 //   fprop   y[pixel, o]      = Σ over (tap, i)   x[window of pixel, i] · w[o, tap, i] (+ bias)
-//   dgrad   gx[pixel, i]     = Σ over (tap, o)   gy[window of pixel, o] · w[o, tap, i]
+//   dgrad   gx[pixel, i]     = Σ over (tap, o)   gy[window of pixel, o] · w[o, tap, i] (+ bias)
 //   wgrad   gw[o, (tap, i)] += Σ over pixels     gy[pixel, o] · x[window of pixel, i]
 //
 // Activations are N×H×W×C. The weight is stored for more channels than are active, and is read
@@ -161,7 +161,7 @@ DEVICE void fprop(const T* x, const T* w, const float* bias, T* y, const Conv2dP
 }
 
 template <typename T, int N, bool VECTORS>
-DEVICE void dgrad(const T* gy, const T* w, T* gx, const Conv2dParams& p) {
+DEVICE void dgrad(const T* gy, const T* w, const float* bias, T* gx, const Conv2dParams& p) {
     using P = Product<T, 128, N, Along::DEPTH, Along::SIDE>;
     SHARED(Pixel, pixels, P::M);
     u32 phase = block_index().z;
@@ -190,7 +190,7 @@ DEVICE void dgrad(const T* gy, const T* w, T* gx, const Conv2dParams& p) {
                                 from + deep < depth && channel < p.cin);
         }
     });
-    write<P, VECTORS>(tile, block.first_channel, p.cin, nullptr, p.accumulate != 0, gx,
+    write<P, VECTORS>(tile, block.first_channel, p.cin, bias, p.accumulate != 0, gx,
                       [&](u32 row) { return pixels[row].to; });
 }
 
@@ -269,9 +269,9 @@ DEVICE void wgrad_sum(const float* sums, float* gw, const Conv2dParams& p) {
         fprop<T, N, VECTORS>(x, w, bias, y, p);                                                  \
     }                                                                                            \
     KERNEL(conv2d_dgrad_##variant, threads,                                                      \
-           (const T* gy, const T* w, T* gx, Conv2dParams p)) {                                   \
+           (const T* gy, const T* w, const float* bias, T* gx, Conv2dParams p)) {                \
         static_assert(Product<T, 128, N, Along::DEPTH, Along::SIDE>::THREADS == threads, "");    \
-        dgrad<T, N, VECTORS>(gy, w, gx, p);                                                      \
+        dgrad<T, N, VECTORS>(gy, w, bias, gx, p);                                                \
     }
 
 #define CONV2D_WGRAD(variant, threads, T, M, N, VECTORS)                                         \

@@ -7,15 +7,19 @@ pub mod add;
 mod any;
 pub mod avg_pool;
 pub mod batch_norm;
+pub mod bce_logits;
 mod bias;
+pub mod box_loss;
 pub mod check;
 pub mod concat;
 pub mod conv2d;
+pub mod conv_transpose2d;
 pub mod cosine;
 pub mod cross_entropy;
 pub mod cut_mix;
 pub mod divide;
 mod expect;
+pub mod gather_rows;
 pub mod gemm;
 pub(crate) mod gemm_nt;
 pub mod global_norm;
@@ -36,10 +40,13 @@ pub mod queue_push;
 pub mod relation;
 pub mod relu;
 pub mod resize_bilinear;
+pub mod roi_align;
 pub mod rows;
 pub mod scale_channels;
 pub mod seg_loss;
+pub mod subsample;
 mod trace;
+pub mod upsample_add;
 pub mod vector;
 pub mod work;
 
@@ -52,7 +59,7 @@ pub use op::{Case, Fill, Input, Op, Saved, unshared};
 pub use passes::CHUNK;
 pub use trace::{Trace, TraceEntry};
 
-use op::{remember_size, remembered_size};
+use op::{remember_meta, remember_size, remembered_meta, remembered_size};
 
 use crate::tensor::DType;
 
@@ -61,18 +68,25 @@ pub static OPS: &[Registered] = &[
     registered::<add::Add>(),
     registered::<avg_pool::GlobalAvgPool>(),
     registered::<batch_norm::BatchNorm>(),
+    registered::<bce_logits::BceLogits>(),
+    registered::<box_loss::BoxLoss>(),
     registered::<concat::Concat>(),
     registered::<conv2d::Conv2d>(),
+    registered::<conv_transpose2d::ConvTranspose2d>(),
     registered::<cosine::Cosine>(),
     registered::<cross_entropy::CrossEntropy>(),
+    registered::<gather_rows::GatherRows>(),
     registered::<info_nce::InfoNCE>(),
     registered::<l2_normalise::L2Normalise>(),
     registered::<linear::Linear>(),
     registered::<max_pool::MaxPool>(),
     registered::<relu::Relu>(),
+    registered::<roi_align::RoiAlign>(),
     registered::<rows::Rows>(),
     registered::<scale_channels::ScaleChannels>(),
     registered::<seg_loss::SegLoss>(),
+    registered::<subsample::Subsample>(),
+    registered::<upsample_add::UpsampleAdd>(),
 ];
 
 /// What is known of an op without its type.

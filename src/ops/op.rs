@@ -81,6 +81,21 @@ pub enum Fill {
     Distinct,
     /// Rows of unit length, as the queue of negatives.
     UnitRows,
+    /// Different integers from 0 to below `end`; where there are not enough, again from the first.
+    Permutation {
+        /// Above the greatest value.
+        end: usize,
+    },
+    /// Rows (image, level, x1, y1, x2, y2) as `RoiAlign` takes them: sorted, the first of no size,
+    /// some of them over the border.
+    Rois {
+        /// Images to choose from.
+        images: usize,
+        /// Levels to choose from.
+        levels: usize,
+        /// Height and width of the images in pixels.
+        side: usize,
+    },
 }
 
 impl Input {
@@ -101,6 +116,10 @@ impl Input {
     pub fn index(shape: Shape, end: usize) -> Self {
         let fill = Fill::Integers { lo: 0, hi: end as i32 - 1 };
         Self { index: true, ..Self::normal(shape) }.fill(fill).constant()
+    }
+    /// Different integers from 0 to below `end`, which have no gradient.
+    pub fn permutation(len: usize, end: usize) -> Self {
+        Self::index(Shape::matrix(len, 1), end).fill(Fill::Permutation { end })
     }
     /// Its type where values are kept in `dtype`.
     pub fn dtype(&self, dtype: DType) -> DType {
@@ -140,4 +159,16 @@ pub(super) fn remember_size(cx: &Cx, x: &Tensor) -> Result<Tensor> {
 /// Height and width that [`remember_size`] noted.
 pub(super) fn remembered_size(t: &Tensor) -> (usize, usize) {
     (t.shape().0[0], t.shape().0[1])
+}
+
+/// Two empty tensors that stand for all dimensions and the type of `x`.
+pub(super) fn remember_meta(cx: &Cx, x: &Tensor) -> Result<[Tensor; 2]> {
+    let [n, _, _, c] = x.shape().0;
+    Ok([remember_size(cx, x)?, cx.alloc(Meta::new(Shape([n, c, 0, 0]), x.dtype()))?])
+}
+
+/// What [`remember_meta`] noted.
+pub(super) fn remembered_meta(t: &[Tensor]) -> Meta {
+    let [[h, w, ..], [n, c, ..]] = [t[0].shape().0, t[1].shape().0];
+    Meta::new(Shape::nhwc(n, h, w, c), t[0].dtype())
 }

@@ -161,6 +161,16 @@ fn fills_are_what_they_say() {
     let whole = values(shape, Fill::Integers { lo: -2, hi: 3 }, 1);
     assert!((-2..=3).all(|i| whole.contains(&(i as f32))));
     assert!(whole.iter().all(|x| x.fract() == 0.0 && (-2.0..=3.0).contains(x)));
+    let mut order = values(shape, Fill::Permutation { end: 210 }, 1);
+    assert_ne!(order, values(shape, Fill::Permutation { end: 210 }, 2));
+    order.sort_by(f32::total_cmp);
+    assert!(order.iter().enumerate().all(|(i, x)| *x == i as f32));
+    let rois = values(Shape::matrix(60, 6), Fill::Rois { images: 2, levels: 3, side: 40 }, 1);
+    let rois: Vec<&[f32]> = rois.chunks(6).collect();
+    assert!(rois.windows(2).all(|w| w[0][..2] <= w[1][..2]));
+    assert!((0..6).all(|g| rois.iter().any(|r| r[..2] == [(g / 3) as f32, (g % 3) as f32])));
+    assert!(rois.iter().all(|r| r[2] <= r[4] && r[3] <= r[5]) && rois[0][2..4] == rois[0][4..]);
+    assert!(rois.iter().any(|r| r[2] < 0.0) && rois.iter().any(|r| r[5] > 40.0));
     assert_eq!(values(shape, Fill::Normal, 1), values(shape, Fill::Normal, 1));
     assert_ne!(values(shape, Fill::Normal, 1), values(shape, Fill::Normal, 2));
 }

@@ -30,7 +30,31 @@ pub fn values(shape: Shape, fill: Fill, seed: u64) -> Vec<f32> {
             }
             x
         }
+        Fill::Permutation { end } => {
+            let order = rng.sample(end, n);
+            order.iter().cycle().take(n).map(|i| *i as f32).collect()
+        }
+        Fill::Rois { images, levels, side } => rois(&mut rng, n, [images, levels], side),
     }
+}
+
+/// `n` values of [`Fill::Rois`], the last row of which may not be whole. Coordinates are whole
+/// numbers of eighths of a pixel.
+fn rois(rng: &mut Philox, n: usize, [images, levels]: [usize; 2], side: usize) -> Vec<f32> {
+    let rows = n.div_ceil(6);
+    let mut groups: Vec<usize> = (0..rows).map(|_| rng.below(images * levels)).collect();
+    groups.sort_unstable();
+    let mut corners = || {
+        let mut corner = || (rng.below(10 * side) as f32 - side as f32) / 8.0;
+        let (a, b) = (corner(), corner());
+        [a.min(b), a.max(b)]
+    };
+    let row = |(i, group): (usize, &usize)| {
+        let [[x1, x2], [y1, y2]] = [corners(), corners()];
+        let [x2, y2] = if i == 0 { [x1, y1] } else { [x2, y2] };
+        [(group / levels) as f32, (group % levels) as f32, x1, y1, x2, y2]
+    };
+    groups.iter().enumerate().flat_map(row).take(n).collect()
 }
 
 /// A tensor with the values of a slice in its type; those of integers are whole.
@@ -73,7 +97,8 @@ impl<'a, O: Op> Trial<'a, O> {
 
     /// Whether sums are exact in f32.
     pub(super) fn is_whole(&self) -> bool {
-        self.inputs.iter().all(|i| matches!(i.fill, Fill::Integers { .. }))
+        let whole = |fill| matches!(fill, Fill::Integers { .. } | Fill::Permutation { .. });
+        self.inputs.iter().all(|i| whole(i.fill))
     }
 
     /// Rounds all values to what a type holds, so that all types start from the same.

@@ -4,6 +4,7 @@ use bytemuck::NoUninit;
 
 use super::Geometry;
 use super::cpu::gcd;
+use super::run::Onto;
 use crate::cx::Cx;
 use crate::device::{self, DevicePtr, Launcher, size};
 use crate::error::{Error, Result};
@@ -245,33 +246,45 @@ impl Geometry {
     }
 }
 
-/// `y` from `x`, `w` and, where there is one, a bias of f32.
+impl Onto<'_> {
+    /// A bias of f32, and whether the result is added to what is there.
+    fn on_device(self) -> (DevicePtr, bool) {
+        match self {
+            Onto::Nothing => (DevicePtr::NULL, false),
+            Onto::Bias(bias) => (bias.device(), false),
+            Onto::Target => (DevicePtr::NULL, true),
+        }
+    }
+}
+
+/// `y` from `x` and `w`.
 pub(in crate::ops) fn fprop(
     g: &Geometry,
     launcher: &Launcher,
     [x, w]: [&Tensor; 2],
-    bias: Option<&Tensor>,
+    onto: Onto,
     y: &mut Tensor,
 ) -> Result<()> {
-    let (dtype, params) = (x.dtype(), Params::new(g, g.cin, false)?);
+    let (bias, accumulate) = onto.on_device();
+    let (dtype, params) = (x.dtype(), Params::new(g, g.cin, accumulate)?);
     let pixels = params.n * params.p * params.q;
     let sums = g.sums(dtype, pixels, params.cout);
     let tile = FPROP.choose(sums, launcher.driver.shared_limit_bytes())?;
     let blocks = pixels.div_ceil(tile.m) * params.cout.div_ceil(tile.n);
     let geometry = FPROP.geometry(&tile, dtype, blocks, 1);
-    let bias = bias.map_or(DevicePtr::NULL, Tensor::device);
     let pointers = [x.device(), w.device(), bias, y.device_mut()];
     launcher.launch(tile.kernel, geometry, &pointers, &params)
 }
 
-/// Gradient of `x`, written or added to `gx`, from `gy`, that of `y`.
+/// `gx`, the gradient of `x`, from `gy`, that of `y`, and `w`.
 pub(in crate::ops) fn dgrad(
     g: &Geometry,
     launcher: &Launcher,
     [gy, w]: [&Tensor; 2],
+    onto: Onto,
     gx: &mut Tensor,
-    accumulate: bool,
 ) -> Result<()> {
+    let (bias, accumulate) = onto.on_device();
     let (dtype, params) = (gy.dtype(), Params::new(g, g.cout, accumulate)?);
     // Of the first class, which is the largest.
     let pixels = params.n * params.h.div_ceil(params.stride) * params.w.div_ceil(params.stride);
@@ -280,7 +293,8 @@ pub(in crate::ops) fn dgrad(
     let blocks = pixels.div_ceil(tile.m) * params.cin.div_ceil(tile.n);
     let classes = params.stride * params.stride;
     let geometry = DGRAD.geometry(&tile, dtype, blocks, classes);
-    launcher.launch(tile.kernel, geometry, &[gy.device(), w.device(), gx.device_mut()], &params)
+    let pointers = [gy.device(), w.device(), bias, gx.device_mut()];
+    launcher.launch(tile.kernel, geometry, &pointers, &params)
 }
 
 /// Gradient of `w`, of f32, whose active part is added to `gw`; where there is nothing in it

@@ -6,17 +6,17 @@ mod im2col;
 mod implicit_gemm;
 pub(super) mod kernels;
 mod narrow;
+pub(super) mod run;
 #[cfg(test)]
 mod tests;
 mod wgrad;
 mod window;
 
-use super::{Case, Grad, Op, Saved, bias, expect_float};
-use crate::cx::{Cx, Exec};
-use crate::dispatch;
+use super::{Case, Grad, Op, Saved, expect_float};
+use crate::cx::Cx;
 use crate::error::{Error, Result};
-use crate::tensor::{Meta, Real, Shape, Tensor};
-use implicit_gemm::Gather;
+use crate::tensor::{Meta, Shape, Tensor};
+use run::Onto;
 
 /// Convolution with zeros around the input and, if there is one, a bias.
 ///
@@ -111,20 +111,6 @@ impl Conv2d {
     }
 }
 
-/// The forward pass in native code; `run` carries out a gather.
-fn native_fprop<T: Real>(
-    g: &Geometry,
-    inputs: &[&Tensor],
-    y: &mut [T],
-    run: impl Fn(&Gather<T>, &mut [T]),
-) {
-    let bias = inputs.get(2).map(|b| b.host::<T>());
-    if let Some(bias) = bias {
-        cpu::fill_bias(g.cout, bias, y);
-    }
-    run(&cpu::fprop(g, inputs[0].host(), inputs[1].host(), bias.is_some()), y);
-}
-
 impl Op for Conv2d {
     const NAME: &'static str = "conv2d";
 
@@ -185,18 +171,8 @@ impl Op for Conv2d {
         let (x, w) = (inputs[0], inputs[1]);
         let g = self.geometry(x.shape(), w.shape());
         let mut y = cx.alloc(Meta::new(Shape::nhwc(g.n, g.p, g.q, g.cout), x.dtype()))?;
-        match cx.exec(Self::NAME) {
-            Exec::DryRun => {}
-            Exec::Cpu if cx.rounds_operands(x) => {
-                native_fprop(&g, inputs, y.host_mut(), |gather, y| gather.run_narrow(y));
-            }
-            Exec::Cpu => dispatch!(x.dtype(), T => {
-                native_fprop::<T>(&g, inputs, y.host_mut(), |gather, y| gather.run(y));
-            }),
-            Exec::Device(launcher) => {
-                kernels::fprop(&g, &launcher, [x, w], inputs.get(2).copied(), &mut y)?;
-            }
-        }
+        let onto = Onto::bias(inputs.get(2).copied());
+        run::fprop(cx, Self::NAME, &g, [x, w], onto, &mut y)?;
         Ok((y, inputs.iter().map(|&t| t.clone()).collect()))
     }
 
@@ -205,54 +181,14 @@ impl Op for Conv2d {
         let g = self.geometry(x.shape(), w.shape());
         let wide = |t: &Tensor| Meta::new(t.shape(), t.dtype().accumulation());
         grads[0].write(cx, x.meta(), |gx, accumulate| {
-            match cx.exec(Self::NAME) {
-                Exec::DryRun => {}
-                Exec::Cpu if cx.rounds_operands(gx) => {
-                    let gathers = cpu::dgrad(&g, gy.host(), w.host(), accumulate);
-                    gathers.for_each(|gather| gather.run_narrow(gx.host_mut()));
-                }
-                Exec::Cpu => dispatch!(gx.dtype(), T => {
-                    let gathers = cpu::dgrad::<T>(&g, gy.host(), w.host(), accumulate);
-                    gathers.for_each(|gather| gather.run(gx.host_mut()))
-                }),
-                Exec::Device(launcher) => kernels::dgrad(&g, &launcher, [&gy, w], gx, accumulate)?,
-            }
-            Ok(())
+            run::dgrad(cx, Self::NAME, &g, [&gy, w], Onto::target(accumulate), gx)
         })?;
         grads[1].write(cx, wide(w), |gw, accumulate| {
-            match cx.exec(Self::NAME) {
-                Exec::DryRun => {}
-                Exec::Cpu => {
-                    if !accumulate {
-                        dispatch!(gw.dtype(), T => gw.host_mut::<T>().fill(0.0));
-                    }
-                    match cx.rounds_operands(gw) {
-                        true => narrow::wgrad(&g, x.host(), gy.host(), gw.host_mut()),
-                        false => dispatch!(gw.dtype(), T => {
-                            wgrad::wgrad::<T>(&g, x.host(), gy.host(), gw.host_mut())
-                        }),
-                    }
-                }
-                Exec::Device(launcher) => {
-                    kernels::wgrad(&g, cx, &launcher, [x, &gy], gw, accumulate)?;
-                }
-            }
-            Ok(())
+            run::wgrad(cx, Self::NAME, &g, [x, &gy], gw, accumulate)
         })?;
         let Some(b) = saved.get(2) else { return Ok(()) };
         grads[2].write(cx, wide(b), |gb, accumulate| {
-            match cx.exec(Self::NAME) {
-                Exec::DryRun => {}
-                Exec::Cpu => dispatch!(gb.dtype(), T => {
-                    let gb = gb.host_mut::<T>();
-                    if !accumulate {
-                        gb.fill(0.0);
-                    }
-                    cpu::bias_grad::<T>(g.cout, gy.host(), gb)
-                }),
-                Exec::Device(launcher) => bias::gradient(cx, &launcher, &gy, gb, accumulate)?,
-            }
-            Ok(())
+            run::bias_gradient(cx, Self::NAME, &gy, gb, accumulate)
         })
     }
 

@@ -9,6 +9,7 @@ use super::{Case, Grad, Op, Saved, bias, expect_float};
 use crate::cx::{Cx, Exec};
 use crate::dispatch;
 use crate::error::{Error, Result};
+use crate::ops::conv2d::run::Onto;
 use crate::ops::conv2d::{self, Conv2d};
 use crate::ops::gemm::{gemm, gemm_narrow};
 use crate::tensor::{Meta, Shape, Tensor};
@@ -98,7 +99,7 @@ impl Op for Linear {
             }),
             Exec::Device(launcher) => {
                 let c = self.convolution(x.shape(), w.shape());
-                conv2d::kernels::fprop(&c, &launcher, [x, w], b, &mut y)?;
+                conv2d::kernels::fprop(&c, &launcher, [x, w], Onto::bias(b), &mut y)?;
             }
         }
         Ok((y, inputs.iter().map(|&t| t.clone()).collect()))
@@ -120,7 +121,8 @@ impl Op for Linear {
                     cpu::dgrad::<T>(gemm, &g, gy.host(), w.host(), gx.host_mut(), accumulate)
                 }),
                 Exec::Device(launcher) => {
-                    conv2d::kernels::dgrad(&c, &launcher, [&gy, w], gx, accumulate)?;
+                    let onto = Onto::target(accumulate);
+                    conv2d::kernels::dgrad(&c, &launcher, [&gy, w], onto, gx)?;
                 }
             }
             Ok(())

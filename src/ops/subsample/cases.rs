@@ -1,0 +1,21 @@
+//! Cases on which subsampling is checked.
+
+use super::Subsample;
+use crate::ops::{Case, Fill, Input, Measured};
+use crate::tensor::Shape;
+
+pub(super) fn all() -> Vec<Case<Subsample>> {
+    let case = |name: &str, shape| {
+        let inputs = vec![Input::normal(Shape(shape)).fill(Fill::Integers { lo: -99, hi: 99 })];
+        Case { name: name.into(), op: Subsample, inputs }
+    };
+    vec![
+        case("even size", [2, 6, 4, 5]),
+        case("odd size, vectors", [2, 7, 5, 16]),
+        case("one position", [3, 1, 1, 4]),
+        case("one row", [1, 1, 6, 3]),
+        case("large", [2, 41, 34, 24]),
+    ]
+}
+
+impl Measured for Subsample {}

@@ -1,0 +1,50 @@
+//! Every second row and column: what makes P6 of P5.
+
+mod cases;
+mod cpu;
+
+use super::{Case, Grad, Op, Saved, expect_inputs, remember_size, remembered_size};
+use crate::cx::Cx;
+use crate::error::Result;
+use crate::tensor::{Meta, Shape, Tensor};
+
+/// The op: max-pooling with kernel 1 and stride 2, y\[i,j\] = x\[2i,2j\]. Input: x `[N,H,W,C]`.
+/// Output: `[N,⌈H/2⌉,⌈W/2⌉,C]`. The gradient of positions that are not read is 0. Saves height and
+/// width.
+#[derive(Clone, Copy, Debug)]
+pub struct Subsample;
+
+impl Op for Subsample {
+    const NAME: &'static str = "subsample";
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        expect_inputs(inputs, &["x"])?;
+        let Meta { shape: x, dtype } = inputs[0];
+        Ok(Meta::new(Shape::nhwc(x.n(), x.h().div_ceil(2), x.w().div_ceil(2), x.c()), dtype))
+    }
+
+    fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
+        let x = inputs[0];
+        let mut y = cx.alloc(self.infer(&[x.meta()])?)?;
+        cx.run_native(Self::NAME, || {
+            crate::dispatch!(x.dtype(), T => cpu::forward(x.shape(), x.host::<T>(), y.host_mut()));
+            Ok(())
+        })?;
+        Ok((y, vec![remember_size(cx, x)?]))
+    }
+
+    fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
+        let (h, w) = remembered_size(&saved[0]);
+        let shape = Shape::nhwc(gy.shape().n(), h, w, gy.shape().c());
+        let mut gx = cx.alloc(Meta::new(shape, gy.dtype()))?;
+        cx.run_native(Self::NAME, || {
+            crate::dispatch!(gy.dtype(), T => cpu::backward(shape, gy.host::<T>(), gx.host_mut()));
+            Ok(())
+        })?;
+        grads[0].put(cx, gx)
+    }
+
+    fn cases() -> Vec<Case<Self>> {
+        cases::all()
+    }
+}
