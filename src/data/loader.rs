@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::annotated::ImageTargets;
 use super::augment::with_scratch;
 use super::limits::BATCH_BYTES;
 use super::loaded::Loaded;
@@ -107,6 +108,8 @@ pub enum Targets {
     /// The class of each of its pixels, row by row, all images of one size;
     /// [`NO_CLASS`](super::annotated::NO_CLASS) for none.
     Labels(Vec<u8>),
+    /// Its objects.
+    Objects(Vec<ImageTargets>),
 }
 
 /// The images of one step. `V` is where their views are: with the loader [`Images`], in a step

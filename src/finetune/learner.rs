@@ -101,7 +101,7 @@ impl Learner {
     /// # Errors
     /// [`Kind::Diverged`] where it or a loss is not finite; `find` runs a pass that says where.
     pub(super) fn expect_finite(
-        &mut self,
+        &self,
         cx: &Cx,
         step: u64,
         losses: &[(String, f64)],

@@ -37,8 +37,19 @@ impl Builder {
         shape: [usize; 4],
         gamma: f32,
     ) -> ConvBn {
-        let name = format!("{conv}.weight");
-        let weight = self.param(name, Shape(shape), Role::Conv, Init::HeFanOut);
+        self.conv_bn_from(conv, bn, shape, gamma, Init::HeFanOut)
+    }
+
+    /// The same with other initial values.
+    pub(super) fn conv_bn_from(
+        &mut self,
+        conv: String,
+        bn: String,
+        shape: [usize; 4],
+        gamma: f32,
+        init: Init,
+    ) -> ConvBn {
+        let weight = self.param(format!("{conv}.weight"), Shape(shape), Role::Conv, init);
         let place = self.batch_norm(&bn, shape[0], gamma);
         ConvBn { conv_label: Arc::from(conv), bn_label: Arc::from(bn), weight, bn: place }
     }

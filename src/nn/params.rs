@@ -30,6 +30,9 @@ pub enum Init {
     HeFanOut,
     /// He normal of the inputs: deviation √(2 / (kh·kw·I)).
     HeFanIn,
+    /// Uniform between ±√(3 / (kh·kw·I)): Caffe2's XavierFill, which detectron2 takes for FPN and
+    /// linear layers.
+    Uniform,
     /// Normal with mean 0 and this deviation.
     Normal(f32),
     /// The same everywhere.
@@ -43,6 +46,8 @@ impl Init {
         match self {
             Init::HeFanOut => Ok((2.0 / (o * kh * kw) as f32).sqrt()),
             Init::HeFanIn => Ok((2.0 / (kh * kw * i) as f32).sqrt()),
+            // That of ±a is a/√3.
+            Init::Uniform => Ok((1.0 / (kh * kw * i) as f32).sqrt()),
             Init::Normal(deviation) => Ok(deviation),
             Init::Constant(value) => Err(value),
         }
@@ -122,7 +127,12 @@ impl ParamSpec {
             Err(value) => vec![value; elems],
             Ok(deviation) => {
                 let mut rng = Philox::new(seed, Purpose::Init, index as u64, 0);
-                (0..elems).map(|_| deviation * rng.normal()).collect()
+                let most = deviation * 3.0f32.sqrt();
+                let draw = |_| match self.init {
+                    Init::Uniform => rng.range(-most, most),
+                    _ => deviation * rng.normal(),
+                };
+                (0..elems).map(draw).collect()
             }
         }
     }

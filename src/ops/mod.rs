@@ -19,6 +19,7 @@ pub mod cross_entropy;
 pub mod cut_mix;
 pub mod divide;
 mod expect;
+pub mod flatten;
 pub mod gather_rows;
 pub mod gemm;
 pub(crate) mod gemm_nt;
@@ -75,6 +76,7 @@ pub static OPS: &[Registered] = &[
     registered::<conv_transpose2d::ConvTranspose2d>(),
     registered::<cosine::Cosine>(),
     registered::<cross_entropy::CrossEntropy>(),
+    registered::<flatten::Flatten>(),
     registered::<gather_rows::GatherRows>(),
     registered::<info_nce::InfoNCE>(),
     registered::<l2_normalise::L2Normalise>(),

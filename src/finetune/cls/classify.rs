@@ -333,7 +333,7 @@ impl Objective for Classify {
     ) -> Result<Report> {
         let classes = match &batch.targets {
             Some(Targets::Classes(classes)) => classes.clone(),
-            None => return Err(Error::usage("fine-tuning needs batches with classes")),
+            _ => return Err(Error::usage("fine-tuning needs batches with classes")),
         };
         let mut report = Report { archs: vec![self.arch], ..Report::default() };
         report.record(cx, "")?;

@@ -3,7 +3,7 @@
 mod batches;
 mod model;
 mod objective;
-mod overlay;
+
 mod set;
 mod test;
 

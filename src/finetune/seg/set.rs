@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::batches::SegBatches;
-use super::overlay;
+use crate::finetune::overlay;
 use crate::config::{Config, Seg};
 use crate::data::annotated::transforms::{Photometric, SegmentationViews};
 use crate::data::annotated::{LabelImage, LabelImages, NO_CLASS};

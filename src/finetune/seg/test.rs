@@ -1,6 +1,5 @@
 //! What a net says of images whose pixels have labels.
 
-use std::io::Write;
 use std::path::Path;
 
 use super::model::SegModel;

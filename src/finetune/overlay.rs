@@ -45,7 +45,7 @@ pub(crate) fn png(image: &Image, labels: &LabelImage) -> Result<Vec<u8>> {
 }
 
 /// Writes it.
-pub(super) fn write(path: &Path, image: &Image, labels: &LabelImage) -> Result<()> {
+pub(crate) fn write(path: &Path, image: &Image, labels: &LabelImage) -> Result<()> {
     let png = png(image, labels)?;
     files::write_atomic(path, |out| out.write_all(&png))
 }
