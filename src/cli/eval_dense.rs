@@ -1,11 +1,11 @@
 //! `engine eval det` and `eval seg`: what results on dense tasks are worth, whatever made them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::Globals;
 use super::eval::percent;
@@ -17,6 +17,7 @@ use crate::eval::dense::miou::Counts;
 use crate::eval::dense::score::{self, Metric, Scores};
 use crate::eval::record::{self, Split};
 use crate::finetune::dense::{self, Scored, Tested};
+use crate::finetune::det::{self, DetModel};
 use crate::finetune::seg::{self, SegModel, SegSet};
 use crate::program::output::{facts, table};
 use crate::program::{open_device, print, print_json};
@@ -26,9 +27,15 @@ use crate::train::{Annotated, Checkpoint};
 #[derive(Args, Clone, Debug)]
 #[command(after_help = DET_EXAMPLES)]
 pub struct DetArgs {
-    /// What was found: a JSON file of COCO's results, with boxes, masks, or both
-    #[arg(long, value_name = "FILE")]
-    pub detections: PathBuf,
+    /// A net that engine finetune --task det-c4 or det-fpn has trained to the end: its run
+    #[arg(long, value_name = "RUN|CKPT", required_unless_present = "detections")]
+    pub ckpt: Option<PathBuf>,
+    /// What was found, instead of a net: a JSON file of COCO's results, with boxes, masks, or both
+    #[arg(long, value_name = "FILE", conflicts_with = "ckpt")]
+    pub detections: Option<PathBuf>,
+    /// Folder of the images, where they do not lie beside the annotations
+    #[arg(long, value_name = "DIR", requires = "ckpt")]
+    pub images: Option<String>,
     /// What is true: COCO's JSON file, or a folder in COCO's or Pascal VOC's layout (#NAME: a split)
     #[arg(long, value_name = "ANNOTATIONS")]
     pub data: String,
@@ -58,6 +65,7 @@ pub struct SegArgs {
 
 const DET_EXAMPLES: &str = "\
 Examples:
+  engine eval det --ckpt runs/bccd --data bccd.tar#test --metric voc07
   engine eval det --detections results.json --data instances_val2017.json
   engine eval det --detections results.json --data VOC2007#test --metric voc07
 Numbers are pycocotools' (coco) or detectron2's (voc07, voc12). docs/dense.md explains them.";
@@ -83,9 +91,44 @@ fn on_threads<T: Send>(globals: &Globals, work: impl FnOnce() -> Result<T> + Sen
 
 /// Scores objects.
 pub(super) fn det(args: &DetArgs, globals: &Globals) -> Result<()> {
+    match (&args.ckpt, &args.detections) {
+        (Some(ckpt), None) => det_of_net(ckpt, args, globals),
+        (_, Some(detections)) => det_of_file(detections, args, globals),
+        (None, None) => Err(Error::usage("expected --ckpt RUN or --detections FILE")),
+    }
+}
+
+fn det_of_net(ckpt: &Path, args: &DetArgs, globals: &Globals) -> Result<()> {
+    let cx = open_device(&globals.device)?;
+    let (result, found, images) = cx.install(|| -> Result<_> {
+        let checkpoint = Checkpoint::open(ckpt)?;
+        let model = DetModel::of_run(&cx, &checkpoint)?;
+        let (config, task) = (model.config(), model.task);
+        let space = checkpoint.space()?;
+        let set = det::open(&args.data, args.images.as_deref(), config, task, &space)?;
+        let found = det::test(&cx, &model, &set, args.metric, None)?;
+        let (net, images) = (model.describe(), set.len());
+        let test = Split { data: vec![args.data.clone()], images };
+        let scores = (args.metric, &found.boxes, found.masks.as_ref());
+        let result = record::of_detection(task, &net, &model.learnt, &test, scores);
+        if let Some(run) = checkpoint.run_dir() {
+            dense::write_result(&run, &dense::file_name(task, &net, &test), &result)?;
+        }
+        Ok((result, found, images))
+    })?;
+    match globals.json {
+        true => print_json(&result),
+        false => {
+            let (boxes, masks) = (&found.boxes, found.masks.as_ref());
+            print(&det_text(images, &args.data, args.metric, boxes, masks))
+        }
+    }
+}
+
+fn det_of_file(detections: &Path, args: &DetArgs, globals: &Globals) -> Result<()> {
     let (truth, boxes, masks) = on_threads(globals, || {
         let truth = Objects::open(&args.data)?;
-        let found = results::read(&args.detections, &truth)?;
+        let found = results::read(detections, &truth)?;
         let masks = match args.metric {
             Metric::Coco => score::masks(&truth, &found),
             _ => None,
@@ -95,27 +138,31 @@ pub(super) fn det(args: &DetArgs, globals: &Globals) -> Result<()> {
     })?;
     if globals.json {
         let mut result = Map::from_iter([("metric".to_owned(), json!(args.metric))]);
-        result.extend(scores_json(&boxes));
+        result.extend(boxes.to_json());
         if let Some(masks) = &masks {
-            result.insert("mask".into(), scores_json(masks).into());
+            result.insert("mask".into(), masks.to_json().into());
         }
         return print_json(&result);
     }
-    let images = counted(truth.images.len());
-    let mut text = format!("{images} of {}, metric {}\n", truth.title, args.metric);
-    for (what, scores) in [("boxes", Some(&boxes)), ("masks", masks.as_ref())] {
+    let images = truth.images.len();
+    print(&det_text(images, &truth.title, args.metric, &boxes, masks.as_ref()))
+}
+
+/// Numbers of boxes and masks as tables.
+fn det_text(
+    images: usize,
+    title: &str,
+    metric: Metric,
+    boxes: &Scores,
+    masks: Option<&Scores>,
+) -> String {
+    let mut text = format!("{} of {title}, metric {metric}\n", counted(images));
+    for (what, scores) in [("boxes", Some(boxes)), ("masks", masks)] {
         if let Some(scores) = scores {
             text += &format!("\n{}", scores_text(what, scores));
         }
     }
-    print(&text)
-}
-
-fn scores_json(scores: &Scores) -> Map<String, Value> {
-    let per_class: Map<String, Value> =
-        scores.classes.iter().map(|class| (class.name.clone(), json!(class.ap[0]))).collect();
-    let numbers = scores.numbers.iter().map(|(name, value)| ((*name).to_owned(), json!(value)));
-    numbers.chain([("per_class".to_owned(), per_class.into())]).collect()
+    text
 }
 
 fn counted(images: usize) -> String {
@@ -177,6 +224,9 @@ pub(super) fn seg(args: &SegArgs, globals: &Globals) -> Result<()> {
 pub(super) fn scored_text(data: &str, tested: &Tested) -> String {
     match &tested.scored {
         Scored::Seg { names, counts, images } => seg_text(*images, data, names, counts),
+        Scored::Det { metric, boxes, masks, images } => {
+            det_text(*images, data, *metric, boxes, masks.as_ref())
+        }
     }
 }
 

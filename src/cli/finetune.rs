@@ -14,6 +14,7 @@ use crate::config::{
 };
 use crate::error::{Error, Result};
 use crate::eval::classes::Answers;
+use crate::eval::dense::score::Metric;
 use crate::eval::evaluate::standard_error;
 use crate::export::describe;
 use crate::finetune::cls::{self, Labels, Request};
@@ -31,7 +32,7 @@ use crate::train::{Checkpoint, Options, Outcome};
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("source").required(true).args(["ckpt", "model", "init", "scratch"]))]
-#[command(override_usage = "engine finetune --task cls|seg (--ckpt RUN --arch ARCH | --model DIR | \
+#[command(override_usage = "engine finetune --task TASK (--ckpt RUN --arch ARCH | --model DIR | \
                             --arch ARCH --init FILE | --arch ARCH --scratch) --data TRAIN \
                             --val-data VAL --out DIR [OPTIONS] [KEY=VALUE]...")]
 pub struct FinetuneArgs {
@@ -62,6 +63,16 @@ pub struct FinetuneArgs {
     /// Images to test on
     #[arg(long, value_name = "VAL", num_args = 1.., required = true)]
     pub val_data: Vec<String>,
+    /// Folder of the images of --data, where they do not lie beside the annotations (of det-c4 and
+    /// det-fpn)
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<String>,
+    /// The same of --val-data
+    #[arg(long, value_name = "DIR")]
+    pub val_images: Option<String>,
+    /// How boxes are scored at the end
+    #[arg(long, value_name = "METRIC", default_value_t)]
+    pub metric: Metric,
     /// The run's folder
     #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
     pub out: Option<PathBuf>,
@@ -281,7 +292,10 @@ impl FinetuneArgs {
             arch,
             is_cut,
             data,
+            images: self.images.clone(),
             val_data,
+            val_images: self.val_images.clone(),
+            metric: self.metric,
         })
     }
 }

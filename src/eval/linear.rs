@@ -20,7 +20,8 @@ pub const LEARNING_RATES: [f64; 5] = [1.0, 0.3, 0.1, 0.03, 0.01];
 const BATCH: usize = 256;
 /// Rows that are classified at a time.
 const MOST_ROWS: usize = 4096;
-const SGD: Sgd = Sgd { momentum: 0.9, weight_decay: 0.0, exempt: Exempt::NormsAndBiases, trust: None };
+const SGD: Sgd =
+    Sgd { momentum: 0.9, weight_decay: 0.0, exempt: Exempt::NormsAndBiases, trust: None };
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 use super::baselines::Baselines;
 use super::classes::Answers;
 use super::dense::miou::Counts;
+use super::dense::score::{Metric, Scores};
 use super::evaluate::{EvalResult, Options, Splits};
+use crate::config::Task;
 use crate::space::{Arch, Space};
 
 /// The images of one side of an evaluation.
@@ -190,6 +192,30 @@ pub fn of_segmentation(
         "test_images": test.images,
         "seed": learnt.seed,
     }));
+    all.extend(object(net));
+    all.extend(of_learning(learnt, test));
+    all
+}
+
+/// The result of a net that finds objects: numbers of boxes and, where there are some, of masks.
+pub fn of_detection(
+    task: Task,
+    net: &Net,
+    learnt: &Learnt,
+    test: &Split,
+    (metric, boxes, masks): (Metric, &Scores, Option<&Scores>),
+) -> Map<String, Value> {
+    let mut all = object(&json!({ "task": task, "metric": metric, "arch": net.arch }));
+    all.extend(boxes.to_json());
+    if let Some(masks) = masks {
+        all.insert("mask".into(), masks.to_json().into());
+    }
+    all.extend(object(&json!({
+        "labels": learnt.labels,
+        "train_images": learnt.train_images,
+        "test_images": test.images,
+        "seed": learnt.seed,
+    })));
     all.extend(object(net));
     all.extend(of_learning(learnt, test));
     all

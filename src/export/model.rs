@@ -114,7 +114,8 @@ impl Head {
         checkpoint: &Checkpoint,
         net: &Supernet,
     ) -> Result<Option<(Self, RunningStats)>> {
-        let tuned = checkpoint.state.tuned.as_ref().filter(|tuned| tuned.task == Task::Cls.as_str());
+        let tuned =
+            checkpoint.state.tuned.as_ref().filter(|tuned| tuned.task == Task::Cls.as_str());
         let Some(tuned) = tuned else { return Ok(None) };
         let Some((facts, named, origin)) = Finished::read(checkpoint)? else { return Ok(None) };
         let stats = subnet::stats_from_torch(cx, net, &named, &origin)?;

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
+use super::det::{self, DetModel, DetSet, Detect};
 use super::learner::STATISTICS_IMAGES;
 use super::rates;
 use super::seg::{self, SegModel, SegSet, Segment};
@@ -17,13 +18,14 @@ use crate::cx::Cx;
 use crate::data::steps_per_epoch;
 use crate::error::{Error, Result};
 use crate::eval::dense::miou::Counts;
+use crate::eval::dense::score::{Metric, Scores};
 use crate::eval::record::{self, Learnt, Net, Split};
 use crate::export::subnet::stats_to_torch;
-use crate::files::owned::Owned;
 use crate::files;
+use crate::files::owned::Owned;
 use crate::nn::{BnMode, Collector};
 use crate::signals::{self, Signals};
-use crate::space::Arch;
+use crate::space::{Arch, Space};
 use crate::ssl::Begin;
 use crate::train::plan::{Planner, rehearsal};
 use crate::train::resume::existing;
@@ -50,13 +52,20 @@ pub struct Request {
     pub is_cut: bool,
     /// Images that are learnt from.
     pub data: String,
+    /// Their folder, where the annotations do not lie beside them.
+    pub images: Option<String>,
     /// Images that are tested on.
     pub val_data: String,
+    /// Their folder.
+    pub val_images: Option<String>,
+    /// How boxes are scored.
+    pub metric: Metric,
 }
 
 /// Images of a task, to learn from and to test on.
 enum Data {
     Seg { train: Arc<SegSet>, val: Arc<SegSet> },
+    Det { train: Arc<DetSet>, val: Arc<DetSet>, task: Task },
 }
 
 /// A fine-tuning of which images and settings are settled.
@@ -66,6 +75,7 @@ pub struct Prepared {
     tuning: Tuning,
     data: Data,
     val_data: String,
+    metric: Metric,
     /// When it began.
     started: Instant,
 }
@@ -91,10 +101,31 @@ pub enum Scored {
         /// Images that were tested.
         images: usize,
     },
+    /// Objects.
+    Det {
+        /// How boxes were scored.
+        metric: Metric,
+        /// Numbers of boxes.
+        boxes: Scores,
+        /// Numbers of masks, where there are some.
+        masks: Option<Scores>,
+        /// Images that were tested.
+        images: usize,
+    },
 }
 
 impl Data {
-    fn open(request: &Request, config: &Config) -> Result<Self> {
+    fn open(request: &Request, config: &Config, space: &Space) -> Result<Self> {
+        let task = request.task;
+        if task != Task::Seg {
+            let open = |source: &str, images: &Option<String>| {
+                det::open(source, images.as_deref(), config, task, space)
+            };
+            let train = open(&request.data, &request.images)?.to_learn_from()?;
+            let val = open(&request.val_data, &request.val_images)?;
+            val.numbers_of(train.names())?;
+            return Ok(Self::Det { train: Arc::new(train), val: Arc::new(val), task });
+        }
         let train = SegSet::open(&request.data, config)?;
         let val = SegSet::open(&request.val_data, config)?.with_classes(train.names())?;
         Ok(Self::Seg { train: Arc::new(train), val: Arc::new(val) })
@@ -103,24 +134,29 @@ impl Data {
     fn train(&self) -> Arc<dyn Annotated> {
         match self {
             Self::Seg { train, .. } => train.clone(),
+            Self::Det { train, .. } => train.clone(),
         }
     }
 
     fn classes(&self) -> &[String] {
         match self {
             Self::Seg { train, .. } => train.names(),
+            Self::Det { train, .. } => train.names(),
         }
     }
 
     fn val_images(&self) -> usize {
         match self {
             Self::Seg { val, .. } => val.images(),
+            Self::Det { val, .. } => val.len(),
         }
     }
 
     fn make(&self) -> &'static Make {
         match self {
             Self::Seg { .. } => &Segment::make,
+            Self::Det { task: Task::DetC4, .. } => &Detect::make_c4,
+            Self::Det { .. } => &Detect::make_fpn,
         }
     }
 }
@@ -176,7 +212,7 @@ pub fn prepare(mut request: Request) -> Result<Prepared> {
             space.channels()
         )));
     }
-    let data = Data::open(&request, config)?;
+    let data = Data::open(&request, config, &space)?;
     tracing::info!(
         "{} images to learn from, {} to test on, {} classes",
         data.train().images(),
@@ -192,8 +228,8 @@ pub fn prepare(mut request: Request) -> Result<Prepared> {
     let source = Source::Annotated(data.train());
     let tuning = Tuning { source, space, tuned, is_cut: request.is_cut };
     let options = Options { settings, ..request.run };
-    let (val_data, started) = (request.val_data, Instant::now());
-    Ok(Prepared { options, tuning, data, val_data, started })
+    let Request { val_data, metric, .. } = request;
+    Ok(Prepared { options, tuning, data, val_data, metric, started: Instant::now() })
 }
 
 impl Prepared {
@@ -255,9 +291,8 @@ impl Prepared {
             Data::Seg { val, .. } => {
                 let mut net = Segment::new(cx, &setup)?;
                 net.restore(cx, &checkpoint)?;
-                let stats = self.statistics(cx, &net, config, |batch, norm| {
-                    net.calibrate(cx, batch, norm)
-                })?;
+                let stats = self
+                    .statistics(cx, &net, config, |batch, norm| net.calibrate(cx, batch, norm))?;
                 let stats = net.frozen().map_or(stats.clone(), |frozen| stats.or(frozen));
                 let tensors = stats_to_torch(cx, net.net(), &stats)?;
                 self.keep(&checkpoint, learnt, &tensors)?;
@@ -265,9 +300,30 @@ impl Prepared {
                 let counts = seg::test(cx, &model, val, Some(out))?;
                 let net = model.describe();
                 let test = Split { data: vec![self.val_data.clone()], images: val.images() };
-                let result = record::of_segmentation(&net, &model.learnt, &test, &model.classes, &counts);
+                let result =
+                    record::of_segmentation(&net, &model.learnt, &test, &model.classes, &counts);
                 let path = write_result(out, &file_name(Task::Seg, &net, &test), &result)?;
                 let scored = Scored::Seg { names: model.classes, counts, images: val.images() };
+                Ok(Tested { result, scored, path })
+            }
+            Data::Det { val, task, .. } => {
+                let mut net = Detect::new(cx, &setup, *task)?;
+                net.restore(cx, &checkpoint)?;
+                let stats = self
+                    .statistics(cx, &net, config, |batch, norm| net.calibrate(cx, batch, norm))?;
+                let stats = net.frozen().map_or(stats.clone(), |frozen| stats.or(frozen));
+                let tensors = stats_to_torch(cx, net.net(), &stats)?;
+                self.keep(&checkpoint, learnt, &tensors)?;
+                let model = DetModel::of_run(cx, &checkpoint)?;
+                let found = det::test(cx, &model, val, self.metric, Some(&out.join(det::RESULTS)))?;
+                let net = model.describe();
+                let test = Split { data: vec![self.val_data.clone()], images: val.len() };
+                let (boxes, masks) = (found.boxes, found.masks);
+                let scores = (self.metric, &boxes, masks.as_ref());
+                let result = record::of_detection(*task, &net, &model.learnt, &test, scores);
+                let path = write_result(out, &file_name(*task, &net, &test), &result)?;
+                let images = val.len();
+                let scored = Scored::Det { metric: self.metric, boxes, masks, images };
                 Ok(Tested { result, scored, path })
             }
         }

@@ -146,12 +146,7 @@ impl Learner {
     }
 
     /// Where the first value that is not finite appears.
-    fn diverged(
-        &self,
-        cx: &Cx,
-        step: u64,
-        find: impl FnOnce(&Params) -> Result<()>,
-    ) -> Error {
+    fn diverged(&self, cx: &Cx, step: u64, find: impl FnOnce(&Params) -> Result<()>) -> Error {
         let place = || -> Result<String> {
             for (spec, value) in self.params.specs().iter().zip(self.params.values()) {
                 if !all_finite(cx, value)? {

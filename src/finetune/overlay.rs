@@ -1,4 +1,4 @@
-//! Labels drawn over images, for people to look at.
+//! Labels and objects drawn over images, for people to look at.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -6,9 +6,11 @@ use std::path::Path;
 use image::{ImageFormat, RgbImage};
 
 use crate::data::Image;
+use crate::data::annotated::transforms::Sample;
 use crate::data::annotated::{LabelImage, NO_CLASS};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::geometry::{BBox, Rle};
 
 /// Pixels of a side, at most: the report has them in itself.
 const MOST_SIDE: u32 = 256;
@@ -38,15 +40,85 @@ pub(crate) fn tinted(image: &Image, labels: &LabelImage) -> Result<RgbImage> {
 
 /// The same as a PNG.
 pub(crate) fn png(image: &Image, labels: &LabelImage) -> Result<Vec<u8>> {
-    let mut png = Cursor::new(Vec::new());
-    let written = tinted(image, labels)?.write_to(&mut png, ImageFormat::Png);
-    written.map_err(|e| Error::data(format!("cannot draw labels over an image: {e}")))?;
-    Ok(png.into_inner())
+    encoded(&tinted(image, labels)?)
 }
 
 /// Writes it.
 pub(crate) fn write(path: &Path, image: &Image, labels: &LabelImage) -> Result<()> {
     let png = png(image, labels)?;
+    files::write_atomic(path, |out| out.write_all(&png))
+}
+
+/// An object to be drawn.
+pub(crate) struct Drawn<'a> {
+    /// Its class.
+    pub class: usize,
+    /// Its box.
+    pub bbox: BBox,
+    /// Its pixels.
+    pub mask: Option<&'a Rle>,
+}
+
+/// An image with boxes, and the pixels of masks in the colour of their class.
+pub(crate) fn boxed<'a>(
+    image: &Image,
+    objects: impl Iterator<Item = Drawn<'a>>,
+) -> Result<RgbImage> {
+    let (width, height) = (image.width, image.height);
+    let mut rgb = image.rgb.clone();
+    // Lines are as thick as one pixel of what is shown.
+    let line = (width.max(height) / MOST_SIDE as usize).max(1);
+    for Drawn { class, bbox, mask } in objects {
+        let colour = colour(class);
+        let mut paint = |x: usize, y: usize, mixed: bool| {
+            if x < width && y < height {
+                let pixel = &mut rgb[3 * (y * width + x)..][..3];
+                let new = |c: usize| if mixed { pixel[c] / 2 + colour[c] / 2 } else { colour[c] };
+                let new = [new(0), new(1), new(2)];
+                pixel.copy_from_slice(&new);
+            }
+        };
+        for (from, end) in mask.map(Rle::runs).into_iter().flatten() {
+            (from..end).map(|at| at as usize).for_each(|at| paint(at / height, at % height, true));
+        }
+        let [x0, y0] = [bbox.x, bbox.y].map(|v| v.max(0.0) as usize);
+        let [x1, y1] = [bbox.x + bbox.w, bbox.y + bbox.h].map(|v| v.max(0.0) as usize);
+        for t in 0..line {
+            for x in x0..=x1.min(width) {
+                paint(x, y0 + t, false);
+                paint(x, (y1 + t).saturating_sub(line), false);
+            }
+            for y in y0..=y1.min(height) {
+                paint(x0 + t, y, false);
+                paint((x1 + t).saturating_sub(line), y, false);
+            }
+        }
+    }
+    Image { width, height, rgb }.within(MOST_SIDE)
+}
+
+/// As the bytes of a PNG.
+pub(crate) fn encoded(drawn: &RgbImage) -> Result<Vec<u8>> {
+    let mut png = Cursor::new(Vec::new());
+    let written = drawn.write_to(&mut png, ImageFormat::Png);
+    written.map_err(|e| Error::data(format!("cannot draw an image: {e}")))?;
+    Ok(png.into_inner())
+}
+
+/// Writes a training image with its objects.
+pub(crate) fn write_sample(path: &Path, sample: &Sample) -> Result<()> {
+    let size = (sample.image.height as u32, sample.image.width as u32);
+    let masks: Vec<Option<Rle>> = sample
+        .targets
+        .iter()
+        .map(|target| target.mask.as_ref().map_or(Ok(None), |mask| mask.rle(size)))
+        .collect::<Result<_>>()?;
+    let objects = sample.targets.iter().zip(&masks).map(|(target, mask)| Drawn {
+        class: target.class,
+        bbox: target.bbox,
+        mask: mask.as_ref(),
+    });
+    let png = encoded(&boxed(&sample.image, objects)?)?;
     files::write_atomic(path, |out| out.write_all(&png))
 }
 

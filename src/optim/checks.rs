@@ -108,7 +108,8 @@ impl State {
         // A share that f32 does not hold exactly, as in training.
         let keep = 0.996;
         let Self { student, teacher, grads, velocity } = self;
-        let sgd = Sgd { momentum: 0.9, weight_decay: 1e-4, exempt: Exempt::NormsAndBiases, trust: None };
+        let sgd =
+            Sgd { momentum: 0.9, weight_decay: 1e-4, exempt: Exempt::NormsAndBiases, trust: None };
         // Rates that differ, as those of a body and a head.
         let factors: Vec<f64> =
             (0..velocity.len()).map(|i| if i % 3 == 1 { 10.0 } else { 1.0 }).collect();

@@ -161,7 +161,8 @@ mod tests {
         for w in params.values_mut() {
             w.host_mut::<f32>().copy_from_slice(&[1.0, -2.0]);
         }
-        let sgd = Sgd { momentum: 0.9, weight_decay: 0.1, exempt: Exempt::NormsAndBiases, trust: None };
+        let sgd =
+            Sgd { momentum: 0.9, weight_decay: 0.1, exempt: Exempt::NormsAndBiases, trust: None };
         for _ in 0..2 {
             for i in 0..2 {
                 grads.get_mut(i).host_mut::<f32>().copy_from_slice(&[0.5, 0.25]);

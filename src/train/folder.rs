@@ -111,6 +111,7 @@ pub const RUN_FILES: &[&str] = &[
     "examples/*.png",
     "eval/*.json",
     "masks/*.png",
+    "detections.json",
     "eval/baselines/*.json",
     "eval/details/*.json",
     "search/*/.engine",

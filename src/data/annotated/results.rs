@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::json::{Id, Segmentation, box_of, parse as parse_json};
 use super::{Kind, Objects, title};
 use crate::data::limits::{FILE_BYTES, Memory};
 use crate::error::{Error, Result, nearest};
+use crate::files;
 use crate::geometry::{BBox, Rle};
 use crate::outside::read_at_most;
 
@@ -46,6 +48,30 @@ struct Entry {
     score: f64,
     bbox: Option<[f64; 4]>,
     segmentation: Option<Segmentation>,
+}
+
+/// Writes results on the images of `truth` into a file.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write(path: &Path, truth: &Objects, found: &Detections) -> Result<()> {
+    let entry = |found: &Detection| {
+        let BBox { x, y, w, h } = found.bbox;
+        let mut entry = json!({
+            "image_id": truth.images[found.image].id,
+            "category_id": truth.categories[found.class].id,
+            "score": found.score,
+            "bbox": [x, y, w, h],
+        });
+        if let Some(mask) = &found.mask {
+            let (height, width) = mask.size();
+            entry["segmentation"] = json!({ "size": [height, width], "counts": mask.to_text() });
+        }
+        entry
+    };
+    let all: Vec<Value> = found.all.iter().map(entry).collect();
+    let text = serde_json::to_string(&all).map_err(|e| Error::data(e.to_string()))?;
+    files::write_text(path, &text)
 }
 
 /// Reads results on the images of `truth`.

@@ -1,5 +1,7 @@
 //! What results are worth against annotations, by one of the metrics.
 
+use serde_json::{Map, Value, json};
+
 use super::coco::{self, Summary};
 use super::voc::{self, Rule};
 use super::{Detected, UNDEFINED};
@@ -44,6 +46,14 @@ pub struct Scores {
 }
 
 impl Scores {
+    /// By their names, with the mean precision of each class.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let per_class: Map<String, Value> =
+            self.classes.iter().map(|class| (class.name.clone(), json!(class.ap[0]))).collect();
+        let numbers = self.numbers.iter().map(|(name, value)| ((*name).to_owned(), json!(value)));
+        numbers.chain([("per_class".to_owned(), per_class.into())]).collect()
+    }
+
     fn new(summary: &Summary, classes: Vec<ClassScore>) -> Self {
         let Summary { ap, ap50, ap75, ap_by_area: by_area, ar, ar_by_area } = *summary;
         let numbers = [

@@ -18,7 +18,7 @@ use crate::nn::dense::DetNet;
 use crate::nn::{BnMode, Params, RunningStats};
 use crate::space::Arch;
 use crate::tape::{Tape, Var};
-use crate::tensor::{DType, Shape};
+use crate::tensor::Shape;
 use crate::train::{Checkpoint, Finished};
 
 /// The net, its batch norms' statistics, and how it is tested.
@@ -155,11 +155,8 @@ impl DetModel {
         size: [usize; 2],
     ) -> Result<Vec<(usize, Corners)>> {
         let det = &self.config.det;
-        let mut outputs = Outputs { logits: Vec::new(), deltas: Vec::new() };
-        for output in self.net.proposals(tape, &self.params, levels)? {
-            outputs.logits.push(cx.download(output.logits.value())?);
-            outputs.deltas.push(cx.download(output.deltas.value())?);
-        }
+        let outputs = self.net.proposals(tape, &self.params, levels)?;
+        let outputs = Outputs::download(cx, &outputs)?;
         let settings = ProposalSettings {
             pre: det.rpn_pre_test,
             post: det.rpn_post_test,
@@ -201,11 +198,8 @@ impl DetModel {
                 deltas.as_chunks::<4>().0.iter().map(|deltas| Coder::ROI.decode(roi, deltas))
             })
             .collect();
-        let settings = DetectionSettings {
-            score: det.score as f32,
-            nms: det.nms as f32,
-            top_k: det.top_k,
-        };
+        let settings =
+            DetectionSettings { score: det.score as f32, nms: det.nms as f32, top_k: det.top_k };
         Ok(detections(&scores, &boxes, classes, image.map(|side| side as f32), &settings))
     }
 

@@ -160,7 +160,7 @@ impl Detect {
         if rows.is_empty() {
             return Ok(());
         }
-        let mut gather = |tape: &mut Tape, maps: Vec<&Var>, rows: &[i32], width: usize| {
+        let gather = |tape: &mut Tape, maps: Vec<&Var>, rows: &[i32], width: usize| {
             let index = tape.constant(cx.upload_i32(column(rows.len()), rows)?);
             let inputs: Vec<&Var> = maps.into_iter().chain([&index]).collect();
             tape.apply(GatherRows { width }, &inputs)
@@ -192,17 +192,7 @@ impl Detect {
         size: [usize; 2],
     ) -> Result<Vec<Region>> {
         let det = &self.config.det;
-        let values = |var: fn(RpnOutput) -> Var, outputs: Vec<RpnOutput>| {
-            outputs.into_iter().map(|output| cx.download(var(output).value())).collect()
-        };
-        let copies = outputs
-            .iter()
-            .map(|o| RpnOutput { logits: o.logits.clone(), deltas: o.deltas.clone() })
-            .collect();
-        let outputs = Outputs {
-            logits: values(|o| o.logits, copies)?,
-            deltas: values(|o| o.deltas, outputs)?,
-        };
+        let outputs = Outputs::download(cx, &outputs)?;
         let settings = ProposalSettings {
             pre: det.rpn_pre,
             post: det.rpn_post,
@@ -373,7 +363,8 @@ impl Objective for Detect {
     /// Takes the statistics that a frozen backbone is normalised with.
     fn warm_up(&mut self, cx: &Cx, next: &mut dyn FnMut() -> Result<StepBatch>) -> Result<()> {
         let net = &self.net;
-        self.learner.warm_up(cx, next, |tape, params, x, norm| net.whole_body(tape, params, x, norm))
+        self.learner
+            .warm_up(cx, next, |tape, params, x, norm| net.whole_body(tape, params, x, norm))
     }
 
     fn step(

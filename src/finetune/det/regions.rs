@@ -11,16 +11,24 @@ use crate::geometry::{
     Anchors, Coder, Corners, LevelOutput, Matcher, ProposalSettings, RoiSample, Sampler,
     mask_target, proposals,
 };
+use crate::nn::dense::RpnOutput;
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// What the region proposal net says of a batch: of each level the logits and deltas of all images.
 pub(super) struct Outputs {
-    pub logits: Vec<Vec<f32>>,
-    pub deltas: Vec<Vec<f32>>,
+    logits: Vec<Vec<f32>>,
+    deltas: Vec<Vec<f32>>,
 }
 
 impl Outputs {
+    /// Waits for the net's outputs.
+    pub(super) fn download(cx: &Cx, levels: &[RpnOutput]) -> Result<Self> {
+        let logits = levels.iter().map(|level| cx.download(level.logits.value()));
+        let deltas = levels.iter().map(|level| cx.download(level.deltas.value()));
+        Ok(Self { logits: logits.collect::<Result<_>>()?, deltas: deltas.collect::<Result<_>>()? })
+    }
+
     /// Boxes that are proposed in image `i` of this height and width, the best first.
     pub(super) fn of_image(
         &self,
@@ -68,7 +76,8 @@ impl Region {
 
 /// Regions of one image with their levels, as the heads take them.
 pub(super) fn rows(cx: &Cx, placed: &[(usize, Corners)]) -> Result<Tensor> {
-    let row = |(level, [x1, y1, x2, y2]): &(usize, Corners)| [0.0, *level as f32, *x1, *y1, *x2, *y2];
+    let row =
+        |(level, [x1, y1, x2, y2]): &(usize, Corners)| [0.0, *level as f32, *x1, *y1, *x2, *y2];
     let rows: Vec<f32> = placed.iter().flat_map(row).collect();
     cx.upload(Shape::matrix(placed.len(), 6), DType::F32, &rows)
 }

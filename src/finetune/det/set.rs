@@ -57,7 +57,7 @@ impl DetSet {
     ///
     /// # Errors
     /// [`crate::Kind::Data`] where no image has an object.
-    pub(super) fn to_learn_from(self) -> Result<Self> {
+    pub fn to_learn_from(self) -> Result<Self> {
         match self.learnt.is_empty() {
             false => Ok(self),
             true => Err(Error::data(format!(
@@ -145,7 +145,7 @@ impl Annotated for DetSet {
     }
 
     fn digest(&self) -> Result<String> {
-        self.objects.digest()
+        self.files.digest(&self.objects)
     }
 
     fn feed(&self, config: &Config, first_step: u64) -> Result<Box<dyn Feed>> {

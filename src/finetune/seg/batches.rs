@@ -12,9 +12,9 @@ use crate::data::annotated::transforms::normalise_padded;
 use crate::data::{Batch, Normalise, Orders, Pipeline, Stop, Targets};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
+use crate::train::Annotated;
 use crate::train::Feed;
 use crate::train::objective::StepBatch;
-use crate::train::Annotated;
 
 /// Batch after batch, each a function of seed and step.
 pub(super) struct SegBatches {

@@ -49,11 +49,8 @@ impl SegModel {
             Finished::read(checkpoint)?.ok_or_else(|| not_ended(checkpoint))?;
         let space = checkpoint.space()?;
         let seg = &config.seg;
-        let fcn = Fcn {
-            classes: tuned.classes.len(),
-            channels: seg.channels,
-            aux: seg.aux_weight > 0.0,
-        };
+        let fcn =
+            Fcn { classes: tuned.classes.len(), channels: seg.channels, aux: seg.aux_weight > 0.0 };
         let net = SegNet::new(&space, fcn, seg.output_stride)?;
         Ok(Self {
             params: checkpoint.student(cx, net.net().specs())?,

@@ -93,8 +93,7 @@ impl Segment {
         let scores = self.net.forward(tape, params, x, &mut norm, frozen, Some(dropout))?;
         let of_pixels = tape.constant(labels.of_pixels.clone());
         let mut loss = |scores: &Var, weight: f64| {
-            let op =
-                SegLoss { align_corners: seg.align_corners, weight: weight * labels.weight };
+            let op = SegLoss { align_corners: seg.align_corners, weight: weight * labels.weight };
             tape.apply(op, &[scores, &of_pixels])
         };
         let main = loss(&scores.main, 1.0)?;
@@ -167,9 +166,8 @@ impl Objective for Segment {
     /// Takes the statistics that a frozen backbone is normalised with.
     fn warm_up(&mut self, cx: &Cx, next: &mut dyn FnMut() -> Result<StepBatch>) -> Result<()> {
         let net = &self.net;
-        self.learner.warm_up(cx, next, |tape, params, x, norm| {
-            net.body(tape, params, x, norm).map(drop)
-        })
+        self.learner
+            .warm_up(cx, next, |tape, params, x, norm| net.body(tape, params, x, norm).map(drop))
     }
 
     fn step(

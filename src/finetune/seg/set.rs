@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::batches::SegBatches;
-use crate::finetune::overlay;
 use crate::config::{Config, Seg};
 use crate::data::annotated::transforms::{Photometric, SegmentationViews};
 use crate::data::annotated::{LabelImage, LabelImages, NO_CLASS};
 use crate::data::{Image, steps_per_epoch};
 use crate::error::{Error, Result};
+use crate::finetune::overlay;
 use crate::rng::{Philox, Purpose};
 use crate::train::{Annotated, Feed};
 
@@ -146,8 +146,7 @@ impl Annotated for SegSet {
             let views = views(&config.seg, &image);
             for v in 0..2 {
                 let position = (1 << 40) + 2 * i as u64 + v;
-                let varied =
-                    views.apply((image.clone(), labels.clone()), config.seed, position);
+                let varied = views.apply((image.clone(), labels.clone()), config.seed, position);
                 overlay::write(&dir.join(format!("view{v}_{i}.png")), &varied.0, &varied.1)?;
             }
             overlay::write(&dir.join(format!("src_{i}.png")), &image, &labels)?;

@@ -248,7 +248,16 @@ impl DetNet {
                 let stage = |tape: &mut Tape, norm: &mut BnMode| {
                     let range = STAGES - 1..STAGES;
                     let h = regions.clone();
-                    self.net.stages(tape, params, h, &self.arch, range, &self.trunk, norm, |_, _| {})
+                    self.net.stages(
+                        tape,
+                        params,
+                        h,
+                        &self.arch,
+                        range,
+                        &self.trunk,
+                        norm,
+                        |_, _| {},
+                    )
                 };
                 let mut h = match frozen {
                     Some(stats) => stage(tape, &mut BnMode::Frozen(stats))?,

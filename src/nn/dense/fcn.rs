@@ -140,4 +140,3 @@ fn drop_channels(tape: &mut Tape, x: Var, dropout: Option<Dropout>, which: u16) 
     let mask = tape.constant(tape.cx().upload(Shape::matrix(n, c), DType::F32, &mask)?);
     tape.apply(ScaleChannels, &[&x, &mask])
 }
-

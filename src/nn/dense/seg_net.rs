@@ -60,11 +60,12 @@ impl SegNet {
         let h = self.net.stem(tape, params, x, &self.arch, norm)?;
         let mut c4 = None;
         let range = 0..STAGES;
-        let c5 = self.net.stages(tape, params, h, &self.arch, range, &self.trunk, norm, |s, h| {
-            if s == STAGES - 2 {
-                c4 = Some(h.clone());
-            }
-        })?;
+        let c5 =
+            self.net.stages(tape, params, h, &self.arch, range, &self.trunk, norm, |s, h| {
+                if s == STAGES - 2 {
+                    c4 = Some(h.clone());
+                }
+            })?;
         Ok([c4, Some(c5)])
     }
 
