@@ -121,7 +121,15 @@ pub(super) fn centre(
 ) {
     let (width, height) = (image.width, image.height);
     let (whole, window) = (whole(width, height), centre_window(width, height, side));
-    resize(image, whole, Filter::Bilinear, window, side, &mut scratch.resize, &mut scratch.planes);
+    resize(
+        image,
+        whole,
+        Filter::Bilinear,
+        window,
+        [side; 2],
+        &mut scratch.resize,
+        &mut scratch.planes,
+    );
     write_normalised(&mut scratch.planes, normalise, side, false, out);
 }
 

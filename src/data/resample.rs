@@ -112,41 +112,41 @@ pub(super) struct Window {
     pub y: usize,
 }
 
-/// Cuts `crop` out of an image, resizes it to the size of `window`, and keeps the `side`×`side`
-/// pixels there. `planes` becomes red, green, blue: `3·side²` bytes.
+/// Cuts `crop` out of an image, resizes it to the size of `window`, and keeps the
+/// `width`×`height` pixels there. `planes` becomes red, green, blue: `3·width·height` bytes.
 pub(super) fn resize(
     image: &Image,
     crop: Crop,
     filter: Filter,
     window: Window,
-    side: usize,
+    [width, height]: [usize; 2],
     scratch: &mut ResizeScratch,
     planes: &mut Vec<u8>,
 ) {
     let ResizeScratch { across, down, line, sums, between, done } = scratch;
-    across.plan(filter, crop.width, window.width, window.x, side);
-    down.plan(filter, crop.height, window.height, window.y, side);
+    across.plan(filter, crop.width, window.width, window.x, width);
+    down.plan(filter, crop.height, window.height, window.y, height);
     // Rows that no output needs are not resized.
     let top = down.first.iter().copied().min().unwrap_or(0);
     let bottom = down.first.iter().copied().max().unwrap_or(0) + down.taps;
     // One more, so that four values can be read where a pixel begins.
     line.resize(3 * crop.width + 1, 0.0);
-    sums.resize(side, [0.0; 4]);
-    between.resize((bottom - top) * side, [0; 4]);
-    for (y, out) in (top..bottom).zip(between.chunks_exact_mut(side)) {
+    sums.resize(width, [0.0; 4]);
+    between.resize((bottom - top) * width, [0; 4]);
+    for (y, out) in (top..bottom).zip(between.chunks_exact_mut(width)) {
         let start = 3 * ((crop.y + y) * image.width + crop.x);
         let row = &image.rgb[start..start + 3 * crop.width];
         across_row(row, line, across, sums);
         round_row(sums.as_flattened(), out.as_flattened_mut());
     }
-    planes.resize(3 * side * side, 0);
-    done.resize(side, [0; 4]);
-    let (red, rest) = planes.split_at_mut(side * side);
-    let (green, blue) = rest.split_at_mut(side * side);
-    let rows = red.chunks_exact_mut(side).zip(green.chunks_exact_mut(side));
-    for (y, ((r, g), b)) in rows.zip(blue.chunks_exact_mut(side)).enumerate() {
+    planes.resize(3 * width * height, 0);
+    done.resize(width, [0; 4]);
+    let (red, rest) = planes.split_at_mut(width * height);
+    let (green, blue) = rest.split_at_mut(width * height);
+    let rows = red.chunks_exact_mut(width).zip(green.chunks_exact_mut(width));
+    for (y, ((r, g), b)) in rows.zip(blue.chunks_exact_mut(width)).enumerate() {
         let weights = &down.weights[y * down.taps..(y + 1) * down.taps];
-        let from = &between[(down.first[y] - top) * side..][..down.taps * side];
+        let from = &between[(down.first[y] - top) * width..][..down.taps * width];
         down_row(from.as_flattened(), weights, sums.as_flattened_mut());
         round_row(sums.as_flattened(), done.as_flattened_mut());
         split_row(done, r, g, b);

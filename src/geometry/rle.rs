@@ -118,7 +118,7 @@ impl Rle {
     }
 
     /// Runs of pixels of the mask: first position, and the one after the last.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+    pub fn runs(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         let mut at = 0;
         self.counts.chunks(2).filter_map(move |pair| {
             let from = at + pair[0];
@@ -143,6 +143,42 @@ impl Rle {
         }
         let [x, y, w, h] = [x0, y0, x1 - x0 + 1, y1 - y0 + 1].map(f64::from);
         BBox { x, y, w, h }
+    }
+
+    /// The mask whose row `y` and column `x` are these rows and columns of this one: a nearest resize,
+    /// a crop or a flip.
+    ///
+    /// # Errors
+    /// No rows or columns, or more than a mask has; one that this mask does not have.
+    pub fn pick(&self, rows: &[u32], columns: &[u32]) -> Result<Self> {
+        let (height, width) = (rows.len() as u32, columns.len() as u32);
+        check_size(height, width)?;
+        if rows.iter().any(|&y| y >= self.height) || columns.iter().any(|&x| x >= self.width) {
+            return Err(Error::data(format!(
+                "expected rows and columns of a mask of {}x{} (height, width), found others",
+                self.height, self.width
+            )));
+        }
+        let mut inside = vec![false; area(self.height, self.width) as usize];
+        self.runs().for_each(|(from, end)| inside[from as usize..end as usize].fill(true));
+        let from = |y: u32, x: u32| columns[x as usize] * self.height + rows[y as usize];
+        Self::of_pixels(height, width, |y, x| inside[from(y, x) as usize])
+    }
+
+    /// The mask of the pixels, by row and column, that are `inside`.
+    ///
+    /// # Errors
+    /// A size that no mask has.
+    pub fn of_pixels(height: u32, width: u32, inside: impl Fn(u32, u32) -> bool) -> Result<Self> {
+        check_size(height, width)?;
+        let (mut borders, mut was) = (vec![], false);
+        for at in 0..height * width {
+            if inside(at % height, at / height) != was {
+                was = !was;
+                borders.push(at);
+            }
+        }
+        Ok(Self::of_borders(height, width, borders.into_iter()))
     }
 
     /// Pixels that two masks of the same size have in common.
@@ -260,5 +296,16 @@ mod tests {
         assert_eq!(Rle::union(&[a.clone(), b]).unwrap().counts(), [1, 6, 13]);
         assert_eq!(Rle::union(std::slice::from_ref(&a)), Some(a));
         assert_eq!(Rle::union(&[]), None);
+    }
+
+    #[test]
+    fn rows_and_columns_are_picked() {
+        // Rows 1 and 2 of column 0, row 2 of column 1.
+        let a = mask(&[1, 2, 3, 1, 13]);
+        assert_eq!(a.pick(&[0, 1, 2, 3], &[0, 1, 2, 3, 4]).unwrap(), a);
+        assert_eq!(a.pick(&[0, 1, 2, 3], &[4, 3, 2, 1, 0]).unwrap().counts(), [14, 1, 2, 2, 1]);
+        assert_eq!(a.pick(&[1, 2], &[0, 0, 1]).unwrap().counts(), [0, 4, 1, 1]);
+        assert!(a.pick(&[4], &[0]).is_err() && a.pick(&[0], &[5]).is_err());
+        assert!(a.pick(&[], &[0]).is_err());
     }
 }

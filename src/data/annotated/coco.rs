@@ -24,6 +24,7 @@ struct File {
 #[derive(Deserialize)]
 struct FileImage {
     id: Id,
+    file_name: Option<String>,
     width: Option<u32>,
     height: Option<u32>,
 }
@@ -79,7 +80,11 @@ pub fn parse(bytes: &[u8], title: &str) -> Result<Objects> {
     let mut images: Vec<ImageInfo> = file
         .images
         .into_iter()
-        .map(|image| ImageInfo { id: image.id, size: image.height.zip(image.width) })
+        .map(|image| ImageInfo {
+            id: image.id,
+            size: image.height.zip(image.width),
+            file: image.file_name,
+        })
         .collect();
     images.sort_by(|a, b| a.id.cmp(&b.id));
     let mut categories: Vec<Category> = file
@@ -111,7 +116,9 @@ fn objects(read: &Objects, annotations: Vec<Annotation>) -> Result<Vec<Object>> 
             Error::data(format!("its category_id {class} is none of \"categories\""))
         })?;
         let size = read.images[image].size;
-        let mask = annotation.segmentation.map(|s| s.mask(size)).transpose()?.flatten();
+        let segmentation = annotation.segmentation;
+        let mask = segmentation.as_ref().map(|s| s.mask(size)).transpose()?.flatten();
+        let polygons = segmentation.map_or(vec![], Segmentation::into_polygons);
         let bbox = annotation.bbox.map(box_of).or_else(|| mask.as_ref().map(|mask| mask.bbox()));
         let bbox = bbox.ok_or_else(|| {
             Error::data(
@@ -120,7 +127,8 @@ fn objects(read: &Objects, annotations: Vec<Annotation>) -> Result<Vec<Object>> 
         })?;
         let pixels = mask.as_ref().map_or(bbox.area(), |mask| mask.area() as f64);
         let area = annotation.area.unwrap_or(pixels);
-        Ok(Object { image, class, bbox, mask, area, crowd: annotation.iscrowd, difficult: false })
+        let crowd = annotation.iscrowd;
+        Ok(Object { image, class, bbox, mask, polygons, area, crowd, difficult: false })
     };
     let numbered = annotations.into_iter().enumerate();
     let place = |n: usize| format!("{}: annotations[{n}]", read.title);

@@ -88,23 +88,25 @@ impl Segmentation {
     /// # Errors
     /// In words that follow what has the mask: a damaged one, one of another size, a polygon in an
     /// image without a size.
-    pub(super) fn mask(self, image: Option<(u32, u32)>) -> Result<Option<Rle>> {
+    pub(super) fn mask(&self, image: Option<(u32, u32)>) -> Result<Option<Rle>> {
         let mask = match self {
             Self::Polygons(polygons) => {
-                // Fewer than three corners enclose nothing.
-                let polygons: Vec<Vec<f64>> =
-                    polygons.into_iter().filter(|p| p.len() >= 6).collect();
-                if polygons.is_empty() {
+                let mut closed = polygons.iter().filter(|p| encloses(p)).peekable();
+                if closed.peek().is_none() {
                     return Ok(None);
                 }
                 let (height, width) = image.ok_or_else(|| {
                     Error::data("it has polygons, but its image has no \"height\" and \"width\"")
                 })?;
-                let parts = polygons.iter().map(|xy| rasterise(xy, height, width));
+                let parts = closed.map(|xy| rasterise(xy, height, width));
                 return Ok(Rle::union(&parts.collect::<Result<Vec<_>>>()?));
             }
-            Self::Runs { size: [h, w], counts: Counts::List(counts) } => Rle::new(h, w, counts)?,
-            Self::Runs { size: [h, w], counts: Counts::Text(text) } => Rle::from_text(h, w, &text)?,
+            Self::Runs { size: [h, w], counts: Counts::List(counts) } => {
+                Rle::new(*h, *w, counts.clone())?
+            }
+            Self::Runs { size: [h, w], counts: Counts::Text(text) } => {
+                Rle::from_text(*h, *w, text)?
+            }
         };
         match image.filter(|size| *size != mask.size()) {
             None => Ok(Some(mask)),
@@ -115,6 +117,22 @@ impl Segmentation {
             ))),
         }
     }
+
+    /// Its polygons; none where it has other masks.
+    pub(super) fn into_polygons(self) -> Vec<Vec<f64>> {
+        match self {
+            Self::Polygons(mut polygons) => {
+                polygons.retain(|p| encloses(p));
+                polygons
+            }
+            Self::Runs { .. } => vec![],
+        }
+    }
+}
+
+/// Fewer than three corners enclose nothing.
+fn encloses(polygon: &[f64]) -> bool {
+    polygon.len() >= 6
 }
 
 /// A box from its four numbers.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::label_image::LabelImage;
 use super::tree::Tree;
 use super::voc::names_in;
-use crate::data::Format;
 use crate::data::limits::Memory;
 use crate::data::source::split_fragment;
+use crate::data::{Format, Image};
 use crate::error::{Error, Result, nearest};
 
 /// The label of pixels that belong to no class.
@@ -78,9 +78,10 @@ const LABEL_END: &str = "_gtFine_labelIds";
 /// An image's labels.
 struct Member {
     /// Name of the image, without folder and ending.
+    name: String,
+    /// Its file, and that of its labels.
     image: String,
-    /// The file of its labels.
-    file: String,
+    labels: String,
 }
 
 /// Label images of a data set, in the order of their names.
@@ -144,7 +145,7 @@ impl LabelImages {
 
     /// What the labels of image `i` are called in messages.
     pub fn title(&self, i: usize) -> String {
-        self.tree.title_of(&self.members[i].file)
+        self.tree.title_of(&self.members[i].labels)
     }
 
     /// The classes of image `i`'s pixels, and [`NO_CLASS`].
@@ -152,7 +153,7 @@ impl LabelImages {
     /// # Errors
     /// A file that is no label image, a label that is no class.
     pub fn read(&self, i: usize) -> Result<LabelImage> {
-        let mut image = read_labels(&self.tree, &self.members[i].file)?;
+        let mut image = read_labels(&self.tree, &self.members[i].labels)?;
         let classes = self.names.as_ref().map_or(usize::from(NO_CLASS), Vec::len);
         for at in 0..image.labels.len() {
             let label = image.labels[at];
@@ -171,6 +172,19 @@ impl LabelImages {
             image.labels[at] = class;
         }
         Ok(image)
+    }
+}
+
+impl LabelImages {
+    /// Image `i` and its labels, of the same size.
+    ///
+    /// # Errors
+    /// Those of [`LabelImages::read`]; an image that cannot be read or has another size, unless EXIF
+    /// rotates it and it has that size before.
+    pub fn load(&self, i: usize) -> Result<(Image, LabelImage)> {
+        let labels = self.read(i)?;
+        let size = Some((labels.height as u32, labels.width as u32));
+        Ok((self.tree.image(&self.members[i].image, size)?, labels))
     }
 }
 
@@ -240,13 +254,12 @@ impl Layout {
                 tree.title_of(folder)
             ))
         };
-        let member = |image: String| {
-            if !images.contains_key(&image) {
-                return Err(missing("the image", &self.images, &image));
-            }
-            let file = labels.get(&image).cloned();
-            let file = file.ok_or_else(|| missing("the label image", &self.labels, &image))?;
-            Ok(Member { image, file })
+        let member = |name: String| {
+            let image = images.get(&name).cloned();
+            let image = image.ok_or_else(|| missing("the image", &self.images, &name))?;
+            let labels = labels.get(&name).cloned();
+            let labels = labels.ok_or_else(|| missing("the label image", &self.labels, &name))?;
+            Ok(Member { name, image, labels })
         };
         let members: Vec<Member> = wanted.into_iter().map(member).collect::<Result<_>>()?;
         match members.is_empty() {
@@ -275,7 +288,7 @@ fn chosen(split: Option<&str>, folder: &str, splits: &[String], tree: &Tree) -> 
 }
 
 /// Files of a folder and those below it, by their names without folder and ending.
-fn stems(
+pub(super) fn stems(
     tree: &Tree,
     folder: &str,
     end: &str,
@@ -340,12 +353,12 @@ impl Predictions {
     /// # Errors
     /// No such file, one that is no label image.
     pub fn read(&self, truth: &LabelImages, i: usize) -> Result<(LabelImage, String)> {
-        let Member { image, file } = &truth.members[i];
-        let base = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".png");
-        let whole = [format!("{image}{IMAGE_END}"), image.clone(), base.to_owned()];
+        let Member { name, labels, .. } = &truth.members[i];
+        let base = labels.rsplit('/').next().unwrap_or(labels).trim_end_matches(".png");
+        let whole = [format!("{name}{IMAGE_END}"), name.clone(), base.to_owned()];
         let found = whole.iter().find_map(|name| self.files.get(name)).ok_or_else(|| {
             Error::data(format!(
-                "{}: expected the prediction {image}.png, found none",
+                "{}: expected the prediction {name}.png, found none",
                 self.tree.title_of("")
             ))
         })?;

@@ -1,12 +1,15 @@
 //! Images with annotations: boxes and masks of objects ([`Objects`]) in COCO's JSON or Pascal VOC's
 //! XML, and label images ([`LabelImages`]) in the usual layouts of folders. Each lies in a folder or
-//! in a plain tar archive.
+//! in a plain tar archive. [`ImageFiles`] are the images themselves, [`transforms`] what training does
+//! to both.
 
 pub mod coco;
+mod images;
 mod json;
 pub mod label_image;
 mod layouts;
 pub mod results;
+pub mod transforms;
 mod tree;
 pub mod voc;
 
@@ -14,6 +17,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
+pub use self::images::ImageFiles;
 pub use self::json::Id;
 pub use self::label_image::LabelImage;
 pub use self::layouts::{LabelImages, NO_CLASS, Predictions};
@@ -21,7 +25,7 @@ pub use self::results::{Detection, Detections};
 use self::tree::Tree;
 use super::source::{head_of, split_fragment};
 use crate::error::{Error, Result};
-use crate::geometry::{BBox, Rle};
+use crate::geometry::{BBox, Mask, Rle};
 
 /// An image that is annotated.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +34,8 @@ pub struct ImageInfo {
     pub id: Id,
     /// Height and width, where the annotations tell them.
     pub size: Option<(u32, u32)>,
+    /// Its file as the annotations call it; of Pascal VOC without the ending.
+    pub file: Option<String>,
 }
 
 /// A class of objects.
@@ -52,12 +58,25 @@ pub struct Object {
     pub bbox: BBox,
     /// Its pixels, in an image of the same size.
     pub mask: Option<Rle>,
+    /// The polygons that the annotation says its pixels by; none where it says them otherwise.
+    pub polygons: Vec<Vec<f64>>,
     /// Pixels, as the annotation says; those of the mask, or of the box, where it says nothing.
     pub area: f64,
     /// Whether it is a region of many objects.
     pub crowd: bool,
     /// Whether it need not be found.
     pub difficult: bool,
+}
+
+impl Object {
+    /// Its pixels as training wants them: polygons where there are some, for they are scaled without
+    /// loss.
+    pub fn shape(&self) -> Option<Mask> {
+        match self.polygons.is_empty() {
+            true => self.mask.clone().map(Mask::Rle),
+            false => Some(Mask::Polygons(self.polygons.clone())),
+        }
+    }
 }
 
 /// Which kind of annotations.
@@ -93,7 +112,7 @@ impl Objects {
     /// claims to be.
     pub fn open(source: &str) -> Result<Self> {
         let (path, split) = split_fragment(source);
-        if path.is_file() && head_of(&path)?.trim_ascii_start().starts_with(b"{") {
+        if is_json(&path)? {
             return match split {
                 None => coco::read(&path),
                 Some(split) => Err(Error::data(format!(
@@ -111,6 +130,15 @@ impl Objects {
             None => tree.only_file("annotations", ".json")?,
         };
         coco::parse(&tree.read(&name)?, &tree.title_of(&name))
+    }
+
+    /// Numbers of the objects in each image.
+    pub fn by_image(&self) -> Vec<Vec<usize>> {
+        let mut of_image = vec![vec![]; self.images.len()];
+        for (i, object) in self.objects.iter().enumerate() {
+            of_image[object.image].push(i);
+        }
+        of_image
     }
 
     /// Numbers of the images by their ids.
@@ -145,6 +173,11 @@ impl fmt::Display for Kind {
             Self::Voc => "Pascal VOC",
         })
     }
+}
+
+/// Whether a path is a file in JSON, and no folder or archive.
+fn is_json(path: &Path) -> Result<bool> {
+    Ok(path.is_file() && head_of(path)?.trim_ascii_start().starts_with(b"{"))
 }
 
 /// What a path is called in messages.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tar::Archive;
 
 use super::title;
+use crate::data::Image;
 use crate::data::archive::is_tar;
 use crate::data::limits::{FILE_BYTES, IMAGES, Memory};
 use crate::data::ranges::Ranges;
@@ -148,6 +149,31 @@ impl Tree {
             "" => title(&self.path),
             within => title(&self.path.join(within)),
         }
+    }
+
+    /// The image in a file. If `size` says its height and width, the image has that size, rotated as
+    /// EXIF asks for or, if only that fits, as it is stored.
+    ///
+    /// # Errors
+    /// With the file: what cannot be read, is damaged, or has another size.
+    pub(super) fn image(&self, name: &str, size: Option<(u32, u32)>) -> Result<Image> {
+        let memory = &self.memory;
+        let size = size.map(|(height, width)| (width as usize, height as usize));
+        let len = match &self.archive {
+            None => fs::metadata(self.path.join(format!("{}{name}", self.prefix)))
+                .map_or(0, |file| file.len()),
+            Some(_) => self.members.get(&format!("{}{name}", self.prefix)).map_or(0, |m| m.1),
+        };
+        let _encoded = memory.encoded.take(len.min(memory.limits.file_bytes))?;
+        let bytes = self.read(name)?;
+        let mut permit = None;
+        let mut admit = |bytes: u64| {
+            permit = None;
+            permit = Some(memory.decoded.take(bytes)?);
+            Ok(())
+        };
+        Image::decode_as_annotated(&bytes, size, &memory.limits, 0, &mut admit)
+            .map_err(|e| e.context(self.title_of(name)))
     }
 
     /// The bytes of a file.

@@ -50,12 +50,14 @@ pub(super) fn read(tree: &Tree, split: Option<&str>) -> Result<Objects> {
     let (mut images, mut objects) = (Vec::new(), Vec::new());
     for (name, annotation) in found.iter().filter(|(name, _)| chosen.contains(*name)) {
         let image = images.len();
-        images.push(ImageInfo { id: Id::Text((*name).clone()), size: annotation.size });
+        let (id, file) = (Id::Text((*name).clone()), Some((*name).clone()));
+        images.push(ImageInfo { id, size: annotation.size, file });
         objects.extend(annotation.objects.iter().map(|object| Object {
             image,
             class: names.binary_search(&object.name.as_str()).unwrap_or_default(),
             bbox: object.bbox,
             mask: None,
+            polygons: vec![],
             area: object.bbox.area(),
             crowd: false,
             difficult: object.difficult,

@@ -41,7 +41,7 @@ pub fn render(
 ) {
     let Scratch { resize: r, planes, other, padded } = scratch;
     let window = Window { width: side, height: side, x: 0, y: 0 };
-    resize(image, params.crop, params.filter, window, side, r, planes);
+    resize(image, params.crop, params.filter, window, [side; 2], r, planes);
     adjust_colours(planes, &params.adjust, params.grey);
     if let Some(sigma) = params.blur_sigma {
         blur(planes, other, padded, side, sigma);

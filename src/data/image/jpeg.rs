@@ -6,14 +6,18 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::{Image, MAX_SIDE, Take, check_size, oriented};
+use super::{Image, MAX_SIDE, Take, check_size};
 use crate::data::limits::Limits;
 use crate::error::{Error, Result};
 
 /// JPEG, by zune-jpeg. Its strict mode refuses damage, but also padding between headers, which
 /// cameras write and every viewer accepts: such a file is decoded leniently. Neither mode misses
 /// the last few bytes of a file that is cut short, so its end is looked for here.
-pub(super) fn decode(bytes: &[u8], limits: &Limits, admit: &mut Take) -> Result<Image> {
+pub(super) fn decode(
+    bytes: &[u8],
+    limits: &Limits,
+    admit: &mut Take,
+) -> Result<(Image, Orientation)> {
     let strict = decode_with(bytes, true, limits, admit);
     let image = match strict {
         Err(e) if e.to_string().contains("Extra bytes between headers") => {
@@ -43,7 +47,12 @@ fn ends_whole(bytes: &[u8]) -> bool {
     false
 }
 
-fn decode_with(bytes: &[u8], strict: bool, limits: &Limits, admit: &mut Take) -> Result<Image> {
+fn decode_with(
+    bytes: &[u8],
+    strict: bool,
+    limits: &Limits,
+    admit: &mut Take,
+) -> Result<(Image, Orientation)> {
     let bad = |e: &dyn std::fmt::Display| Error::data(format!("damaged or unsupported JPEG: {e}"));
     let options = DecoderOptions::default()
         .set_max_width(MAX_SIDE)
@@ -72,5 +81,5 @@ fn decode_with(bytes: &[u8], strict: bool, limits: &Limits, admit: &mut Take) ->
     decoder.decode_into(&mut rgb).map_err(|e| bad(&e))?;
     let orientation = decoder.exif().and_then(|chunk| Orientation::from_exif_chunk(chunk));
     drop(decoder);
-    oriented(Image { width, height, rgb }, orientation.unwrap_or(Orientation::NoTransforms))
+    Ok((Image { width, height, rgb }, orientation.unwrap_or(Orientation::NoTransforms)))
 }

@@ -59,16 +59,51 @@ impl Image {
         beside: u64,
         admit: &mut Admit,
     ) -> Result<Image> {
+        Self::decode_as_annotated(bytes, None, limits, beside, admit)
+    }
+
+    /// The same of an image whose annotations say its `size`, width and height: where only the file's
+    /// own size is that, and not the one after the rotation that EXIF asks for, it is not rotated.
+    ///
+    /// # Errors
+    /// Those of [`Image::decode_within`]; neither has that size.
+    pub(super) fn decode_as_annotated(
+        bytes: &[u8],
+        size: Option<(usize, usize)>,
+        limits: &Limits,
+        beside: u64,
+        admit: &mut Admit,
+    ) -> Result<Image> {
         let admit = &mut |taken: u64, pixels: u64| admit(taken.max((3 + beside) * pixels));
-        let attempt = || match Format::sniff(bytes) {
-            Some(Format::Jpeg) => jpeg::decode(bytes, limits, admit),
-            Some(Format::Tiff) => tiff::decode(bytes, limits, admit),
-            Some(format) => others::decode(bytes, format, limits, admit),
-            None if bytes.is_empty() => Err(Error::data("the file is empty")),
-            None => Err(Error::data(match unsupported::by_bytes(bytes) {
-                Some(format) => format!("it is {format}, a format that is not read"),
-                None => format!("not an image: expected {FORMATS}, found other bytes"),
-            })),
+        let attempt = || {
+            let (image, orientation) = match Format::sniff(bytes) {
+                Some(Format::Jpeg) => jpeg::decode(bytes, limits, admit)?,
+                Some(Format::Tiff) => tiff::decode(bytes, limits, admit)?,
+                Some(format) => others::decode(bytes, format, limits, admit)?,
+                None if bytes.is_empty() => return Err(Error::data("the file is empty")),
+                None => {
+                    return Err(Error::data(match unsupported::by_bytes(bytes) {
+                        Some(format) => format!("it is {format}, a format that is not read"),
+                        None => format!("not an image: expected {FORMATS}, found other bytes"),
+                    }));
+                }
+            };
+            let Some(annotated) = size else { return oriented(image, orientation) };
+            let stored = (image.width, image.height);
+            let shown = if swaps_sides(orientation) { (stored.1, stored.0) } else { stored };
+            match annotated {
+                size if size == shown => oriented(image, orientation),
+                size if size == stored => Ok(image),
+                (width, height) => Err(Error::data(format!(
+                    "expected an image of {width}x{height} as its annotation says, found one of {}x{}{}",
+                    shown.0,
+                    shown.1,
+                    match shown == stored {
+                        true => String::new(),
+                        false => format!(" ({}x{} before EXIF rotates it)", stored.0, stored.1),
+                    }
+                ))),
+            }
         };
         guarded("the decoder", attempt)
     }
@@ -130,6 +165,12 @@ pub(super) fn check_size(width: usize, height: usize, limits: &Limits) -> Result
         )));
     }
     Ok(())
+}
+
+/// Whether width becomes height.
+fn swaps_sides(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
 }
 
 fn oriented(image: Image, orientation: Orientation) -> Result<Image> {

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader};
 
-use super::{Format, Image, Take, check_size, oriented};
+use super::{Format, Image, Take, check_size};
 use crate::data::limits::{Limits, PIXELS};
 use crate::error::{Error, Result};
 
@@ -18,11 +18,11 @@ pub(super) fn decode(
     format: Format,
     limits: &Limits,
     admit: &mut Take,
-) -> Result<Image> {
+) -> Result<(Image, Orientation)> {
     let (image, orientation) = decoded(bytes, format, limits, admit)?;
     let (width, height) = (image.width() as usize, image.height() as usize);
     // Of 16 bits a channel this takes the nearest of 8.
-    oriented(Image { width, height, rgb: image.into_rgb8().into_raw() }, orientation)
+    Ok((Image { width, height, rgb: image.into_rgb8().into_raw() }, orientation))
 }
 
 /// An image with the samples that its file has, and how it is to be turned.

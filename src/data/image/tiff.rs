@@ -8,7 +8,7 @@ use tiff::ColorType;
 use tiff::decoder::{BufferLayoutPreference, Decoder, DecodingResult, Limits as DecoderLimits};
 use tiff::tags::Tag;
 
-use super::{Image, Take, check_size, oriented};
+use super::{Image, Take, check_size};
 use crate::data::bands::{Bands, widened};
 use crate::data::limits::Limits;
 use crate::error::{Error, Result};
@@ -169,7 +169,11 @@ fn to_eight(value: u16) -> u8 {
     ((u32::from(value) * 255 + 32_767) / 65_535) as u8
 }
 
-pub(super) fn decode(bytes: &[u8], limits: &Limits, admit: &mut Take) -> Result<Image> {
+pub(super) fn decode(
+    bytes: &[u8],
+    limits: &Limits,
+    admit: &mut Take,
+) -> Result<(Image, Orientation)> {
     let header = Header::of(bytes)?;
     let values = header.values_cost() + AROUND_BYTES;
     let palette = header.palette();
@@ -195,7 +199,7 @@ fn pixels(
     palette: Option<&[[u8; 3]]>,
     limits: &Limits,
     admit: &mut Take,
-) -> Result<Image> {
+) -> Result<(Image, Orientation)> {
     let colours = |colour| Colours::of(colour, palette);
     let (colours, page) = Page::read(bytes, held, colours, limits, admit)?;
     let Page { width, height, layout, orientation, samples } = page;
@@ -205,7 +209,7 @@ fn pixels(
         _ => None,
     };
     let rgb = rgb.ok_or_else(other_samples)?;
-    oriented(Image { width, height, rgb }, orientation)
+    Ok((Image { width, height, rgb }, orientation))
 }
 
 fn other_samples() -> Error {

@@ -65,7 +65,7 @@ fn thumbnail(image: &Image) -> [u8; SIDE * SIDE] {
     let whole = Crop { x: 0, y: 0, width: image.width, height: image.height };
     let window = Window { width: SIDE, height: SIDE, x: 0, y: 0 };
     with_scratch(|Scratch { resize: scratch, planes, .. }| {
-        resize(image, whole, Filter::Bilinear, window, SIDE, scratch, planes);
+        resize(image, whole, Filter::Bilinear, window, [SIDE; 2], scratch, planes);
         let plane = |c: usize, i: usize| u32::from(planes[c * SIDE * SIDE + i]);
         std::array::from_fn(|i| {
             ((299 * plane(0, i) + 587 * plane(1, i) + 114 * plane(2, i)) / 1000) as u8
