@@ -7,7 +7,7 @@ use super::polygon::{FARTHEST, rasterise};
 use super::{Mask, Rle};
 use crate::error::Result;
 
-/// Puts the `side`×`side` probabilities of a mask, rows from the top, into its box in an image of
+/// Puts the `side`×`side` `probabilities` of a mask, rows from the top, into its box in an image of
 /// this height and width: bilinear between the centres of cells, 0 beyond them, and the pixels of at
 /// least `threshold` belong to the mask (detectron2's `paste_masks_in_image`).
 ///

@@ -1,6 +1,7 @@
 //! `engine data`: images themselves.
 
 mod check;
+mod shapes;
 mod split;
 
 use std::path::{Path, PathBuf};
@@ -49,6 +50,8 @@ pub enum DataVerb {
     Check(check::CheckArgs),
     /// Write lists of the images to train and to test on, with their labels; copies nothing
     Split(split::SplitArgs),
+    /// Draw scenes of shapes with boxes, masks and label images, to try detection and segmentation
+    Shapes(shapes::ShapesArgs),
     /// Put images into one file that opens at once
     Pack {
         /// Images
@@ -90,6 +93,7 @@ pub fn run(args: &DataArgs, globals: &Globals) -> Result<()> {
     pool.install(|| match &args.verb {
         DataVerb::Check(args) => check::run(args, globals.json),
         DataVerb::Split(args) => split::run(args, globals.json),
+        DataVerb::Shapes(args) => shapes::run(args, globals.json),
         DataVerb::Stats { paths, channels } => {
             check::stats(paths, channels.channels(), globals.json)
         }

@@ -6,10 +6,10 @@ mod pixels;
 
 pub use self::photometric::{Distortion, Photometric};
 pub use self::pixels::{normalise_padded, resized};
-use super::{LabelImage, NO_CLASS, Objects};
+use super::{LabelImage, NO_CLASS, Object, Objects};
 use crate::data::{Crop, Filter, Image};
-use crate::error::Result;
-use crate::geometry::{BBox, Mask};
+use crate::error::{Error, Result};
+use crate::geometry::{BBox, Mask, Rle};
 use crate::rng::{Philox, Purpose};
 
 /// Width and height.
@@ -38,17 +38,22 @@ pub struct Sample {
 impl Sample {
     /// An image with those of its `objects` (numbers in [`Objects::objects`]) that a net learns from:
     /// crowds are not, and of boxes only what lies within the image; difficult ones are.
-    pub fn new(image: Image, all: &Objects, objects: &[usize]) -> Self {
-        let targets = objects.iter().map(|&o| &all.objects[o]).filter(|object| !object.crowd);
-        let target = |object: &super::Object| Target {
-            bbox: object.bbox,
-            class: object.class,
-            mask: object.shape(),
+    ///
+    /// # Errors
+    /// A mask whose size is not the image's.
+    pub fn new(image: Image, all: &Objects, objects: &[usize]) -> Result<Self> {
+        let size = (image.height as u32, image.width as u32);
+        let target = |object: &Object| match object.mask.as_ref().map(Rle::size) {
+            Some((height, width)) if (height, width) != size => Err(Error::data(format!(
+                "{}: expected masks of {}x{} (height, width) in image {}, found one of {height}x{width}",
+                all.title, size.0, size.1, all.images[object.image].id
+            ))),
+            _ => Ok(Target { bbox: object.bbox, class: object.class, mask: object.shape() }),
         };
-        let targets = targets.map(target).collect();
-        let mut sample = Self { image, targets };
+        let objects = objects.iter().map(|&o| &all.objects[o]).filter(|object| !object.crowd);
+        let mut sample = Self { image, targets: objects.map(target).collect::<Result<_>>()? };
         sample.clip();
-        sample
+        Ok(sample)
     }
 
     /// Cuts boxes off at the image's borders; objects whose box is left without width or height go.

@@ -99,10 +99,12 @@ fn crowds_go_and_boxes_are_cut_off() {
         {"image_id": 1, "category_id": 3, "bbox": [40, 1, 20, 4]},
         {"image_id": 1, "category_id": 3, "bbox": [1, 1, 0, 4]}]}"#;
     let objects = super::super::coco::parse(text.as_bytes(), "x").unwrap();
-    let sample = Sample::new(image(40, 30), &objects, &objects.by_image()[0]);
+    let sample = Sample::new(image(40, 30), &objects, &objects.by_image()[0]).unwrap();
     let [target] = &sample.targets[..] else { panic!("{sample:?}") };
     assert_eq!(target.bbox, BBox { x: 0.0, y: 10.0, w: 15.0, h: 20.0 });
     assert_eq!(target.mask, Some(Mask::Polygons(vec![vec![0.0, 0.0, 9.0, 0.0, 9.0, 9.0]])));
+    let e = Sample::new(image(41, 30), &objects, &[0]).unwrap_err().to_string();
+    assert!(e.contains("masks of 30x41") && e.contains("one of 30x40"), "{e}");
 }
 
 fn views() -> SegmentationViews {
