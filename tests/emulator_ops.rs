@@ -13,6 +13,7 @@ use engine::ops::conv2d::Conv2d;
 use engine::ops::cross_entropy::{self, CrossEntropy};
 use engine::ops::max_pool::MaxPool;
 use engine::ops::relu::Relu;
+use engine::ops::seg_loss::{IGNORED, SegLoss};
 use engine::ops::{Fill, Grad, Op, index_select};
 use engine::tensor::{DType, Shape, Tensor};
 
@@ -154,6 +155,47 @@ fn labels_that_are_no_class_are_noticed() {
         assert_eq!(cx.download_i32(&labels(&[3, 0]).unwrap()).unwrap(), [3, 0]);
         assert_eq!(labels(&[0, 4]).unwrap_err().kind(), Kind::Data);
         assert_eq!(labels(&[usize::MAX]).unwrap_err().kind(), Kind::Data);
+    }
+}
+
+/// Only the cells around a pixel get a gradient from it, or NaN where its label is no class; on the
+/// CPU that is an error at once.
+#[test]
+fn pixels_count_where_they_have_a_class() {
+    let (shape, size) = (Shape::nhwc(2, 3, 4, 5), Shape::nhwc(2, 9, 10, 1));
+    let logits = values(shape, Fill::Normal, 1);
+    // Between rows 1 and 2 and columns 2 and 3 of the second image's logits.
+    let (row, column) = (5, 7);
+    let inputs = |cx: &Cx, label| {
+        let mut labels = vec![IGNORED; size.elems()];
+        labels[size.positions() + row * size.w() + column] = label;
+        let logits = cx.upload(shape, DType::F32, &logits).unwrap();
+        [logits, cx.upload_i32(size, &labels).unwrap()]
+    };
+    let op = SegLoss { align_corners: false, weight: 1.0 };
+    let around = [1, 2].map(|y| [2, 3].map(|x| (3 + y) * 4 + x)).concat();
+    let cells = |g: &[f32], is: fn(&f32) -> bool| -> Vec<usize> {
+        let cells = g.chunks(5).enumerate().filter(|(_, g)| g.iter().all(is));
+        cells.map(|(i, _)| i).collect()
+    };
+    let of_one =
+        [cpu(), emulator()].map(|cx| run(&op, &cx, &inputs(&cx, 3), &[true, false], &[1.0]));
+    for out in &of_one {
+        assert!(out[0][0] > 0.0 && out[0][0].is_finite());
+        assert_eq!(cells(&out[1], |g| *g != 0.0), around);
+        assert_eq!(cells(&out[1], |g| *g == 0.0).len(), 24 - 4);
+    }
+    for wrong in [5, -2, i32::MAX, i32::MIN] {
+        let on_cpu = cpu();
+        let [x, labels] = inputs(&on_cpu, wrong);
+        let e = op.forward(&on_cpu, &[&x, &labels]).unwrap_err();
+        assert!(e.kind() == Kind::Data, "{e}");
+        assert!(e.to_string().contains("in row 5, column 7 of image 1"), "{e}");
+        let cx = emulator();
+        let out = run(&op, &cx, &inputs(&cx, wrong), &[true, false], &[1.0]);
+        assert!(out[0][0].is_nan());
+        assert_eq!(cells(&out[1], |g| g.is_nan()), around);
+        assert_eq!(cells(&out[1], |g| *g == 0.0).len(), 24 - 4);
     }
 }
 
