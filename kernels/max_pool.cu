@@ -1,27 +1,12 @@
 // Max-pooling: 3×3 windows, stride 2, padding 1. A thread has a vector of channels of one
 // pixel: of the output in the forward pass, of the input in the backward pass.
 #include "include/kernel.h"
+#include "include/place.h"
 #include "include/vector.h"
 
 struct MaxPoolParams {
     u32 images, height, width, channels;  // of x
     u32 out_height, out_width;
-};
-
-// Which pixel, and which of its channels, the `N` elements are that this thread has in a
-// tensor of `height` × `width` pixels.
-template <int N>
-struct Place {
-    u32 image, row, column, channel;
-
-    DEVICE Place(u32 height, u32 width, u32 channels) {
-        u32 vectors = channels / N;
-        u32 pixel = global_thread() / vectors;
-        channel = global_thread() % vectors * N;
-        column = pixel % width;
-        row = pixel / width % height;
-        image = pixel / width / height;
-    }
 };
 
 // y and, for each of its elements, the tap (3·row + column) of its window that won: the first

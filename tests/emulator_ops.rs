@@ -8,11 +8,15 @@ use engine::cx::Cx;
 use engine::device::emulator::Emulator;
 use engine::ops::add::accumulate;
 use engine::ops::batch_norm::{BatchNorm, Running};
+use engine::ops::bce_logits::BceLogits;
+use engine::ops::box_loss::BoxLoss;
 use engine::ops::check::values;
 use engine::ops::conv2d::Conv2d;
 use engine::ops::cross_entropy::{self, CrossEntropy};
+use engine::ops::gather_rows::GatherRows;
 use engine::ops::max_pool::MaxPool;
 use engine::ops::relu::Relu;
+use engine::ops::roi_align::RoiAlign;
 use engine::ops::seg_loss::{IGNORED, SegLoss};
 use engine::ops::{Fill, Grad, Op, index_select};
 use engine::tensor::{DType, Shape, Tensor};
@@ -278,6 +282,97 @@ fn gradients_of_batch_norm_do_not_depend_on_which_are_wanted() {
         for i in 0..4 {
             let expected = if wanted[i] { &all[i + 1][..] } else { &[] };
             assert_eq!(some[i + 1], expected, "gradient {i} of {wanted:?}");
+        }
+    }
+}
+
+/// Indices and RoIs that are not there: on the CPU an error at once; on a device NaN in their rows,
+/// and no gradient.
+#[test]
+fn rows_and_regions_that_are_not_there_are_noticed() {
+    let map = Shape::nhwc(2, 3, 4, 2);
+    let x = values(map, Fill::Normal, 1);
+    let is_nan = |rows: &[f32], row: usize| -> Vec<bool> {
+        rows.chunks(row).map(|row| row.iter().all(|x| x.is_nan())).collect()
+    };
+    let finite = |x: &[f32]| x.iter().all(|x| x.is_finite());
+    for wrong in [24, -1] {
+        let inputs = |cx: &Cx| {
+            let x = cx.upload(map, DType::F32, &x).unwrap();
+            [x, cx.upload_i32(Shape::matrix(3, 1), &[3, wrong, 23]).unwrap()]
+        };
+        let op = GatherRows { width: 2 };
+        let (on_cpu, cx) = (cpu(), emulator());
+        let e = op.forward(&on_cpu, &inputs(&on_cpu).each_ref()).unwrap_err();
+        assert!(e.kind() == Kind::Data && e.to_string().contains("at 1"), "{e}");
+        let out = run(&op, &cx, &inputs(&cx), &[true, false], &[1.0; 6]);
+        assert_eq!(is_nan(&out[0], 2), [false, true, false]);
+        assert_eq!(out[1].iter().sum::<f32>(), 4.0);
+    }
+    let twice = [cpu().upload_i32(Shape::matrix(2, 1), &[5, 5]).unwrap()];
+    let x_on_cpu = cpu().upload(map, DType::F32, &x).unwrap();
+    let e = GatherRows { width: 2 }.forward(&cpu(), &[&x_on_cpu, &twice[0]]).unwrap_err();
+    assert!(e.to_string().contains("5 twice"), "{e}");
+
+    let right = [[0.0, 0.0, 1.0, 1.0, 9.0, 9.0], [1.0, 0.0, 0.0, 0.0, 8.0, 8.0]];
+    let op = RoiAlign { size: 2, scales: vec![0.25] };
+    for (column, wrong) in
+        [(0, 2.0), (0, 0.5), (0, f32::NAN), (1, 1.0), (1, -1.0), (2, 3e6), (5, f32::INFINITY)]
+    {
+        let mut middle = [1.0, 0.0, 1.0, 1.0, 9.0, 9.0];
+        middle[column] = wrong;
+        let rois = [right[0], middle, right[1]].concat();
+        let inputs = |cx: &Cx| {
+            let x = cx.upload(map, DType::F32, &x).unwrap();
+            [x, cx.upload(Shape::matrix(3, 6), DType::F32, &rois).unwrap()]
+        };
+        let (on_cpu, cx) = (cpu(), emulator());
+        let e = op.forward(&on_cpu, &inputs(&on_cpu).each_ref()).unwrap_err();
+        assert!(e.kind() == Kind::Data && e.to_string().contains("in row 1"), "{e}");
+        let out = run(&op, &cx, &inputs(&cx), &[true, false], &[1.0; 24]);
+        assert_eq!(is_nan(&out[0], 8), [false, true, false], "{column}: {wrong}");
+        assert!(finite(&out[0][..8]) && finite(&out[1]));
+    }
+    let cx = cpu();
+    let rois = cx.upload(Shape::matrix(2, 6), DType::F32, &[right[1], right[0]].concat()).unwrap();
+    let e = op.forward(&cx, &[&x_on_cpu, &rois]).unwrap_err();
+    assert!(e.to_string().contains("sorted") && e.to_string().contains("in row 1"), "{e}");
+}
+
+/// The same for channels and boxes that are selected.
+#[test]
+fn selections_that_are_not_there_are_noticed() {
+    let select = |cx: &Cx, wrong| cx.upload_i32(Shape::matrix(3, 1), &[1, wrong, 0]).unwrap();
+    let upload = |cx: &Cx, shape: Shape| {
+        cx.upload(shape, DType::F32, &values(shape, Fill::Normal, 1)).unwrap()
+    };
+    for wrong in [2, -1, -2] {
+        let on_cpu = cpu();
+        let cx = emulator();
+        let masks = |cx: &Cx| {
+            [
+                upload(cx, Shape::nhwc(3, 2, 2, 2)),
+                upload(cx, Shape::nhwc(3, 2, 2, 1)),
+                select(cx, wrong),
+            ]
+        };
+        let boxes = |cx: &Cx| {
+            [upload(cx, Shape::matrix(3, 8)), upload(cx, Shape::matrix(3, 4)), select(cx, wrong)]
+        };
+        let (mask_loss, box_loss) = (BceLogits { weight: 1.0 }, BoxLoss { beta: 0.0, weight: 1.0 });
+        let e = mask_loss.forward(&on_cpu, &masks(&on_cpu).each_ref()).unwrap_err();
+        assert!(e.kind() == Kind::Data && e.to_string().contains("in row 1"), "{e}");
+        // −1 selects no box.
+        let taken = box_loss.forward(&on_cpu, &boxes(&on_cpu).each_ref());
+        assert_eq!(taken.err().map(|e| e.kind()), (wrong != -1).then_some(Kind::Data));
+        let wanted = [true, false, false];
+        let of_masks = run(&mask_loss, &cx, &masks(&cx), &wanted, &[1.0]);
+        let of_boxes = run(&box_loss, &cx, &boxes(&cx), &wanted, &[1.0]);
+        for (out, noticed) in [(of_masks, true), (of_boxes, wrong != -1)] {
+            assert_eq!(out[0][0].is_nan(), noticed);
+            let rows: Vec<bool> = out[1].chunks(8).map(|g| g.iter().all(|g| g.is_nan())).collect();
+            assert_eq!(rows, [false, noticed, false]);
+            assert!(out[1][..8].iter().chain(&out[1][16..]).all(|g| g.is_finite()));
         }
     }
 }

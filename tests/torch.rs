@@ -4,16 +4,24 @@ use engine::Error;
 use engine::cx::Cx;
 use engine::ops::avg_pool::GlobalAvgPool;
 use engine::ops::batch_norm::{self, BatchNorm};
+use engine::ops::bce_logits::BceLogits;
+use engine::ops::box_loss::BoxLoss;
+use engine::ops::conv_transpose2d::ConvTranspose2d;
 use engine::ops::cosine::Cosine;
 use engine::ops::cross_entropy::{self, CrossEntropy};
+use engine::ops::gather_rows::GatherRows;
 use engine::ops::info_nce::InfoNCE;
 use engine::ops::l2_normalise::L2Normalise;
 use engine::ops::max_pool::MaxPool;
+use engine::ops::roi_align::RoiAlign;
+use engine::ops::subsample::Subsample;
+use engine::ops::upsample_add::UpsampleAdd;
 use engine::ops::{Grad, Op, matching, queue_mean, relation};
 use engine::tensor::{DType, Meta, Shape, Tensor};
 use safetensors::SafeTensors;
 
 static OPS: &[u8] = include_bytes!("fixtures/ops.safetensors");
+static DENSE_OPS: &[u8] = include_bytes!("fixtures/dense_ops.safetensors");
 
 /// One case of a fixture file.
 struct Fixture<'a> {
@@ -24,8 +32,18 @@ struct Fixture<'a> {
 
 impl Fixture<'_> {
     fn new(case: &'static str) -> Self {
-        let file = SafeTensors::deserialize(OPS).expect("the fixture is a safetensors file");
+        Self::of(OPS, case)
+    }
+
+    fn of(file: &'static [u8], case: &'static str) -> Self {
+        let file = SafeTensors::deserialize(file).expect("the fixture is a safetensors file");
         Self { cx: Cx::for_tests(), file, case }
+    }
+
+    /// A column of integers.
+    fn index(&self, name: &str) -> Tensor {
+        let values: Vec<i32> = self.tensor(name).to_f64().iter().map(|x| *x as i32).collect();
+        self.cx.upload_i32(Shape::matrix(values.len(), 1), &values).expect("memory for it")
     }
 
     /// A tensor of the case; vectors become 1×1×1×C, matrices N×1×1×C.
@@ -49,7 +67,8 @@ impl Fixture<'_> {
         let (found, expected) = (found.to_f64(), expected.to_f64());
         let size = expected.iter().map(|x| x * x).sum::<f64>().sqrt();
         let difference = found.iter().zip(&expected).map(|(f, e)| (f - e) * (f - e)).sum::<f64>();
-        let relative = difference.sqrt() / size;
+        // A gradient may be 0 throughout.
+        let relative = if difference == 0.0 { 0.0 } else { difference.sqrt() / size };
         assert!(relative <= 2e-6, "{}.{name}: off by {relative:e}", self.case);
     }
 
@@ -153,6 +172,48 @@ fn cross_entropy_of_labels() -> Result<(), Error> {
     let [grad, _] = grads;
     fixture.compare("glogits", &grad.into_value().expect("it was wanted"));
     Ok(())
+}
+
+#[test]
+fn roi_align() -> Result<(), Error> {
+    let op = RoiAlign { size: 7, scales: vec![0.25, 0.125] };
+    Fixture::of(DENSE_OPS, "roi_align").check(op, &["f0", "f1", "rois"])?;
+    let op = RoiAlign { size: 2, scales: vec![0.25, 0.125, 0.0625] };
+    Fixture::of(DENSE_OPS, "roi_align_unused").check(op, &["f0", "f1", "f2", "rois"])
+}
+
+#[test]
+fn transposed_convolution() -> Result<(), Error> {
+    let op = ConvTranspose2d { cout: 5, kernel: 2, stride: 2 };
+    Fixture::of(DENSE_OPS, "deconv").check(op, &["x", "w", "b"])?;
+    let op = ConvTranspose2d { cout: 8, kernel: 3, stride: 2 };
+    Fixture::of(DENSE_OPS, "deconv_3").check(op, &["x", "w", "b"])
+}
+
+#[test]
+fn losses_of_detection() -> Result<(), Error> {
+    let op = BceLogits { weight: 1.0 / 40.0 };
+    Fixture::of(DENSE_OPS, "bce").check(op, &["logits", "targets"])?;
+    let fixture = Fixture::of(DENSE_OPS, "bce_select");
+    let inputs = |x: &str, f: &Fixture| vec![f.tensor(x), f.tensor("targets"), f.index("select")];
+    let op = BceLogits { weight: 1.0 / 294.0 };
+    let names = ["logits", "targets", "select"];
+    fixture.check_on(op, &names, inputs("logits", &fixture))?;
+    for (case, beta) in [("box_l1", 0.0), ("box_smooth", 0.7)] {
+        let fixture = Fixture::of(DENSE_OPS, case);
+        let op = BoxLoss { beta, weight: 1.0 / 12.0 };
+        fixture.check_on(op, &["pred", "targets", "select"], inputs("pred", &fixture))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn pyramids() -> Result<(), Error> {
+    Fixture::of(DENSE_OPS, "upsample_add").check(UpsampleAdd, &["a", "b"])?;
+    Fixture::of(DENSE_OPS, "subsample").check(Subsample, &["x"])?;
+    let fixture = Fixture::of(DENSE_OPS, "gather_rows");
+    let inputs = vec![fixture.tensor("f0"), fixture.tensor("f1"), fixture.index("index")];
+    fixture.check_on(GatherRows { width: 4 }, &["f0", "f1", "index"], inputs)
 }
 
 #[test]

@@ -26,4 +26,9 @@ pub(super) fn all() -> Vec<Case<BceLogits>> {
     ]
 }
 
-impl Measured for BceLogits {}
+impl Measured for BceLogits {
+    /// Masks of eight classes.
+    fn benches() -> Vec<Case<Self>> {
+        vec![case("masks", 1.0, [32, 28, 28, 8], true)]
+    }
+}

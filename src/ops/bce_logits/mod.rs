@@ -2,9 +2,10 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 
 use super::{Case, Grad, Op, Saved, expect_index, expect_mixed, expect_shape};
-use crate::cx::Cx;
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Real, Shape, Tensor};
 
@@ -53,15 +54,19 @@ impl Op for BceLogits {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let (x, targets) = (inputs[0], inputs[1]);
         let mut loss = cx.alloc(Meta::new(Shape::vector(1), targets.dtype()))?;
-        cx.run_native(Self::NAME, || {
-            let select = inputs.get(2).map(|s| s.host());
-            let pixels = cpu::Pixels::new(x.shape(), select)?;
-            crate::dispatch!(x.dtype(), T => {
-                let sum = pixels.loss(x.host::<T>(), targets.host());
-                loss.host_mut()[0] = T::of(self.weight * sum);
-            });
-            Ok(())
-        })?;
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => {
+                let pixels = cpu::Pixels::new(x.shape(), inputs.get(2).map(|s| s.host()))?;
+                crate::dispatch!(x.dtype(), T => {
+                    let sum = pixels.loss(x.host::<T>(), targets.host());
+                    loss.host_mut()[0] = T::of(self.weight * sum);
+                });
+            }
+            Exec::Device(launcher) => {
+                kernels::forward(cx, &launcher, self.weight, inputs, &mut loss)?
+            }
+        }
         Ok((loss, inputs.iter().map(|&t| t.clone()).collect()))
     }
 
@@ -71,14 +76,19 @@ impl Op for BceLogits {
             return Err(Error::usage("targets and selected channels are constants: no gradient"));
         }
         let mut gx = cx.alloc(x.meta())?;
-        cx.run_native(Self::NAME, || {
-            let pixels = cpu::Pixels::new(x.shape(), saved.get(2).map(|s| s.host()))?;
-            crate::dispatch!(x.dtype(), T => {
-                let g = T::of(self.weight) * gy.host::<T>()[0];
-                pixels.gradient(x.host(), targets.host(), g, gx.host_mut());
-            });
-            Ok(())
-        })?;
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => {
+                let pixels = cpu::Pixels::new(x.shape(), saved.get(2).map(|s| s.host()))?;
+                crate::dispatch!(x.dtype(), T => {
+                    let g = T::of(self.weight) * gy.host::<T>()[0];
+                    pixels.gradient(x.host(), targets.host(), g, gx.host_mut());
+                });
+            }
+            Exec::Device(launcher) => {
+                kernels::backward(&launcher, self.weight, &saved, &gy, &mut gx)?
+            }
+        }
         grads[0].put(cx, gx)
     }
 

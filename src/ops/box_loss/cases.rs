@@ -29,6 +29,11 @@ pub(super) fn all() -> Vec<Case<BoxLoss>> {
 }
 
 impl Measured for BoxLoss {
+    /// The boxes of a head for Pascal VOC's classes.
+    fn benches() -> Vec<Case<Self>> {
+        vec![case("twenty classes", BoxLoss { beta: 0.0, weight: 1.0 }, 512, 20, Fill::Normal)]
+    }
+
     fn label(&self, inputs: &[Meta]) -> String {
         format!("{} beta {}", inputs[0].shape, self.beta)
     }

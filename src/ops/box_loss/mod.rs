@@ -2,9 +2,10 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 
 use super::{Case, Grad, Op, Saved, expect_index, expect_mixed, expect_shape};
-use crate::cx::Cx;
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Real, Shape, Tensor};
 
@@ -56,14 +57,19 @@ impl Op for BoxLoss {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let (pred, targets, select) = (inputs[0], inputs[1], inputs[2]);
         let mut loss = cx.alloc(Meta::new(Shape::vector(1), targets.dtype()))?;
-        cx.run_native(Self::NAME, || {
-            cpu::check(select.host(), pred.shape().c() / 4)?;
-            crate::dispatch!(pred.dtype(), T => {
-                let sum = cpu::loss::<T>(self.beta, pred.host(), targets.host(), select.host());
-                loss.host_mut()[0] = T::of(self.weight * sum);
-            });
-            Ok(())
-        })?;
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => {
+                cpu::check(select.host(), pred.shape().c() / 4)?;
+                crate::dispatch!(pred.dtype(), T => {
+                    let sum = cpu::loss::<T>(self.beta, pred.host(), targets.host(), select.host());
+                    loss.host_mut()[0] = T::of(self.weight * sum);
+                });
+            }
+            Exec::Device(launcher) => {
+                kernels::forward(self, cx, &launcher, [pred, targets, select], &mut loss)?
+            }
+        }
         Ok((loss, inputs.iter().map(|&t| t.clone()).collect()))
     }
 
@@ -73,14 +79,17 @@ impl Op for BoxLoss {
             return Err(Error::usage("targets and selected boxes are constants: no gradient"));
         }
         let mut gx = cx.alloc(pred.meta())?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(pred.dtype(), T => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(pred.dtype(), T => {
                 let g = T::of(self.weight) * gy.host::<T>()[0];
                 let inputs = (pred.host(), targets.host(), select.host());
                 cpu::gradient(self.beta, inputs, g, gx.host_mut());
-            });
-            Ok(())
-        })?;
+            }),
+            Exec::Device(launcher) => {
+                kernels::backward(self, &launcher, [pred, targets, select], &gy, &mut gx)?
+            }
+        }
         grads[0].put(cx, gx)
     }
 

@@ -47,6 +47,12 @@ impl Measured for ConvTranspose2d {
         gradients: &[("dgrad", Some(1)), ("wgrad", Some(0)), ("bias", None)],
     };
 
+    /// A mask head's, with fewer channels and RoIs.
+    fn benches() -> Vec<Case<Self>> {
+        let op = ConvTranspose2d { cout: 64, kernel: 2, stride: 2 };
+        vec![case(op, [8, 14, 14, 64], [64, 64], true, Fill::Normal)]
+    }
+
     /// `2x2 stride 2, 128x14x14x256 to 256 of 256x256, bias`.
     fn label(&self, inputs: &[Meta]) -> String {
         let (x, w) = (inputs[0].shape, inputs[1].shape);

@@ -37,6 +37,12 @@ pub(super) fn all() -> Vec<Case<GatherRows>> {
 }
 
 impl Measured for GatherRows {
+    /// The deltas of sampled anchors.
+    fn benches() -> Vec<Case<Self>> {
+        let levels = [[2, 24, 32, 12], [2, 12, 16, 12]];
+        vec![case("two levels", 4, &levels, 512, Fill::Normal)]
+    }
+
     /// `256 rows of 4, 2x50x84x12 2x25x42x12`.
     fn label(&self, inputs: &[Meta]) -> String {
         let shapes: Vec<String> = inputs.iter().map(|m| m.shape.to_string()).collect();

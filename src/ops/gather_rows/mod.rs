@@ -2,9 +2,10 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 
 use super::{Case, Grad, Op, Saved, expect_index, expect_inputs, remember_meta, remembered_meta};
-use crate::cx::Cx;
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Shape, Tensor};
 
@@ -63,14 +64,17 @@ impl Op for GatherRows {
         let starts = starts(maps.iter().map(|m| m.shape()), width);
         let shape = Shape::matrix(index.shape().n(), width);
         let mut y = cx.alloc(Meta::new(shape, maps[0].dtype()))?;
-        cx.run_native(Self::NAME, || {
-            cpu::check(index.host(), starts[maps.len()])?;
-            crate::dispatch!(y.dtype(), T => {
-                let maps: Vec<&[T]> = maps.iter().map(|m| m.host()).collect();
-                cpu::forward(width, &starts, &maps, index.host(), y.host_mut());
-            });
-            Ok(())
-        })?;
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => {
+                cpu::check(index.host(), starts[maps.len()])?;
+                crate::dispatch!(y.dtype(), T => {
+                    let maps: Vec<&[T]> = maps.iter().map(|m| m.host()).collect();
+                    cpu::forward(width, &starts, &maps, index.host(), y.host_mut());
+                });
+            }
+            Exec::Device(launcher) => kernels::forward(&launcher, &starts, maps, index, &mut y)?,
+        }
         let mut saved = vec![index.clone()];
         for map in maps {
             saved.extend(remember_meta(cx, map)?);
@@ -85,18 +89,22 @@ impl Op for GatherRows {
             return Err(Error::usage("an index is a constant: no gradient"));
         }
         let starts = starts(maps.iter().map(|m| m.shape), self.width);
-        for ((map, grad), start) in maps.iter().zip(grads).zip(starts) {
+        for (i, (map, grad)) in maps.iter().zip(grads).enumerate() {
             grad.write(cx, *map, |gx, accumulate| {
                 if !accumulate {
                     cx.clear(gx)?;
                 }
-                cx.run_native(Self::NAME, || {
-                    crate::dispatch!(gx.dtype(), T => {
+                match cx.exec(Self::NAME) {
+                    Exec::DryRun => {}
+                    Exec::Cpu => crate::dispatch!(gx.dtype(), T => {
                         let (index, gy) = (index.host(), gy.host::<T>());
-                        cpu::backward(self.width, start, index, gy, gx.host_mut())
-                    });
-                    Ok(())
-                })
+                        cpu::backward(self.width, starts[i], index, gy, gx.host_mut())
+                    }),
+                    Exec::Device(launcher) => {
+                        kernels::backward(&launcher, &starts, i, [index, &gy], gx)?
+                    }
+                }
+                Ok(())
             })?;
         }
         Ok(())

@@ -58,6 +58,13 @@ pub(super) fn all() -> Vec<Case<RoiAlign>> {
 }
 
 impl Measured for RoiAlign {
+    /// Two levels of an FPN, with few RoIs.
+    fn benches() -> Vec<Case<Self>> {
+        let sides: &[[usize; 2]] = &[[48, 64], [24, 32]];
+        let sizes = Sizes { images: 1, sides, channels: 64, used: 2, rois: 32, size: 7 };
+        vec![case("two levels", &sizes)]
+    }
+
     /// `7x7 of 300, 8x50x84x256 8x25x42x256`.
     fn label(&self, inputs: &[Meta]) -> String {
         let (maps, rois) = inputs.split_at(self.scales.len());

@@ -3,9 +3,10 @@
 mod axis;
 mod cases;
 mod cpu;
+mod kernels;
 
 use super::{Case, Grad, Op, Saved, expect_mixed, expect_shape, remember_meta, remembered_meta};
-use crate::cx::Cx;
+use crate::cx::{Cx, Exec};
 use crate::error::{Error, Result};
 use crate::tensor::{Meta, Real, Shape, Tensor};
 
@@ -88,14 +89,15 @@ impl Op for RoiAlign {
         let (rois, c) = (rois[0], maps[0].shape().c());
         let shape = Shape::nhwc(rois.shape().n(), self.size, self.size, c);
         let mut y = cx.alloc(Meta::new(shape, maps[0].dtype()))?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(y.dtype(), T => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(y.dtype(), T => {
                 self.check::<T>(rois.host(), maps[0].shape().n())?;
                 let maps: Vec<_> = maps.iter().map(|m| (m.shape(), m.host::<T>())).collect();
                 cpu::forward(self, &maps, rois.host(), y.host_mut());
-            });
-            Ok(())
-        })?;
+            }),
+            Exec::Device(launcher) => kernels::forward(self, &launcher, maps, rois, &mut y)?,
+        }
         let mut saved = vec![rois.clone()];
         for map in maps {
             saved.extend(remember_meta(cx, map)?);
@@ -104,23 +106,34 @@ impl Op for RoiAlign {
     }
 
     fn backward(&self, cx: &Cx, saved: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
-        let (rois, maps) = (&saved[0], saved[1..].chunks_exact(2));
+        let rois = &saved[0];
+        let maps: Vec<Meta> = saved[1..].chunks_exact(2).map(remembered_meta).collect();
         if grads[self.scales.len()].needed() {
             return Err(Error::usage("rois are constants: no gradient"));
         }
-        for (level, (map, grad)) in maps.zip(grads).enumerate() {
-            grad.write(cx, remembered_meta(map), |gx, accumulate| {
-                cx.run_native(Self::NAME, || {
-                    crate::dispatch!(gx.dtype(), T => {
-                        let shape = gx.shape();
-                        let gx = gx.host_mut::<T>();
+        let starts = match cx.exec(Self::NAME) {
+            Exec::Device(l) => Some(kernels::starts(self, cx, &l, rois, maps[0].shape)?),
+            _ => None,
+        };
+        for (level, (map, grad)) in maps.iter().zip(grads).enumerate() {
+            grad.write(cx, *map, |gx, accumulate| {
+                match (cx.exec(Self::NAME), &starts) {
+                    (Exec::Cpu, _) => {
                         if !accumulate {
-                            gx.fill(0.0);
+                            cx.clear(gx)?;
                         }
-                        cpu::backward(self, level, rois.host(), gy.host(), shape, gx);
-                    });
-                    Ok(())
-                })
+                        crate::dispatch!(gx.dtype(), T => {
+                            let (rois, gy) = (rois.host(), gy.host::<T>());
+                            cpu::backward(self, level, rois, gy, map.shape, gx.host_mut());
+                        });
+                    }
+                    (Exec::Device(launcher), Some(starts)) => {
+                        let read = [rois, starts, &gy];
+                        kernels::backward(self, &launcher, level, read, gx, accumulate)?;
+                    }
+                    _ => {}
+                }
+                Ok(())
             })?;
         }
         Ok(())

@@ -4,11 +4,12 @@ use super::Subsample;
 use crate::ops::{Case, Fill, Input, Measured};
 use crate::tensor::Shape;
 
+fn case(name: &str, shape: [usize; 4]) -> Case<Subsample> {
+    let inputs = vec![Input::normal(Shape(shape)).fill(Fill::Integers { lo: -99, hi: 99 })];
+    Case { name: name.into(), op: Subsample, inputs }
+}
+
 pub(super) fn all() -> Vec<Case<Subsample>> {
-    let case = |name: &str, shape| {
-        let inputs = vec![Input::normal(Shape(shape)).fill(Fill::Integers { lo: -99, hi: 99 })];
-        Case { name: name.into(), op: Subsample, inputs }
-    };
     vec![
         case("even size", [2, 6, 4, 5]),
         case("odd size, vectors", [2, 7, 5, 16]),
@@ -18,4 +19,9 @@ pub(super) fn all() -> Vec<Case<Subsample>> {
     ]
 }
 
-impl Measured for Subsample {}
+impl Measured for Subsample {
+    /// The coarsest level of an FPN.
+    fn benches() -> Vec<Case<Self>> {
+        vec![case("coarsest level", [8, 24, 32, 64])]
+    }
+}

@@ -2,9 +2,10 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 
 use super::{Case, Grad, Op, Saved, expect_inputs, remember_size, remembered_size};
-use crate::cx::Cx;
+use crate::cx::{Cx, Exec};
 use crate::error::Result;
 use crate::tensor::{Meta, Shape, Tensor};
 
@@ -26,10 +27,13 @@ impl Op for Subsample {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let x = inputs[0];
         let mut y = cx.alloc(self.infer(&[x.meta()])?)?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(x.dtype(), T => cpu::forward(x.shape(), x.host::<T>(), y.host_mut()));
-            Ok(())
-        })?;
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(x.dtype(), T => {
+                cpu::forward(x.shape(), x.host::<T>(), y.host_mut())
+            }),
+            Exec::Device(launcher) => kernels::forward(&launcher, x, &mut y)?,
+        }
         Ok((y, vec![remember_size(cx, x)?]))
     }
 
@@ -37,10 +41,13 @@ impl Op for Subsample {
         let (h, w) = remembered_size(&saved[0]);
         let shape = Shape::nhwc(gy.shape().n(), h, w, gy.shape().c());
         let mut gx = cx.alloc(Meta::new(shape, gy.dtype()))?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(gy.dtype(), T => cpu::backward(shape, gy.host::<T>(), gx.host_mut()));
-            Ok(())
-        })?;
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(gy.dtype(), T => {
+                cpu::backward(shape, gy.host::<T>(), gx.host_mut())
+            }),
+            Exec::Device(launcher) => kernels::backward(&launcher, &gy, &mut gx)?,
+        }
         grads[0].put(cx, gx)
     }
 

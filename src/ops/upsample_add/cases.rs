@@ -25,4 +25,9 @@ pub(super) fn all() -> Vec<Case<UpsampleAdd>> {
     ]
 }
 
-impl Measured for UpsampleAdd {}
+impl Measured for UpsampleAdd {
+    /// The finest level of an FPN, with fewer channels.
+    fn benches() -> Vec<Case<Self>> {
+        vec![case("finest level", [2, 48, 64, 64], Fill::Normal)]
+    }
+}

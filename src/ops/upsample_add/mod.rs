@@ -2,9 +2,10 @@
 
 mod cases;
 mod cpu;
+mod kernels;
 
 use super::{Case, Grad, Op, Saved, expect_inputs, expect_shape};
-use crate::cx::Cx;
+use crate::cx::{Cx, Exec};
 use crate::error::Result;
 use crate::tensor::{Meta, Shape, Tensor};
 
@@ -31,24 +32,26 @@ impl Op for UpsampleAdd {
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let (a, b) = (inputs[0], inputs[1]);
         let mut y = cx.alloc(a.meta())?;
-        cx.run_native(Self::NAME, || {
-            crate::dispatch!(a.dtype(), T => {
+        match cx.exec(Self::NAME) {
+            Exec::DryRun => {}
+            Exec::Cpu => crate::dispatch!(a.dtype(), T => {
                 cpu::forward::<T>(a.shape(), a.host(), b.host(), y.host_mut())
-            });
-            Ok(())
-        })?;
+            }),
+            Exec::Device(launcher) => kernels::forward(&launcher, a, b, &mut y)?,
+        }
         Ok((y, Vec::new()))
     }
 
     fn backward(&self, cx: &Cx, _: Saved, gy: Tensor, grads: &mut [Grad]) -> Result<()> {
         if grads[1].needed() {
             let mut gb = cx.alloc(Meta::new(halved(gy.shape()), gy.dtype()))?;
-            cx.run_native(Self::NAME, || {
-                crate::dispatch!(gy.dtype(), T => {
+            match cx.exec(Self::NAME) {
+                Exec::DryRun => {}
+                Exec::Cpu => crate::dispatch!(gy.dtype(), T => {
                     cpu::backward::<T>(gy.shape(), gy.host(), gb.host_mut())
-                });
-                Ok(())
-            })?;
+                }),
+                Exec::Device(launcher) => kernels::backward(&launcher, &gy, &mut gb)?,
+            }
             grads[1].put(cx, gb)?;
         }
         grads[0].put(cx, gy)
