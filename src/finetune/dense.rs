@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 
 use super::det::{self, DetModel, DetSet, Detect};
-use super::learner::STATISTICS_IMAGES;
+use super::learner::statistics_images;
 use super::rates;
 use super::seg::{self, SegModel, SegSet, Segment};
 use crate::config::{Config, Recipe, Setting, Task, flag, resolve};
@@ -337,10 +337,11 @@ impl Prepared {
         config: &Config,
         calibrate: impl Fn(crate::train::objective::StepBatch, &mut BnMode) -> Result<()>,
     ) -> Result<crate::nn::RunningStats> {
-        tracing::info!("batch norm statistics from {STATISTICS_IMAGES} training images");
+        let images = statistics_images(config);
+        tracing::info!("batch norm statistics from {images} training images");
         let mut batches = unseen(cx, objective, &self.tuning.source, config)?;
         let mut collector = Collector::new();
-        for _ in 0..STATISTICS_IMAGES.div_ceil(config.train.batch) {
+        for _ in 0..images.div_ceil(config.train.batch) {
             signals::go_on()?;
             calibrate(batches.next(cx)?, &mut BnMode::Calibrate(&mut collector))?;
         }
@@ -352,7 +353,7 @@ impl Prepared {
             step: checkpoint.state.step,
             student: checkpoint.state.hashes.get("student").cloned().unwrap_or_default(),
             tensors: String::new(),
-            bn_images: STATISTICS_IMAGES,
+            bn_images: statistics_images(&checkpoint.config()?),
             learnt,
         };
         finished.write(&self.options.out, stats).map(drop)

@@ -17,10 +17,15 @@ use crate::train::checkpoint::Checkpoint;
 use crate::train::dump::Dump;
 use crate::train::objective::{At, Saved, StepBatch};
 
-/// Training images that statistics of batch norms are taken of.
-pub const STATISTICS_IMAGES: usize = 2048;
+/// Batches, and images at most, that statistics of batch norms are taken of.
+const STATISTICS: [usize; 2] = [200, 2048];
 /// The file of a checkpoint with the statistics of a frozen backbone.
-const STATISTICS: &str = "statistics";
+const FROZEN: &str = "statistics";
+
+/// Training images that statistics of batch norms are taken of.
+pub(super) fn statistics_images(config: &Config) -> usize {
+    (STATISTICS[0] * config.train.batch).min(STATISTICS[1])
+}
 
 /// The part of an objective that learns.
 pub(super) struct Learner {
@@ -29,6 +34,7 @@ pub(super) struct Learner {
     pub optimizer: Optimizer,
     pub accum: usize,
     pub bn_group: usize,
+    statistics_images: usize,
     /// Whether the backbone's batch norms keep their statistics.
     is_frozen: bool,
     /// Those, once they are known.
@@ -56,6 +62,7 @@ impl Learner {
             optimizer: Optimizer::new(cx, config.tuned_sgd(), specs)?.with_factors(factors),
             accum: config.train.accum,
             bn_group: config.train.bn_group,
+            statistics_images: statistics_images(config),
             is_frozen: config.finetune.bn == TunedBn::Frozen,
             frozen: None,
         })
@@ -69,7 +76,7 @@ impl Learner {
 
     /// Images that [`Learner::warm_up`] wants.
     pub(super) fn warm_up_images(&self) -> usize {
-        if self.is_frozen { STATISTICS_IMAGES } else { 0 }
+        if self.is_frozen { self.statistics_images } else { 0 }
     }
 
     /// Takes statistics of the backbone, which `body` runs on images.
@@ -175,7 +182,7 @@ impl Learner {
         let optimizer = self.optimizer.state(cx, net.specs())?;
         let mut contents = vec![("student", self.params.to_torch(cx)?), ("optimizer", optimizer)];
         if let Some(stats) = &self.frozen {
-            contents.push((STATISTICS, stats_to_torch(cx, net, stats)?));
+            contents.push((FROZEN, stats_to_torch(cx, net, stats)?));
         }
         Ok(Saved { contents, pointers: BTreeMap::new() })
     }
@@ -191,7 +198,7 @@ impl Learner {
         let (optimizer, origin) = checkpoint.named("optimizer")?;
         self.optimizer.restore(cx, net.specs(), &optimizer, &origin)?;
         if self.is_frozen {
-            let (named, origin) = checkpoint.named(STATISTICS)?;
+            let (named, origin) = checkpoint.named(FROZEN)?;
             self.frozen = Some(stats_from_torch(cx, net, &named, &origin)?);
         }
         Ok(())

@@ -102,7 +102,7 @@ impl DetSet {
 
     /// Image `i` with what is learnt of it.
     pub(super) fn sample(&self, i: usize) -> Result<Sample> {
-        Ok(Sample::new(self.files.load(i)?, &self.objects, &self.of_image[i]))
+        Sample::new(self.files.load(i)?, &self.objects, &self.of_image[i])
     }
 
     /// For each class of a net the number of the class with that name here.

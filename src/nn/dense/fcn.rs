@@ -65,7 +65,7 @@ const KERNEL: usize = 3;
 
 impl FcnHead {
     /// Appends the heads, on C4 and C5 of so many channels.
-    pub fn new(builder: &mut Builder, [c4, c5]: [usize; 2], fcn: Fcn) -> Self {
+    pub(super) fn new(builder: &mut Builder, [c4, c5]: [usize; 2], fcn: Fcn) -> Self {
         let mut conv_bn = |name: &str, inputs, cout| {
             let shape = [cout, KERNEL, KERNEL, inputs];
             builder.conv_bn(format!("{name}.conv"), format!("{name}.bn"), shape, 1.0)
@@ -90,7 +90,7 @@ impl FcnHead {
     }
 
     /// Its sizes.
-    pub fn fcn(&self) -> Fcn {
+    pub(super) fn fcn(&self) -> Fcn {
         self.fcn
     }
 
@@ -98,7 +98,7 @@ impl FcnHead {
     ///
     /// # Errors
     /// Those of the ops.
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         tape: &mut Tape,
         params: &Params,
