@@ -183,7 +183,10 @@ fn runs_of_detection_are_shown_and_compared() {
     let out = given.dir.path().join("both.html");
     expect(0, &["report", s(&run), s(&other), "--out", s(&out)]);
     let both = fs::read_to_string(&out).unwrap();
-    expect_parts(&both, &["<td class=\"whole\">det-fpn AP</td>", "have no interval", "task or number"]);
+    expect_parts(
+        &both,
+        &["<td class=\"whole\">det-fpn AP</td>", "have no interval", "task or number"],
+    );
     let same = given.run("c", "det-fpn", &[&small[..], &["--seed", "3"]].concat());
     expect(0, &["report", s(&run), s(&same), "--out", s(&out), "--overwrite"]);
     let both = fs::read_to_string(&out).unwrap();

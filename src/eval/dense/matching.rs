@@ -111,7 +111,7 @@ impl Image {
     }
 }
 
-fn is_outside(pixels: f64, area: (f64, f64)) -> bool {
+pub(super) fn is_outside(pixels: f64, area: (f64, f64)) -> bool {
     pixels < area.0 || pixels > area.1
 }
 
