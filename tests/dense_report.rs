@@ -101,7 +101,7 @@ fn a_run_of_segmentation_is_shown() {
         "Losses one by one",
         "<dt>mIoU</dt>",
         "1.4 ln 4 =",
-        "Segmentation of shapes",
+        "Segmentation of shapes-test",
         "Confusion matrix",
         "Worst images first",
         "The best images",
@@ -121,7 +121,7 @@ fn a_run_of_segmentation_is_shown() {
     other["score"] = 0.99.into();
     fs::write(&details, other.to_string()).unwrap();
     let text = page(&run);
-    assert!(text.contains("Segmentation of shapes") && !text.contains("Worst images first"));
+    assert!(text.contains("Segmentation of shapes-test") && !text.contains("Worst images first"));
     fs::remove_file(&details).unwrap();
     assert_eq!(page(&run), text);
 
@@ -167,7 +167,7 @@ fn runs_of_detection_are_shown_and_compared() {
         "Losses one by one",
         "Anchors that hold an object",
         "<dt>AP of masks</dt>",
-        "Objects in shapes",
+        "Objects in shapes-test",
         "Precision against recall at IoU 0.75",
         "Worst images first",
         "<figcaption>found</figcaption>",
@@ -179,7 +179,7 @@ fn runs_of_detection_are_shown_and_compared() {
 
     let other = given.run("b", "det-c4", &small);
     let text = page(&other);
-    assert!(text.contains("Objects in shapes") && !text.contains("AP of masks"));
+    assert!(text.contains("Objects in shapes-test") && !text.contains("AP of masks"));
     let out = given.dir.path().join("both.html");
     expect(0, &["report", s(&run), s(&other), "--out", s(&out)]);
     let both = fs::read_to_string(&out).unwrap();

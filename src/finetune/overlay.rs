@@ -15,13 +15,16 @@ use crate::geometry::{BBox, Rle};
 /// Pixels of a side, at most: the report has them in itself.
 pub(crate) const MOST_SIDE: u32 = 256;
 
-/// Colour of a class: hues a golden angle apart, so that neighbours differ.
+/// Colour of a class: hues a golden angle apart, so that neighbours differ. Every other eight are
+/// pale, for hues come near again.
 pub(crate) fn colour(class: usize) -> [u8; 3] {
     let hue = (class as f64 * 0.618_033_988_749_895).fract() * 6.0;
     let light = if class.is_multiple_of(2) { 230.0 } else { 170.0 };
+    let white = if (class / 8).is_multiple_of(2) { 0.0 } else { 0.5 };
     let ramp = |offset: f64| {
         let v = ((hue + offset).rem_euclid(6.0) - 3.0).abs() - 1.0;
-        (v.clamp(0.0, 1.0) * light) as u8
+        let full = v.clamp(0.0, 1.0) * light;
+        (full + white * (255.0 - full)) as u8
     };
     [ramp(0.0), ramp(4.0), ramp(2.0)]
 }

@@ -48,19 +48,21 @@ pub(super) fn evaluations(dirs: [&Path; 2]) -> Result<Vec<Compared>> {
 
 /// The numbers of tests on annotated images. They have no intervals.
 fn dense_results(dirs: [&Path; 2]) -> Result<Vec<Compared>> {
-    let mut all: BTreeMap<Question, [Option<f64>; 2]> = BTreeMap::new();
+    // By images, net, task and the number's place among those of its task.
+    type Key = (String, String, &'static str, usize, &'static str);
+    let mut all: BTreeMap<Key, [Option<f64>; 2]> = BTreeMap::new();
     for (i, dir) in dirs.into_iter().enumerate() {
         // Of several steps the last.
         for found in dense::results(dir)? {
             for (place, (name, value)) in found.main_numbers().into_iter().enumerate() {
-                let question =
-                    (found.images(), format!("{} {name}", found.task), found.arch.clone());
-                let (images, protocol, arch) = question;
-                all.entry((images, protocol, arch, place.to_string())).or_default()[i] = value;
+                let (images, arch) = (found.images(), found.arch.clone());
+                let key = (images, arch, found.task.as_str(), place, name);
+                all.entry(key).or_default()[i] = value;
             }
         }
     }
-    let row = |((images, protocol, arch, _), found): (Question, [Option<f64>; 2])| {
+    let row = |((images, arch, task, _, name), found): (Key, [Option<f64>; 2])| {
+        let protocol = format!("{task} {name}");
         let difference = match found {
             [Some(a), Some(b)] => numbers::fixed(100.0 * (b - a), 1),
             _ => "–".into(),

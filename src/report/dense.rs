@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 
 use super::chart::{Line, LineChart};
 use super::confusion::{self, Confusion, Pair};
-use super::evals::short_name;
 use super::gallery::{self, Gallery};
 use super::numbers;
 use super::run::{files_with, json};
@@ -18,7 +17,7 @@ use super::svg::Size;
 use super::training::{Figure, Panel};
 use crate::config::Task;
 use crate::error::{Error, Result};
-use crate::eval::record::Split;
+use crate::eval::record::{self, Split};
 use crate::files::read_json;
 use crate::finetune::details::{Class, Details};
 
@@ -115,7 +114,7 @@ fn share(value: f64) -> String {
 impl Outcome {
     /// What its images are called.
     pub(super) fn images(&self) -> String {
-        short_name(&self.test.data)
+        record::domain(&self.test.data)
     }
 
     fn number(&self, key: &str) -> Option<f64> {

@@ -15,6 +15,8 @@ const SIDE: f64 = 340.0;
 /// Font size of labels, and their height.
 const FONT: f64 = 10.0;
 const LABEL: f64 = 13.0;
+/// Missed objects that have labels: more would hide the image.
+const MOST_MISSED: usize = 8;
 /// Classes of a legend at most.
 const MOST_NAMED: usize = 40;
 
@@ -77,7 +79,7 @@ fn notes(details: &Details) -> Vec<String> {
             "Images are ranked by mistakes: objects that were missed, and boxes that find none. A box \
              finds an object of its class where they overlap by IoU {IOU} or more; boxes with a score \
              below {SCORE} are left out, so these counts say less than AP does. True boxes are dashed; \
-             mistakes have thick lines, and labels say what they are. Thin dotted boxes count nowhere: \
+             mistakes have thick lines. Thin dotted boxes count nowhere: \
              crowds and difficult objects, and what was found in them."
         ),
     };
@@ -129,7 +131,8 @@ fn shown(id: &str, details: &Details, example: &Example) -> Shown {
     let verdict = match example.verdict {
         Verdict::Pixels(share) => format!("mIoU {}", numbers::percent(share)),
         Verdict::Objects([found, missed, wrong]) => {
-            format!("{found} found, {missed} missed, {wrong} boxes that find none")
+            let boxes = if wrong == 1 { "box that finds" } else { "boxes that find" };
+            format!("{found} found, {missed} missed, {wrong} {boxes} none")
         }
     };
     let draw = |what: &str, layer: Option<&Layer>, first: bool| {
@@ -185,9 +188,11 @@ fn drawing(
     // Mistakes are named first, where there is not room for all.
     let mut by_place: Vec<&Outlined> = layer.objects.iter().collect();
     by_place.sort_by_key(|o| o.is_right != Some(false));
+    let missed = |o: &&&Outlined| o.score.is_none() && o.is_right == Some(false);
+    let is_few = by_place.iter().filter(missed).count() <= MOST_MISSED;
     for object in by_place {
         let [short, _] = words(details, object);
-        if object.score.is_some() || object.is_right == Some(false) {
+        if object.score.is_some() || (is_few && object.is_right == Some(false)) {
             tag(&mut svg, object, scale, size, &short, &mut taken);
         }
     }
