@@ -73,7 +73,7 @@ fn what_is_written_is_read() {
         let numbers = [
             step.step,
             step.time_s,
-            step.loss(),
+            run.loss(step),
             step.lr,
             step.grad_norm,
             step.feature_std,
