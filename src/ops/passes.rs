@@ -169,34 +169,6 @@ fn exp_f32(x: f32) -> f32 {
     if x > 88.0 { f32::INFINITY } else { value }
 }
 
-/// ln x of normal numbers above 0, written so that a loop over it uses vectors for f32, where it is
-/// within 3·10⁻⁷ of the exact value, relative.
-#[inline(always)]
-pub fn ln<T: Real>(x: T) -> T {
-    match T::DTYPE {
-        DType::F32 => bytemuck::cast(ln_f32(bytemuck::cast(x))),
-        _ => x.ln(),
-    }
-}
-
-/// ln x = e·ln 2 + ln m for x = 2ᵉ·m with √½ ≤ m < √2, and ln m = 2·artanh s = 2·(s + s³/3 + …)
-/// with s = (m − 1)/(m + 1), |s| < 0.172.
-#[inline(always)]
-fn ln_f32(x: f32) -> f32 {
-    let least = std::f32::consts::FRAC_1_SQRT_2.to_bits();
-    let bits = x.to_bits().wrapping_sub(least);
-    let e = (bits as i32 >> 23) as f32;
-    let m = f32::from_bits((bits & 0x007f_ffff) + least);
-    let s = (m - 1.0) / (m + 1.0);
-    let mut p = 2.0 / 9.0;
-    for coefficient in [2.0 / 7.0, 2.0 / 5.0, 2.0 / 3.0, 2.0] {
-        p = p * s * s + coefficient;
-    }
-    let value = e * std::f32::consts::LN_2 + s * p;
-    // NaN and ∞ are what they were.
-    if x < f32::INFINITY { value } else { x }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,20 +187,6 @@ mod tests {
         assert_eq!(exp(100.0f32), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
         assert_eq!(exp(1.5f64), 1.5f64.exp());
-    }
-
-    #[test]
-    fn ln_is_close_everywhere() {
-        let mut worst = 0.0f64;
-        let far = (0..1000).map(|i| 1.2e-38 * 1.19f32.powi(i)).filter(|x| x.is_finite());
-        for x in (1..4_000_000).map(|i| i as f32 * 1e-6).chain(far) {
-            let exact = f64::from(x).ln();
-            worst = worst.max((f64::from(ln(x)) - exact).abs() / exact.abs().max(1e-30));
-        }
-        assert!(worst < 3e-7, "{worst}");
-        assert_eq!((ln(1.0f32), ln(f32::INFINITY)), (0.0, f32::INFINITY));
-        assert!(ln(f32::NAN).is_nan());
-        assert_eq!(ln(1.5f64), 1.5f64.ln());
     }
 
     #[test]

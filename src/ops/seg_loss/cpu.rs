@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::ops::gemm::scratch;
-use crate::ops::passes::{chunks_mut, chunks_mut2, exp, ln, vectorise};
+use crate::ops::passes::{chunks_mut, chunks_mut2, exp, vectorise};
 use crate::ops::resize_bilinear::{Axis, blend};
 use crate::ops::seg_loss::IGNORED;
 use crate::tensor::{Real, Shape, Tensor};
@@ -249,10 +249,7 @@ fn log_sum_exp<T: Real>(
             sums[i] += exp(z[i] - most[i]);
         }
     }
-    for i in 0..LANES {
-        most[i] += ln(sums[i]);
-    }
-    most
+    std::array::from_fn(|i| most[i] + sums[i].ln())
 }
 
 /// Adds the shares that two rows have in exp(z − lse), for z between them.
