@@ -102,16 +102,19 @@ pub enum Scored {
         images: usize,
     },
     /// Objects.
-    Det {
-        /// How boxes were scored.
-        metric: Metric,
-        /// Numbers of boxes.
-        boxes: Scores,
-        /// Numbers of masks, where there are some.
-        masks: Option<Scores>,
-        /// Images that were tested.
-        images: usize,
-    },
+    Det(Box<DetScores>),
+}
+
+/// Numbers of objects.
+pub struct DetScores {
+    /// How boxes were scored.
+    pub metric: Metric,
+    /// Numbers of boxes.
+    pub boxes: Scores,
+    /// Numbers of masks, where there are some.
+    pub masks: Option<Scores>,
+    /// Images that were tested.
+    pub images: usize,
 }
 
 impl Data {
@@ -323,7 +326,8 @@ impl Prepared {
                 let result = record::of_detection(*task, &net, &model.learnt, &test, scores);
                 let path = write_result(out, &file_name(*task, &net, &test), &result)?;
                 let images = val.len();
-                let scored = Scored::Det { metric: self.metric, boxes, masks, images };
+                let scores = DetScores { metric: self.metric, boxes, masks, images };
+                let scored = Scored::Det(Box::new(scores));
                 Ok(Tested { result, scored, path })
             }
         }
