@@ -1,6 +1,6 @@
 //! What regions show: the class, how the box differs, and the mask. Names are detectron2's.
 
-use super::conv::{Conv, Fc, Layer, Deconv};
+use super::conv::{Conv, Deconv, Fc, Layer};
 use crate::error::Result;
 use crate::nn::builder::Builder;
 use crate::nn::norm::BnMode;
