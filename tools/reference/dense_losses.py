@@ -13,6 +13,9 @@ from .dense_nets import NETS
 from .replay import part
 
 NO_CLASS = 255
+# Share of a channel's gradient from which the side of one input of a ReLU matters, and how many inputs
+# are tried at most.
+MATTERS, MOST = 1e-5, 100
 
 
 def segmentation(net, dump, meta, start, end):
@@ -114,32 +117,107 @@ def net_of(dump, meta, dtype=torch.float64):
     return NETS[meta["task"]](params, meta).to(dtype).load(params, part(frozen, "frozen") if frozen else {})
 
 
-class Relu(torch.autograd.Function):
-    """ReLU whose gradient begins not at 0 but at `kink` times the root mean square of its inputs."""
+class Seen:
+    """Inputs of a ReLU and, after a backward pass, the gradients of its outputs. Gradients go where `open`
+    is true."""
 
+    def __init__(self, x):
+        self.x, self.open, self.gy = x.detach(), x > 0, None
+
+    def relative(self):
+        """Size of each output's gradient among those of its channel, summed over images and positions."""
+        sums = (self.gy * self.open).transpose(0, 1).flatten(1).sum(1)
+        return self.gy.abs() / sums.norm().clamp(min=1e-300)
+
+
+class Relu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, kink):
-        ctx.save_for_backward(x > kink * x.square().mean().sqrt())
+    def forward(ctx, x, seen):
+        ctx.seen = seen
         return x.clamp(min=0)
 
     @staticmethod
     def backward(ctx, gy):
-        return gy * ctx.saved_tensors[0], None
+        ctx.seen.gy = gy
+        return gy * ctx.seen.open, None
 
 
-def replay(dump, meta, dtype=torch.float64, kink=0.0):
+class Replay:
     """What a dumped step should have made: losses, gradients in the layout of the net's modules, and of
-    each image what `proposals` takes, but the settings. `kink`: see `Relu`."""
-    dump = {name: t.to(dtype) for name, t in dump.items()}
-    net, n = net_of(dump, meta, dtype), len(dump["x"])
-    losses_of = segmentation if meta["task"] == "seg" else detection
-    parts, losses, made = max(1, min(int(meta["accum"]), n)), {}, []
-    with mock.patch.object(F, "relu", lambda x, inplace=False: Relu.apply(x, kink)):
-        for i in range(parts):
-            found, proposed = losses_of(net, dump, meta, i * n // parts, (i + 1) * n // parts)
-            sum(found.values()).backward()
-            for name, loss in found.items():
-                losses[name] = losses.get(name, 0) + loss.detach()
-            made += proposed
-    grads = {n: torch.zeros_like(w) if w.grad is None else w.grad for n, w in net.named().items()}
-    return {"net": net, "loss": losses, "grad": grads, "rpn": made}
+    each image what `proposals` takes, but the settings."""
+
+    def __init__(self, dump, meta, dtype=torch.float64):
+        dump = {name: t.to(dtype) for name, t in dump.items()}
+        self.net, n = net_of(dump, meta, dtype), len(dump["x"])
+        losses_of = segmentation if meta["task"] == "seg" else detection
+        parts = max(1, min(int(meta["accum"]), n))
+        self.losses, self.rpn, self.relus = {}, [], []
+
+        def relu(x, inplace=False):
+            self.relus.append(Seen(x))
+            return Relu.apply(x, self.relus[-1])
+
+        with mock.patch.object(F, "relu", relu):
+            for i in range(parts):
+                found, rpn = losses_of(self.net, dump, meta, i * n // parts, (i + 1) * n // parts)
+                for name, loss in found.items():
+                    self.losses[name] = self.losses.get(name, 0) + loss
+                self.rpn += rpn
+        self.grads = self.gradients()
+
+    def gradients(self, dims=None):
+        """Of all parameters by name, or of those of so many dimensions."""
+        of = {n: w for n, w in self.net.named().items() if dims in (None, w.dim())}
+        found = torch.autograd.grad(
+            sum(self.losses.values()), of.values(), retain_graph=True, allow_unused=True
+        )
+        return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(of.items(), found)}
+
+    def on_sides_of(self, other):
+        """Gradients with the inputs of ReLUs on the other replay's sides of 0."""
+        own = [seen.open for seen in self.relus]
+        for seen, its in zip(self.relus, other.relus):
+            seen.open = its.open
+        found = self.gradients()
+        for seen, is_open in zip(self.relus, own):
+            seen.open = is_open
+        return found
+
+    def close_to_kinks(self, single):
+        """ReLUs, and places in their inputs, that are within rounding of 0 and whose side matters for
+        gradients, the weightiest first. Rounding is 16 times the root mean square of single precision's
+        errors in a ReLU's inputs, as other orders of summation have other errors than PyTorch's, but no
+        more than 1,000 times its error in the input itself: some have no error to speak of."""
+        found = []
+        for seen, its in zip(self.relus, single.relus):
+            if seen.gy is None or not seen.x.numel():
+                continue
+            error, weight = (seen.x - its.x).abs(), seen.relative()
+            rounding = (1000 * error).clamp(max=16 * error.square().mean().sqrt())
+            near = (seen.x.abs() < rounding) & (weight > MATTERS)
+            places, weights = near.nonzero(), weight[near]
+            weights, first = weights.topk(min(MOST, len(weights)))
+            found += [(w, seen, tuple(p)) for w, p in zip(weights.tolist(), places[first])]
+        return [one[1:] for one in sorted(found, key=lambda one: -one[0])]
+
+    def choose_sides(self, single, found, enough):
+        """Moves inputs of ReLUs that are within rounding of 0 to the other side where gradients then agree
+        better with those that were found, until all are close enough: how many of how many."""
+        norms = {n: g.norm().clamp(min=1e-300) for n, g in self.gradients(1).items()}
+
+        def errors():
+            return [((found[n] - g).norm() / norms[n]).item() for n, g in self.gradients(1).items()]
+
+        close, moved, now = self.close_to_kinks(single), 0, errors()
+        for seen, place in close[:MOST]:
+            if max(now) < enough:
+                break
+            seen.open[place] = ~seen.open[place]
+            then = errors()
+            better = sum(e * e for e in then) < sum(e * e for e in now)
+            if better:
+                moved, now = moved + 1, then
+            else:
+                seen.open[place] = ~seen.open[place]
+        self.grads = self.gradients()
+        return moved, len(close)
