@@ -70,7 +70,8 @@ def detection(net, dump, meta, start, end):
 def rpn(logits, deltas, samples, divisor):
     """Of anchors, rows (image, level, index, whether it is an object, deltas)."""
     image, level, index = samples[:, :3].long().unbind(1)
-    below = torch.tensor([0] + [t.shape[1] for t in logits]).cumsum(0)
+    sizes = [0] + [t.shape[1] for t in logits]
+    below = torch.tensor(sizes, device=samples.device).cumsum(0)
     at = below[level] + index
     of_anchors, objects = torch.cat(logits, 1)[image, at], samples[:, 3] > 0
     differ = torch.cat(deltas, 1)[image, at][objects] - samples[objects, 4:]
