@@ -50,16 +50,21 @@ pub fn extract_stats(
     RunningStats::new(cx, small.norms().iter().map(layer).collect::<Result<_>>()?)
 }
 
-/// Statistics by torchvision's names: `bn1.running_mean`, `bn1.running_var`, ….
+/// Statistics by torchvision's names: `bn1.running_mean`, `bn1.running_var`, …, of all batch norms.
 pub fn stats_to_torch(cx: &Cx, small: &Supernet, stats: &RunningStats) -> Result<Vec<Entry>> {
-    match small.norms().iter().enumerate().find(|(i, _)| stats.layer(*i).is_none()) {
+    let mut norms = small.norms().iter().enumerate();
+    match norms.find(|(i, _)| stats.layer(*i).is_none()) {
         Some((_, name)) => Err(missing(name)),
         None => known_stats_to_torch(cx, small, stats),
     }
 }
 
-/// The same of those batch norms that have statistics.
-pub fn known_stats_to_torch(cx: &Cx, small: &Supernet, stats: &RunningStats) -> Result<Vec<Entry>> {
+/// The same of the batch norms that have statistics.
+pub fn known_stats_to_torch(
+    cx: &Cx,
+    small: &Supernet,
+    stats: &RunningStats,
+) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for (i, name) in small.norms().iter().enumerate() {
         let Some((mean, var)) = stats.layer(i) else { continue };
@@ -77,7 +82,7 @@ pub fn stats_from_torch(
     named: &crate::files::Named,
     origin: &str,
 ) -> Result<RunningStats> {
-    read_stats(cx, small, named, origin, true)
+    read_stats(cx, small, named, origin, |_| true)
 }
 
 /// The inverse of [`known_stats_to_torch`].
@@ -87,15 +92,17 @@ pub fn known_stats_from_torch(
     named: &crate::files::Named,
     origin: &str,
 ) -> Result<RunningStats> {
-    read_stats(cx, small, named, origin, false)
+    let is_known = |norm: &str| named.contains_key(&format!("{norm}.running_mean"));
+    read_stats(cx, small, named, origin, is_known)
 }
 
+/// Statistics of the batch norms that are `wanted`.
 fn read_stats(
     cx: &Cx,
     small: &Supernet,
     named: &crate::files::Named,
     origin: &str,
-    all: bool,
+    wanted: impl Fn(&str) -> bool,
 ) -> Result<RunningStats> {
     let one = |norm: &str, what: &str| -> Result<Tensor> {
         let name = format!("{norm}.{what}");
@@ -116,7 +123,7 @@ fn read_stats(
         }
     };
     let layer = |name: &String| -> Result<Option<(Tensor, Tensor)>> {
-        if !all && !named.contains_key(&format!("{name}.running_mean")) {
+        if !wanted(name) {
             return Ok(None);
         }
         Ok(Some((one(name, "running_mean")?, one(name, "running_var")?)))

@@ -146,7 +146,10 @@ impl Learner {
         }
         let space = net.space();
         dump.note("arch", space.max().to_string());
-        dump.note("preset", space.name.clone());
+        let strides: Vec<String> = space.strides().iter().map(usize::to_string).collect();
+        dump.note("stem_stride", space.stem.stride.to_string());
+        dump.note("stem_maxpool", space.stem.maxpool.to_string());
+        dump.note("stage_strides", strides.join(","));
         dump.note("accum", self.accum.to_string());
         dump.note("bn_group", self.bn_group.to_string());
         Ok(())

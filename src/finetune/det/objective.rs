@@ -497,6 +497,9 @@ impl Detect {
             ("norm", det.norm.to_string()),
             ("head_norm", det.head_norm.to_string()),
             ("rpn_batch", self.config.det.rpn_batch.to_string()),
+            ("rpn_pre", self.config.det.rpn_pre.to_string()),
+            ("rpn_post", self.config.det.rpn_post.to_string()),
+            ("rpn_nms", self.config.det.rpn_nms.to_string()),
             ("anchor", det.anchor.to_string()),
             ("strides", strides.join(",")),
         ] {
