@@ -18,10 +18,11 @@ const NEEDS: Needs = Needs {
     variable: "ENGINE_REQUIRE_BROWSER",
 };
 
-const TESTS: [Test; 3] = [
+const TESTS: [Test; 4] = [
     ("pages_of_runs_with_labels", with_labels),
     ("the_page_of_a_run_without_labels", without_labels),
     ("the_page_of_a_fine_tuned_net", fine_tuned),
+    ("pages_of_annotated_images", annotated),
 ];
 
 fn main() {
@@ -85,4 +86,25 @@ fn fine_tuned() -> Result<(), Failed> {
     expect(0, &[&net[..], &on, &["finetune.steps=4", "train.batch=8"]].concat());
     expect(0, &["report", s(&run)]);
     script("check_page.py", &[&format!("{}=table,confusion", s(&run.join("report.html")))])
+}
+
+fn annotated() -> Result<(), Failed> {
+    let dir = tempfile::tempdir()?;
+    let shapes = dir.path().join("shapes");
+    let few = ["--images", "8", "--test", "10", "--side", "64", "--quiet"];
+    expect(0, &[&["data", "shapes", "--out", s(&shapes)], &few[..]].concat());
+    let [train, test] = ["train", "test"].map(|split| format!("{}#{split}", shapes.display()));
+    let mut pages = Vec::new();
+    for (task, settings, parts) in [
+        ("seg", "seg.crop=48", "table,confusion,gallery"),
+        ("det-fpn", "det.short_test=64", "table,gallery,boxes"),
+    ] {
+        let run = dir.path().join(task);
+        let net = ["finetune", "--task", task, "--scratch", "--arch", "s8-w8.16.32.64-d1.1.2.1"];
+        let on = ["--data", &train, "--val-data", &test, "--out", s(&run), "--quiet", settings];
+        expect(0, &[&net[..], &on, &["finetune.steps=4", "train.batch=4"]].concat());
+        expect(0, &["report", s(&run)]);
+        pages.push(format!("{}={parts}", run.join("report.html").display()));
+    }
+    script("check_page.py", &pages.iter().map(String::as_str).collect::<Vec<_>>())
 }

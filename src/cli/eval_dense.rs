@@ -9,19 +9,17 @@ use serde_json::{Map, json};
 
 use super::Globals;
 use super::eval::percent;
-use crate::config::Task;
 use crate::data::annotated::{LabelImages, NO_CLASS, Objects, Predictions, results};
 use crate::device::host;
 use crate::error::{Error, Result};
 use crate::eval::dense::miou::Counts;
 use crate::eval::dense::score::{self, Metric, Scores};
-use crate::eval::record::{self, Split};
-use crate::finetune::dense::{self, Scored, Tested};
 use crate::finetune::det::{self, DetModel};
-use crate::finetune::seg::{self, SegModel, SegSet};
+use crate::finetune::seg::{SegModel, SegSet};
+use crate::finetune::tested::{self, Places, Scored, Tested};
 use crate::program::output::{facts, table};
 use crate::program::{open_device, print, print_json};
-use crate::train::{Annotated, Checkpoint};
+use crate::train::Checkpoint;
 
 /// Arguments of `engine eval det`.
 #[derive(Args, Clone, Debug)]
@@ -100,28 +98,24 @@ pub(super) fn det(args: &DetArgs, globals: &Globals) -> Result<()> {
 
 fn det_of_net(ckpt: &Path, args: &DetArgs, globals: &Globals) -> Result<()> {
     let cx = open_device(&globals.device)?;
-    let (result, found, images) = cx.install(|| -> Result<_> {
+    let tested = cx.install(|| -> Result<_> {
         let checkpoint = Checkpoint::open(ckpt)?;
         let model = DetModel::of_run(&cx, &checkpoint)?;
-        let (config, task) = (model.config(), model.task);
         let space = checkpoint.space()?;
-        let set = det::open(&args.data, args.images.as_deref(), config, task, &space)?;
-        let found = det::test(&cx, &model, &set, args.metric, None)?;
-        let (net, images) = (model.describe(), set.len());
-        let test = Split { data: vec![args.data.clone()], images };
-        let scores = (args.metric, &found.boxes, found.masks.as_ref());
-        let result = record::of_detection(task, &net, &model.learnt, &test, scores);
-        if let Some(run) = checkpoint.run_dir() {
-            dense::write_result(&run, &dense::file_name(task, &net, &test), &result)?;
-        }
-        Ok((result, found, images))
+        let images = args.images.as_deref();
+        let set = det::open(&args.data, images, model.config(), model.task, &space)?;
+        let run = checkpoint.run_dir();
+        let places = Places { run: run.as_deref(), answers: None };
+        tested::detection(&cx, &model, (&set, &args.data), args.metric, places)
     })?;
+    say(&tested, &args.data, globals)
+}
+
+/// A result on stdout.
+fn say(tested: &Tested, data: &str, globals: &Globals) -> Result<()> {
     match globals.json {
-        true => print_json(&result),
-        false => {
-            let (boxes, masks) = (&found.boxes, found.masks.as_ref());
-            print(&det_text(images, &args.data, args.metric, boxes, masks))
-        }
+        true => print_json(&tested.result),
+        false => print(&scored_text(data, tested)),
     }
 }
 
@@ -198,26 +192,17 @@ fn scores_text(what: &str, scores: &Scores) -> String {
 pub(super) fn seg(args: &SegArgs, globals: &Globals) -> Result<()> {
     let (Some(ckpt), None) = (&args.ckpt, &args.masks) else { return seg_of_files(args, globals) };
     let cx = open_device(&globals.device)?;
-    let (result, names, counts, images) = cx.install(|| -> Result<_> {
+    let tested = cx.install(|| -> Result<_> {
         let checkpoint = Checkpoint::open(ckpt)?;
         let model = SegModel::of_run(&cx, &checkpoint)?;
         let mut config = model.config().clone();
         config.seg.ignore = args.ignore.map_or(config.seg.ignore, usize::from);
         let set = SegSet::open(&args.data, &config)?.with_classes(&model.classes)?;
         let run = checkpoint.run_dir();
-        let counts = seg::test(&cx, &model, &set, None)?;
-        let (net, images) = (model.describe(), set.images());
-        let test = Split { data: vec![args.data.clone()], images };
-        let result = record::of_segmentation(&net, &model.learnt, &test, &model.classes, &counts);
-        if let Some(run) = run {
-            dense::write_result(&run, &dense::file_name(Task::Seg, &net, &test), &result)?;
-        }
-        Ok((result, model.classes, counts, images))
+        let places = Places { run: run.as_deref(), answers: None };
+        tested::segmentation(&cx, model, (&set, &args.data), places)
     })?;
-    match globals.json {
-        true => print_json(&result),
-        false => print(&seg_text(images, &args.data, &names, &counts)),
-    }
+    say(&tested, &args.data, globals)
 }
 
 /// What a fine-tuned net was found to be worth, as text.

@@ -346,7 +346,9 @@ fn dense_task(args: &FinetuneArgs, globals: &Globals) -> Result<()> {
     let signals = Signals::listen()?;
     let (outcome, tested) = cx.install(|| prepared.run(&cx, &signals))?;
     let Some(tested) = tested else { return stopped(&outcome, &prepared.options.out) };
-    tracing::info!("written to {}", tested.path.display());
+    if let Some(path) = &tested.path {
+        tracing::info!("written to {}", path.display());
+    }
     match globals.json {
         true => print_json(&tested.result),
         false => print(&eval_dense::scored_text(&args.val_data[0], &tested)),

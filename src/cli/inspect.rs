@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Globals;
+use super::eval::percent;
 use crate::error::{Error, Result};
+use crate::eval::record;
 use crate::files;
 use crate::program::output::table;
 use crate::program::{print, print_json};
@@ -61,6 +64,10 @@ fn folder(path: &Path) -> Result<(Value, String)> {
         ]);
     }
     let all = checkpoints_beside(path, &checkpoint.dir)?;
+    let results = match (&state.tuned, checkpoint.run_dir()) {
+        (Some(_), Some(run)) => results(&run)?,
+        _ => Vec::new(),
+    };
     let value = json!({
         "checkpoint": checkpoint.dir.display().to_string(),
         "complete": true,
@@ -71,6 +78,7 @@ fn folder(path: &Path) -> Result<(Value, String)> {
         "steps": state.steps,
         "images": state.images,
         "tuned": state.tuned,
+        "results": results,
         "files": contents,
         "checkpoints": all,
     });
@@ -82,17 +90,19 @@ fn folder(path: &Path) -> Result<(Value, String)> {
         .collect();
     let tuned = state.tuned.as_ref().map_or(String::new(), |tuned| {
         let (arch, classes) = (tuned.arch, tuned.classes.len());
-        format!(
-            "{arch}, fine-tuned for {}: {classes} classes, labels {}\n",
-            tuned.task, tuned.labels
-        )
+        let (task, labels) = (&tuned.task, &tuned.labels);
+        format!("{arch}, fine-tuned for {task}: {classes} classes, labels {labels}\n")
+            + &results.iter().map(Worth::text).collect::<String>()
     });
+    let method = match state.tuned {
+        Some(_) => String::new(),
+        None => format!(" method {},", state.method),
+    };
     let text = format!(
-        "{}: complete, every file matches its hash\n{tuned}preset {}, method {}, seed {}: step {} of {}, \
+        "{}: complete, every file matches its hash\n{tuned}preset {},{method} seed {}: step {} of {}, \
          {} images\n\n{}\ncheckpoints:\n{listed}",
         checkpoint.dir.display(),
         state.preset.name,
-        state.method,
         state.seed,
         state.step,
         state.steps,
@@ -100,6 +110,46 @@ fn folder(path: &Path) -> Result<(Value, String)> {
         table(&rows),
     );
     Ok((value, text))
+}
+
+/// What a test found a fine-tuned net to be worth.
+#[derive(Serialize)]
+struct Worth {
+    /// `top-1`, `mIoU` or `AP`.
+    name: &'static str,
+    /// A share; −1 where it is not defined.
+    value: f64,
+    /// The images.
+    data: String,
+    step: u64,
+}
+
+impl Worth {
+    fn text(&self) -> String {
+        let value = if self.value < 0.0 { "undefined".into() } else { percent(self.value) };
+        format!("{} {value} on {} (step {})\n", self.name, self.data, self.step)
+    }
+}
+
+/// The results in a run's folder, by the names of their files.
+fn results(run: &Path) -> Result<Vec<Worth>> {
+    let dir = run.join("eval");
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(&dir).map_err(|e| Error::read(&dir, e))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
+    paths.sort();
+    let mut all = Vec::new();
+    for path in paths {
+        let result: Value = files::read_json(&path)?;
+        if let Some((name, value)) = record::headline(&result) {
+            let data = result["test"]["data"][0].as_str().unwrap_or("its images").to_owned();
+            all.push(Worth { name, value, data, step: result["step"].as_u64().unwrap_or(0) });
+        }
+    }
+    Ok(all)
 }
 
 /// The checkpoints beside `newest` by name, and whether each is complete; only that one where

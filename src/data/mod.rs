@@ -64,7 +64,7 @@ pub(crate) use self::pipeline::{Pipeline, Stop};
 pub use self::pixels::{Bytes, IMAGENET_MEAN, IMAGENET_STD, Normalise, Pixels, Recycled};
 pub use self::policy::{CorruptPolicy, OnCorrupt, allowed_corrupt};
 pub use self::resample::{Crop, Filter};
-pub use self::thumbnail::{png_address, thumbnail};
+pub use self::thumbnail::{photo, png_address, thumbnail};
 pub use self::views::{Adjust, ViewParams, Views};
 
 /// Compiles a function a second time for AVX2 and takes that version where the machine has it.

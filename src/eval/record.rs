@@ -234,6 +234,16 @@ fn of_learning(learnt: &Learnt, test: &Split) -> Map<String, Value> {
     }))
 }
 
+/// The number that says most of a fine-tuned net's result, and its name; none of another evaluation.
+pub fn headline(result: &Value) -> Option<(&'static str, f64)> {
+    let (name, key) = match result["task"].as_str()?.parse().ok()? {
+        Task::Cls => ("top-1", "top1"),
+        Task::Seg => ("mIoU", "miou"),
+        Task::DetC4 | Task::DetFpn => ("AP", "AP"),
+    };
+    Some((name, result[key].as_f64()?))
+}
+
 fn object(value: &impl Serialize) -> Map<String, Value> {
     json!(value).as_object().cloned().unwrap_or_default()
 }

@@ -3,23 +3,20 @@
 //! [`prepare`] settles data and settings; [`Prepared::run`] trains, takes the statistics of batch
 //! norms again and tests.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-
-use serde_json::{Map, Value};
 
 use super::det::{self, DetModel, DetSet, Detect};
 use super::learner::statistics_images;
 use super::rates;
-use super::seg::{self, SegModel, SegSet, Segment};
+use super::seg::{SegModel, SegSet, Segment};
+use super::tested::{self, Places, Tested};
 use crate::config::{Config, Recipe, Setting, Task, flag, resolve};
 use crate::cx::Cx;
 use crate::data::steps_per_epoch;
 use crate::error::{Error, Result};
-use crate::eval::dense::miou::Counts;
-use crate::eval::dense::score::{Metric, Scores};
-use crate::eval::record::{self, Learnt, Net, Split};
+use crate::eval::dense::score::Metric;
+use crate::eval::record::Learnt;
 use crate::export::subnet::stats_to_torch;
 use crate::files;
 use crate::files::owned::Owned;
@@ -79,43 +76,6 @@ pub struct Prepared {
     metric: Metric,
     /// When it began.
     started: Instant,
-}
-
-/// What a fine-tuned net is worth.
-pub struct Tested {
-    /// All of it, as it is written.
-    pub result: Map<String, Value>,
-    /// The numbers.
-    pub scored: Scored,
-    /// Where it was written.
-    pub path: PathBuf,
-}
-
-/// The numbers of a test.
-pub enum Scored {
-    /// Classes of pixels, with their names.
-    Seg {
-        /// Names of the classes.
-        names: Vec<String>,
-        /// Pixels by class and answer.
-        counts: Counts,
-        /// Images that were tested.
-        images: usize,
-    },
-    /// Objects.
-    Det(Box<DetScores>),
-}
-
-/// Numbers of objects.
-pub struct DetScores {
-    /// How boxes were scored.
-    pub metric: Metric,
-    /// Numbers of boxes.
-    pub boxes: Scores,
-    /// Numbers of masks, where there are some.
-    pub masks: Option<Scores>,
-    /// Images that were tested.
-    pub images: usize,
 }
 
 impl Data {
@@ -291,6 +251,7 @@ impl Prepared {
             train_data: self.options.data.clone(),
             seed: config.seed,
         };
+        let places = Places { run: Some(out), answers: Some(out) };
         match &self.data {
             Data::Seg { val, .. } => {
                 let mut net = Segment::new(cx, &setup)?;
@@ -301,14 +262,7 @@ impl Prepared {
                 let tensors = stats_to_torch(cx, net.net(), &stats)?;
                 self.keep(&checkpoint, learnt, &tensors)?;
                 let model = SegModel::of_run(cx, &checkpoint)?;
-                let counts = seg::test(cx, &model, val, Some(out))?;
-                let net = model.describe();
-                let test = Split { data: vec![self.val_data.clone()], images: val.images() };
-                let result =
-                    record::of_segmentation(&net, &model.learnt, &test, &model.classes, &counts);
-                let path = write_result(out, &file_name(Task::Seg, &net, &test), &result)?;
-                let scored = Scored::Seg { names: model.classes, counts, images: val.images() };
-                Ok(Tested { result, scored, path })
+                tested::segmentation(cx, model, (val, &self.val_data), places)
             }
             Data::Det { val, task, .. } => {
                 let mut net = Detect::new(cx, &setup, *task)?;
@@ -319,17 +273,7 @@ impl Prepared {
                 let tensors = stats_to_torch(cx, net.net(), &stats)?;
                 self.keep(&checkpoint, learnt, &tensors)?;
                 let model = DetModel::of_run(cx, &checkpoint)?;
-                let found = det::test(cx, &model, val, self.metric, Some(&out.join(det::RESULTS)))?;
-                let net = model.describe();
-                let test = Split { data: vec![self.val_data.clone()], images: val.len() };
-                let (boxes, masks) = (found.boxes, found.masks);
-                let scores = (self.metric, &boxes, masks.as_ref());
-                let result = record::of_detection(*task, &net, &model.learnt, &test, scores);
-                let path = write_result(out, &file_name(*task, &net, &test), &result)?;
-                let images = val.len();
-                let scores = DetScores { metric: self.metric, boxes, masks, images };
-                let scored = Scored::Det(Box::new(scores));
-                Ok(Tested { result, scored, path })
+                tested::detection(cx, &model, (val, &self.val_data), self.metric, places)
             }
         }
     }
@@ -371,21 +315,4 @@ impl Prepared {
         };
         finished.write(&self.options.out, stats).map(drop)
     }
-}
-
-/// Writes a result into the `eval` folder of a run.
-///
-/// # Errors
-/// A folder that cannot be written.
-pub fn write_result(run: &Path, name: &str, result: &Map<String, Value>) -> Result<PathBuf> {
-    let dir = run.join("eval");
-    files::create_dir(&dir)?;
-    let path = dir.join(name);
-    files::write_json(&path, result)?;
-    Ok(path)
-}
-
-/// `seg-<images>-<arch>-step-00000100.json`.
-pub fn file_name(task: Task, net: &Net, test: &Split) -> String {
-    format!("{task}-{}-{}-step-{:08}.json", record::domain(&test.data), net.arch, net.step)
 }

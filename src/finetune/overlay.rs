@@ -5,23 +5,26 @@ use std::path::Path;
 
 use image::{ImageFormat, RgbImage};
 
-use crate::data::Image;
-use crate::data::annotated::transforms::Sample;
+use crate::data::annotated::transforms::{Sample, nearest};
 use crate::data::annotated::{LabelImage, NO_CLASS};
+use crate::data::{Image, png_address};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::geometry::{BBox, Rle};
 
 /// Pixels of a side, at most: the report has them in itself.
-const MOST_SIDE: u32 = 256;
+pub(crate) const MOST_SIDE: u32 = 256;
 
-/// Colour of a class: hues a golden angle apart, so that neighbours differ.
+/// Colour of a class: hues a golden angle apart, so that neighbours differ. Every other eight are
+/// pale, for hues come near again.
 pub(crate) fn colour(class: usize) -> [u8; 3] {
     let hue = (class as f64 * 0.618_033_988_749_895).fract() * 6.0;
     let light = if class.is_multiple_of(2) { 230.0 } else { 170.0 };
+    let white = if (class / 8).is_multiple_of(2) { 0.0 } else { 0.5 };
     let ramp = |offset: f64| {
         let v = ((hue + offset).rem_euclid(6.0) - 3.0).abs() - 1.0;
-        (v.clamp(0.0, 1.0) * light) as u8
+        let full = v.clamp(0.0, 1.0) * light;
+        (full + white * (255.0 - full)) as u8
     };
     [ramp(0.0), ramp(4.0), ramp(2.0)]
 }
@@ -97,6 +100,38 @@ pub(crate) fn boxed<'a>(
     Image { width, height, rgb }.within(MOST_SIDE)
 }
 
+/// How opaque the colours of a layer are, of 255.
+const OPAQUE: u8 = 140;
+
+/// Pixels in the colours of their classes, made `width`×`height`, as a PNG to lie over an image, an
+/// address that holds it: half transparent, and wholly where there is no class. None where that is
+/// everywhere.
+pub(crate) fn layer(labels: &LabelImage, [width, height]: [u32; 2]) -> Result<Option<String>> {
+    let rows = nearest(labels.height, height as usize);
+    let columns = nearest(labels.width, width as usize);
+    let label = |y: u32, x: u32| labels.labels[y as usize * labels.width + x as usize];
+    // The palette begins with what is no class, so that it is as short as there are classes.
+    let places: Vec<u8> = rows
+        .iter()
+        .flat_map(|&y| columns.iter().map(move |&x| label(y, x).wrapping_add(1)))
+        .collect();
+    let most = usize::from(places.iter().copied().max().unwrap_or(0));
+    if most == 0 {
+        return Ok(None);
+    }
+    let bad = |e: png::EncodingError| Error::data(format!("cannot draw labels: {e}"));
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_palette([vec![0; 3], (0..most).flat_map(colour).collect()].concat());
+    encoder.set_trns([vec![0], vec![OPAQUE; most]].concat());
+    let mut writer = encoder.write_header().map_err(bad)?;
+    writer.write_image_data(&places).map_err(bad)?;
+    writer.finish().map_err(bad)?;
+    Ok(Some(png_address(&bytes)))
+}
+
 /// As the bytes of a PNG.
 pub(crate) fn encoded(drawn: &RgbImage) -> Result<Vec<u8>> {
     let mut png = Cursor::new(Vec::new());
@@ -124,6 +159,8 @@ pub(crate) fn write_sample(path: &Path, sample: &Sample) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
     use image::Rgb;
 
     use super::*;
@@ -138,6 +175,19 @@ mod tests {
                 assert!(apart(colour(a), colour(b)) > 30, "{a} and {b}");
             }
         }
+    }
+
+    #[test]
+    fn a_layer_is_transparent_where_there_is_no_class() {
+        let labels = |labels: [u8; 4]| LabelImage { width: 2, height: 2, labels: labels.to_vec() };
+        assert!(layer(&labels([NO_CLASS; 4]), [2, 2]).unwrap().is_none());
+        let address = layer(&labels([0, NO_CLASS, 7, 7]), [4, 2]).unwrap().unwrap();
+        let text = address.strip_prefix("data:image/png;base64,").unwrap();
+        let bytes = BASE64_STANDARD.decode(text).unwrap();
+        let drawn = image::load_from_memory(&bytes).unwrap().to_rgba8();
+        let [r, g, b] = colour(7);
+        assert_eq!((drawn.dimensions(), drawn.get_pixel(2, 0).0), ((4, 2), [0; 4]));
+        assert_eq!(drawn.get_pixel(1, 1).0, [r, g, b, OPAQUE]);
     }
 
     #[test]

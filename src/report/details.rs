@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::confusion::{self, Confusion, Pair, class_name};
 use super::numbers;
 use super::run::{files_with, json};
 use super::scatter::{Point, Scatter};
@@ -18,11 +19,6 @@ use crate::files::read_json;
 
 /// Sets of images on the page: more would make it heavy.
 const MOST_SETS: usize = 3;
-/// Past so many classes a table of all pairs can no longer be read.
-const MOST_CLASSES: usize = 20;
-/// Pairs of classes that are listed instead.
-const MOST_PAIRS: usize = 20;
-
 /// Colours and forms of classes: the first five differ in both.
 const MARKS: [&str; 25] = [
     "c1 f1", "c2 f2", "c3 f3", "c4 f4", "c5 f5", "c1 f2", "c2 f3", "c3 f4", "c4 f5", "c5 f1",
@@ -75,42 +71,15 @@ struct Neighbour {
     is_same: Option<bool>,
 }
 
-/// Classes down, answers across.
-#[derive(Serialize)]
-struct Confusion {
-    classes: Vec<String>,
-    rows: Vec<ConfusionRow>,
-}
-
-#[derive(Serialize)]
-struct ConfusionRow {
-    class: String,
-    cells: Vec<Cell>,
-    right: String,
-}
-
-#[derive(Serialize)]
-struct Cell {
-    count: String,
-    /// Share of the row, in per cent.
-    share: String,
-    is_right: bool,
-}
-
-/// A class that is taken for another.
-#[derive(Serialize)]
-struct Pair {
-    class: String,
-    answer: String,
-    count: String,
-    share: String,
-}
-
 /// Of each set of images the net that names most of them right; of those without labels the newest.
 pub(super) fn cards(run: &Path) -> Result<Vec<Card>> {
     let mut best: BTreeMap<Vec<String>, Details> = BTreeMap::new();
     let rank = |d: &Details| (d.accuracy.unwrap_or(-1.0), d.step, usize::from(d.protocol == "knn"));
     for path in files_with(&run.join("eval/details"), "json")? {
+        // Those of annotated images have a section of their own.
+        if json(&path)?.get("task").is_some() {
+            continue;
+        }
         let found: Details = read_json(&path)?;
         let result = json(&run.join("eval").join(path.file_name().unwrap_or_default()))?;
         // What belongs to a result goes with it, and with no other one of its name.
@@ -145,22 +114,17 @@ fn card(i: usize, details: Details) -> Card {
             .accuracy
             .map(|share| format!("{}: {} named right", details.protocol, numbers::percent(share))),
     );
-    let few = details.classes.len() <= MOST_CLASSES;
-    let confusion = (few && !details.confusion.is_empty()).then(|| confusion(&details));
+    let counts: Vec<_> = details.confusion.iter().map(|&(a, b, n)| (a, b, n as u64)).collect();
     Card {
         id: format!("images-{i}"),
         title: format!("What the net makes of {name}"),
         facts,
         neighbours: details.neighbours.iter().map(|q| row(q, &details.classes)).collect(),
-        confusion,
-        pairs: if few { Vec::new() } else { pairs(&details) },
+        confusion: confusion::table(&details.classes, &counts),
+        pairs: confusion::pairs(&details.classes, &counts),
         map: details.map.as_ref().and_then(|map| drawn(map, &details.classes)),
         legend: legend(&details),
     }
-}
-
-fn class_name(classes: &[String], class: usize) -> String {
-    classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
 }
 
 fn picture(image: &Shown, classes: &[String]) -> Picture {
@@ -182,58 +146,6 @@ fn row(query: &Query, classes: &[String]) -> Row {
         answer: named.unwrap_or_default(),
         near: near.collect(),
     }
-}
-
-/// How many images each class has.
-fn totals(details: &Details) -> BTreeMap<usize, usize> {
-    let mut totals = BTreeMap::new();
-    for (class, _, count) in &details.confusion {
-        *totals.entry(*class).or_default() += count;
-    }
-    totals
-}
-
-fn confusion(details: &Details) -> Confusion {
-    let counts: BTreeMap<(usize, usize), usize> =
-        details.confusion.iter().map(|(class, answer, n)| ((*class, *answer), *n)).collect();
-    let totals = totals(details);
-    let row = |(class, name): (usize, &String)| {
-        let all = totals.get(&class).copied().unwrap_or(0);
-        let share = |n: usize| n as f64 / all.max(1) as f64;
-        let cell = |answer: usize| {
-            let n = counts.get(&(class, answer)).copied().unwrap_or(0);
-            Cell {
-                count: numbers::count(n as u64),
-                share: numbers::fixed(100.0 * share(n), 0),
-                is_right: class == answer,
-            }
-        };
-        let right = counts.get(&(class, class)).copied().unwrap_or(0);
-        ConfusionRow {
-            class: name.clone(),
-            cells: (0..details.classes.len()).map(cell).collect(),
-            right: if all == 0 { "–".into() } else { numbers::percent(share(right)) },
-        }
-    };
-    Confusion {
-        classes: details.classes.clone(),
-        rows: details.classes.iter().enumerate().map(row).collect(),
-    }
-}
-
-/// Pairs of different classes, the most frequent first.
-fn pairs(details: &Details) -> Vec<Pair> {
-    let totals = totals(details);
-    let mut wrong: Vec<&(usize, usize, usize)> =
-        details.confusion.iter().filter(|(class, answer, _)| class != answer).collect();
-    wrong.sort_by_key(|(class, answer, n)| (usize::MAX - n, *class, *answer));
-    let pair = |(class, answer, n): &(usize, usize, usize)| Pair {
-        class: class_name(&details.classes, *class),
-        answer: class_name(&details.classes, *answer),
-        count: numbers::count(*n as u64),
-        share: numbers::percent(*n as f64 / totals.get(class).copied().unwrap_or(1) as f64),
-    };
-    wrong.into_iter().take(MOST_PAIRS).map(pair).collect()
 }
 
 /// Classes with a mark of their own, where there are enough marks.

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::commands::Commands;
-use super::numbers;
 use super::run::{files_with, folder_name, json};
 use super::scatter::{Point, Scatter};
 use super::svg::Size;
 use super::training::Panel;
+use super::{dense, numbers};
 use crate::error::{Error, Result};
 use crate::eval::record::Split;
 
@@ -102,12 +102,23 @@ pub(super) struct Section {
     remarks: Vec<String>,
 }
 
+impl Section {
+    /// Whether there is any result.
+    pub(super) fn has_rows(&self) -> bool {
+        !self.rows.is_empty()
+    }
+}
+
 /// Reads `RUN/eval/*.json`: a net's evaluations stand together, from its first step to its last. A
 /// file that is neither an evaluation nor a ranking is an error.
 fn read(run: &Path) -> Result<(Vec<Evaluation>, Vec<Ranking>)> {
     let (mut evaluations, mut rankings) = (Vec::new(), Vec::new());
     for path in files_with(&run.join("eval"), "json")? {
         let value: Value = json(&path)?;
+        // Those of annotated images have a section of their own.
+        if dense::is_result(&value) {
+            continue;
+        }
         let wrong = |e: serde_json::Error| {
             Error::data(format!("{} is not what engine eval writes: {e}", path.display()))
         };

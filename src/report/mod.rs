@@ -8,9 +8,14 @@ mod bars;
 mod chart;
 mod commands;
 mod compare;
+mod compared;
+mod confusion;
+mod dense;
+mod dense_training;
 mod details;
 mod evals;
 mod examples;
+mod gallery;
 mod health;
 mod labels;
 mod nets;
@@ -40,8 +45,11 @@ use crate::space::Space;
 pub use compare::compare;
 use run::Run;
 pub use study::study;
+use training::Figure;
 
 const FILE: &str = "report.html";
+/// Figures of a result that stand at the top of a page.
+const TOP_FIGURES: usize = 3;
 
 /// Writes `report.html` into a run's folder from what the folder holds now; the run may
 /// still be going. Returns the page's path.
@@ -64,21 +72,33 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
     let state = run.status["state"].as_str().unwrap_or("unknown");
     let examples = examples::read(dir)?;
     let details = details::cards(dir)?;
+    let (is_dense, results) = (run.dense_task().is_some(), dense::cards(dir)?);
+    let evals = evals::section(dir)?;
+    let mut places = vec![part("training", "Training")];
+    places.extend((!examples.is_empty()).then(|| part("views", "What the nets see")));
+    places.extend(searches.iter().map(searches::Section::place));
+    places.extend(results.iter().map(dense::Card::place));
+    places.extend((is_dense && results.is_empty()).then(|| part("result", "Result")));
+    places.extend((!is_dense || evals.has_rows()).then(|| part("evaluations", "Evaluations")));
+    places.extend(details.iter().map(details::Card::place));
+    places.push(part("settings", "Settings"));
     let page = context! {
-        parts_of_page => contents(&searches, &details, !examples.is_empty()),
+        parts_of_page => places,
         title => run.name(),
         state => state,
         summary => summary(&run),
         verdict => health::verdict(&run),
-        figures => training::figures(&run),
+        figures => figures(&run, &results),
         panels => panels,
         bad_lines => run.bad_lines,
         tuned => run.tuned.is_some(),
+        is_dense => is_dense,
+        results => results,
         examples => examples,
         sheet => examples::sheet(dir)?,
         searches => searches,
         details => details,
-        evals => evals::section(dir)?,
+        evals => evals,
         shell_path => outside::in_shell([commands::in_words(dir)]),
         command => run.command,
         config => run.config_text,
@@ -107,20 +127,15 @@ fn space_of_search(dir: &Path) -> Option<Space> {
     Run::open(dir.parent()?.parent()?).ok()?.space()
 }
 
-/// Headings of a run's page with their places.
-fn contents(
-    searches: &[searches::Section],
-    details: &[details::Card],
-    has_examples: bool,
-) -> Vec<(String, String)> {
-    let part = |id: &str, name: &str| (id.to_owned(), name.to_owned());
-    let mut all = vec![part("training", "Training")];
-    all.extend(has_examples.then(|| part("views", "What the nets see")));
-    all.extend(searches.iter().map(searches::Section::place));
-    all.push(part("evaluations", "Evaluations"));
-    all.extend(details.iter().map(details::Card::place));
-    all.push(part("settings", "Settings"));
-    all
+/// A heading of a page: its place and its text.
+fn part(id: &str, name: &str) -> (String, String) {
+    (id.to_owned(), name.to_owned())
+}
+
+/// The figures at the top: what the net is worth, where that is known, and how it was trained.
+fn figures(run: &Run, results: &[dense::Card]) -> Vec<Figure> {
+    let first = results.first().map_or(&[][..], |card| &card.figures);
+    first.iter().take(TOP_FIGURES).cloned().chain(training::figures(run)).collect()
 }
 
 /// What was trained and how, in a few words each.
@@ -130,6 +145,9 @@ fn summary(run: &Run) -> Vec<String> {
     let parts = [
         run.space_name().map(|name| format!("preset {name}")),
         match &run.tuned {
+            Some(tuned) if run.dense_task().is_some() => {
+                Some(format!("fine-tuned for {}: {}", tuned.task, tuned.arch))
+            }
             Some(tuned) => Some(format!("fine-tuned {}", tuned.arch)),
             None => part("method", "method"),
         },
@@ -155,6 +173,7 @@ fn render(template: &str, page: Any) -> Result<String, minijinja::Error> {
     env.add_template("page.html", include_str!("templates/page.html"))?;
     env.add_template("parts.html", include_str!("templates/parts.html"))?;
     env.add_template("details.html", include_str!("templates/details.html"))?;
+    env.add_template("dense.html", include_str!("templates/dense.html"))?;
     env.add_template("report.html", include_str!("templates/report.html"))?;
     env.add_template("compare.html", include_str!("templates/compare.html"))?;
     env.add_template("search.html", include_str!("templates/search.html"))?;

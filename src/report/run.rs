@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::config::{self, Method};
+use crate::config::{self, Method, Task};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::space::Space;
@@ -39,11 +39,11 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// Loss of a student: the mean over those of the step.
-    pub(super) fn loss(&self) -> Option<f64> {
+    /// The sum of the step's losses, and how many they are.
+    fn losses(&self) -> Option<(f64, usize)> {
         let losses = self.losses.as_ref().filter(|l| !l.is_empty())?;
         let sum: Option<f64> = losses.values().copied().sum();
-        Some(sum? / losses.len() as f64)
+        Some((sum?, losses.len()))
     }
 }
 
@@ -163,6 +163,19 @@ impl Run {
         let space = self.preset()?;
         let only = self.word("sampling.arch").and_then(|id| id.parse().ok());
         Some(only.map_or_else(|| space.clone(), |arch| space.single(&arch)))
+    }
+
+    /// What it was fine-tuned for, if its images are annotated.
+    pub(super) fn dense_task(&self) -> Option<Task> {
+        let task: Task = self.tuned.as_ref()?.task.parse().ok()?;
+        (task != Task::Cls).then_some(task)
+    }
+
+    /// Loss of a step: of one with several students or classifiers the mean over these, of one on
+    /// annotated images the sum of its parts.
+    pub(super) fn loss(&self, step: &Step) -> Option<f64> {
+        let (sum, count) = step.losses()?;
+        Some(if self.dense_task().is_some() { sum } else { sum / count as f64 })
     }
 
     /// Steps done.

@@ -104,6 +104,20 @@ impl Svg {
         self.shape("path", class, &format!("d=\"{d}\""), title);
     }
 
+    /// An image that fills a size; a drawing further down may [show](Svg::shown) it again.
+    pub(super) fn image(&mut self, id: &str, (w, h): (f64, f64), address: &str) {
+        let (id, w, h, address) = (escape(id), num(w), num(h), escape(address));
+        let _ = write!(
+            self.body,
+            "<image id=\"{id}\" width=\"{w}\" height=\"{h}\" href=\"{address}\"/>"
+        );
+    }
+
+    /// An image of an earlier drawing.
+    pub(super) fn shown(&mut self, id: &str) {
+        let _ = write!(self.body, "<use href=\"#{}\"/>", escape(id));
+    }
+
     /// A rectangle at (x, y) of size (w, h) with corners of radius `round`.
     pub(super) fn rect(
         &mut self,

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::chart::{Line, LineChart};
+use super::dense_training;
 use super::health;
 use super::numbers;
 use super::run::{Run, Step};
 use super::series::{MAX_BINS, bins, ends};
 use super::svg::{Layouts, Size};
-use crate::config::Method;
+use crate::config::{Method, Task};
 use crate::progress::human_duration;
 use crate::space::{Arch, Space};
 use crate::ssl::{self, Even};
@@ -26,7 +27,7 @@ pub(super) struct Panel {
 }
 
 /// One of the figures at the top.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct Figure {
     pub(super) name: String,
     pub(super) value: String,
@@ -39,7 +40,13 @@ const SIZE_BINS: usize = 100;
 /// Loss of a net that tells no images apart, or of guessing among classes.
 fn even(run: &Run) -> Option<Even> {
     if let Some(tuned) = &run.tuned {
-        let loss = (tuned.classes.len() as f64).ln();
+        let weight = match run.dense_task() {
+            None => 1.0,
+            Some(Task::Seg) => 1.0 + run.number("seg.aux_weight").unwrap_or(0.0),
+            // Boxes that are guessed have no loss of their own.
+            Some(_) => return None,
+        };
+        let loss = weight * (tuned.classes.len() as f64).ln();
         return Some(Even { loss, what: "guessing", formula: None });
     }
     run.word("method")?;
@@ -69,7 +76,7 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
     if let Some(found) = health::found(run) {
         add("health", found.health.to_string(), found.in_short());
     }
-    if let Some((_, loss)) = ends(&series(run, Step::loss)) {
+    if let Some((_, loss)) = ends(&series(run, |s| run.loss(s))) {
         let note = even(run)
             .map_or(String::new(), |even| format!("{}: {}", even.what, numbers::short(even.loss)));
         add("loss", numbers::short(loss), note);
@@ -94,7 +101,10 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
 /// All curves.
 pub(super) fn panels(run: &Run) -> Vec<Panel> {
     let loss = loss(run);
-    let sizes = run.space().and_then(|space| by_size(run, &space));
+    let parts = match run.dense_task() {
+        Some(_) => dense_training::losses(run),
+        None => run.space().and_then(|space| by_size(run, &space)),
+    };
     let rest = [
         learning_rate(run),
         health::spread(run),
@@ -106,7 +116,8 @@ pub(super) fn panels(run: &Run) -> Vec<Panel> {
         waiting(run),
         memory(run),
     ];
-    loss.into_iter().chain(sizes).chain(rest.into_iter().flatten()).collect()
+    let signs = dense_training::signs(run);
+    loss.into_iter().chain(parts).chain(rest.into_iter().flatten()).chain(signs).collect()
 }
 
 /// A panel with one line.
@@ -126,12 +137,22 @@ fn single(
 }
 
 fn loss(run: &Run) -> Option<Panel> {
-    if let (Some(tuned), Some(Even { loss: even, .. })) = (&run.tuned, even(run)) {
-        let note = "Cross-entropy with the classes of a batch, mean over classifiers. The dashed line \
-                    is the loss of guessing.";
-        let name = format!("ln {} = {}", tuned.classes.len(), numbers::fixed(even, 2));
-        let references = vec![(even, name)];
-        return single(run, ("Loss", note.to_owned()), Step::loss, references, Size::WIDE);
+    let value = |s: &Step| run.loss(s);
+    if let Some(tuned) = &run.tuned {
+        let mut note = match run.dense_task() {
+            Some(_) => "The sum of the losses of a batch, which are drawn below.",
+            None => "Cross-entropy with the classes of a batch, mean over classifiers.",
+        }
+        .to_owned();
+        let mut references = Vec::new();
+        if let Some(Even { loss: even, .. }) = even(run) {
+            note += " The dashed line is the loss of guessing.";
+            let classes = tuned.classes.len();
+            let times = even / (classes as f64).ln();
+            let times = if times > 1.0 { format!("{} ", numbers::short(times)) } else { "".into() };
+            references.push((even, format!("{times}ln {classes} = {}", numbers::fixed(even, 2))));
+        }
+        return single(run, ("Loss", note), value, references, Size::WIDE);
     }
     let mut note = "Loss of a student net, mean over those of a step. ".to_owned();
     let references = match even(run) {
@@ -151,7 +172,7 @@ fn loss(run: &Run) -> Option<Panel> {
         }
         None => Vec::new(),
     };
-    single(run, ("Loss", note), Step::loss, references, Size::WIDE)
+    single(run, ("Loss", note), value, references, Size::WIDE)
 }
 
 fn learning_rate(run: &Run) -> Option<Panel> {
@@ -172,7 +193,7 @@ fn learning_rate(run: &Run) -> Option<Panel> {
 }
 
 /// A sign of the method's, if it has that.
-fn sign(
+pub(super) fn sign(
     run: &Run,
     name: &str,
     title: &str,
@@ -297,7 +318,7 @@ fn by_size(run: &Run, space: &Space) -> Option<Panel> {
 }
 
 /// Bins without their extremes: several bands would hide each other.
-fn means(points: &[(f64, f64)]) -> Vec<super::series::Bin> {
+pub(super) fn means(points: &[(f64, f64)]) -> Vec<super::series::Bin> {
     let flat = |b: super::series::Bin| super::series::Bin { min: b.mean, max: b.mean, ..b };
     bins(points, SIZE_BINS).into_iter().map(flat).collect()
 }

@@ -1,5 +1,5 @@
 """Checks pages in Chromium: check_page.py PAGE=PART,PART ... where PARTs name what a page must have:
-scatter, table, command, neighbours, confusion, map. Ends with 1 and says what is wrong."""
+scatter, table, command, neighbours, confusion, map, gallery, boxes. Ends with 1 and says what is wrong."""
 
 import sys
 
@@ -196,7 +196,30 @@ def command(opened):
         yield f"{copied!r} was copied instead of {lines()[0]!r}"
 
 
-PARTS = {"scatter": scatter, "table": table, "command": command}
+def gallery(opened):
+    """Every drawing shows its image, also those that show an image of another drawing."""
+    widths = opened.evaluate(
+        """() => [...document.querySelectorAll('.shots svg')].map((drawing) => {
+          const image = drawing.querySelector(':scope > image, :scope > use');
+          return [image?.getBoundingClientRect().width ?? 0, drawing.getBoundingClientRect().width];
+        })"""
+    )
+    for image, drawing in widths:
+        if image < 50 or abs(image - drawing) > 1:
+            yield f"a drawing {drawing} pixels wide shows an image of {image}"
+
+
+def boxes(opened):
+    """Boxes say what they are."""
+    tip, box = opened.locator(".tip"), opened.locator(".shots .object:has(title)").last
+    text = box.locator("title").text_content()
+    settled(opened, box)
+    box.dispatch_event("pointerover")
+    if not tip.is_visible() or tip.text_content() != text:
+        yield f"a box that is pointed at does not say {text!r}"
+
+
+PARTS = {"scatter": scatter, "table": table, "command": command, "gallery": gallery, "boxes": boxes}
 
 # What must be there in any case, also without scripts.
 MARKUP = {
@@ -205,6 +228,8 @@ MARKUP = {
     "command": ".commands code",
     "neighbours": ".queries .near img",
     "confusion": "table.confusion td.diagonal",
+    "gallery": ".gallery .shots svg image",
+    "boxes": ".shots .object title",
     "map": ".map svg[data-plot] .dot",
 }
 

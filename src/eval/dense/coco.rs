@@ -5,31 +5,17 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::{Detected, by_score, falling, mean_of_defined};
+use super::matching::{AREAS, Group, Image, MOST_FOUND, grouped, is_outside};
+use super::{Detected, falling, mean_of_defined};
+
+pub use super::matching::Truth;
 
 /// Steps of intersection over union, .5 to .95.
 const IOUS: usize = 10;
 /// Steps of recall, 0 to 1.
-const RECALLS: usize = 101;
-/// Bounds of areas, both included: all, small, medium, large.
-const AREAS: [(f64, f64); 4] = [(0.0, 1e10), (0.0, 1024.0), (1024.0, 9216.0), (9216.0, 1e10)];
+pub const RECALLS: usize = 101;
 /// How many detections of a class count in an image, at most.
-const MOST: [usize; 3] = [1, 10, 100];
-
-/// A true object.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Truth {
-    /// Number of the image.
-    pub image: usize,
-    /// Number of the class.
-    pub class: usize,
-    /// Pixels, as the annotation says.
-    pub area: f64,
-    /// Whether it is a region of many objects: then any number of detections may match it.
-    pub crowd: bool,
-    /// Whether it is neither to be found nor missed. Crowds are.
-    pub ignore: bool,
-}
+const MOST: [usize; 3] = [1, 10, MOST_FOUND];
 
 /// Precision of a class at every step of intersection over union, and recall.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,85 +66,13 @@ pub fn evaluate(
     detections: &[Detected],
     iou: &(dyn Fn(usize, usize) -> f64 + Sync),
 ) -> Vec<ClassResult> {
-    let mut groups: Vec<BTreeMap<usize, Group>> = vec![BTreeMap::new(); classes];
-    for (i, truth) in truths.iter().enumerate() {
-        groups[truth.class].entry(truth.image).or_default().truths.push(i as u32);
-    }
-    for (i, found) in detections.iter().enumerate() {
-        groups[found.class].entry(found.image).or_default().found.push(i as u32);
-    }
+    let groups = grouped(classes, truths, detections);
     let of_class = |images: BTreeMap<usize, Group>| {
         let images: Vec<Image> =
             images.into_values().map(|group| Image::new(group, detections, iou)).collect();
         ClassResult::new(&images, truths, detections)
     };
     groups.into_par_iter().map(of_class).collect()
-}
-
-/// Objects of a class in an image, by their positions.
-#[derive(Clone, Default)]
-struct Group {
-    truths: Vec<u32>,
-    found: Vec<u32>,
-}
-
-/// The same with detections by falling score, and overlaps `[detection][truth]`.
-struct Image {
-    truths: Vec<u32>,
-    found: Vec<u32>,
-    overlaps: Vec<f64>,
-}
-
-impl Image {
-    fn new(group: Group, detections: &[Detected], iou: &dyn Fn(usize, usize) -> f64) -> Self {
-        let Group { truths: mine, mut found } = group;
-        found.sort_by(by_score(detections));
-        found.truncate(MOST[2]);
-        let pairs = found.iter().flat_map(|&d| mine.iter().map(move |&t| (d, t)));
-        let overlaps = pairs.map(|(d, t)| iou(d as usize, t as usize)).collect();
-        Self { truths: mine, found, overlaps }
-    }
-
-    /// Which detections match, where objects of other areas are ignored.
-    fn matched(&self, truths: &[Truth], detections: &[Detected], area: (f64, f64)) -> Matched {
-        let outside = |pixels: f64| pixels < area.0 || pixels > area.1;
-        let truth = |i: usize| &truths[self.truths[i] as usize];
-        let ignored = |i: usize| truth(i).ignore || outside(truth(i).area);
-        // Those that count come first.
-        let mut order: Vec<usize> = (0..self.truths.len()).collect();
-        order.sort_by_key(|&i| ignored(i));
-        let real = order.iter().take_while(|&&i| !ignored(i)).count();
-        let mut matched = Matched { real, fates: Vec::with_capacity(IOUS * self.found.len()) };
-        for step in ious() {
-            let mut taken = vec![false; order.len()];
-            for (d, &found) in self.found.iter().enumerate() {
-                let overlaps = &self.overlaps[d * order.len()..][..order.len()];
-                let mut least = f64::min(step, 1.0 - 1e-10);
-                let mut best = None;
-                for (place, &i) in order.iter().enumerate() {
-                    if taken[place] && !truth(i).crowd {
-                        continue;
-                    }
-                    // A real match is not given up for an ignored one.
-                    if best.is_some_and(|best| best < real) && place >= real {
-                        break;
-                    }
-                    if overlaps[i] >= least {
-                        (least, best) = (overlaps[i], Some(place));
-                    }
-                }
-                matched.fates.push(match best {
-                    Some(place) => {
-                        taken[place] = true;
-                        if place < real { Fate::Hit } else { Fate::Ignored }
-                    }
-                    None if outside(detections[found as usize].area) => Fate::Ignored,
-                    None => Fate::Miss,
-                });
-            }
-        }
-        matched
-    }
 }
 
 /// What became of a detection.
@@ -177,12 +91,31 @@ struct Matched {
     fates: Vec<Fate>,
 }
 
+impl Matched {
+    /// Of an image, where objects of other areas are ignored.
+    fn new(image: &Image, truths: &[Truth], detections: &[Detected], area: (f64, f64)) -> Self {
+        let order = image.order(truths, area);
+        let mut matched = Self { real: order.real, fates: Vec::new() };
+        for step in ious() {
+            let places = image.places(truths, &order, step);
+            let fate = |(place, &found): (Option<usize>, &u32)| match place {
+                Some(place) if place < order.real => Fate::Hit,
+                Some(_) => Fate::Ignored,
+                None if is_outside(detections[found as usize].area, area) => Fate::Ignored,
+                None => Fate::Miss,
+            };
+            matched.fates.extend(places.into_iter().zip(&image.found).map(fate));
+        }
+        matched
+    }
+}
+
 impl ClassResult {
     fn new(images: &[Image], truths: &[Truth], detections: &[Detected]) -> Self {
         let mut result = Self { precision: Default::default(), recall: Default::default() };
         for (a, area) in AREAS.into_iter().enumerate() {
             let matched: Vec<Matched> =
-                images.iter().map(|image| image.matched(truths, detections, area)).collect();
+                images.iter().map(|image| Matched::new(image, truths, detections, area)).collect();
             let real: usize = matched.iter().map(|image| image.real).sum();
             if real == 0 {
                 continue;
@@ -207,6 +140,13 @@ impl ClassResult {
     /// The same at the step .5 (0) or .75 (5).
     fn ap_at(&self, step: usize) -> f64 {
         mean_of_defined(self.precision[0].get(step).into_iter().flatten().copied())
+    }
+
+    /// Precision at [`RECALLS`] steps of recall from 0 to 1, at the overlaps .5 and .75; none where
+    /// the class has no object.
+    pub fn curves(&self) -> Option<[&[f64; RECALLS]; 2]> {
+        let all = &self.precision[0];
+        Some([all.first()?, all.get(5)?])
     }
 
     /// At .5.

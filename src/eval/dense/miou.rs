@@ -40,6 +40,12 @@ impl Counts {
         self.pixels.iter_mut().zip(&other.pixels).for_each(|(mine, other)| *mine += other);
     }
 
+    /// True class, predicted class and how many pixels have both; pairs without any are left out.
+    pub fn pairs(&self) -> impl Iterator<Item = (usize, usize, u64)> + '_ {
+        let met = self.pixels.iter().enumerate().filter(|(_, pixels)| **pixels > 0);
+        met.map(|(at, &pixels)| (at / self.classes, at % self.classes, pixels))
+    }
+
     /// Right pixels of a class, its true pixels, and those predicted as it.
     fn of(&self, class: usize) -> [u64; 3] {
         let row = &self.pixels[class * self.classes..][..self.classes];
@@ -113,6 +119,8 @@ mod tests {
         assert_eq!(counts.miou(), (2.0 / 3.0 + 1.0 / 3.0) / 3.0);
         assert_eq!(counts.macc(), (2.0 / 3.0 + 0.5) / 2.0);
         assert_eq!((counts.aacc(), counts.met()), (3.0 / 5.0, 3));
+        let pairs: Vec<_> = counts.pairs().collect();
+        assert_eq!(pairs, [(0, 0, 2), (0, 1, 1), (1, 1, 1), (1, 2, 1)]);
         assert_eq!(counts.add(&[255, 1], &[9, 4]), Err(1));
         assert_eq!(Counts::new(2).miou(), UNDEFINED);
     }

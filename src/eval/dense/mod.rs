@@ -1,9 +1,11 @@
 //! Accuracy on dense tasks: boxes and masks of objects ([`coco`], [`voc`]), and a class for each
-//! pixel ([`miou`]). Each number is that of the program that defined it, to the bit where its code
+//! pixel ([`miou`]); [`mistakes`] names what a detector missed. Each number is that of the program that defined it, to the bit where its code
 //! can be followed.
 
 pub mod coco;
+mod matching;
 pub mod miou;
+pub mod mistakes;
 pub mod score;
 pub mod voc;
 

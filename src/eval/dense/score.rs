@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::coco::{self, Summary};
+use super::mistakes::{self, Judged};
 use super::voc::{self, Rule};
 use super::{Detected, UNDEFINED};
 use crate::choice;
@@ -34,6 +35,9 @@ pub struct ClassScore {
     pub objects: usize,
     /// The mean over overlaps, at .5 and at .75; −1 where there is none.
     pub ap: [f64; 3],
+    /// Precision at COCO's steps of recall, at the overlaps .5 and .75; none of a class without
+    /// objects, and of other metrics.
+    pub curves: Option<[Vec<f64>; 2]>,
 }
 
 /// Numbers of all classes.
@@ -46,6 +50,11 @@ pub struct Scores {
 }
 
 impl Scores {
+    /// The mean precision.
+    pub fn ap(&self) -> f64 {
+        self.numbers[0].1
+    }
+
     /// By their names, with the mean precision of each class.
     pub fn to_json(&self) -> Map<String, Value> {
         let per_class: Map<String, Value> =
@@ -77,17 +86,25 @@ impl Scores {
 /// Scores boxes.
 pub fn boxes(metric: Metric, truth: &Objects, found: &Detections) -> Scores {
     let rule = match metric {
-        Metric::Coco => {
-            let iou = |d: usize, t: usize| {
-                let (found, truth) = (&found.all[d], &truth.objects[t]);
-                found.bbox.iou(&truth.bbox, truth.crowd)
-            };
-            return by_coco(truth, found, &iou);
-        }
+        Metric::Coco => return by_coco(truth, found, &of_boxes(truth, found)),
         Metric::Voc07 | Metric::Voc07D2 => Rule::ElevenPoints,
         Metric::Voc12 => Rule::Area,
     };
     by_voc(truth, found, rule, metric == Metric::Voc07D2)
+}
+
+/// The overlap of a detection's box and an object's, by their positions.
+fn of_boxes(truth: &Objects, found: &Detections) -> impl Fn(usize, usize) -> f64 {
+    |d, t| {
+        let (found, truth) = (&found.all[d], &truth.objects[t]);
+        found.bbox.iou(&truth.bbox, truth.crowd)
+    }
+}
+
+/// Judges boxes one by one.
+pub fn judge(truth: &Objects, found: &Detections) -> Judged {
+    let (objects, detections) = coco_objects(truth, found);
+    mistakes::judge(truth.categories.len(), &objects, &detections, &of_boxes(truth, found))
 }
 
 /// Scores masks by COCO's metric; none where results or annotations have none. An object without a
@@ -117,11 +134,8 @@ fn detected(detection: &Detection) -> Detected {
     Detected { image, class, score, area }
 }
 
-fn by_coco(
-    truth: &Objects,
-    found: &Detections,
-    iou: &(dyn Fn(usize, usize) -> f64 + Sync),
-) -> Scores {
+/// Objects and detections as COCO's metric takes them.
+fn coco_objects(truth: &Objects, found: &Detections) -> (Vec<coco::Truth>, Vec<Detected>) {
     let object = |o: &Object| coco::Truth {
         image: o.image,
         class: o.class,
@@ -129,11 +143,22 @@ fn by_coco(
         crowd: o.crowd,
         ignore: o.crowd || o.difficult,
     };
-    let objects: Vec<coco::Truth> = truth.objects.iter().map(object).collect();
-    let detections: Vec<Detected> = found.all.iter().map(detected).collect();
+    (truth.objects.iter().map(object).collect(), found.all.iter().map(detected).collect())
+}
+
+fn by_coco(
+    truth: &Objects,
+    found: &Detections,
+    iou: &(dyn Fn(usize, usize) -> f64 + Sync),
+) -> Scores {
+    let (objects, detections) = coco_objects(truth, found);
     let results = coco::evaluate(truth.categories.len(), &objects, &detections, iou);
     let aps = results.iter().map(|result| [result.ap(), result.ap50(), result.ap75()]);
-    Scores::new(&Summary::of(&results), classes(truth, aps))
+    let mut scores = Scores::new(&Summary::of(&results), classes(truth, aps));
+    for (class, result) in scores.classes.iter_mut().zip(&results) {
+        class.curves = result.curves().map(|both| both.map(|curve| curve.to_vec()));
+    }
+    scores
 }
 
 fn by_voc(truth: &Objects, found: &Detections, rule: Rule, rounds: bool) -> Scores {
@@ -168,6 +193,9 @@ fn classes(truth: &Objects, aps: impl Iterator<Item = [f64; 3]>) -> Vec<ClassSco
     }
     let named = truth.categories.iter().zip(objects).zip(aps);
     named
-        .map(|((class, objects), ap)| ClassScore { name: class.name.clone(), objects, ap })
+        .map(|((class, objects), ap)| {
+            let name = class.name.clone();
+            ClassScore { name, objects, ap, curves: None }
+        })
         .collect()
 }

@@ -11,7 +11,7 @@ mod test;
 pub use model::{DetModel, Shown};
 pub use objective::Detect;
 pub use set::DetSet;
-pub use test::{RESULTS, test};
+pub use test::{RESULTS, Scored, details, test};
 
 use crate::config::{BoxHead, Config, Task, TunedBn};
 use crate::error::Result;

@@ -20,7 +20,7 @@ pub struct DetSet {
     pub(super) objects: Arc<Objects>,
     files: Arc<ImageFiles>,
     /// Numbers of the objects of each image.
-    of_image: Arc<Vec<Vec<usize>>>,
+    pub(super) of_image: Arc<Vec<Vec<usize>>>,
     /// Images that are learnt from: those with an object that is no crowd.
     pub(super) learnt: Arc<Vec<usize>>,
     names: Vec<String>,
@@ -88,6 +88,12 @@ impl DetSet {
     /// Those of [`ImageFiles::load`].
     pub fn load(&self, i: usize) -> Result<Image> {
         self.files.load(i)
+    }
+
+    /// The file of image `i` as annotations call it, else its id.
+    pub(super) fn name(&self, i: usize) -> String {
+        let image = &self.objects.images[i];
+        image.file.clone().unwrap_or_else(|| image.id.to_string())
     }
 
     /// What image `i` is called in messages.

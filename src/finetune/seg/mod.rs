@@ -3,11 +3,10 @@
 mod batches;
 mod model;
 mod objective;
-
 mod set;
 mod test;
 
 pub use model::SegModel;
 pub use objective::Segment;
 pub use set::SegSet;
-pub use test::{MASKS, test};
+pub use test::{MASKS, Scored, details, test};
