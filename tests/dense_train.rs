@@ -13,11 +13,8 @@ use serde_json::Value;
 
 const ARCH: &str = "s8-w8.16.32.64-d1.1.2.1";
 /// Settings that make steps of little work.
-const SMALL: [(&str, &[&str]); 3] = [
-    ("seg", &["seg.crop=48", "seg.channels=16"]),
-    ("det-c4", DET),
-    ("det-fpn", DET),
-];
+const SMALL: [(&str, &[&str]); 3] =
+    [("seg", &["seg.crop=48", "seg.channels=16"]), ("det-c4", DET), ("det-fpn", DET)];
 const DET: &[&str] = &[
     "det.short_min=64",
     "det.short_max=64",

@@ -9,3 +9,4 @@ mod learner;
 pub(crate) mod overlay;
 pub mod rates;
 pub mod seg;
+pub mod tuned_net;
