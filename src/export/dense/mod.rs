@@ -9,6 +9,8 @@ mod config;
 mod names;
 mod proof;
 mod readme;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
