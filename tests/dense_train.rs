@@ -81,7 +81,7 @@ fn weights(run: &Path) -> Vec<Vec<u8>> {
 fn a_killed_run_ends_with_the_same_bits_on_any_number_of_threads() {
     let given = Given::new([24, 4]);
     for (task, words) in [
-        ("seg", &["train.accum=2"][..]),
+        ("seg", &["train.accum=2", "finetune.bn=frozen"][..]),
         ("det-c4", &[][..]),
         ("det-fpn", &["finetune.bn=frozen", "train.accum=2"][..]),
     ] {

@@ -52,9 +52,17 @@ pub fn extract_stats(
 
 /// Statistics by torchvision's names: `bn1.running_mean`, `bn1.running_var`, ….
 pub fn stats_to_torch(cx: &Cx, small: &Supernet, stats: &RunningStats) -> Result<Vec<Entry>> {
+    match small.norms().iter().enumerate().find(|(i, _)| stats.layer(*i).is_none()) {
+        Some((_, name)) => Err(missing(name)),
+        None => known_stats_to_torch(cx, small, stats),
+    }
+}
+
+/// The same of those batch norms that have statistics.
+pub fn known_stats_to_torch(cx: &Cx, small: &Supernet, stats: &RunningStats) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for (i, name) in small.norms().iter().enumerate() {
-        let (mean, var) = stats.layer(i).ok_or_else(|| missing(name))?;
+        let Some((mean, var)) = stats.layer(i) else { continue };
         for (what, t) in [("running_mean", mean), ("running_var", var)] {
             entries.push((format!("{name}.{what}"), vec![t.shape().c()], cx.download(t)?));
         }
@@ -68,6 +76,26 @@ pub fn stats_from_torch(
     small: &Supernet,
     named: &crate::files::Named,
     origin: &str,
+) -> Result<RunningStats> {
+    read_stats(cx, small, named, origin, true)
+}
+
+/// The inverse of [`known_stats_to_torch`].
+pub fn known_stats_from_torch(
+    cx: &Cx,
+    small: &Supernet,
+    named: &crate::files::Named,
+    origin: &str,
+) -> Result<RunningStats> {
+    read_stats(cx, small, named, origin, false)
+}
+
+fn read_stats(
+    cx: &Cx,
+    small: &Supernet,
+    named: &crate::files::Named,
+    origin: &str,
+    all: bool,
 ) -> Result<RunningStats> {
     let one = |norm: &str, what: &str| -> Result<Tensor> {
         let name = format!("{norm}.{what}");
@@ -88,6 +116,9 @@ pub fn stats_from_torch(
         }
     };
     let layer = |name: &String| -> Result<Option<(Tensor, Tensor)>> {
+        if !all && !named.contains_key(&format!("{name}.running_mean")) {
+            return Ok(None);
+        }
         Ok(Some((one(name, "running_mean")?, one(name, "running_var")?)))
     };
     RunningStats::new(cx, small.norms().iter().map(layer).collect::<Result<_>>()?)

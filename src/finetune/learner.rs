@@ -7,7 +7,7 @@ use super::rates;
 use crate::config::{Config, TunedBn};
 use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
-use crate::export::subnet::{stats_from_torch, stats_to_torch};
+use crate::export::subnet::{known_stats_from_torch, known_stats_to_torch};
 use crate::nn::{BnMode, Collector, Gradients, ParamSpec, Params, RunningStats, Supernet};
 use crate::ops::global_norm::all_finite;
 use crate::optim::{self, Optimizer};
@@ -140,7 +140,7 @@ impl Learner {
             dump.values(&format!("loss.{name}"), vec![1], vec![*loss as f32]);
         }
         if let Some(stats) = &self.frozen {
-            for (name, shape, values) in stats_to_torch(cx, net, stats)? {
+            for (name, shape, values) in known_stats_to_torch(cx, net, stats)? {
                 dump.values(&format!("frozen.{name}"), shape, values);
             }
         }
@@ -182,7 +182,7 @@ impl Learner {
         let optimizer = self.optimizer.state(cx, net.specs())?;
         let mut contents = vec![("student", self.params.to_torch(cx)?), ("optimizer", optimizer)];
         if let Some(stats) = &self.frozen {
-            contents.push((FROZEN, stats_to_torch(cx, net, stats)?));
+            contents.push((FROZEN, known_stats_to_torch(cx, net, stats)?));
         }
         Ok(Saved { contents, pointers: BTreeMap::new() })
     }
@@ -199,7 +199,7 @@ impl Learner {
         self.optimizer.restore(cx, net.specs(), &optimizer, &origin)?;
         if self.is_frozen {
             let (named, origin) = checkpoint.named(FROZEN)?;
-            self.frozen = Some(stats_from_torch(cx, net, &named, &origin)?);
+            self.frozen = Some(known_stats_from_torch(cx, net, &named, &origin)?);
         }
         Ok(())
     }
