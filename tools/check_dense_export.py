@@ -136,7 +136,8 @@ def average_precisions(annotations, results):
     aps = []
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
-        for kind in ["bbox"] + ["segm"] * ("segmentation" in results[0]):
+        has_masks = all("segmentation" in o for o in [*truth.anns.values(), results[0]])
+        for kind in ["bbox"] + ["segm"] * has_masks:
             own = [{k: v for k, v in r.items() if kind == "bbox" or k != "bbox"} for r in results]
             of = COCOeval(truth, truth.loadRes(own), kind)
             of.evaluate()

@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 use crate::eval::dense::miou::Counts;
 use crate::eval::dense::score::{self, Metric, Scores};
 use crate::eval::record::{self, Split};
-use crate::export;
 use crate::finetune::dense::{self, Scored, Tested};
 use crate::finetune::det::{self, DetModel};
+use crate::finetune::export;
 use crate::finetune::seg::{self, SegModel, SegSet};
 use crate::finetune::tuned_net::TunedNet;
 use crate::program::output::{facts, table};
@@ -105,7 +105,7 @@ impl Source<'_> {
                 let checkpoint = Checkpoint::open(path)?;
                 Ok((TunedNet::of_run(&checkpoint, tasks)?, checkpoint.run_dir()))
             }
-            Self::Export(path) => Ok((export::dense::open(path)?.expect(tasks)?, None)),
+            Self::Export(path) => Ok((export::open(path)?.expect(tasks)?, None)),
         }
     }
 }

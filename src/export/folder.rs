@@ -22,7 +22,7 @@ use crate::space::Arch;
 use crate::tensor::Tensor;
 
 /// The file that says how closely an export agrees with its source.
-pub(super) const PARITY: &str = "parity.json";
+pub const PARITY: &str = "parity.json";
 const MODEL_PY: &str = include_str!("model.py");
 
 /// A subnet inside a supernet, ready to be exported.
@@ -48,6 +48,7 @@ pub static EXPORT: Kind = Kind {
         &[WEIGHTS, CONFIG, PARITY, "model.py", "README.md", onnx::FILE],
         &["transformers/config.json", "transformers/model.safetensors"],
         &["transformers/preprocessor_config.json", "timm/config.json", "timm/model.safetensors"],
+        &["detectron2/model.safetensors", "mmdet/model.safetensors"],
     ],
     flags: "--overwrite to replace it",
     is_older: |_| false,

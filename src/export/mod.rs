@@ -6,7 +6,6 @@
 //! ([`Layout`]). [`write()`] makes it, [`load`] opens it.
 
 pub mod config;
-pub mod dense;
 pub mod folder;
 mod hub;
 mod layers;

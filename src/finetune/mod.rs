@@ -5,6 +5,7 @@
 pub mod cls;
 pub mod dense;
 pub mod det;
+pub mod export;
 mod learner;
 pub(crate) mod overlay;
 pub mod rates;

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
@@ -90,16 +89,44 @@ class Body(nn.Module):
         return outputs
 
 
-def values(image, layers):
-    """An RGB image as a tensor [1, 3, H, W], normalised."""
-    mean, std = (torch.tensor(layers[name], dtype=torch.float64) for name in ("mean", "std"))
-    scale, shift = ((1 / (255 * std)).float(), (-mean / std).float())
-    x = torch.from_numpy(numpy.array(image)).float() * scale + shift
-    return x.permute(2, 0, 1)[None].contiguous()
+def taps(inputs, outputs):
+    """Of a resize along an axis: for each output the inputs that count, and their weights."""
+    scale = inputs / outputs
+    stretch = max(scale, 1.0)
+    centres = (numpy.arange(outputs) + 0.5) * scale
+    low = numpy.minimum((centres - stretch + 0.5).clip(0).astype(int), inputs - 1)
+    high = (centres + stretch + 0.5).astype(int).clip(low + 1, inputs)
+    at = low[:, None] + numpy.arange((high - low).max())
+    weights = (1 - numpy.abs((at - centres[:, None] + 0.5) / stretch)).clip(0) * (at < high[:, None])
+    total = weights.cumsum(1)[:, -1:]
+    return at.clip(max=inputs - 1), (weights / total).astype(numpy.float32)
+
+
+def resized_along(x, outputs):
+    """Bytes [N, inputs, M] resized to [N, outputs, M]."""
+    at, weights = taps(x.shape[1], outputs)
+    sums = numpy.full((len(x), outputs, x.shape[2]), 0.5, numpy.float32)
+    for k in range(weights.shape[1]):
+        sums += weights[:, k, None] * x[:, at[:, k]].astype(numpy.float32)
+    return sums.clip(0, 255).astype(numpy.uint8)
 
 
 def resized(image, size):
-    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+    """An RGB image's bytes [H, W, 3] at another size. PIL's antialiased bilinear filter, of which
+    every operation is the program's: PIL itself rounds one value in some hundred otherwise."""
+    (width, height), x = size, numpy.array(image)
+    if image.size == size:
+        return x
+    x = resized_along(x, width)
+    return resized_along(x.reshape(1, len(x), -1), height).reshape(height, width, 3)
+
+
+def values(pixels, layers):
+    """Bytes [H, W, 3] as a tensor [1, 3, H, W], normalised."""
+    mean, std = (torch.tensor(layers[name], dtype=torch.float64) for name in ("mean", "std"))
+    scale, shift = ((1 / (255 * std)).float(), (-mean / std).float())
+    x = torch.from_numpy(pixels).float() * scale + shift
+    return x.permute(2, 0, 1)[None].contiguous()
 
 
 def rounded(*sides):

@@ -19,13 +19,12 @@ pub use config::Description;
 pub use proof::Proof;
 
 use self::names::{Place, place};
-use super::config::{CONFIG, WEIGHTS};
-use super::folder::PARITY;
-use super::layout::Layout;
 use crate::config::{BoxHead, Task};
 use crate::cx::Cx;
 use crate::error::{Error, Result};
-use crate::files::owned;
+use crate::export::Layout;
+use crate::export::config::{CONFIG, WEIGHTS};
+use crate::export::folder::{EXPORT, PARITY};
 use crate::files::staged::Staged;
 use crate::files::{self, Named, sealed};
 use crate::finetune::tuned_net::TunedNet;
@@ -36,17 +35,6 @@ use crate::train::Checkpoint;
 const MODEL_PY: &str = include_str!("model.py");
 /// All tasks whose nets are exported so.
 const TASKS: [Task; 3] = [Task::Seg, Task::DetC4, Task::DetFpn];
-
-/// An export's folder as [`crate::files::owned`] sees it.
-static EXPORT: owned::Kind = owned::Kind {
-    name: "export",
-    ours: &[
-        &[WEIGHTS, CONFIG, PARITY, "model.py", "README.md"],
-        &["detectron2/model.safetensors", "mmdet/model.safetensors"],
-    ],
-    flags: "--overwrite to replace it",
-    is_older: |_| false,
-};
 
 /// What to export from where.
 pub struct Options {
