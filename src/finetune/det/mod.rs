@@ -1,7 +1,9 @@
 //! Detection by Faster R-CNN on C4 and by Mask R-CNN with a feature pyramid: data, objective, test.
 
 mod batches;
+mod dump;
 mod grid;
+mod losses;
 mod model;
 mod objective;
 mod regions;
