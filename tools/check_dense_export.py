@@ -143,7 +143,7 @@ def average_precisions(annotations, results):
             of.evaluate()
             of.accumulate()
             of.summarize()
-            aps.append(of.stats[0])
+            aps.append(float(of.stats[0]))
     return aps
 
 
