@@ -9,14 +9,17 @@ use serde_json::{Map, json};
 
 use super::Globals;
 use super::eval::percent;
+use crate::config::Task;
 use crate::data::annotated::{LabelImages, NO_CLASS, Objects, Predictions, results};
 use crate::device::host;
 use crate::error::{Error, Result};
 use crate::eval::dense::miou::Counts;
 use crate::eval::dense::score::{self, Metric, Scores};
 use crate::finetune::det::{self, DetModel};
+use crate::finetune::export;
 use crate::finetune::seg::{SegModel, SegSet};
 use crate::finetune::tested::{self, Places, Scored, Tested};
+use crate::finetune::tuned_net::TunedNet;
 use crate::program::output::{facts, table};
 use crate::program::{open_device, print, print_json};
 use crate::train::Checkpoint;
@@ -26,13 +29,16 @@ use crate::train::Checkpoint;
 #[command(after_help = DET_EXAMPLES)]
 pub struct DetArgs {
     /// A net that engine finetune --task det-c4 or det-fpn has trained to the end: its run
-    #[arg(long, value_name = "RUN|CKPT", required_unless_present = "detections")]
+    #[arg(long, value_name = "RUN|CKPT", required_unless_present_any = ["model", "detections"])]
     pub ckpt: Option<PathBuf>,
+    /// The export of such a net, instead of its run
+    #[arg(long, value_name = "DIR", conflicts_with = "ckpt")]
+    pub model: Option<PathBuf>,
     /// What was found, instead of a net: a JSON file of COCO's results, with boxes, masks, or both
-    #[arg(long, value_name = "FILE", conflicts_with = "ckpt")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ckpt", "model"])]
     pub detections: Option<PathBuf>,
     /// Folder of the images, where they do not lie beside the annotations
-    #[arg(long, value_name = "DIR", requires = "ckpt")]
+    #[arg(long, value_name = "DIR", conflicts_with = "detections")]
     pub images: Option<String>,
     /// What is true: COCO's JSON file, or a folder in COCO's or Pascal VOC's layout (#NAME: a split)
     #[arg(long, value_name = "ANNOTATIONS")]
@@ -47,11 +53,14 @@ pub struct DetArgs {
 #[command(after_help = SEG_EXAMPLES)]
 pub struct SegArgs {
     /// A net that engine finetune --task seg has trained to the end: its run
-    #[arg(long, value_name = "RUN|CKPT", required_unless_present = "masks")]
+    #[arg(long, value_name = "RUN|CKPT", required_unless_present_any = ["model", "masks"])]
     pub ckpt: Option<PathBuf>,
+    /// The export of such a net, instead of its run
+    #[arg(long, value_name = "DIR", conflicts_with = "ckpt")]
+    pub model: Option<PathBuf>,
     /// What was predicted, instead of a net: a folder of PNGs called like the images, whose values are
     /// classes
-    #[arg(long, value_name = "DIR", conflicts_with = "ckpt")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ckpt", "model"])]
     pub masks: Option<String>,
     /// What is true: label images in one of the layouts of docs/dense.md (#NAME: a split)
     #[arg(long, value_name = "VAL")]
@@ -64,6 +73,7 @@ pub struct SegArgs {
 const DET_EXAMPLES: &str = "\
 Examples:
   engine eval det --ckpt runs/bccd --data bccd.tar#test --metric voc07
+  engine eval det --model exported/ --data bccd.tar#test
   engine eval det --detections results.json --data instances_val2017.json
   engine eval det --detections results.json --data VOC2007#test --metric voc07
 Numbers are pycocotools' (coco) or detectron2's (voc07, voc12). docs/dense.md explains them.";
@@ -74,6 +84,30 @@ Examples:
   engine eval seg --masks predicted/ --data camvid.tar#test
   engine eval seg --masks predicted/ --data cityscapes#val --json
 docs/dense.md explains layouts and numbers.";
+
+/// Where a net is read from.
+enum Source<'a> {
+    Run(&'a Path),
+    Export(&'a Path),
+}
+
+fn source<'a>(ckpt: &'a Option<PathBuf>, model: &'a Option<PathBuf>) -> Option<Source<'a>> {
+    let run = ckpt.as_deref().map(Source::Run);
+    run.or(model.as_deref().map(Source::Export))
+}
+
+impl Source<'_> {
+    /// The net, which is for one of these tasks, and the run's folder where it is one.
+    fn open(&self, tasks: &[Task]) -> Result<(TunedNet, Option<PathBuf>)> {
+        match self {
+            Self::Run(path) => {
+                let checkpoint = Checkpoint::open(path)?;
+                Ok((TunedNet::of_run(&checkpoint, tasks)?, checkpoint.run_dir()))
+            }
+            Self::Export(path) => Ok((export::open(path)?.expect(tasks)?, None)),
+        }
+    }
+}
 
 /// Images whose counts are held at a time.
 const AT_ONCE: usize = 64;
@@ -89,22 +123,21 @@ fn on_threads<T: Send>(globals: &Globals, work: impl FnOnce() -> Result<T> + Sen
 
 /// Scores objects.
 pub(super) fn det(args: &DetArgs, globals: &Globals) -> Result<()> {
-    match (&args.ckpt, &args.detections) {
-        (Some(ckpt), None) => det_of_net(ckpt, args, globals),
-        (_, Some(detections)) => det_of_file(detections, args, globals),
-        (None, None) => Err(Error::usage("expected --ckpt RUN or --detections FILE")),
+    match (&args.detections, source(&args.ckpt, &args.model)) {
+        (Some(detections), _) => det_of_file(detections, args, globals),
+        (None, Some(source)) => det_of_net(&source, args, globals),
+        (None, None) => Err(Error::usage("expected --ckpt RUN, --model DIR or --detections FILE")),
     }
 }
 
-fn det_of_net(ckpt: &Path, args: &DetArgs, globals: &Globals) -> Result<()> {
+fn det_of_net(source: &Source, args: &DetArgs, globals: &Globals) -> Result<()> {
     let cx = open_device(&globals.device)?;
     let tested = cx.install(|| -> Result<_> {
-        let checkpoint = Checkpoint::open(ckpt)?;
-        let model = DetModel::of_run(&cx, &checkpoint)?;
-        let space = checkpoint.space()?;
+        let (tuned, run) = source.open(&det::TASKS)?;
+        let space = tuned.space()?;
+        let model = DetModel::new(&cx, tuned)?;
         let images = args.images.as_deref();
         let set = det::open(&args.data, images, model.config(), model.task, &space)?;
-        let run = checkpoint.run_dir();
         let places = Places { run: run.as_deref(), answers: None };
         tested::detection(&cx, &model, (&set, &args.data), args.metric, places)
     })?;
@@ -190,15 +223,14 @@ fn scores_text(what: &str, scores: &Scores) -> String {
 
 /// Scores label images.
 pub(super) fn seg(args: &SegArgs, globals: &Globals) -> Result<()> {
-    let (Some(ckpt), None) = (&args.ckpt, &args.masks) else { return seg_of_files(args, globals) };
+    let Some(source) = source(&args.ckpt, &args.model) else { return seg_of_files(args, globals) };
     let cx = open_device(&globals.device)?;
     let tested = cx.install(|| -> Result<_> {
-        let checkpoint = Checkpoint::open(ckpt)?;
-        let model = SegModel::of_run(&cx, &checkpoint)?;
+        let (tuned, run) = source.open(&[Task::Seg])?;
+        let model = SegModel::new(&cx, tuned)?;
         let mut config = model.config().clone();
         config.seg.ignore = args.ignore.map_or(config.seg.ignore, usize::from);
         let set = SegSet::open(&args.data, &config)?.with_classes(&model.classes)?;
-        let run = checkpoint.run_dir();
         let places = Places { run: run.as_deref(), answers: None };
         tested::segmentation(&cx, model, (&set, &args.data), places)
     })?;

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Globals;
-use crate::config::Precision;
+use crate::config::{Precision, Task};
 use crate::error::{Error, Result};
 use crate::export::parity::Comparison;
 use crate::export::{self, Form, Layout};
+use crate::finetune::export as dense;
+use crate::finetune::tuned_net::TunedNet;
 use crate::program::args::at_least_two;
 use crate::program::device::open_device_in;
 use crate::program::output::table;
@@ -22,7 +24,8 @@ use crate::train::Checkpoint;
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 #[command(
-    override_usage = "engine export --ckpt RUN --arch ARCH --bn-data PATH --out DIR [OPTIONS]"
+    override_usage = "engine export --ckpt RUN --arch ARCH --bn-data PATH --out DIR [OPTIONS]\n       \
+                      engine export --ckpt RUN --out DIR [OPTIONS]  (RUN of finetune --task seg|det-c4|det-fpn)"
 )]
 pub struct ExportArgs {
     /// A run's folder (its newest checkpoint) or a checkpoint's
@@ -30,9 +33,10 @@ pub struct ExportArgs {
     pub ckpt: PathBuf,
     /// The subnet: an ID, max or min (of the run's space), r50, or winner (of the run's search)
     #[arg(long, value_name = "ARCH")]
-    pub arch: Named,
-    /// Images that batch norms' statistics are computed from, and parity is shown on
-    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    pub arch: Option<Named>,
+    /// Images that batch norms' statistics are computed from, and parity is shown on. Of segmentation
+    /// and detection parity alone, by default on the run's examples
+    #[arg(long, value_name = "PATH", num_args = 1..)]
     pub bn_data: Vec<String>,
     /// How many of them
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least_two)]
@@ -58,6 +62,7 @@ const EXAMPLES: &str = "\
 Examples:
   engine export --ckpt runs/a --arch winner --bn-data images/ --out exported/
   engine export --ckpt runs/a --arch winner --bn-data images/ --out exported/ --layout onnx
+  engine export --ckpt runs/det --out exported/ --layout torchvision,detectron2
 Beyond tolerance between supernet and export: exit 7, and nothing is left in --out.";
 
 /// Exports: recalibrates, writes the folder, proves it, and says what came of it.
@@ -79,9 +84,21 @@ pub fn run(args: &ExportArgs, globals: &Globals) -> Result<()> {
              fp32, or none",
         ));
     }
-    let arch = match args.arch {
+    let checkpoint = Checkpoint::open(&args.ckpt)?;
+    if let Some(task) = TunedNet::task_of(&checkpoint) {
+        return run_dense(args, globals, task);
+    }
+    let named = args.arch.ok_or_else(|| {
+        Error::usage("expected --arch with the ID of a subnet, or max, min, r50 or winner")
+    })?;
+    if args.bn_data.is_empty() {
+        return Err(Error::usage(
+            "expected --bn-data with images that batch norms' statistics are computed from",
+        ));
+    }
+    let arch = match named {
         Named::Id(arch) => arch,
-        named => find_arch(named, &Checkpoint::open(&args.ckpt)?)?,
+        named => find_arch(named, &checkpoint)?,
     };
     let cx = open_device_in(&globals.device, Precision::Fp32)?;
     let options = export::Options {
@@ -135,5 +152,40 @@ pub fn run(args: &ExportArgs, globals: &Globals) -> Result<()> {
         parity.folded.images,
         parity.tolerance,
         table(&[vec![head], rows].concat()),
+    ))
+}
+
+/// Exports a net for segmentation or detection, which has an architecture and statistics already.
+fn run_dense(args: &ExportArgs, globals: &Globals, task: Task) -> Result<()> {
+    let cx = open_device_in(&globals.device, Precision::Fp32)?;
+    let options = dense::Options {
+        ckpt: args.ckpt.clone(),
+        images: args.bn_data.clone(),
+        out: args.out.clone(),
+        overwrite: args.overwrite,
+        layouts: args.layout.iter().copied().collect(),
+    };
+    let (net, proof) = cx.install(|| dense::export(&cx, &options))?;
+    if globals.json {
+        return print_json(&serde_json::json!({
+            "out": args.out,
+            "task": task,
+            "arch": net.arch,
+            "classes": net.classes,
+            "parity": proof,
+        }));
+    }
+    let head = ["layout", "tensors with the run's bits"].map(str::to_owned).to_vec();
+    let rows = proof.tensors.iter().map(|(layout, n)| vec![layout.to_string(), n.to_string()]);
+    let answers = if task == Task::Seg { "classes of pixels" } else { "objects" };
+    print(&format!(
+        "{}: {} for {task}, {} classes\n{}\nread back, it gives the run's answers on {} images: {} \
+         {answers}\n",
+        args.out.display(),
+        net.arch,
+        net.classes.len(),
+        table(&[vec![head], rows.collect()].concat()),
+        proof.images,
+        proof.answers,
     ))
 }

@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn every_value_has_its_key() {
-        for preset in presets::NAMES {
+        for preset in crate::space::presets::NAMES {
             let entries = Config::for_preset(preset).unwrap().entries();
             let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
             assert_eq!(names, KEYS.iter().map(|key| key.name).collect::<Vec<_>>());

@@ -5,16 +5,16 @@ use super::setting::{Origin, Setting, word};
 use crate::error::{Error, Result};
 
 crate::choice! {
-    /// What a net is fine-tuned for.
+    /// What a net is wanted for: it decides what a search compares, and what fine-tuning learns.
     pub enum Task("task") {
-        /// Classes of images.
+        /// Classes of images; a search compares z.
         Cls = "cls",
-        /// Classes of pixels, by an FCN.
-        Seg = "seg",
-        /// Boxes, by Faster R-CNN on C4.
+        /// Boxes by Faster R-CNN on C4; a search compares C5.
         DetC4 = "det-c4",
-        /// Boxes and masks, by Mask R-CNN with FPN.
+        /// Boxes and masks by Mask R-CNN with a feature pyramid; a search compares C2 to C5.
         DetFpn = "det-fpn",
+        /// Classes of pixels by an FCN; a search compares C4 and C5.
+        Seg = "seg",
     }
 }
 

@@ -16,7 +16,7 @@ use crate::space::{Arch, Block, STAGES, Space, StageSpace, StemSpace};
 /// Name of the file with the weights.
 pub const WEIGHTS: &str = crate::files::EXPORTED_WEIGHTS;
 /// The file that describes the net.
-pub(super) const CONFIG: &str = "config.json";
+pub const CONFIG: &str = "config.json";
 /// What `format` says; a reader of another version refuses the folder.
 const FORMAT: &str = "engine-export-1";
 

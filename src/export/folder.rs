@@ -21,7 +21,8 @@ use crate::nn::{Params, RunningStats, Supernet};
 use crate::space::Arch;
 use crate::tensor::Tensor;
 
-const PARITY: &str = "parity.json";
+/// The file that says how closely an export agrees with its source.
+pub const PARITY: &str = "parity.json";
 const MODEL_PY: &str = include_str!("model.py");
 
 /// A subnet inside a supernet, ready to be exported.
@@ -47,6 +48,7 @@ pub static EXPORT: Kind = Kind {
         &[WEIGHTS, CONFIG, PARITY, "model.py", "README.md", onnx::FILE],
         &["transformers/config.json", "transformers/model.safetensors"],
         &["transformers/preprocessor_config.json", "timm/config.json", "timm/model.safetensors"],
+        &["detectron2/model.safetensors", "mmdet/model.safetensors"],
     ],
     flags: "--overwrite to replace it",
     is_older: |_| false,
@@ -139,7 +141,8 @@ fn write_layout(
     form: &Form,
 ) -> Result<Option<Comparison>> {
     match layout {
-        Layout::Torchvision => Ok(None),
+        // The last two are of nets for dense tasks, which are refused here.
+        Layout::Torchvision | Layout::Detectron2 | Layout::Mmdet => Ok(None),
         Layout::Onnx => {
             onnx::write(dir, config, named, form.onnx_normalises)?;
             probes.compare(&onnx::read(dir)?, form.onnx_normalises).map(Some)

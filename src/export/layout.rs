@@ -18,6 +18,10 @@ choice! {
         Transformers = "transformers",
         /// `timm/`, for `create_model`.
         Timm = "timm",
+        /// `detectron2/`, of nets fine-tuned for detection.
+        Detectron2 = "detectron2",
+        /// `mmdet/`, for MMDetection and MMSegmentation, of nets fine-tuned for detection or segmentation.
+        Mmdet = "mmdet",
     }
 }
 
@@ -37,6 +41,13 @@ pub fn expressible(layout: Layout, space: &Space) -> Result<(), String> {
         Layout::Torchvision | Layout::Onnx => return Ok(()),
         Layout::Transformers => ("transformers", space.max().stem),
         Layout::Timm => ("timm", TIMM_STEM),
+        Layout::Detectron2 | Layout::Mmdet => {
+            return Err(
+                "this layout is of runs of engine finetune --task seg, det-c4 or det-fpn; of a \
+                        backbone python model.py in the export's folder writes it"
+                    .into(),
+            );
+        }
     };
     let arch = space.max();
     let theirs = (7, 2, true);

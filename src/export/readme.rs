@@ -74,7 +74,7 @@ fn about(layout: Layout, config: &Config, form: &Form) -> String {
         _ => " and `pool`",
     };
     match layout {
-        Layout::Torchvision => String::new(),
+        Layout::Torchvision | Layout::Detectron2 | Layout::Mmdet => String::new(),
         Layout::Onnx => format!(
             "
 With `onnxruntime`, or any other reader of ONNX (opset 17):

@@ -50,11 +50,20 @@ pub fn extract_stats(
     RunningStats::new(cx, small.norms().iter().map(layer).collect::<Result<_>>()?)
 }
 
-/// Statistics by torchvision's names: `bn1.running_mean`, `bn1.running_var`, ….
+/// Statistics by torchvision's names: `bn1.running_mean`, `bn1.running_var`, …, of all batch norms.
 pub fn stats_to_torch(cx: &Cx, small: &Supernet, stats: &RunningStats) -> Result<Vec<Entry>> {
+    let mut norms = small.norms().iter().enumerate();
+    match norms.find(|(i, _)| stats.layer(*i).is_none()) {
+        Some((_, name)) => Err(missing(name)),
+        None => known_stats_to_torch(cx, small, stats),
+    }
+}
+
+/// The same of the batch norms that have statistics.
+pub fn known_stats_to_torch(cx: &Cx, small: &Supernet, stats: &RunningStats) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for (i, name) in small.norms().iter().enumerate() {
-        let (mean, var) = stats.layer(i).ok_or_else(|| missing(name))?;
+        let Some((mean, var)) = stats.layer(i) else { continue };
         for (what, t) in [("running_mean", mean), ("running_var", var)] {
             entries.push((format!("{name}.{what}"), vec![t.shape().c()], cx.download(t)?));
         }
@@ -68,6 +77,28 @@ pub fn stats_from_torch(
     small: &Supernet,
     named: &crate::files::Named,
     origin: &str,
+) -> Result<RunningStats> {
+    read_stats(cx, small, named, origin, |_| true)
+}
+
+/// The inverse of [`known_stats_to_torch`].
+pub fn known_stats_from_torch(
+    cx: &Cx,
+    small: &Supernet,
+    named: &crate::files::Named,
+    origin: &str,
+) -> Result<RunningStats> {
+    let is_known = |norm: &str| named.contains_key(&format!("{norm}.running_mean"));
+    read_stats(cx, small, named, origin, is_known)
+}
+
+/// Statistics of the batch norms that are `wanted`.
+fn read_stats(
+    cx: &Cx,
+    small: &Supernet,
+    named: &crate::files::Named,
+    origin: &str,
+    wanted: impl Fn(&str) -> bool,
 ) -> Result<RunningStats> {
     let one = |norm: &str, what: &str| -> Result<Tensor> {
         let name = format!("{norm}.{what}");
@@ -88,6 +119,9 @@ pub fn stats_from_torch(
         }
     };
     let layer = |name: &String| -> Result<Option<(Tensor, Tensor)>> {
+        if !wanted(name) {
+            return Ok(None);
+        }
         Ok(Some((one(name, "running_mean")?, one(name, "running_var")?)))
     };
     RunningStats::new(cx, small.norms().iter().map(layer).collect::<Result<_>>()?)

@@ -20,10 +20,11 @@ use crate::eval::record::Learnt;
 use crate::export::subnet::stats_to_torch;
 use crate::files;
 use crate::files::owned::Owned;
-use crate::nn::{BnMode, Collector};
+use crate::nn::{BnMode, Collector, RunningStats};
 use crate::signals::{self, Signals};
 use crate::space::{Arch, Space};
 use crate::ssl::Begin;
+use crate::train::objective::StepBatch;
 use crate::train::plan::{Planner, rehearsal};
 use crate::train::resume::existing;
 use crate::train::{
@@ -255,9 +256,9 @@ impl Prepared {
             Data::Seg { val, .. } => {
                 let mut net = Segment::new(cx, &setup)?;
                 net.restore(cx, &checkpoint)?;
-                let stats = self
-                    .statistics(cx, &net, config, |batch, norm| net.calibrate(cx, batch, norm))?;
-                let stats = net.frozen().map_or(stats.clone(), |frozen| stats.or(frozen));
+                let stats = self.statistics(cx, &net, net.frozen(), config, |batch, norm| {
+                    net.calibrate(cx, batch, norm)
+                })?;
                 let tensors = stats_to_torch(cx, net.net(), &stats)?;
                 self.keep(&checkpoint, learnt, &tensors)?;
                 let model = SegModel::of_run(cx, &checkpoint)?;
@@ -266,9 +267,9 @@ impl Prepared {
             Data::Det { val, task, .. } => {
                 let mut net = Detect::new(cx, &setup, *task)?;
                 net.restore(cx, &checkpoint)?;
-                let stats = self
-                    .statistics(cx, &net, config, |batch, norm| net.calibrate(cx, batch, norm))?;
-                let stats = net.frozen().map_or(stats.clone(), |frozen| stats.or(frozen));
+                let stats = self.statistics(cx, &net, net.frozen(), config, |batch, norm| {
+                    net.calibrate(cx, batch, norm)
+                })?;
                 let tensors = stats_to_torch(cx, net.net(), &stats)?;
                 self.keep(&checkpoint, learnt, &tensors)?;
                 let model = DetModel::of_run(cx, &checkpoint)?;
@@ -277,14 +278,21 @@ impl Prepared {
         }
     }
 
-    /// Statistics of batch norms from training images as training makes them, but none that it sees.
+    /// Statistics of batch norms from training images as training makes them, but none that it sees;
+    /// those of a `frozen` backbone are there.
     fn statistics(
         &self,
         cx: &Cx,
         objective: &dyn Objective,
+        frozen: Option<&RunningStats>,
         config: &Config,
-        calibrate: impl Fn(crate::train::objective::StepBatch, &mut BnMode) -> Result<()>,
-    ) -> Result<crate::nn::RunningStats> {
+        calibrate: impl Fn(StepBatch, &mut BnMode) -> Result<()>,
+    ) -> Result<RunningStats> {
+        let norms = objective.net().norms().len();
+        if let Some(frozen) = frozen.filter(|frozen| (0..norms).all(|i| frozen.layer(i).is_some()))
+        {
+            return Ok(frozen.clone());
+        }
         let images = statistics_images(config);
         tracing::info!("batch norm statistics from {images} training images");
         let mut batches = unseen(cx, objective, &self.tuning.source, config)?;
@@ -293,7 +301,8 @@ impl Prepared {
             signals::go_on()?;
             calibrate(batches.next(cx)?, &mut BnMode::Calibrate(&mut collector))?;
         }
-        collector.finish(cx)
+        let stats = collector.finish(cx)?;
+        Ok(frozen.map_or(stats.clone(), |frozen| stats.or(frozen)))
     }
 
     fn keep(&self, checkpoint: &Checkpoint, learnt: Learnt, stats: &[files::Entry]) -> Result<()> {

@@ -7,7 +7,7 @@ use super::rates;
 use crate::config::{Config, TunedBn};
 use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
-use crate::export::subnet::{stats_from_torch, stats_to_torch};
+use crate::export::subnet::{known_stats_from_torch, known_stats_to_torch};
 use crate::nn::{BnMode, Collector, Gradients, ParamSpec, Params, RunningStats, Supernet};
 use crate::ops::global_norm::all_finite;
 use crate::optim::{self, Optimizer};
@@ -140,13 +140,16 @@ impl Learner {
             dump.values(&format!("loss.{name}"), vec![1], vec![*loss as f32]);
         }
         if let Some(stats) = &self.frozen {
-            for (name, shape, values) in stats_to_torch(cx, net, stats)? {
+            for (name, shape, values) in known_stats_to_torch(cx, net, stats)? {
                 dump.values(&format!("frozen.{name}"), shape, values);
             }
         }
         let space = net.space();
         dump.note("arch", space.max().to_string());
-        dump.note("preset", space.name.clone());
+        let strides: Vec<String> = space.strides().iter().map(usize::to_string).collect();
+        dump.note("stem_stride", space.stem.stride.to_string());
+        dump.note("stem_maxpool", space.stem.maxpool.to_string());
+        dump.note("stage_strides", strides.join(","));
         dump.note("accum", self.accum.to_string());
         dump.note("bn_group", self.bn_group.to_string());
         Ok(())
@@ -182,7 +185,7 @@ impl Learner {
         let optimizer = self.optimizer.state(cx, net.specs())?;
         let mut contents = vec![("student", self.params.to_torch(cx)?), ("optimizer", optimizer)];
         if let Some(stats) = &self.frozen {
-            contents.push((FROZEN, stats_to_torch(cx, net, stats)?));
+            contents.push((FROZEN, known_stats_to_torch(cx, net, stats)?));
         }
         Ok(Saved { contents, pointers: BTreeMap::new() })
     }
@@ -199,7 +202,7 @@ impl Learner {
         self.optimizer.restore(cx, net.specs(), &optimizer, &origin)?;
         if self.is_frozen {
             let (named, origin) = checkpoint.named(FROZEN)?;
-            self.frozen = Some(stats_from_torch(cx, net, &named, &origin)?);
+            self.frozen = Some(known_stats_from_torch(cx, net, &named, &origin)?);
         }
         Ok(())
     }

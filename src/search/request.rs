@@ -6,25 +6,12 @@ use serde::Serialize;
 
 use super::plan::{Group, Selection};
 use super::score;
+pub use crate::config::Task;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::Feature;
 use crate::space::{Arch, Space};
 use crate::train::Checkpoint;
-
-crate::choice! {
-    /// What the subnet is wanted for, which decides the features that are compared.
-    pub enum Task("task") {
-        /// Classification: z.
-        Cls = "cls",
-        /// Detection with a head on C4/C5: C5.
-        DetC4 = "det-c4",
-        /// Detection with a feature pyramid: C2 to C5.
-        DetFpn = "det-fpn",
-        /// Semantic segmentation: C4 and C5.
-        Seg = "seg",
-    }
-}
 
 impl Task {
     /// The features that its head reads.

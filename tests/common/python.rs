@@ -20,6 +20,11 @@ pub(crate) struct Needs {
 impl Needs {
     /// Runs tests, all ignored where what they need is not there.
     pub(crate) fn run(&self, is_there: bool, tests: &[Test]) -> ! {
+        libtest_mimic::run(&Arguments::from_args(), self.trials(is_there, tests)).exit()
+    }
+
+    /// The tests, ignored where what they need is not there.
+    pub(crate) fn trials(&self, is_there: bool, tests: &[Test]) -> Vec<Trial> {
         let is_required = std::env::var(self.variable).is_ok_and(|v| !v.is_empty() && v != "0");
         let trial = |&(name, test): &Test| match is_there || is_required {
             true => Trial::test(name, test),
@@ -28,7 +33,7 @@ impl Needs {
                 .with_kind(format!("needs {}", self.script))
                 .with_ignored_flag(true),
         };
-        libtest_mimic::run(&Arguments::from_args(), tests.iter().map(trial).collect()).exit()
+        tests.iter().map(trial).collect()
     }
 
     /// Python with the libraries.

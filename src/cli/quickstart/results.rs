@@ -221,6 +221,16 @@ impl Found {
     fn next_text(&self) -> String {
         let (out, winner) = (self.out.display(), self.exported.dir.display());
         let data = &self.domains[0].train;
+        // The one that was searched for detection, on annotated images that can be drawn.
+        let detector = self.won.iter().rfind(|won| won.task == Task::DetFpn);
+        let detector = detector.map_or(String::new(), |won| {
+            format!(
+                "  engine data shapes --out runs/shapes\n  \
+                 engine finetune --task det-fpn --ckpt {out} --arch {} \\\n    \
+                 --data 'runs/shapes#train' --val-data 'runs/shapes#test' --out runs/detector\n",
+                won.arch
+            )
+        });
         format!(
             "Next:\n  \
              engine quickstart --data YOUR_IMAGES --out runs/yours\n  \
@@ -228,6 +238,7 @@ impl Found {
              engine search --ckpt {out} --data '{data}' --task seg \\\n    --budget 5M..8M\n  \
              engine embed --model {winner} --data '{data}' --features pool \\\n    \
              --out features.safetensors\n\
+             {detector}\
              In PyTorch, inside {winner}: from model import load; net = load(\".\")"
         )
     }

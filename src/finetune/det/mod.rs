@@ -1,7 +1,9 @@
 //! Detection by Faster R-CNN on C4 and by Mask R-CNN with a feature pyramid: data, objective, test.
 
 mod batches;
+mod dump;
 mod grid;
+mod losses;
 mod model;
 mod objective;
 mod regions;
@@ -15,8 +17,21 @@ pub use test::{RESULTS, Scored, details, test};
 
 use crate::config::{BoxHead, Config, Task, TunedBn};
 use crate::error::Result;
+use crate::finetune::tuned_net::TunedNet;
 use crate::nn::dense::{DetNet, Detector};
 use crate::space::Space;
+
+/// The tasks whose nets find objects.
+pub const TASKS: [Task; 2] = [Task::DetC4, Task::DetFpn];
+
+/// The layers that settings ask for.
+///
+/// # Errors
+/// [`crate::Kind::Usage`] for a space that the task does not fit.
+pub fn net(tuned: &TunedNet) -> Result<DetNet> {
+    let detector = detector(&tuned.config, tuned.task, tuned.classes.len());
+    DetNet::new(&tuned.space()?, detector)
+}
 
 /// The sizes that settings ask for.
 fn detector(config: &Config, task: Task, classes: usize) -> Detector {

@@ -2,15 +2,15 @@
 
 use super::grid::Grid;
 use super::regions::Outputs;
-use super::{detector, regions};
+use super::{TASKS, net, regions};
 use crate::config::{Config, Task};
 use crate::cx::Cx;
 use crate::data::annotated::transforms::{normalise_padded, resized, shortest_edge};
 use crate::data::{Filter, Image, Input};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eval::record::{Learnt, Net};
-use crate::export::not_ended;
 use crate::export::subnet::stats_from_torch;
+use crate::finetune::tuned_net::TunedNet;
 use crate::geometry::{
     BBox, Coder, Corners, DetectionSettings, Found, ProposalSettings, Rle, detections, paste,
 };
@@ -19,7 +19,7 @@ use crate::nn::{BnMode, Params, RunningStats};
 use crate::space::Arch;
 use crate::tape::{Tape, Var};
 use crate::tensor::Shape;
-use crate::train::{Checkpoint, Finished};
+use crate::train::Checkpoint;
 
 /// The net, its batch norms' statistics, and how it is tested.
 pub struct DetModel {
@@ -61,31 +61,27 @@ impl DetModel {
     /// # Errors
     /// [`crate::Kind::Usage`] for a run of another task, or one that has not ended.
     pub fn of_run(cx: &Cx, checkpoint: &Checkpoint) -> Result<Self> {
-        let config = checkpoint.config()?;
-        let tuned = checkpoint.state.tuned.as_ref();
-        let task = tuned.and_then(|tuned| tuned.task.parse().ok());
-        let (Some(tuned), Some(task @ (Task::DetC4 | Task::DetFpn))) = (tuned, task) else {
-            return Err(Error::usage(format!(
-                "{} is not a run of engine finetune --task det-c4 or det-fpn; name one that has come \
-                 to its end",
-                checkpoint.dir.display()
-            )));
-        };
-        let (finished, named, origin) =
-            Finished::read(checkpoint)?.ok_or_else(|| not_ended(checkpoint))?;
-        let space = checkpoint.space()?;
-        let net = DetNet::new(&space, detector(&config, task, tuned.classes.len()))?;
+        Self::new(cx, TunedNet::of_run(checkpoint, &TASKS)?)
+    }
+
+    /// That of a run or an export.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Data`] where tensors are not those of its settings.
+    pub fn new(cx: &Cx, tuned: TunedNet) -> Result<Self> {
+        let net = net(&tuned)?;
+        let TunedNet { task, config, classes, learnt, step, named, origin, .. } = tuned;
         Ok(Self {
-            params: checkpoint.student(cx, net.net().specs())?,
+            params: Params::from_torch(cx, net.net().specs(), &named, &origin)?.ready(cx)?,
             stats: stats_from_torch(cx, net.net(), &named, &origin)?,
             grid: Grid::of(&net),
+            input: net.net().space().input(),
             net,
-            input: space.input(),
             config,
             task,
-            classes: tuned.classes.clone(),
-            learnt: finished.learnt,
-            step: checkpoint.state.step,
+            classes,
+            learnt,
+            step,
         })
     }
 

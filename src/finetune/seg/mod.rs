@@ -6,7 +6,7 @@ mod objective;
 mod set;
 mod test;
 
-pub use model::SegModel;
+pub use model::{SegModel, net};
 pub use objective::Segment;
 pub use set::SegSet;
 pub use test::{MASKS, Scored, details, test};

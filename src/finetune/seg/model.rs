@@ -1,20 +1,20 @@
 //! A net that was fine-tuned for segmentation, ready to say the class of each pixel.
 
-use crate::config::{Config, TestMode};
+use crate::config::{Config, Task, TestMode};
 use crate::cx::Cx;
 use crate::data::annotated::{LabelImage, transforms};
 use crate::data::{Filter, Image, Input};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eval::record::{Learnt, Net};
-use crate::export::not_ended;
 use crate::export::subnet::stats_from_torch;
+use crate::finetune::tuned_net::TunedNet;
 use crate::nn::dense::{Fcn, SegNet};
 use crate::nn::{BnMode, Params, RunningStats};
 use crate::ops::resize_bilinear::resize_bilinear;
 use crate::space::Arch;
 use crate::tape::Tape;
 use crate::tensor::{Shape, Tensor};
-use crate::train::{Checkpoint, Finished};
+use crate::train::Checkpoint;
 
 /// The net, its batch norms' statistics, and how it is tested.
 pub struct SegModel {
@@ -37,30 +37,25 @@ impl SegModel {
     /// # Errors
     /// [`crate::Kind::Usage`] for a run of another task, or one that has not ended.
     pub fn of_run(cx: &Cx, checkpoint: &Checkpoint) -> Result<Self> {
-        let config = checkpoint.config()?;
-        let tuned = checkpoint.state.tuned.as_ref().filter(|tuned| tuned.task == "seg");
-        let tuned = tuned.ok_or_else(|| {
-            Error::usage(format!(
-                "{} is not a run of engine finetune --task seg; name one that has come to its end",
-                checkpoint.dir.display()
-            ))
-        })?;
-        let (finished, named, origin) =
-            Finished::read(checkpoint)?.ok_or_else(|| not_ended(checkpoint))?;
-        let space = checkpoint.space()?;
-        let seg = &config.seg;
-        let fcn =
-            Fcn { classes: tuned.classes.len(), channels: seg.channels, aux: seg.aux_weight > 0.0 };
-        let net = SegNet::new(&space, fcn, seg.output_stride)?;
+        Self::new(cx, TunedNet::of_run(checkpoint, &[Task::Seg])?)
+    }
+
+    /// That of a run or an export.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Data`] where tensors are not those of its settings.
+    pub fn new(cx: &Cx, tuned: TunedNet) -> Result<Self> {
+        let net = net(&tuned)?;
+        let TunedNet { config, classes, learnt, step, named, origin, .. } = tuned;
         Ok(Self {
-            params: checkpoint.student(cx, net.net().specs())?,
+            params: Params::from_torch(cx, net.net().specs(), &named, &origin)?.ready(cx)?,
             stats: stats_from_torch(cx, net.net(), &named, &origin)?,
+            input: net.net().space().input(),
             net,
-            input: space.input(),
             config,
-            classes: tuned.classes.clone(),
-            learnt: finished.learnt,
-            step: checkpoint.state.step,
+            classes,
+            learnt,
+            step,
         })
     }
 
@@ -154,6 +149,17 @@ impl SegModel {
         }
         cx.upload(Shape::nhwc(1, h, w, classes), cx.dtype(), &sums)
     }
+}
+
+/// The layers that settings ask for.
+///
+/// # Errors
+/// [`crate::Kind::Usage`] for an output stride that the space does not have.
+pub fn net(tuned: &TunedNet) -> Result<SegNet> {
+    let seg = &tuned.config.seg;
+    let (classes, aux) = (tuned.classes.len(), seg.aux_weight > 0.0);
+    let fcn = Fcn { classes, channels: seg.channels, aux };
+    SegNet::new(&tuned.space()?, fcn, seg.output_stride)
 }
 
 /// Where windows of `side` pixels begin that cover `length` pixels, `step` apart at most.

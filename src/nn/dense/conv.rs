@@ -71,12 +71,12 @@ impl Conv {
 }
 
 /// A transposed convolution of kernel and stride 2 with a bias.
-pub(super) struct Upconv {
+pub(super) struct Deconv {
     inner: Weighted,
     op: ConvTranspose2d,
 }
 
-impl Upconv {
+impl Deconv {
     pub(super) fn new(builder: &mut Builder, name: &str, inputs: usize, cout: usize) -> Self {
         let shape = Shape([inputs, 2, 2, cout]);
         // Of the weight's own first dimension, as PyTorch takes the fan-out of such a layer.
@@ -91,12 +91,12 @@ impl Upconv {
 }
 
 /// A linear layer.
-pub(super) struct Dense {
+pub(super) struct Fc {
     inner: Weighted,
     op: Linear,
 }
 
-impl Dense {
+impl Fc {
     pub(super) fn new(
         builder: &mut Builder,
         name: &str,

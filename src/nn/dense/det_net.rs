@@ -105,6 +105,11 @@ impl DetNet {
         &self.arch
     }
 
+    /// Strides of the backbone.
+    pub fn trunk(&self) -> &Trunk {
+        &self.trunk
+    }
+
     /// Its sizes.
     pub fn detector(&self) -> &Detector {
         &self.detector

@@ -1,6 +1,6 @@
 //! What regions show: the class, how the box differs, and the mask. Names are detectron2's.
 
-use super::conv::{Conv, Dense, Layer, Upconv};
+use super::conv::{Conv, Deconv, Fc, Layer};
 use crate::error::Result;
 use crate::nn::builder::Builder;
 use crate::nn::norm::BnMode;
@@ -17,7 +17,7 @@ pub(super) const MASK_SIDE: usize = 14;
 /// From a region to a row of features.
 pub(super) struct BoxHead {
     convs: Vec<Layer>,
-    layers: Vec<Dense>,
+    layers: Vec<Fc>,
 }
 
 impl BoxHead {
@@ -37,7 +37,7 @@ impl BoxHead {
         let mut inputs = channels * BOX_SIDE * BOX_SIDE;
         let layer = |i: usize| {
             let name = format!("box_head.fc{}", i + 1);
-            let layer = Dense::new(builder, &name, inputs, units, Init::Uniform);
+            let layer = Fc::new(builder, &name, inputs, units, Init::Uniform);
             inputs = units;
             layer
         };
@@ -67,8 +67,8 @@ impl BoxHead {
 
 /// From a row of features to classes and boxes.
 pub(super) struct BoxPredictor {
-    classes: Dense,
-    boxes: Dense,
+    classes: Fc,
+    boxes: Fc,
 }
 
 /// What regions show: scores [R, 1, 1, K + 1], the background's last, and deltas [R, 1, 1, 4·K].
@@ -84,8 +84,8 @@ impl BoxPredictor {
         let name = |what: &str| format!("box_predictor.{what}");
         let (scores, boxes) = (Init::Normal(0.01), Init::Normal(0.001));
         Self {
-            classes: Dense::new(builder, &name("cls_score"), inputs, classes + 1, scores),
-            boxes: Dense::new(builder, &name("bbox_pred"), inputs, 4 * classes, boxes),
+            classes: Fc::new(builder, &name("cls_score"), inputs, classes + 1, scores),
+            boxes: Fc::new(builder, &name("bbox_pred"), inputs, 4 * classes, boxes),
         }
     }
 
@@ -105,7 +105,7 @@ impl BoxPredictor {
 /// From a region to a mask for each class.
 pub(super) struct MaskHead {
     convs: Vec<Layer>,
-    upconv: Upconv,
+    deconv: Deconv,
     predictor: Conv,
 }
 
@@ -123,10 +123,10 @@ impl MaskHead {
             Layer::new(builder, &name, sizes, has_norm, Init::HeFanOut)
         };
         let convs = (0..4).map(conv).collect();
-        let upconv = Upconv::new(builder, "mask_head.deconv", channels, channels);
+        let deconv = Deconv::new(builder, "mask_head.deconv", channels, channels);
         let init = Init::Normal(0.001);
         let predictor = Conv::new(builder, "mask_head.predictor", channels, classes, 1, init);
-        Self { convs, upconv, predictor }
+        Self { convs, deconv, predictor }
     }
 
     /// Logits [R, 28, 28, K] of regions [R, 14, 14, C].
@@ -141,7 +141,7 @@ impl MaskHead {
         for conv in &self.convs {
             h = conv.forward(tape, params, &h, norm, true)?;
         }
-        let up = self.upconv.forward(tape, params, &h)?;
+        let up = self.deconv.forward(tape, params, &h)?;
         let up = tape.apply(Relu, &[&up])?;
         self.predictor.forward(tape, params, &up)
     }

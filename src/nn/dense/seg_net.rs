@@ -41,6 +41,11 @@ impl SegNet {
         &self.arch
     }
 
+    /// Strides and dilations of the backbone.
+    pub fn trunk(&self) -> &Trunk {
+        &self.trunk
+    }
+
     /// Sizes of the heads.
     pub fn fcn(&self) -> Fcn {
         self.head.fcn()

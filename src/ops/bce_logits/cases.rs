@@ -2,7 +2,7 @@
 
 use super::BceLogits;
 use crate::ops::{Case, Fill, Input, Measured};
-use crate::tensor::Shape;
+use crate::tensor::{Meta, Shape};
 
 fn case(name: &str, weight: f64, x: [usize; 4], selects: bool) -> Case<BceLogits> {
     let [rows, h, w, channels] = x;
@@ -30,5 +30,12 @@ impl Measured for BceLogits {
     /// Masks of eight classes.
     fn benches() -> Vec<Case<Self>> {
         vec![case("masks", 1.0, [32, 28, 28, 8], true)]
+    }
+
+    /// One logit for each target.
+    fn used(&self, inputs: &[Meta]) -> Vec<usize> {
+        let targets = inputs[1].shape;
+        let all = [targets.elems(), targets.elems(), targets.n()];
+        all[..inputs.len()].to_vec()
     }
 }

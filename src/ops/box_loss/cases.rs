@@ -34,6 +34,12 @@ impl Measured for BoxLoss {
         vec![case("twenty classes", BoxLoss { beta: 0.0, weight: 1.0 }, 512, 20, Fill::Normal)]
     }
 
+    /// One box of each row.
+    fn used(&self, inputs: &[Meta]) -> Vec<usize> {
+        let targets = inputs[1].shape;
+        vec![targets.elems(), targets.elems(), targets.n()]
+    }
+
     fn label(&self, inputs: &[Meta]) -> String {
         format!("{} beta {}", inputs[0].shape, self.beta)
     }

@@ -2,7 +2,7 @@
 
 use super::Subsample;
 use crate::ops::{Case, Fill, Input, Measured};
-use crate::tensor::Shape;
+use crate::tensor::{Meta, Shape};
 
 fn case(name: &str, shape: [usize; 4]) -> Case<Subsample> {
     let inputs = vec![Input::normal(Shape(shape)).fill(Fill::Integers { lo: -99, hi: 99 })];
@@ -23,5 +23,10 @@ impl Measured for Subsample {
     /// The coarsest level of an FPN.
     fn benches() -> Vec<Case<Self>> {
         vec![case("coarsest level", [8, 24, 32, 64])]
+    }
+
+    /// What is kept.
+    fn used(&self, inputs: &[Meta]) -> Vec<usize> {
+        vec![super::halved(inputs[0].shape).elems()]
     }
 }

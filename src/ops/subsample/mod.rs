@@ -15,13 +15,17 @@ use crate::tensor::{Meta, Shape, Tensor};
 #[derive(Clone, Copy, Debug)]
 pub struct Subsample;
 
+/// Shape of the output.
+fn halved(x: Shape) -> Shape {
+    Shape::nhwc(x.n(), x.h().div_ceil(2), x.w().div_ceil(2), x.c())
+}
+
 impl Op for Subsample {
     const NAME: &'static str = "subsample";
 
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         expect_inputs(inputs, &["x"])?;
-        let Meta { shape: x, dtype } = inputs[0];
-        Ok(Meta::new(Shape::nhwc(x.n(), x.h().div_ceil(2), x.w().div_ceil(2), x.c()), dtype))
+        Ok(Meta::new(halved(inputs[0].shape), inputs[0].dtype))
     }
 
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
