@@ -58,7 +58,8 @@ def compare_segments(net, run, images, worst):
     for path in masks:
         expected = numpy.array(Image.open(path))
         stem = path.relative_to(run / "masks").with_suffix("")
-        source = next(p for p in images.rglob(f"{stem.name}.*") if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
+        of_stem = images.rglob(f"{stem.name}.*")
+        source = next(p for p in of_stem if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
         found = net.predict(rgb(source)).numpy()
         differing += (found != expected).sum()
         total += found.size

@@ -27,9 +27,8 @@ from torchvision.ops import FeaturePyramidNetwork, nms, roi_align
 
 
 def conv_bn(inputs, outputs, kernel, stride=1, dilation=1):
-    pad = dilation * (kernel // 2)
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, pad, dilation, bias=False)
-    return conv, nn.BatchNorm2d(outputs)
+    sizes = (kernel, stride, dilation * (kernel // 2), dilation)
+    return nn.Conv2d(inputs, outputs, *sizes, bias=False), nn.BatchNorm2d(outputs)
 
 
 class Block(nn.Module):
@@ -82,11 +81,10 @@ class Body(nn.Module):
             setattr(self, f"layer{s + 1}", stage(body, s))
 
     def forward(self, x):
-        x, outputs = self.maxpool(F.relu(self.bn1(self.conv1(x)))), []
+        outputs = [self.maxpool(F.relu(self.bn1(self.conv1(x))))]
         for s in range(self.stages):
-            x = getattr(self, f"layer{s + 1}")(x)
-            outputs.append(x)
-        return outputs
+            outputs.append(getattr(self, f"layer{s + 1}")(outputs[-1]))
+        return outputs[1:]
 
 
 def taps(inputs, outputs):
@@ -141,10 +139,6 @@ def shortest_edge(width, height, short, longest):
         scale = longest / max(w, h)
         w, h = w * scale, h * scale
     return rounded(w, h)
-
-
-def area(boxes):
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def clip(boxes, height, width):
@@ -213,11 +207,9 @@ class Detector(nn.Module):
 
     def anchors(self, level, height, width):
         d = self.layers["detector"]
-        cells = []
-        for size in d["anchor_sizes"][level]:
-            for ratio in d["anchor_ratios"]:
-                w = math.sqrt(size * size / ratio)
-                cells.append([-w / 2, -ratio * w / 2, w / 2, ratio * w / 2])
+        sizes = ((size, ratio) for size in d["anchor_sizes"][level] for ratio in d["anchor_ratios"])
+        sides = ((math.sqrt(size * size / ratio), ratio) for size, ratio in sizes)
+        cells = [[-w / 2, -ratio * w / 2, w / 2, ratio * w / 2] for w, ratio in sides]
         y, x = (torch.arange(n).float() * d["strides"][level] for n in (height, width))
         y, x = torch.meshgrid(y, x, indexing="ij")
         return (torch.stack([x, y, x, y], -1)[:, :, None] + torch.tensor(cells)).reshape(-1, 4)
@@ -243,7 +235,8 @@ class Detector(nn.Module):
         d = self.layers["detector"]
         count, strides = d["region_levels"], d["strides"]
         # The levels are told for the stride of 4 that P2 has in detectors of large images.
-        size = area(boxes * (4 / strides[0])).sqrt()
+        scaled = boxes * (4 / strides[0])
+        size = ((scaled[:, 2] - scaled[:, 0]) * (scaled[:, 3] - scaled[:, 1])).sqrt()
         level = (4 + (size / 224 + 1e-8).log2()).floor().clamp(2, 5) - 2
         level = level.clamp(max=count - 1)
         out = maps[0].new_zeros(len(boxes), maps[0].shape[1], side, side)
@@ -302,13 +295,9 @@ def paste(cells, box, height, width):
     return F.grid_sample(cells[None, None], grid, align_corners=False)[0, 0] >= 0.5
 
 
-class ConvBn(nn.Module):
-    def __init__(self, inputs, outputs):
-        super().__init__()
-        self.conv, self.bn = conv_bn(inputs, outputs, 3)
-
-    def forward(self, x):
-        return F.relu(self.bn(self.conv(x)))
+def conv_bn_relu(inputs, outputs):
+    conv, norm = conv_bn(inputs, outputs, 3)
+    return nn.Sequential(OrderedDict(conv=conv, bn=norm, relu=nn.ReLU()))
 
 
 class FcnHead(nn.Module):
@@ -316,9 +305,8 @@ class FcnHead(nn.Module):
 
     def __init__(self, inputs, channels, convs, classes, cat):
         super().__init__()
-        layers = [ConvBn(channels if i else inputs, channels) for i in range(convs)]
-        self.convs = nn.Sequential(*layers)
-        self.conv_cat = ConvBn(inputs + channels, channels) if cat else None
+        self.convs = nn.Sequential(*(conv_bn_relu(channels if i else inputs, channels) for i in range(convs)))
+        self.conv_cat = conv_bn_relu(inputs + channels, channels) if cat else None
         self.conv_seg = nn.Conv2d(channels, classes, 1)
 
     def forward(self, x):
@@ -349,13 +337,12 @@ class Segmenter(nn.Module):
     def slide(self, x):
         """The mean of the scores of all windows that a pixel lies in."""
         crop, step, (h, w) = self.test["crop"], self.test["slide"], x.shape[2:]
-        sums, counts = 0, torch.zeros(h, w)
+        sums, counts = x.new_zeros(1, len(self.classes), h, w), torch.zeros(h, w)
 
         def starts(length):
             last = max(length - crop, 0)
             return [min(i * step, last) for i in range(-(-last // step) + 1)]
 
-        sums = x.new_zeros(1, len(self.classes), h, w)
         for top in starts(h):
             for left in starts(w):
                 of = (slice(top, top + crop), slice(left, left + crop))
@@ -394,7 +381,7 @@ def load(folder="."):
 
 def convert(folder, library):
     """The weights as a library's checkpoint, for `torch.save`."""
-    _, weights = read(folder, library)
+    weights = read(folder, library)[1]
     wrapped = {"detectron2": {"model": weights, "__author__": "engine"}, "mmdet": {"state_dict": weights}}
     return wrapped.get(library, weights)
 
