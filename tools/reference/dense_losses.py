@@ -13,9 +13,9 @@ from .dense_nets import NETS
 from .replay import part
 
 NO_CLASS = 255
-# Share of a channel's gradient from which the side of one input of a ReLU matters, and how many inputs
-# are tried at most.
-MATTERS, MOST = 1e-5, 100
+# Share of a bias's gradient that the side of an input of a ReLU must change to matter, and how many times
+# sides are chosen at most.
+MATTERS, MOST = 1e-5, 200
 
 
 def segmentation(net, dump, meta, start, end):
@@ -119,16 +119,11 @@ def net_of(dump, meta, dtype=torch.float64):
 
 
 class Seen:
-    """Inputs of a ReLU and, after a backward pass, the gradients of its outputs. Gradients go where `open`
-    is true."""
+    """Inputs of a ReLU, the name of the layer that they are of, and, after a backward pass, the gradients
+    of its outputs. Gradients go where `open` is true."""
 
-    def __init__(self, x):
-        self.x, self.open, self.gy = x.detach(), x > 0, None
-
-    def relative(self):
-        """Size of each output's gradient among those of its channel, summed over images and positions."""
-        sums = (self.gy * self.open).transpose(0, 1).flatten(1).sum(1)
-        return self.gy.abs() / sums.norm().clamp(min=1e-300)
+    def __init__(self, name, x):
+        self.name, self.x, self.open, self.gy = name, x.detach(), x > 0, None
 
 
 class Relu(torch.autograd.Function):
@@ -154,8 +149,13 @@ class Replay:
         parts = max(1, min(int(meta["accum"]), n))
         self.losses, self.rpn, self.relus = {}, [], []
 
+        layers = []
+        for name, module in self.net.places.items():
+            if getattr(module, "bias", None) is not None:
+                module.register_forward_hook(lambda *_, name=name: layers.append(name))
+
         def relu(x, inplace=False):
-            self.relus.append(Seen(x))
+            self.relus.append(Seen(layers[-1], x))
             return Relu.apply(x, self.relus[-1])
 
         with mock.patch.object(F, "relu", relu):
@@ -185,40 +185,46 @@ class Replay:
         return found
 
     def close_to_kinks(self, single):
-        """ReLUs, and places in their inputs, that are within rounding of 0 and whose side matters for
-        gradients, the weightiest first. Rounding is 16 times the root mean square of single precision's
-        errors in a ReLU's inputs, as other orders of summation have other errors than PyTorch's, but no
-        more than 1,000 times its error in the input itself: some have no error to speak of."""
+        """For each ReLU which inputs are within rounding of 0: 16 times the root mean square of single
+        precision's errors in them, as other orders of summation have other errors than PyTorch's, but no
+        more than 10,000 times the error of the input itself, as some have none to speak of."""
         found = []
         for seen, its in zip(self.relus, single.relus):
-            if seen.gy is None or not seen.x.numel():
-                continue
-            error, weight = (seen.x - its.x).abs(), seen.relative()
-            rounding = (1000 * error).clamp(max=16 * error.square().mean().sqrt())
-            near = (seen.x.abs() < rounding) & (weight > MATTERS)
-            places, weights = near.nonzero(), weight[near]
-            weights, first = weights.topk(min(MOST, len(weights)))
-            found += [(w, seen, tuple(p)) for w, p in zip(weights.tolist(), places[first])]
-        return [one[1:] for one in sorted(found, key=lambda one: -one[0])]
+            error = (seen.x - its.x).abs()
+            most = 16 * error.square().mean().sqrt() if error.numel() else 0
+            found.append(seen.x.abs() < (1e4 * error).clamp(max=most))
+        return found
 
-    def choose_sides(self, single, found, enough):
-        """Moves inputs of ReLUs that are within rounding of 0 to the other side where gradients then agree
-        better with those that were found, until all are close enough: how many of how many."""
-        norms = {n: g.norm().clamp(min=1e-300) for n, g in self.gradients(1).items()}
-
-        def errors():
-            return [((found[n] - g).norm() / norms[n]).item() for n, g in self.gradients(1).items()]
-
-        close, moved, now = self.close_to_kinks(single), 0, errors()
-        for seen, place in close[:MOST]:
-            if max(now) < enough:
+    def choose_sides(self, single, found):
+        """Moves inputs of ReLUs that are within rounding of 0 to the other side where that explains how the
+        found gradients differ; how many of how many. A bias before a ReLU has a gradient that sums over
+        images and positions, so such an input changes it by its own gradient in its own channel."""
+        close, moved = self.close_to_kinks(single), 0
+        for _ in range(MOST):
+            now = self.move_some(close, found)
+            if not now:
                 break
-            seen.open[place] = ~seen.open[place]
-            then = errors()
-            better = sum(e * e for e in then) < sum(e * e for e in now)
-            if better:
-                moved, now = moved + 1, then
-            else:
-                seen.open[place] = ~seen.open[place]
+            moved += now
         self.grads = self.gradients()
-        return moved, len(close)
+        return moved, sum(int(near.sum()) for near in close)
+
+    def move_some(self, close, found):
+        """Those of the last layer that has some: gradients of earlier ones depend on it."""
+        grads, moved = self.gradients(1), 0
+        for name in reversed(dict.fromkeys(seen.name for seen in self.relus)):
+            expected = grads[f"{name}.bias"]
+            differ = found[f"{name}.bias"].to(expected) - expected
+            for c in (differ.abs() > MATTERS * expected.norm()).nonzero()[:, 0].tolist():
+                changes = []
+                for seen, near in zip(self.relus, close):
+                    for at in near[:, c].nonzero() if seen.name == name else ():
+                        place = (at[0], c, *at[1:])
+                        gy = seen.gy[place] * (-1 if seen.open[place] else 1)
+                        changes.append(((differ[c] - gy).abs().item(), seen, place))
+                rest, seen, place = min(changes, key=lambda one: one[0], default=(torch.inf, None, None))
+                if rest < differ[c].abs() / 2:
+                    seen.open[place] = ~seen.open[place]
+                    moved += 1
+            if moved:
+                break
+        return moved
