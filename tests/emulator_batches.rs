@@ -16,7 +16,7 @@ use engine::cx::Cx;
 use engine::data::{Dataset, LoaderOptions, OnCorrupt, TrainLoader, Views};
 use engine::device::emulator::Emulator;
 use engine::tensor::{DType, Tensor};
-use engine::train::Batches;
+use engine::train::{Batches, Feed};
 use half::bf16;
 
 /// Fourteen images of many sizes, so that batches need more and less memory.

@@ -63,6 +63,8 @@ static QUICKSTART: FolderKind = FolderKind {
             "winner/transformers/preprocessor_config.json",
             "winner/timm/config.json",
             "winner/timm/model.safetensors",
+            "winner/detectron2/model.safetensors",
+            "winner/mmdet/model.safetensors",
         ],
     ],
     flags: "--overwrite to replace it",
