@@ -323,7 +323,7 @@ fn what_cannot_be_fine_tuned_is_said() {
         (2, vec!["--recipe", "smal"], "small"),
         (2, vec!["finetune.lr_hed=1"], "finetune.lr_head"),
         (2, vec!["--scratch"], "cannot be used with"),
-        (2, vec!["--task", "seg"], "seg"),
+        (2, vec!["--task", "sgm"], "sgm"),
     ] {
         let mut args = given.args("bad", &[]);
         for flag in ["--val-data", "--data", "--task"] {

@@ -52,7 +52,7 @@ fn limited(limits: impl Iterator<Item = String>) -> Vec<(String, i32)> {
 
 #[test]
 fn memory_limits_end_a_run_in_words() {
-    let addresses = [40, 64, 90, 120, 200, 4000].map(|mib| format!("ulimit -v {}", mib << 10));
+    let addresses = [72, 80, 90, 120, 200, 4000].map(|mib| format!("ulimit -v {}", mib << 10));
     let data = [16, 40, 60, 300].map(|mib| format!("ulimit -d {}", mib << 10));
     let found = limited(addresses.into_iter().chain(data));
     for (limit, code) in [(&found[0], 5), (&found[5], 0), (&found[6], 5), (&found[9], 0)]
