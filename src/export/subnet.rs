@@ -60,11 +60,7 @@ pub fn stats_to_torch(cx: &Cx, small: &Supernet, stats: &RunningStats) -> Result
 }
 
 /// The same of the batch norms that have statistics.
-pub fn known_stats_to_torch(
-    cx: &Cx,
-    small: &Supernet,
-    stats: &RunningStats,
-) -> Result<Vec<Entry>> {
+pub fn known_stats_to_torch(cx: &Cx, small: &Supernet, stats: &RunningStats) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for (i, name) in small.norms().iter().enumerate() {
         let Some((mean, var)) = stats.layer(i) else { continue };
