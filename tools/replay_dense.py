@@ -34,6 +34,7 @@ from reference.replay import load, part
 
 LOSS, GRADIENT, PIXELS = 1e-5, 1e-4, 1e-3
 
+
 def compare(what, found, expected, single, limit):
     """Prints the largest difference, first of those that are off; whether one is. `single`: what single
     precision makes, and what it should."""

@@ -62,7 +62,7 @@ def engine_ms_per_image(run, dumped):
     times = {line["step"]: 1e3 / line["images_per_s"] for line in lines if "images_per_s" in line}
     found = [ms for step, ms in times.items() if step > 0 and step not in dumped]
     if not found:
-        raise SystemExit(f"{run}: expected more steps than the first and the dumped ones: go on with --resume")
+        raise SystemExit(f"{run}: expected steps besides the first and the dumped ones: go on with --resume")
     return found
 
 
