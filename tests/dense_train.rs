@@ -194,6 +194,7 @@ fn what_does_not_fit_is_refused() {
         (2, "det-fpn", &["--labels", "0.5"], "--labels is for --task cls alone"),
         (2, "seg", &["seg.output_stride=3"], "seg.output_stride"),
         (2, "det-fpn", &["det.short_min=96"], "det.short_min"),
+        (2, "det-c4", &["train.bn_group=2"], "train.bn_group"),
         (2, "seg", &["seg.long=64"], "seg.short"),
     ] {
         let e = given.finetune(code, task, "refused", more).1;

@@ -241,8 +241,9 @@ pub(super) fn seg(args: &SegArgs, globals: &Globals) -> Result<()> {
 pub(super) fn scored_text(data: &str, tested: &Tested) -> String {
     match &tested.scored {
         Scored::Seg { names, counts, images } => seg_text(*images, data, names, counts),
-        Scored::Det { metric, boxes, masks, images } => {
-            det_text(*images, data, *metric, boxes, masks.as_ref())
+        Scored::Det(found) => {
+            let (boxes, masks) = (&found.boxes, found.masks.as_ref());
+            det_text(found.images, data, found.metric, boxes, masks)
         }
     }
 }

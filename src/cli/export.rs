@@ -25,7 +25,7 @@ use crate::train::Checkpoint;
 #[command(after_help = EXAMPLES)]
 #[command(
     override_usage = "engine export --ckpt RUN --arch ARCH --bn-data PATH --out DIR [OPTIONS]\n       \
-                      engine export --ckpt RUN --out DIR [OPTIONS]  (RUN of finetune --task seg|det-c4|det-fpn)"
+                      engine export --ckpt RUN --out DIR [OPTIONS]"
 )]
 pub struct ExportArgs {
     /// A run's folder (its newest checkpoint) or a checkpoint's

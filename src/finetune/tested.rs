@@ -38,16 +38,19 @@ pub enum Scored {
         images: usize,
     },
     /// Objects.
-    Det {
-        /// How boxes were scored.
-        metric: Metric,
-        /// Numbers of boxes.
-        boxes: Scores,
-        /// Numbers of masks, where there are some.
-        masks: Option<Scores>,
-        /// Images that were tested.
-        images: usize,
-    },
+    Det(Box<DetScores>),
+}
+
+/// Numbers of objects.
+pub struct DetScores {
+    /// How boxes were scored.
+    pub metric: Metric,
+    /// Numbers of boxes.
+    pub boxes: Scores,
+    /// Numbers of masks, where there are some.
+    pub masks: Option<Scores>,
+    /// Images that were tested.
+    pub images: usize,
 }
 
 /// Folders that a test writes into.
@@ -104,8 +107,8 @@ pub fn detection(
         write(run, &file_name(task, &net, &test), &result, &details)
     };
     let path = places.run.map(write).transpose()?;
-    let (boxes, masks) = (found.boxes, found.masks);
-    Ok(Tested { result, scored: Scored::Det { metric, boxes, masks, images }, path })
+    let scores = DetScores { metric, boxes: found.boxes, masks: found.masks, images };
+    Ok(Tested { result, scored: Scored::Det(Box::new(scores)), path })
 }
 
 /// Writes a result into the `eval` folder of a run.

@@ -20,23 +20,31 @@ const LOSSES: [(&str, &str); 7] = [
     ("mask", "masks of regions"),
 ];
 
+/// A loss over the steps.
+struct Loss {
+    name: &'static str,
+    about: &'static str,
+    /// Steps and values.
+    points: Vec<(f64, f64)>,
+}
+
 /// A line for each loss; none where there is only one.
 pub(super) fn losses(run: &Run) -> Option<Panel> {
     let value = |name: &str| series(run, |step| step.losses.as_ref()?.get(name).copied().flatten());
-    let known: Vec<(&str, &str, Vec<(f64, f64)>)> = LOSSES
+    let known: Vec<Loss> = LOSSES
         .iter()
-        .map(|(name, about)| (*name, *about, value(name)))
-        .filter(|(_, _, points)| ends(points).is_some())
+        .map(|(name, about)| Loss { name, about, points: value(name) })
+        .filter(|loss| ends(&loss.points).is_some())
         .collect();
     if known.len() < 2 {
         return None;
     }
     let about: Vec<String> =
-        known.iter().map(|(name, about, _)| format!("{name}: {about}")).collect();
-    let line = |((name, _, points), class): (&(&str, &str, Vec<(f64, f64)>), &&'static str)| Line {
-        name: (*name).to_owned(),
+        known.iter().map(|loss| format!("{}: {}", loss.name, loss.about)).collect();
+    let line = |(loss, class): (&Loss, &&'static str)| Line {
+        name: loss.name.to_owned(),
         class,
-        bins: means(points),
+        bins: means(&loss.points),
     };
     let title = "Losses one by one";
     let svg = LineChart {

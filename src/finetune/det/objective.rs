@@ -48,6 +48,13 @@ impl Detect {
     /// Settings that do not fit the space.
     pub fn new(cx: &Cx, setup: &Setup, task: Task) -> Result<Self> {
         let (config, classes) = (setup.config, setup.expect_classes()?);
+        if config.train.bn_group != 0 {
+            return Err(Error::usage(format!(
+                "train.bn_group = {}: expected 0 with --task {task}, whose heads normalise regions, not \
+                 images",
+                config.train.bn_group
+            )));
+        }
         let net = DetNet::new(setup.space, detector(config, task, classes))?;
         let learner = Learner::new(cx, net.net(), config)?;
         let grid = Grid::of(&net);
