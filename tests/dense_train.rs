@@ -196,6 +196,8 @@ fn what_does_not_fit_is_refused() {
         (2, "det-fpn", &["det.short_min=96"], "det.short_min"),
         (2, "det-c4", &["train.bn_group=2"], "train.bn_group"),
         (2, "seg", &["seg.long=64"], "seg.short"),
+        (2, "seg", &["finetune.body=frozen"], "finetune.body=frozen"),
+        (2, "seg", &["--images", "here"], "--images"),
     ] {
         let e = given.finetune(code, task, "refused", more).1;
         assert!(e.contains(what), "{more:?}: {e}");

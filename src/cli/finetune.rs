@@ -260,9 +260,20 @@ impl FinetuneArgs {
         if !self.dump_steps.is_empty() {
             return Err(Error::usage("--dump-steps is not for --task cls"));
         }
+        self.expect_no_folders()?;
         let Wanted { run, recipe, settings, arch, is_cut, val_data } = self.wanted(globals)?;
         let (is_dry, labels) = (self.dry_run, self.labels.clone());
         cls::prepare(Request { run, is_dry, recipe, settings, arch, is_cut, labels, val_data })
+    }
+
+    /// Errors: folders of images for a task whose images lie where its annotations say.
+    fn expect_no_folders(&self) -> Result<()> {
+        match self.images.is_some() || self.val_images.is_some() {
+            true => {
+                Err(Error::usage("--images and --val-images are for --task det-c4 and det-fpn"))
+            }
+            false => Ok(()),
+        }
     }
 
     fn of_dense(&self, globals: &Globals) -> Result<dense::Prepared> {
@@ -273,6 +284,9 @@ impl FinetuneArgs {
         ];
         if let Some((flag, _)) = of_cls.iter().find(|(_, given)| *given) {
             return Err(Error::usage(format!("{flag} is for --task cls alone")));
+        }
+        if self.task == Task::Seg {
+            self.expect_no_folders()?;
         }
         let Wanted { run, recipe, settings, arch, is_cut, val_data } = self.wanted(globals)?;
         let ([data], [val_data]) = (&run.data[..], &val_data[..]) else {

@@ -11,7 +11,7 @@ use super::learner::statistics_images;
 use super::rates;
 use super::seg::{SegModel, SegSet, Segment};
 use super::tested::{self, Places, Tested};
-use crate::config::{Config, Recipe, Setting, Task, flag, resolve};
+use crate::config::{Body, Config, Recipe, Setting, Task, flag, resolve};
 use crate::cx::Cx;
 use crate::data::steps_per_epoch;
 use crate::error::{Error, Result};
@@ -168,6 +168,14 @@ pub fn prepare(mut request: Request) -> Result<Prepared> {
     }
     let settings = resolve(&settle(&request)?)?;
     let config = &settings.config;
+    let tuning = &config.finetune;
+    if tuning.body == Body::Frozen || tuning.cutmix > 0.0 {
+        return Err(Error::usage(format!(
+            "--task {}: finetune.body=frozen and finetune.cutmix are for cls alone; finetune.bn=frozen keeps \
+             the statistics of batch norms, train.lr=0 the weights of the body",
+            request.task
+        )));
+    }
     let space = config.tuned_space(&request.arch)?;
     if space.channels() != 3 {
         return Err(Error::usage(format!(

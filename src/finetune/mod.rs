@@ -7,6 +7,7 @@ pub mod dense;
 pub mod det;
 pub mod details;
 pub mod export;
+mod feed;
 mod learner;
 pub(crate) mod overlay;
 pub mod rates;

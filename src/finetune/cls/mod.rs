@@ -18,7 +18,7 @@ pub use self::classify::Classify;
 pub use self::finish::{Tested, chance, file_name};
 pub use self::labels::Labels;
 use self::tries::Chosen;
-use crate::config::{Config, Recipe, Select, Setting, Task, flag, resolve};
+use crate::config::{Config, Recipe, Select, Setting, Task, TunedBn, flag, resolve};
 use crate::cx::Cx;
 use crate::data::{Dataset, steps_per_epoch};
 use crate::error::{Error, Kind, Result};
@@ -105,6 +105,11 @@ pub fn prepare(request: Request) -> Result<Prepared> {
     }
     layers.extend(settings);
     run.settings = resolve(&layers)?;
+    if run.config().finetune.bn == TunedBn::Frozen {
+        return Err(Error::usage(
+            "finetune.bn=frozen is for seg, det-c4 and det-fpn; of cls finetune.body=frozen keeps the body",
+        ));
+    }
     let space = run.config().tuned_space(&arch)?;
     let tuned = Tuned {
         task: Task::Cls.to_string(),

@@ -1,35 +1,17 @@
 //! Batches of images with objects, made ahead of time by a pool of threads. A batch holds images
 //! that are wider than high, or none of these, so that little of it is padding.
 
-use std::time::Instant;
-
 use rayon::prelude::*;
 
 use super::set::{DetSet, views};
 use crate::config::{Config, SizePer};
-use crate::cx::Cx;
 use crate::data::annotated::ImageTargets;
 use crate::data::annotated::transforms::{DetectionViews, Sample, normalise_padded};
-use crate::data::{Batch, Normalise, Orders, Pipeline, Stop, Targets};
-use crate::error::{Error, Result};
+use crate::data::{Batch, Normalise, Orders, Stop, Targets};
+use crate::error::Result;
+use crate::finetune::feed::{DenseFeed, Padded};
 use crate::geometry::{Coder, Corners, Matcher, Sampler};
 use crate::rng::{Philox, Purpose};
-use crate::tensor::Shape;
-use crate::train::Feed;
-use crate::train::objective::StepBatch;
-
-/// Batch after batch, each a function of seed and step.
-pub(super) struct DetBatches {
-    pipeline: Pipeline<Batch<Padded>>,
-    steps_per_epoch: usize,
-}
-
-/// Images in one size.
-struct Padded {
-    values: Vec<f32>,
-    /// Height and width.
-    size: [usize; 2],
-}
 
 /// Makes batches; shared by the threads.
 struct Maker {
@@ -45,26 +27,26 @@ struct Maker {
     seed: u64,
 }
 
-impl DetBatches {
-    pub(super) fn start(set: DetSet, config: &Config, first_step: u64) -> Result<Self> {
-        let wide = |&i: &usize| set.size(i).is_none_or(|(height, width)| width > height);
-        let rpn_batch = config.det.rpn_batch;
-        let maker = Maker {
-            is_wide: set.learnt.iter().map(wide).collect(),
-            orders: Orders::new(set.learnt.len(), config.seed),
-            set,
-            views: views(config),
-            size_per: config.det.size_per,
-            normalise: config.preset.input().normalise(),
-            sampler: Sampler { boxes: rpn_batch, positives: rpn_batch / 2 },
-            batch: config.train.batch,
-            seed: config.seed,
-        };
-        let steps_per_epoch = maker.steps_per_epoch();
-        let make = move |step, stop: &Stop| maker.make(step, stop).transpose();
-        let pipeline = Pipeline::start(config.data.workers, first_step, make)?;
-        Ok(Self { pipeline, steps_per_epoch })
-    }
+/// The batches of a set from a step on, each a function of seed and step.
+///
+/// # Errors
+/// Threads that cannot be started.
+pub(super) fn feed(set: DetSet, config: &Config, first_step: u64) -> Result<DenseFeed> {
+    let wide = |&i: &usize| set.size(i).is_none_or(|(height, width)| width > height);
+    let rpn_batch = config.det.rpn_batch;
+    let maker = Maker {
+        is_wide: set.learnt.iter().map(wide).collect(),
+        orders: Orders::new(set.learnt.len(), config.seed),
+        set,
+        views: views(config),
+        size_per: config.det.size_per,
+        normalise: config.preset.input().normalise(),
+        sampler: Sampler { boxes: rpn_batch, positives: rpn_batch / 2 },
+        batch: config.train.batch,
+        seed: config.seed,
+    };
+    let (workers, per_epoch) = (config.data.workers, maker.steps_per_epoch());
+    DenseFeed::start(workers, first_step, per_epoch, move |step, stop| maker.make(step, stop))
 }
 
 /// Places of an epoch's order, cut into batches of one orientation each, in the order in which they
@@ -158,35 +140,6 @@ impl Maker {
             }
         }
         Ok(sample)
-    }
-}
-
-impl Feed for DetBatches {
-    fn steps_per_epoch(&self) -> usize {
-        self.steps_per_epoch
-    }
-
-    fn next(&mut self, cx: &Cx) -> Result<StepBatch> {
-        let began = Instant::now();
-        let ended = || Err(Error::data("the loader has stopped after an error"));
-        let mut batch = self.pipeline.next().unwrap_or_else(ended)?;
-        batch.wait_ms = began.elapsed().as_secs_f64() * 1e3;
-        let n = batch.indices.len();
-        batch.try_map(|Padded { values, size: [h, w] }| {
-            Ok(vec![cx.upload(Shape::nhwc(n, h, w, 3), cx.dtype(), &values)?])
-        })
-    }
-
-    /// The threads alone work ahead.
-    fn prefetch(&mut self, _: &Cx) {}
-
-    /// None: what cannot be read ends the run.
-    fn replaced(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn room_bytes(&self) -> usize {
-        0
     }
 }
 

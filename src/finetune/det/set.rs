@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::batches::DetBatches;
+use super::batches;
 use super::grid::Grid;
 use crate::config::Config;
 use crate::data::Image;
@@ -96,12 +96,7 @@ impl DetSet {
         image.file.clone().unwrap_or_else(|| image.id.to_string())
     }
 
-    /// What image `i` is called in messages.
-    pub fn image_title(&self, i: usize) -> String {
-        self.files.title(i)
-    }
-
-    /// Width and height of image `i`, where annotations tell them.
+    /// Height and width of image `i`, where annotations tell them.
     pub(super) fn size(&self, i: usize) -> Option<(u32, u32)> {
         self.objects.images[i].size
     }
@@ -155,7 +150,7 @@ impl Annotated for DetSet {
     }
 
     fn feed(&self, config: &Config, first_step: u64) -> Result<Box<dyn Feed>> {
-        Ok(Box::new(DetBatches::start(self.clone(), config, first_step)?))
+        Ok(Box::new(batches::feed(self.clone(), config, first_step)?))
     }
 
     /// `src_i.png`, an image, and `view0_i.png`, `view1_i.png`, as training sees it.

@@ -53,11 +53,6 @@ impl Segment {
         Ok(Self { net, learner, config: config.clone() })
     }
 
-    /// The net.
-    pub fn seg_net(&self) -> &SegNet {
-        &self.net
-    }
-
     /// Adds what the heads' batch norms, and the backbone's where they are not frozen, see in
     /// training.
     ///

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::batches::SegBatches;
+use super::batches;
 use crate::config::{Config, Seg};
+use crate::data::Image;
 use crate::data::annotated::transforms::{Photometric, SegmentationViews};
 use crate::data::annotated::{LabelImage, LabelImages, NO_CLASS};
-use crate::data::{Image, steps_per_epoch};
 use crate::error::{Error, Result};
 use crate::finetune::overlay;
 use crate::rng::{Philox, Purpose};
@@ -133,8 +133,7 @@ impl Annotated for SegSet {
     }
 
     fn feed(&self, config: &Config, first_step: u64) -> Result<Box<dyn Feed>> {
-        let per_epoch = steps_per_epoch(self.images(), config.train.batch);
-        Ok(Box::new(SegBatches::start(self.clone(), config, per_epoch, first_step)?))
+        Ok(Box::new(batches::feed(self.clone(), config, first_step)?))
     }
 
     /// `src_i.png`, an image, and `view0_i.png`, `view1_i.png`, crops of it with their labels.
