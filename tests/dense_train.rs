@@ -202,6 +202,11 @@ fn what_does_not_fit_is_refused() {
         let e = given.finetune(code, task, "refused", more).1;
         assert!(e.contains(what), "{more:?}: {e}");
     }
+    let (train, wrong) = (given.split("train"), given.split("trian"));
+    let e = expect(3, &["eval", "det", "--detections", "none.json", "--data", &wrong]).1;
+    assert!(e.contains("instances_train.json"), "{e}");
+    let e = expect(2, &["eval", "det", "--data", &train]).1;
+    assert!(e.contains("--detections"), "{e}");
     let shapes = given.root.join("shapes");
     fs::write(shapes.join("classes.txt"), "background\ncircle\n").unwrap();
     let e = given.finetune(3, "seg", "few-classes", &["finetune.steps=1"]).1;

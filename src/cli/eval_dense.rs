@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 use serde_json::{Map, json};
@@ -27,15 +27,16 @@ use crate::train::Checkpoint;
 /// Arguments of `engine eval det`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = DET_EXAMPLES)]
+#[command(group = ArgGroup::new("answers").required(true).args(["ckpt", "model", "detections"]))]
 pub struct DetArgs {
     /// A net that engine finetune --task det-c4 or det-fpn has trained to the end: its run
-    #[arg(long, value_name = "RUN|CKPT", required_unless_present_any = ["model", "detections"])]
+    #[arg(long, value_name = "RUN|CKPT")]
     pub ckpt: Option<PathBuf>,
     /// The export of such a net, instead of its run
-    #[arg(long, value_name = "DIR", conflicts_with = "ckpt")]
+    #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// What was found, instead of a net: a JSON file of COCO's results, with boxes, masks, or both
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["ckpt", "model"])]
+    #[arg(long, value_name = "FILE")]
     pub detections: Option<PathBuf>,
     /// Folder of the images, where they do not lie beside the annotations
     #[arg(long, value_name = "DIR", conflicts_with = "detections")]
@@ -51,16 +52,17 @@ pub struct DetArgs {
 /// Arguments of `engine eval seg`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = SEG_EXAMPLES)]
+#[command(group = ArgGroup::new("answers").required(true).args(["ckpt", "model", "masks"]))]
 pub struct SegArgs {
     /// A net that engine finetune --task seg has trained to the end: its run
-    #[arg(long, value_name = "RUN|CKPT", required_unless_present_any = ["model", "masks"])]
+    #[arg(long, value_name = "RUN|CKPT")]
     pub ckpt: Option<PathBuf>,
     /// The export of such a net, instead of its run
-    #[arg(long, value_name = "DIR", conflicts_with = "ckpt")]
+    #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// What was predicted, instead of a net: a folder of PNGs called like the images, whose values are
     /// classes
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["ckpt", "model"])]
+    #[arg(long, value_name = "DIR")]
     pub masks: Option<String>,
     /// What is true: label images in one of the layouts of docs/dense.md (#NAME: a split)
     #[arg(long, value_name = "VAL")]

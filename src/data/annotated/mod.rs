@@ -129,7 +129,17 @@ impl Objects {
             return voc::read(&tree, split.as_deref());
         }
         let name = match &split {
-            Some(split) => format!("annotations/instances_{split}.json"),
+            Some(split) => {
+                let name = format!("annotations/instances_{split}.json");
+                if !tree.has_file(&name) {
+                    return Err(Error::data(format!(
+                        "{}: expected the annotations of the split {split}, found {}",
+                        tree.title_of(&name),
+                        tree.files("annotations").join(", ")
+                    )));
+                }
+                name
+            }
             None => tree.only_file("annotations", ".json")?,
         };
         coco::parse(&tree.read(&name)?, &tree.title_of(&name))
