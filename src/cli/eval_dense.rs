@@ -29,8 +29,8 @@ use crate::train::Checkpoint;
 #[command(after_help = DET_EXAMPLES)]
 #[command(group = ArgGroup::new("answers").required(true).args(["ckpt", "model", "detections"]))]
 #[command(
-    override_usage = "engine eval det (--ckpt RUN | --model DIR | --detections FILE) --data ANNOTATIONS \
-                            [OPTIONS]"
+    override_usage = "engine eval det (--ckpt RUN | --model DIR | --detections FILE)\n           \
+                            --data ANNOTATIONS [OPTIONS]"
 )]
 pub struct DetArgs {
     /// A net that engine finetune --task det-c4 or det-fpn has trained to the end: its run
@@ -57,8 +57,8 @@ pub struct DetArgs {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = SEG_EXAMPLES)]
 #[command(group = ArgGroup::new("answers").required(true).args(["ckpt", "model", "masks"]))]
-#[command(override_usage = "engine eval seg (--ckpt RUN | --model DIR | --masks DIR) --data VAL \
-                            [OPTIONS]")]
+#[command(override_usage = "engine eval seg (--ckpt RUN | --model DIR | --masks DIR)\n           \
+                            --data VAL [OPTIONS]")]
 pub struct SegArgs {
     /// A net that engine finetune --task seg has trained to the end: its run
     #[arg(long, value_name = "RUN|CKPT")]
