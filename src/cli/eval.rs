@@ -53,9 +53,9 @@ pub enum EvalVerb {
     },
     /// By the classifier that a net was fine-tuned with
     Cls(ClsArgs),
-    /// By the boxes and masks of objects that a file of results holds
+    /// By the objects that a fine-tuned net or a file of results finds
     Det(DetArgs),
-    /// By a folder of label images, a class for each pixel
+    /// By the class that a fine-tuned net or a folder of label images gives each pixel
     Seg(SegArgs),
 }
 
