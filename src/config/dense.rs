@@ -88,10 +88,10 @@ pub(super) fn words(recipe: Recipe, task: Task) -> Vec<&'static str> {
             "seg.scale_max=1.5",
         ],
         _ => &[
-            "train.batch=8",
+            "train.batch=4",
             "train.lr=0.02",
             "finetune.lr_head=0.02",
-            "finetune.steps=1500",
+            "finetune.steps=3000",
             "finetune.warmup=0.1",
             "finetune.falls=coco",
             "det.short_min=128",

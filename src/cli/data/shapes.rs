@@ -18,7 +18,7 @@ pub struct ShapesArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Images to train on
-    #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value = "4000", value_parser = clap::value_parser!(u32).range(1..))]
     pub images: u32,
     /// Images to test on
     #[arg(long, value_name = "N", default_value_t = 100)]
