@@ -55,8 +55,10 @@ fn damage_in_coco_is_listed_and_the_rest_is_counted() {
         draw(&at("val").join(name), width, height);
     }
     write(&at("val/4.png"), "no image");
-    let image =
-        |id: usize| json!({"id": id, "file_name": format!("{id}.png"), "width": 40, "height": 30});
+    let image = |id: usize| {
+        let file = format!("{id}.png");
+        json!({"id": id, "file_name": file, "width": 40, "height": 30})
+    };
     let object = |id: Value, image: usize, class: usize, bbox: [f64; 4]| json!({"id": id, "image_id": image, "category_id": class, "bbox": bbox});
     let mut with_mask = object(json!(8), 1, 1, [0.0, 0.0, 4.0, 4.0]);
     with_mask["segmentation"] = json!({"size": [40, 30], "counts": [0, 1200]});
