@@ -39,12 +39,10 @@ pub(in crate::data) fn plain_files(
         }
         return Ok(Some(ranges));
     }
-    match Codec::of(head) {
-        Some(codec) if is_tar(&codec.peek(head, BLOCK_BYTES as u64, limits)) => {
-            unpack(path, codec, limits, note).map(Some)
-        }
-        _ => Ok(None),
-    }
+    let Some(codec) = Codec::of(head) else { return Ok(None) };
+    // zstd's first block may end behind the head, which then says nothing.
+    let is_one = codec == Codec::Zstd || is_tar(&codec.peek(head, BLOCK_BYTES as u64, limits));
+    if is_one { unpack(path, codec, limits, note).map(Some) } else { Ok(None) }
 }
 
 fn unpack(
