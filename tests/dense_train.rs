@@ -166,6 +166,60 @@ fn losses_fall_and_have_names() {
 }
 
 #[test]
+fn tests_during_training_change_no_bit_and_are_kept() {
+    let given = Given::new([12, 3]);
+    let result = |run: &Path, step: u64| {
+        json(&fs::read_to_string(run.join(format!("eval/step-{step:08}.json"))).unwrap())
+    };
+    for (task, words) in [("seg", &["finetune.bn=frozen"][..]), ("det-fpn", &[])] {
+        let words = [words, &["finetune.steps=9", "ckpt.every=4"]].concat();
+        let [without, with, parts] =
+            ["without", "with", "parts"].map(|name| format!("{task}-{name}"));
+        let last = given.finetune(0, task, &without, &words).0;
+        let words = [&words[..], &["finetune.eval_every=3"]].concat();
+        let more = [&words[..], &["--threads", "2"]].concat();
+        assert_eq!(given.finetune(0, task, &with, &more).0, last, "{task}");
+        let [without, with] = [without, with].map(|name| given.run(&name));
+        assert!(weights(&without) == weights(&with), "{task}: other weights");
+        // Those of steps 3 and 6; that of step 9 is the result.
+        assert_eq!(fs::read_dir(with.join("eval")).unwrap().count(), 2 + 2, "{task}");
+        let key = if task == "seg" { "miou" } else { "AP" };
+        let metrics = fs::read_to_string(with.join("metrics.jsonl")).unwrap();
+        for (step, line) in metrics.lines().map(json).enumerate() {
+            assert_eq!(line.get("eval").is_some(), step == 3 || step == 6, "{task}: {line}");
+            if let Some(found) = line.get("eval") {
+                assert_eq!(found[key], result(&with, step as u64)[key], "{task}");
+            }
+        }
+        let log = fs::read_to_string(with.join("train.log")).unwrap();
+        assert!(log.contains(&format!("test at step 6: {key} ")), "{task}: {log}");
+
+        let short = given.run(&format!("{task}-short"));
+        let stop = [&words[..], &["--max-steps", "6"]].concat();
+        given.finetune(0, task, &format!("{task}-short"), &stop);
+        assert!(!short.join("eval/step-00000006.json").exists(), "tested when it goes on");
+        let args = given.args(task, &parts, &[&words[..], &["--resume"]].concat());
+        let parts_run = given.run(&parts);
+        start_and_kill(&args.iter().map(String::as_str).collect::<Vec<_>>(), &parts_run, 7);
+        fs::copy(with.join("eval/step-00000003.json"), parts_run.join("eval/step-00000030.json"))
+            .unwrap();
+        given.finetune(0, task, &parts, &[&words[..], &["--resume"]].concat());
+        assert!(weights(&parts_run) == weights(&with), "{task}: other weights after a kill");
+        for step in [3, 6] {
+            assert_eq!(result(&parts_run, step), result(&with, step), "{task}");
+        }
+        assert!(!parts_run.join("eval/step-00000030.json").exists(), "of no step of this run");
+        assert_eq!(steps_in_metrics(&parts_run), (0..9).collect::<Vec<_>>(), "{task}");
+        expect(0, &["report", s(&with)]);
+        let page = fs::read_to_string(with.join("report.html")).unwrap();
+        assert!(page.contains("Tests during training"), "{task}");
+        expect(0, &["report", s(&without)]);
+        let page = fs::read_to_string(without.join("report.html")).unwrap();
+        assert!(!page.contains("Tests during training"), "{task}");
+    }
+}
+
+#[test]
 fn the_kernels_learn_the_same() {
     if !IS_PRESENT {
         return;

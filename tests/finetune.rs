@@ -322,6 +322,7 @@ fn what_cannot_be_fine_tuned_is_said() {
         (3, vec!["--data", s(&flat)], "have no classes"),
         (2, vec!["--recipe", "smal"], "small"),
         (2, vec!["finetune.lr_hed=1"], "finetune.lr_head"),
+        (2, vec!["finetune.eval_every=5"], "finetune.eval_every is for seg, det-c4 and det-fpn"),
         (2, vec!["--scratch"], "cannot be used with"),
         (2, vec!["--task", "sgm"], "sgm"),
     ] {

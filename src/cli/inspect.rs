@@ -131,7 +131,7 @@ impl Worth {
     }
 }
 
-/// The results in a run's folder, by the names of their files.
+/// The results in a run's folder, by the names of their files; the newest on the same images.
 fn results(run: &Path) -> Result<Vec<Worth>> {
     let dir = run.join("eval");
     if !dir.is_dir() {
@@ -146,7 +146,16 @@ fn results(run: &Path) -> Result<Vec<Worth>> {
         let result: Value = files::read_json(&path)?;
         if let Some((name, value)) = record::headline(&result) {
             let data = result["test"]["data"][0].as_str().unwrap_or("its images").to_owned();
-            all.push(Worth { name, value, data, step: result["step"].as_u64().unwrap_or(0) });
+            let found = Worth { name, value, data, step: result["step"].as_u64().unwrap_or(0) };
+            // Of tests during training the newest says enough.
+            match all
+                .iter_mut()
+                .find(|old: &&mut Worth| (old.name, &old.data) == (name, &found.data))
+            {
+                Some(old) if old.step > found.step => {}
+                Some(old) => *old = found,
+                None => all.push(found),
+            }
         }
     }
     Ok(all)

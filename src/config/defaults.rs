@@ -165,6 +165,7 @@ impl Config {
                 body: Body::Trained,
                 bn: TunedBn::Batch,
                 decay_norms: true,
+                eval_every: 0,
                 select: Select::Off,
             },
             seg: Seg {

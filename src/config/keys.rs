@@ -346,6 +346,9 @@ settings! {
         bn: TunedBn, Words(TunedBn::NAMES, TunedBn::ABOUT), "", TUNING;
         /// Whether weight decay is also for the scales and shifts of batch norms.
         decay_norms: bool, Switch, "", TUNING;
+        /// Steps between tests on the test images during training (of seg, det-c4 and det-fpn); 0: it is
+        /// tested at the end alone.
+        eval_every: usize, Within(0.0, 1e9), "steps", NONE;
         /// Which images the rates are chosen on, where neither train.lr nor finetune.lr_head is set.
         select: Select, Words(Select::NAMES, Select::ABOUT), "", TUNING;
     }

@@ -1,9 +1,11 @@
 //! How much a data set may take: of memory, of disk, of a decoder's time. Files come from
 //! anywhere, and a few bytes may claim to be anything.
 
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::{Error, Result, nearest};
+use crate::outside::printable;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -77,6 +79,17 @@ impl Limits {
             Some((name, value.to_string_lossy().into_owned()))
         });
         Self::of(set)
+    }
+
+    /// That compressed files become more than the limit when they are unpacked.
+    pub(super) fn unpacks_to_too_much(&self, path: &Path) -> Error {
+        Error::data(format!(
+            "{}: compressed files are unpacked whenever they are opened; expected at most {} bytes \
+             in all, found more; unpack it once and for all (zstd -d, gunzip) and give what comes \
+             out, or set {UNPACKED_BYTES} higher",
+            printable(path),
+            self.unpacked_bytes,
+        ))
     }
 
     fn of(set: impl Iterator<Item = (String, String)>) -> Result<Self> {

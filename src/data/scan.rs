@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::cifar;
 use super::index::{Coding, Entry, Group, Index, NO_LABEL, Refusal, Store};
-use super::limits::{IMAGES, Limits, Memory, UNPACKED_BYTES};
+use super::limits::{IMAGES, Limits, Memory};
 use super::ranges::{Ranges, Unpacked};
 use crate::error::{Error, Result};
 use crate::outside::printable;
@@ -64,7 +64,7 @@ impl<'a> Scan<'a> {
                 Err(e) => return Err(Error::read(&self.path, e)),
             }
             if unpacked.len() - from > left {
-                return Err(self.unpacks_to_too_much());
+                return Err(self.limits().unpacks_to_too_much(&self.path));
             }
         }
         let len = unpacked.len() - from;
@@ -72,17 +72,6 @@ impl<'a> Scan<'a> {
         let ranges = unpacked.ranges(&self.path)?;
         self.index.unpacked = Some(unpacked);
         Ok((ranges, from, len))
-    }
-
-    /// That the files of a data set become more than the limit when they are unpacked.
-    pub(super) fn unpacks_to_too_much(&self) -> Error {
-        Error::data(format!(
-            "{}: compressed files are unpacked whenever they are opened; expected at most {} bytes \
-             in all, found more; unpack it once and for all (zstd -d, gunzip) and give what comes \
-             out, or set {UNPACKED_BYTES} higher",
-            printable(&self.path),
-            self.limits().unpacked_bytes,
-        ))
     }
 
     /// What reading may take.

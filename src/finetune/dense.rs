@@ -11,6 +11,7 @@ use super::learner::statistics_images;
 use super::rates;
 use super::seg::{SegModel, SegSet, Segment};
 use super::tested::{self, Places, Tested};
+use super::tuned_net::TunedNet;
 use crate::config::{Body, Config, Recipe, Setting, Task, flag, resolve};
 use crate::cx::Cx;
 use crate::data::steps_per_epoch;
@@ -24,7 +25,7 @@ use crate::nn::{BnMode, Collector, RunningStats};
 use crate::signals::{self, Signals};
 use crate::space::{Arch, Space};
 use crate::ssl::Begin;
-use crate::train::objective::StepBatch;
+use crate::train::interim::{self, Found, Test};
 use crate::train::plan::{Planner, rehearsal};
 use crate::train::resume::existing;
 use crate::train::{
@@ -113,6 +114,13 @@ impl Data {
         match self {
             Self::Seg { val, .. } => val.images(),
             Self::Det { val, .. } => val.len(),
+        }
+    }
+
+    fn task(&self) -> Task {
+        match self {
+            Self::Seg { .. } => Task::Seg,
+            Self::Det { task, .. } => *task,
         }
     }
 
@@ -214,7 +222,10 @@ impl Prepared {
         options.time_limit =
             options.time_limit.map(|limit| limit.saturating_sub(self.started.elapsed()));
         let make = self.data.make();
-        let job = Job { make, course: rates::COURSE, tuning: Some(&self.tuning) };
+        let test =
+            |cx: &Cx, it: &dyn Objective, config: &Config, step| self.interim(cx, it, config, step);
+        let (tuning, test) = (Some(&self.tuning), Some(&test as &Test));
+        let job = Job { make, course: rates::COURSE, tuning, test };
         let outcome = run_job(cx, &options, &job, signals)?;
         if outcome.stopped.is_some() || outcome.step < outcome.steps {
             return Ok((outcome, None));
@@ -242,6 +253,29 @@ impl Prepared {
         (rates::COURSE.steps)(config, per_epoch as u64)
     }
 
+    /// Tests the net as it stands after so many steps, as it is tested at the end.
+    fn interim(&self, cx: &Cx, it: &dyn Objective, config: &Config, step: u64) -> Result<Found> {
+        let stats = self.statistics(cx, it, config)?;
+        let weights = it.params().to_torch(cx)?;
+        let all = weights.into_iter().chain(stats_to_torch(cx, it.net(), &stats)?);
+        let tuned = TunedNet {
+            task: self.data.task(),
+            config: config.clone(),
+            arch: self.tuning.tuned.arch,
+            classes: self.data.classes().to_vec(),
+            learnt: self.learnt(config),
+            bn_images: statistics_images(config),
+            step,
+            named: all.map(|(name, shape, values)| (name, (shape, values))).collect(),
+            origin: format!("the net at step {step}"),
+        };
+        let tested = self.test(cx, tuned, Places::default())?;
+        let file = interim::file(&self.options.out, step);
+        files::create_dir(&self.options.out.join("eval"))?;
+        files::write_json(&file, &tested.result)?;
+        Ok(tested.found(step))
+    }
+
     /// Takes statistics, keeps them, and tests.
     fn finish(&self, cx: &Cx) -> Result<Tested> {
         let out = &self.options.out;
@@ -249,7 +283,30 @@ impl Prepared {
         let config = &checkpoint.config()?;
         let (space, classes) = (&self.tuning.space, self.data.classes().len());
         let setup = Setup { config, space, classes, begin: Begin::Blank };
-        let learnt = Learnt {
+        let mut objective = (self.data.make())(cx, &setup)?;
+        objective.restore(cx, &checkpoint)?;
+        let stats = self.statistics(cx, objective.as_ref(), config)?;
+        let stats = stats_to_torch(cx, objective.net(), &stats)?;
+        self.keep(&checkpoint, self.learnt(config), &stats)?;
+        let tuned = TunedNet::of_run(&checkpoint, &[self.data.task()])?;
+        self.test(cx, tuned, Places { run: Some(out), answers: Some(out) })
+    }
+
+    fn test(&self, cx: &Cx, tuned: TunedNet, places: Places) -> Result<Tested> {
+        match &self.data {
+            Data::Seg { val, .. } => {
+                tested::segmentation(cx, SegModel::new(cx, tuned)?, (val, &self.val_data), places)
+            }
+            Data::Det { val, .. } => {
+                let (model, data) = (DetModel::new(cx, tuned)?, (&**val, &*self.val_data));
+                tested::detection(cx, &model, data, self.metric, places)
+            }
+        }
+    }
+
+    /// What results say of how it was learnt.
+    fn learnt(&self, config: &Config) -> Learnt {
+        Learnt {
             labels: self.tuning.tuned.labels.clone(),
             recipe: config.finetune.recipe.to_string(),
             lr: config.train.lr,
@@ -258,56 +315,26 @@ impl Prepared {
             train_images: self.tuning.source.images(),
             train_data: self.options.data.clone(),
             seed: config.seed,
-        };
-        let places = Places { run: Some(out), answers: Some(out) };
-        match &self.data {
-            Data::Seg { val, .. } => {
-                let mut net = Segment::new(cx, &setup)?;
-                net.restore(cx, &checkpoint)?;
-                let stats = self.statistics(cx, &net, net.frozen(), config, |batch, norm| {
-                    net.calibrate(cx, batch, norm)
-                })?;
-                let tensors = stats_to_torch(cx, net.net(), &stats)?;
-                self.keep(&checkpoint, learnt, &tensors)?;
-                let model = SegModel::of_run(cx, &checkpoint)?;
-                tested::segmentation(cx, model, (val, &self.val_data), places)
-            }
-            Data::Det { val, task, .. } => {
-                let mut net = Detect::new(cx, &setup, *task)?;
-                net.restore(cx, &checkpoint)?;
-                let stats = self.statistics(cx, &net, net.frozen(), config, |batch, norm| {
-                    net.calibrate(cx, batch, norm)
-                })?;
-                let tensors = stats_to_torch(cx, net.net(), &stats)?;
-                self.keep(&checkpoint, learnt, &tensors)?;
-                let model = DetModel::of_run(cx, &checkpoint)?;
-                tested::detection(cx, &model, (val, &self.val_data), self.metric, places)
-            }
         }
     }
 
     /// Statistics of batch norms from training images as training makes them, but none that it sees;
-    /// those of a `frozen` backbone are there.
-    fn statistics(
-        &self,
-        cx: &Cx,
-        objective: &dyn Objective,
-        frozen: Option<&RunningStats>,
-        config: &Config,
-        calibrate: impl Fn(StepBatch, &mut BnMode) -> Result<()>,
-    ) -> Result<RunningStats> {
-        let norms = objective.net().norms().len();
+    /// those of a frozen backbone are there.
+    fn statistics(&self, cx: &Cx, it: &dyn Objective, config: &Config) -> Result<RunningStats> {
+        let dense = it.dense().ok_or_else(|| Error::usage("expected a net for a dense task"))?;
+        let norms = it.net().norms().len();
+        let frozen = dense.frozen();
         if let Some(frozen) = frozen.filter(|frozen| (0..norms).all(|i| frozen.layer(i).is_some()))
         {
             return Ok(frozen.clone());
         }
         let images = statistics_images(config);
         tracing::info!("batch norm statistics from {images} training images");
-        let mut batches = unseen(cx, objective, &self.tuning.source, config)?;
+        let mut batches = unseen(cx, it, &self.tuning.source, config)?;
         let mut collector = Collector::new();
         for _ in 0..images.div_ceil(config.train.batch) {
             signals::go_on()?;
-            calibrate(batches.next(cx)?, &mut BnMode::Calibrate(&mut collector))?;
+            dense.calibrate(cx, batches.next(cx)?, &mut BnMode::Calibrate(&mut collector))?;
         }
         let stats = collector.finish(cx)?;
         Ok(frozen.map_or(stats.clone(), |frozen| stats.or(frozen)))

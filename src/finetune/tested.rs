@@ -15,6 +15,7 @@ use crate::eval::dense::score::{Metric, Scores};
 use crate::eval::record::{self, Net, Split};
 use crate::files;
 use crate::train::Annotated;
+use crate::train::interim::Found;
 
 /// What a fine-tuned net is worth.
 pub struct Tested {
@@ -51,6 +52,26 @@ pub struct DetScores {
     pub masks: Option<Scores>,
     /// Images that were tested.
     pub images: usize,
+}
+
+impl Tested {
+    /// What metrics and log say of a test after so many steps.
+    pub(super) fn found(&self, step: u64) -> Found {
+        let names: &[&str] = match self.scored {
+            Scored::Seg { .. } => &["miou", "macc", "aacc"],
+            Scored::Det(_) => &["AP", "AP50", "AP75"],
+        };
+        let mut all: Vec<(&str, Value)> =
+            names.iter().map(|name| (*name, self.result[*name].clone())).collect();
+        all.extend(self.result.get("mask").map(|masks| ("mask_AP", masks["AP"].clone())));
+        let shown = |(name, value): &(&str, Value)| match value.as_f64() {
+            Some(share) if share >= 0.0 => format!("{name} {:.2} %", 100.0 * share),
+            _ => format!("{name} undefined"),
+        };
+        let line = all.iter().map(shown).collect::<Vec<_>>().join(", ");
+        let numbers = all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Found { numbers, line: format!("test at step {step}: {line}") }
+    }
 }
 
 /// Folders that a test writes into.

@@ -20,6 +20,18 @@ impl BBox {
         self.w * self.h
     }
 
+    /// What of it lies in an image of this width and height; without width or height where nothing does.
+    pub fn within(&self, width: f64, height: f64) -> Self {
+        let x = [self.x, self.x + self.w].map(|v| v.clamp(0.0, width));
+        let y = [self.y, self.y + self.h].map(|v| v.clamp(0.0, height));
+        Self { x: x[0], y: y[0], w: x[1] - x[0], h: y[1] - y[0] }
+    }
+
+    /// Whether it has a width and a height.
+    pub fn has_area(&self) -> bool {
+        self.w > 0.0 && self.h > 0.0
+    }
+
     /// Intersection over union with a true box. Of a `crowd`, a region of many objects, it is the
     /// share of this box that lies within. 0 where they do not meet; every operation is in the order
     /// of COCO's own code, so the bits are the same.

@@ -2,10 +2,12 @@
 //! from.
 
 use super::chart::{Line, LineChart};
+use super::dense;
 use super::run::Run;
-use super::series::ends;
+use super::series::{MAX_BINS, bins, ends};
 use super::svg::Size;
 use super::training::{Panel, means, series, sign};
+use crate::error::Result;
 
 const CLASSES: [&str; 5] = ["c1", "c2", "c3", "c4", "c5"];
 
@@ -58,6 +60,32 @@ pub(super) fn losses(run: &Run) -> Option<Panel> {
     .draw()?;
     let note = format!("The parts of the loss, with their weights. {}.", about.join("; "));
     Some(Panel { title: title.into(), note, svg, wide: true })
+}
+
+/// What tests during training found; none where there were none.
+pub(super) fn tests(run: &Run) -> Result<Option<Panel>> {
+    let lines = dense::over_steps(&run.dir)?;
+    let line = |((name, points), class): (&(&str, Vec<(f64, f64)>), &&'static str)| Line {
+        name: (*name).to_owned(),
+        class,
+        bins: bins(points, MAX_BINS),
+    };
+    let title = "Tests during training";
+    let chart = LineChart {
+        label: title,
+        size: Size::WIDE,
+        x_label: "step",
+        lines: lines.iter().zip(&CLASSES).map(line).collect(),
+        references: Vec::new(),
+        from_zero: true,
+    };
+    let names: Vec<&str> = lines.iter().map(|(name, _)| *name).collect();
+    let note = format!(
+        "{} of the test images (%) every finetune.eval_every steps and at the end. Where curves no longer \
+         rise, more steps gain nothing.",
+        names.join(", ")
+    );
+    Ok(chart.draw().map(|svg| Panel { title: title.into(), note, svg, wide: true }))
 }
 
 /// What a step of detection learns from.

@@ -66,7 +66,7 @@ pub fn run(dir: &Path) -> Result<PathBuf> {
         .collect::<Result<Vec<_>>>()?;
     searches.sort_by_key(|search| !search.finished);
     let mut panels = training::panels(&run);
-    if let Some(panel) = probes::panel(&run)? {
+    for panel in [probes::panel(&run)?, dense_training::tests(&run)?].into_iter().flatten() {
         panels.insert(panels.len().min(1), panel);
     }
     let state = run.status["state"].as_str().unwrap_or("unknown");

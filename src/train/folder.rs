@@ -187,8 +187,13 @@ impl Folder {
         self.log.write_all(text.as_bytes()).map_err(|e| Error::write(&path, files::disk_hint(&e)))
     }
 
-    /// Adds a step's line to `metrics.jsonl`.
-    pub fn write_metrics(&mut self, f: &StepFacts, r: &Report) -> Result<()> {
+    /// Adds a step's line to `metrics.jsonl`, with what a `test` before it found.
+    pub fn write_metrics(
+        &mut self,
+        f: &StepFacts,
+        r: &Report,
+        test: Option<Map<String, Value>>,
+    ) -> Result<()> {
         let losses: Map<String, Value> =
             r.losses.iter().map(|(name, loss)| (name.clone(), json!(loss))).collect();
         let archs: Vec<String> = r.archs.iter().map(ToString::to_string).collect();
@@ -205,6 +210,9 @@ impl Folder {
             extend(json!({ "ema": ema }));
         }
         extend(json!({ "grad_norm": r.grad_norm }));
+        if let Some(test) = test {
+            extend(json!({ "eval": test }));
+        }
         if let Some(Embeddings { student, teacher }) = &r.embeddings {
             extend(json!({
                 "feature_std": student.std, "spread": student.spread, "rank": student.rank,

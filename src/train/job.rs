@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::interim::Test;
 use super::objective::Make;
 use super::pretrain::Pretrain;
 use super::source::Source;
@@ -18,12 +19,14 @@ pub struct Job<'a> {
     pub course: Course,
     /// The net and its images, where it is fine-tuned.
     pub tuning: Option<&'a Tuning>,
+    /// How the net is tested during training, where that is done every `finetune.eval_every` steps.
+    pub test: Option<&'a Test<'a>>,
 }
 
 impl<'a> Job<'a> {
     /// Training of the space and on the images that the options name.
     pub fn of_space(make: &'a Make) -> Self {
-        Self { make, course: Course::PRETRAINING, tuning: None }
+        Self { make, course: Course::PRETRAINING, tuning: None, test: None }
     }
 
     /// Pretraining by the method that the settings name.

@@ -16,6 +16,7 @@ pub mod folder;
 mod guard;
 pub mod health;
 pub mod init;
+pub mod interim;
 pub mod job;
 mod monitors;
 pub mod objective;

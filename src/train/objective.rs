@@ -11,7 +11,7 @@ use crate::cx::Cx;
 use crate::data::{Batch, Views};
 use crate::device::Event;
 use crate::error::{Error, Result};
-use crate::nn::{Params, Supernet};
+use crate::nn::{BnMode, Params, RunningStats, Supernet};
 use crate::space::{Arch, Space};
 use crate::ssl::{Begin, Outlook, Sign};
 use crate::tensor::Tensor;
@@ -106,6 +106,11 @@ pub trait Objective {
     fn nets(&self) -> usize;
     /// What the log says of the loss of one net, on a data set of so many images.
     fn outlook(&self, images: usize) -> Outlook;
+    /// The same as one whose net is tested with statistics of batch norms that [`Dense`] can take; none
+    /// of others.
+    fn dense(&self) -> Option<&dyn Dense> {
+        None
+    }
     /// All that a checkpoint keeps of it.
     fn state(&self, cx: &Cx) -> Result<Saved>;
     /// Takes up what [`Objective::state`] gave.
@@ -113,6 +118,17 @@ pub trait Objective {
     /// # Errors
     /// [`crate::Kind::Data`] for a damaged or another net's checkpoint.
     fn restore(&mut self, cx: &Cx, checkpoint: &Checkpoint) -> Result<()>;
+}
+
+/// An objective on annotated images.
+pub trait Dense: Objective {
+    /// Adds what batch norms see in training, those of the backbone where they are not frozen.
+    ///
+    /// # Errors
+    /// Those of the ops.
+    fn calibrate(&self, cx: &Cx, batch: StepBatch, norm: &mut BnMode) -> Result<()>;
+    /// Statistics of the backbone, where they stay as they are.
+    fn frozen(&self) -> Option<&RunningStats>;
 }
 
 /// What a checkpoint keeps of an objective.

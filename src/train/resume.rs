@@ -16,7 +16,7 @@ use crate::files::owned::{Existing, Owned};
 /// Keys that may differ between a run and its continuation: they do not decide its weights, or,
 /// as the precision, only their last digits, and a checkpoint may go on on another device. Epochs
 /// may grow ([`extend`]).
-const FREE_KEYS: [&str; 9] = [
+const FREE_KEYS: [&str; 10] = [
     "train.precision",
     "data.workers",
     "data.max_corrupt",
@@ -25,6 +25,7 @@ const FREE_KEYS: [&str; 9] = [
     "probe.",
     "guard.",
     "search.",
+    "finetune.eval_every",
     extend::EPOCHS,
 ];
 

@@ -13,6 +13,7 @@ use super::dump::Dump;
 use super::folder::{Folder, RUN, Status, StepFacts};
 use super::guard;
 use super::health::{Change, Standing};
+use super::interim::{self, Found, Test};
 use super::job::{Course, Job};
 use super::monitors::Monitors;
 use super::objective::{At, Embeddings, Make, Objective, Report, Saved, Setup};
@@ -198,7 +199,10 @@ struct Run<'a> {
     /// Images a second of the last step of this process.
     images_per_s: Option<f64>,
     probe: Option<Probe>,
-    /// How long probes took in this process.
+    test: Option<&'a Test<'a>>,
+    /// What the test before the next step found.
+    found: Option<Found>,
+    /// How long probes and tests took in this process.
     probed: Duration,
     signs: Signs,
     /// Images that could not be read, in this process.
@@ -211,7 +215,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn start(cx: &'a Cx, options: &Options, job: &Job) -> Result<Self> {
+    fn start(cx: &'a Cx, options: &Options, job: &Job<'a>) -> Result<Self> {
         let owned = match &options.claimed {
             Some(owned) => owned.clone(),
             None => Arc::new(Owned::claim(&options.out, &RUN, existing(options))?),
@@ -262,6 +266,7 @@ impl<'a> Run<'a> {
         // First the checkpoints of later steps go, then their lines: a process that is killed in
         // between leaves a run that can go on.
         let gone = checkpoint::forget_after(&options.out.join("checkpoints"), state.step)?;
+        interim::forget_after(&options.out, state.step)?;
         let (mut folder, warnings) = Folder::open(owned, state.step)?;
         folder.write_origin(cx, &options.settings.to_toml(), &options.command)?;
         log_header(&mut folder, options, objective.as_ref(), &state, &source, from.as_ref())?;
@@ -291,6 +296,8 @@ impl<'a> Run<'a> {
             last_checkpoint: from.map(|c| c.dir),
             images_per_s: None,
             probe,
+            test: job.test,
+            found: None,
             probed: Duration::ZERO,
             signs: Signs::default(),
             replaced: 0,
@@ -312,6 +319,10 @@ impl<'a> Run<'a> {
     fn steps(&mut self, signals: &Signals) -> Result<Outcome> {
         let mut stopped = signals.stop().filter(|_| self.state.step < self.end);
         while stopped.is_none() && self.state.step < self.end {
+            if !self.test()? {
+                stopped = signals.stop();
+                break;
+            }
             self.step()?;
             self.probe()?;
             if self.checkpoint_is_due() {
@@ -380,7 +391,8 @@ impl<'a> Run<'a> {
             device_mem_bytes: cx.memory().peak_bytes,
             health: self.state.health.health,
         };
-        self.folder.write_metrics(&facts, &report)?;
+        let found = self.found.take().map(|found| found.numbers);
+        self.folder.write_metrics(&facts, &report, found)?;
         self.show(&facts, &report)?;
         self.monitor(&facts, &report)?;
         for line in self.signs.observe(&report.signs) {
@@ -495,6 +507,27 @@ impl<'a> Run<'a> {
             self.probed += began.elapsed();
         }
         Ok(())
+    }
+
+    /// Tests the net where that is due, outside of the time that training takes. False where a signal
+    /// has broken the test off: it is made when the run goes on.
+    fn test(&mut self) -> Result<bool> {
+        let (config, step) = (self.options.config(), self.state.step);
+        let every = config.finetune.eval_every as u64;
+        let is_due = step > 0 && every > 0 && step.is_multiple_of(every);
+        let Some(test) = self.test.filter(|_| is_due) else { return Ok(true) };
+        let began = Instant::now();
+        let (cx, objective) = (self.cx, self.objective.as_ref());
+        let found = match self.progress.aside(|| test(cx, objective, config, step)) {
+            Err(e) if matches!(e.kind(), Kind::Stopped | Kind::Interrupted) => return Ok(false),
+            found => found?,
+        };
+        let folder = &mut self.folder;
+        self.progress.aside(|| folder.log(&found.line))?;
+        self.found = Some(found);
+        self.progress.leave_out(began.elapsed());
+        self.probed += began.elapsed();
+        Ok(true)
     }
 
     fn checkpoint_is_due(&self) -> bool {

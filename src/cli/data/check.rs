@@ -7,8 +7,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::Channels;
+use super::annotated::Annotated;
+use crate::config::{Recipe, Task};
 use crate::data::Dataset;
-use crate::data::survey::{ClassCount, Extent, Repeats, Survey, sheet, survey};
+use crate::data::survey::{ClassCount, Extent, Repeats, Survey, of_read, sheet, survey};
 use crate::error::{Error, Result};
 use crate::eval::progress::Progress;
 use crate::outside::printable;
@@ -23,10 +25,26 @@ const SHEET: [usize; 2] = [12, 12];
 
 /// Arguments of `engine data check`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+#[command(override_usage = "engine data check PATH... [OPTIONS] [KEY=VALUE]...")]
 pub struct CheckArgs {
-    /// Images: a folder, a list, archives, Parquet, CIFAR or IDX files, or a packed file
+    /// Images: a folder, a list, archives, Parquet, CIFAR or IDX files, or a packed file; or annotated
+    /// images, in one of the layouts of docs/dense.md, and settings of their nets
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<String>,
+    /// Annotations that are looked at: det-fpn, det-c4, seg, or cls for images alone [default: those
+    /// that PATH unmistakably has]
+    #[arg(long, value_name = "TASK", hide_possible_values = true)]
+    pub task: Option<Task>,
+    /// Folder of the images, where they do not lie beside the annotations (of det-c4 and det-fpn)
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<String>,
+    /// Recipe of engine finetune whose anchors boxes are held against [default: small]
+    #[arg(long, value_name = "NAME", hide_possible_values = true)]
+    pub recipe: Option<Recipe>,
+    /// Search space of the net with these anchors [default: data]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub preset: Option<String>,
     /// Images of a test set: also say which of them the others hold too
     #[arg(long, value_name = "TEST")]
     pub test_data: Vec<String>,
@@ -44,13 +62,28 @@ pub struct CheckArgs {
     pub channels: Channels,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  engine data check images/ --sheet sheet.png
+  engine data check coco#val2017 --recipe coco-fpn
+  engine data check bccd.tar#train --preset tiny det.anchor=24
+  engine data check camvid.tar#train
+docs/data.md and docs/dense.md explain what is printed.";
+
 /// Prints what there is and what cannot be read; exit 3 where anything cannot.
 pub(super) fn run(args: &CheckArgs, json: bool) -> Result<()> {
+    match Annotated::of(args)? {
+        Ok(annotated) => annotated.run(json),
+        Err(paths) => of_images(&paths, args, json),
+    }
+}
+
+fn of_images(paths: &[String], args: &CheckArgs, json: bool) -> Result<()> {
     if let Some(out) = &args.sheet {
         prepare_file(out, args.overwrite)?;
     }
     let extent = if args.all { Extent::All } else { Extent::Quick };
-    let main = Dataset::open(&args.paths)?;
+    let main = Dataset::open(paths)?;
     let channels = args.channels.channels();
     let survey = look_at(&main, extent, channels);
     let mut test = None;
@@ -263,15 +296,6 @@ fn summary(survey: &Survey) -> String {
         n if survey.mean.len() == 3 => format!("{n} images, rounded to 8 bits a channel"),
         n => format!("{n} images, with all their bits"),
     };
-    let images = match survey.read {
-        read if read == survey.images => survey.images.to_string(),
-        read => {
-            format!(
-                "{}, of which {read} were read, spread evenly (--all reads every one)",
-                survey.images
-            )
-        }
-    };
     let labels = match &survey.labels_from[..] {
         [] if survey.classes.is_empty() => "none".to_owned(),
         [] => "folders' names".to_owned(),
@@ -289,7 +313,7 @@ fn summary(survey: &Survey) -> String {
     let rows = [
         ("source", printable(&survey.source).to_string()),
         ("kind", counts(&survey.kinds)),
-        ("images", images),
+        ("images", of_read(survey.images, survey.read)),
         ("unreadable", survey.corrupt.len().to_string()),
         ("other files", survey.other_files.to_string()),
         ("size", format!("{:.1} MB", survey.bytes as f64 / 1e6)),

@@ -1,5 +1,6 @@
 //! `engine data`: images themselves.
 
+mod annotated;
 mod check;
 mod shapes;
 mod split;
@@ -44,7 +45,7 @@ impl Channels {
 /// Verbs of `engine data`.
 #[derive(Subcommand, Clone, Debug)]
 pub enum DataVerb {
-    /// Say what the images are; list those that cannot be read, and exit 3 if there are any
+    /// Say what the images, and annotations, are; list what is damaged, and exit 3 if anything is
     ///
     /// Every image is read where they have at most 256 MiB together, else 2048 spread evenly.
     Check(check::CheckArgs),

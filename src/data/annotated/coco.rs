@@ -6,9 +6,10 @@ use std::hash::Hash;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::json::{Id, Segmentation, box_of, parse as parse_json};
-use super::{Category, ImageInfo, Kind, Object, Objects, title};
+use super::{Category, ImageInfo, Kind, Object, Objects, Place, first_damage, title};
 use crate::data::limits::{FILE_BYTES, Memory};
 use crate::error::{Error, Result};
 use crate::outside::read_at_most;
@@ -35,10 +36,12 @@ struct FileCategory {
     name: String,
 }
 
-/// The id of an annotation is not read: nothing depends on it, and files exist where several have
+/// The id of an annotation may be anything: nothing depends on it, and files exist where several have
 /// the same one.
 #[derive(Deserialize)]
 struct Annotation {
+    #[serde(default)]
+    id: Value,
     image_id: Id,
     category_id: Id,
     bbox: Option<[f64; 4]>,
@@ -63,15 +66,23 @@ fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     })
 }
 
-/// Reads a file.
-pub fn read(path: &Path) -> Result<Objects> {
+/// Reads a file; see [`parts`].
+pub(super) fn read(path: &Path) -> Result<(Objects, Vec<Error>)> {
     let limit = Memory::of_process()?.limits.file_bytes;
     let bytes = read_at_most(path, limit, FILE_BYTES).map_err(|e| Error::read(path, e))?;
-    parse(&bytes, &title(path))
+    parts(&bytes, &title(path))
 }
 
 /// Reads the bytes of a file that messages call `title`.
+///
+/// # Errors
+/// With the place: annotations that are damaged.
 pub fn parse(bytes: &[u8], title: &str) -> Result<Objects> {
+    first_damage(parts(bytes, title)?)
+}
+
+/// The same without damaged annotations, of which there is an error each.
+pub(super) fn parts(bytes: &[u8], title: &str) -> Result<(Objects, Vec<Error>)> {
     let file: File = parse_json(
         bytes,
         title,
@@ -96,14 +107,29 @@ pub fn parse(bytes: &[u8], title: &str) -> Result<Objects> {
     expect_distinct(title, "images have the id", images.iter().map(|image| &image.id))?;
     expect_distinct(title, "categories have the id", categories.iter().map(|c| &c.id))?;
     expect_distinct(title, "categories have the name", categories.iter().map(|c| &c.name))?;
-    let mut read =
-        Objects { title: title.to_owned(), kind: Kind::Coco, images, categories, objects: vec![] };
-    read.objects = objects(&read, file.annotations)?;
-    read.warn_of_empty();
-    Ok(read)
+    let mut read = Objects {
+        title: title.to_owned(),
+        kind: Kind::Coco,
+        images,
+        categories,
+        objects: vec![],
+        places: vec![],
+        tree: None,
+    };
+    let mut damaged = Vec::new();
+    for (place, object) in objects(&read, file.annotations) {
+        match object {
+            Ok(object) => {
+                read.objects.push(object);
+                read.places.push(place);
+            }
+            Err(e) => damaged.push(e),
+        }
+    }
+    Ok((read, damaged))
 }
 
-fn objects(read: &Objects, annotations: Vec<Annotation>) -> Result<Vec<Object>> {
+fn objects(read: &Objects, annotations: Vec<Annotation>) -> Vec<(Place, Result<Object>)> {
     let images = read.image_numbers();
     let classes: HashMap<&Id, usize> =
         read.categories.iter().enumerate().map(|(i, c)| (&c.id, i)).collect();
@@ -131,8 +157,18 @@ fn objects(read: &Objects, annotations: Vec<Annotation>) -> Result<Vec<Object>> 
         Ok(Object { image, class, bbox, mask, polygons, area, crowd, difficult: false })
     };
     let numbered = annotations.into_iter().enumerate();
-    let place = |n: usize| format!("{}: annotations[{n}]", read.title);
-    numbered.map(|(n, annotation)| object(annotation).map_err(|e| e.context(place(n)))).collect()
+    let each = numbered.map(|(number, annotation)| {
+        let place = Place::Annotation { number, id: id_of(&annotation.id) };
+        let at = format!("{}: annotations[{number}]", read.title);
+        (place, object(annotation).map_err(|e| e.context(at)))
+    });
+    each.collect()
+}
+
+/// What an annotation calls itself, where it is a number or a text.
+fn id_of(id: &Value) -> Option<Id> {
+    let text = id.as_str().map(|text| Id::Text(text.to_owned()));
+    id.as_i64().map(Id::Number).or(text)
 }
 
 /// Errors: two are the same.

@@ -7,14 +7,19 @@ use std::path::Path;
 use super::digest;
 use super::layouts::stems;
 use super::tree::Tree;
-use super::{Kind, Objects, is_json};
+use super::{Kind, Objects};
 use crate::data::source::split_fragment;
 use crate::data::{Format, Image};
 use crate::error::{Error, Result};
 
 /// The images of [`Objects`], in their order.
 pub struct ImageFiles {
+    /// What the annotations and the folder of the images are called in messages.
+    title: String,
+    folder: String,
     tree: Tree,
+    /// As annotations call them, and as the tree does.
+    names: Vec<String>,
     files: Vec<String>,
     /// Height and width, where the annotations tell them.
     sizes: Vec<Option<(u32, u32)>>,
@@ -29,6 +34,19 @@ impl ImageFiles {
     /// # Errors
     /// No such file of an image; annotations that do not name an image's file.
     pub fn find(objects: &Objects, source: &str, images: Option<&str>) -> Result<Self> {
+        let found = Self::look_for(objects, source, images)?;
+        match (0..found.len()).find_map(|i| found.missing(i)) {
+            Some(e) => Err(e),
+            None => Ok(found),
+        }
+    }
+
+    /// The same where images may be [missing](Self::missing), even the first one: then the folder is
+    /// the first that has any.
+    ///
+    /// # Errors
+    /// Annotations that do not name an image's file; no folder that has one.
+    pub fn look_for(objects: &Objects, source: &str, images: Option<&str>) -> Result<Self> {
         let title = &objects.title;
         let name = |i: usize| {
             let image = &objects.images[i];
@@ -41,32 +59,49 @@ impl ImageFiles {
         };
         let names = (0..objects.images.len()).map(name).collect::<Result<Vec<_>>>()?;
         let first = names.first().copied().unwrap_or_default();
-        for folder in folders(source, images)? {
+        let mut with_some = None;
+        for folder in folders(objects, source, images)? {
             let (tree, folder) = folder?;
             // Pascal VOC's label images are called like its images.
             if objects.kind == Kind::Voc && folder.is_empty() && images.is_none() {
                 continue;
             }
             let found = Names::of(&tree, &folder, objects.kind)?;
-            if found.file(&tree, first).is_none() {
-                continue;
+            let has = |name: &str| tree.has_file(&found.file(name));
+            let has_first = has(first);
+            if has_first || (with_some.is_none() && names.iter().any(|name| has(name))) {
+                let files = names.iter().map(|name| found.file(name)).collect();
+                let sizes = objects.images.iter().map(|image| image.size).collect();
+                let (title, folder) = (title.clone(), tree.title_of(&folder));
+                let names = names.iter().map(|name| (*name).to_owned()).collect();
+                with_some = Some(Self { title, folder, tree, names, files, sizes });
             }
-            let file = |name: &&str| {
-                found.file(&tree, name).ok_or_else(|| {
-                    Error::data(format!(
-                        "{title}: expected its image {name} in {}, found none",
-                        tree.title_of(&folder)
-                    ))
-                })
-            };
-            let files = names.iter().map(file).collect::<Result<_>>()?;
-            let sizes = objects.images.iter().map(|image| image.size).collect();
-            return Ok(Self { tree, files, sizes });
+            if has_first {
+                break;
+            }
         }
-        Err(Error::data(format!(
-            "{title}: expected its image {first} in {}, found none; --images names the folder of images",
-            images.unwrap_or("a folder called like the split, images/, JPEGImages/ or beside it")
-        )))
+        with_some.ok_or_else(|| {
+            Error::data(format!(
+                "{title}: expected its image {first} in {}, found none; --images names the folder of \
+                 images",
+                images.unwrap_or("a folder called like the split, images/, JPEGImages/ or beside it")
+            ))
+        })
+    }
+
+    /// That image `i` has no file, where it has none.
+    pub fn missing(&self, i: usize) -> Option<Error> {
+        (!self.tree.has_file(&self.files[i])).then(|| {
+            Error::data(format!(
+                "{}: expected its image {} in {}, found none; --images names the folder of images",
+                self.title, self.names[i], self.folder
+            ))
+        })
+    }
+
+    /// Bytes of image `i`.
+    pub(in crate::data) fn bytes(&self, i: usize) -> u64 {
+        self.tree.bytes(&self.files[i])
     }
 
     /// How many there are.
@@ -107,13 +142,13 @@ impl ImageFiles {
 /// Folders that may have the images: trees, and folders within.
 type Folders = Box<dyn Iterator<Item = Result<(Tree, String)>>>;
 
-fn folders(source: &str, images: Option<&str>) -> Result<Folders> {
+fn folders(objects: &Objects, source: &str, images: Option<&str>) -> Result<Folders> {
     if let Some(images) = images {
         let (path, folder) = split_fragment(images);
         return Ok(Box::new(once(Ok((Tree::open(&path)?, folder.unwrap_or_default())))));
     }
     let (path, split) = split_fragment(source);
-    if is_json(&path)? {
+    let Some(tree) = objects.tree.clone() else {
         // Its own folder, or the one above `annotations`; `.` stands for the empty path.
         let beside = path.parent().unwrap_or(&path);
         let above = beside.parent().filter(|_| beside.ends_with("annotations"));
@@ -123,8 +158,7 @@ fn folders(source: &str, images: Option<&str>) -> Result<Folders> {
         let paths = usual(name).into_iter().map(move |folder| root.join(folder));
         let paths = paths.filter(|path| path.is_dir());
         return Ok(Box::new(paths.map(|path| Ok((Tree::open(&path)?, String::new())))));
-    }
-    let tree = Tree::open(&path)?.holding(&["annotations", "Annotations"])?;
+    };
     let file = tree.only_file("annotations", ".json").ok();
     let split = split.or_else(|| split_of(file.as_deref()?).map(str::to_owned));
     let all = usual(split.as_deref());
@@ -147,24 +181,28 @@ enum Names {
     /// With their endings.
     Whole(String),
     /// Without.
-    Stems(BTreeMap<String, String>),
+    Stems { folder: String, files: BTreeMap<String, String> },
 }
 
 impl Names {
     fn of(tree: &Tree, folder: &str, kind: Kind) -> Result<Self> {
-        Ok(match (kind, folder) {
-            (Kind::Coco, "") => Self::Whole(String::new()),
-            (Kind::Coco, folder) => Self::Whole(format!("{folder}/")),
-            (Kind::Voc, folder) => Self::Stems(stems(tree, folder, "", Format::is_image_name)?),
+        let within = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        Ok(match kind {
+            Kind::Coco => Self::Whole(within),
+            Kind::Voc => {
+                let files = stems(tree, folder, "", Format::is_image_name)?;
+                Self::Stems { folder: within, files }
+            }
         })
     }
 
-    fn file(&self, tree: &Tree, name: &str) -> Option<String> {
+    /// The file of an image, whether it is there or not.
+    fn file(&self, name: &str) -> String {
         match self {
-            Self::Whole(folder) => {
-                Some(format!("{folder}{name}")).filter(|file| tree.has_file(file))
+            Self::Whole(folder) => format!("{folder}{name}"),
+            Self::Stems { folder, files } => {
+                files.get(name).cloned().unwrap_or_else(|| format!("{folder}{name}"))
             }
-            Self::Stems(files) => files.get(name).cloned(),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Where label images lie, and which labels are classes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rayon::prelude::*;
 
+use super::class_names::{CAMVID, CITYSCAPES, VOC};
 use super::digest;
 use super::label_image::LabelImage;
+use super::root::{Root, first_damage};
 use super::tree::Tree;
 use super::voc::names_in;
 use crate::data::limits::Memory;
@@ -16,67 +18,13 @@ use crate::error::{Error, Result, nearest};
 /// The label of pixels that belong to no class.
 pub const NO_CLASS: u8 = 255;
 
-const VOC: [&str; 21] = [
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-];
-const CAMVID: [&str; 11] = [
-    "sky",
-    "building",
-    "pole",
-    "road",
-    "pavement",
-    "tree",
-    "sign",
-    "fence",
-    "car",
-    "pedestrian",
-    "bicyclist",
-];
-/// Names of Cityscapes' classes and the labels that its files have for them.
-const CITYSCAPES: [(&str, u8); 19] = [
-    ("road", 7),
-    ("sidewalk", 8),
-    ("building", 11),
-    ("wall", 12),
-    ("fence", 13),
-    ("pole", 17),
-    ("traffic light", 19),
-    ("traffic sign", 20),
-    ("vegetation", 21),
-    ("terrain", 22),
-    ("sky", 23),
-    ("person", 24),
-    ("rider", 25),
-    ("car", 26),
-    ("truck", 27),
-    ("bus", 28),
-    ("train", 31),
-    ("motorcycle", 32),
-    ("bicycle", 33),
-];
 /// Ends of Cityscapes' file names.
 const IMAGE_END: &str = "_leftImg8bit";
 const LABEL_END: &str = "_gtFine_labelIds";
+
+/// Folders by which a layout of label images is known.
+pub(super) const FOLDERS: [&str; 6] =
+    ["masks", "gtFine", "SegmentationClass", "trainannot", "valannot", "testannot"];
 
 /// An image's labels.
 struct Member {
@@ -118,17 +66,24 @@ impl LabelImages {
     /// # Errors
     /// Another layout; images without labels, labels without images.
     pub fn open(source: &str, ignore: u8) -> Result<Self> {
-        let (path, split) = split_fragment(source);
-        let expected =
-            ["masks", "gtFine", "SegmentationClass", "trainannot", "valannot", "testannot"];
-        let tree = Tree::open(&path)?.holding(&expected)?;
-        let mut layout = Layout::of(&tree, split.as_deref())?;
+        first_damage(Root::open(source)?.labels(ignore)?)
+    }
+
+    /// The same in a tree, without what lacks its counterpart, of which there is an error each.
+    pub(super) fn within(
+        tree: &Tree,
+        split: Option<&str>,
+        ignore: u8,
+    ) -> Result<(Self, Vec<Error>)> {
+        let tree = tree.clone().holding(&FOLDERS)?;
+        let mut layout = Layout::of(&tree, split)?;
         layout.class_of[usize::from(ignore)] = NO_CLASS;
         if tree.has_file("classes.txt") {
             layout.names = Some(class_names(&tree)?);
         }
-        let members = layout.members(&tree)?;
-        Ok(Self { tree, members, names: layout.names, class_of: layout.class_of })
+        let (members, damaged) = layout.members(&tree)?;
+        let all = Self { tree, members, names: layout.names, class_of: layout.class_of };
+        Ok((all, damaged))
     }
 
     /// How many there are.
@@ -179,6 +134,12 @@ impl LabelImages {
 }
 
 impl LabelImages {
+    /// Bytes of image `i` and its labels.
+    pub(in crate::data) fn bytes(&self, i: usize) -> u64 {
+        let Member { image, labels, .. } = &self.members[i];
+        self.tree.bytes(image) + self.tree.bytes(labels)
+    }
+
     /// Name of image `i`, without folder and ending.
     pub fn name(&self, i: usize) -> &str {
         &self.members[i].name
@@ -272,8 +233,8 @@ impl Layout {
         Ok(camvid)
     }
 
-    /// Pairs images and label images by their names.
-    fn members(&self, tree: &Tree) -> Result<Vec<Member>> {
+    /// Pairs images and label images by their names; an error for each that has no counterpart.
+    fn members(&self, tree: &Tree) -> Result<(Vec<Member>, Vec<Error>)> {
         let images = stems(tree, &self.images, self.ends.0, Format::is_image_name)?;
         let labels = stems(tree, &self.labels, self.ends.1, |name| name.ends_with(".png"))?;
         let listed = match &self.list {
@@ -282,7 +243,7 @@ impl Layout {
             None if self.labels == "SegmentationClass" => Some(labels.keys().cloned().collect()),
             None => None,
         };
-        let wanted =
+        let wanted: BTreeSet<String> =
             listed.unwrap_or_else(|| images.keys().chain(labels.keys()).cloned().collect());
         let missing = |what: &str, folder: &str, name: &str| {
             Error::data(format!(
@@ -290,16 +251,16 @@ impl Layout {
                 tree.title_of(folder)
             ))
         };
-        let member = |name: String| {
-            let image = images.get(&name).cloned();
-            let image = image.ok_or_else(|| missing("the image", &self.images, &name))?;
-            let labels = labels.get(&name).cloned();
-            let labels = labels.ok_or_else(|| missing("the label image", &self.labels, &name))?;
-            Ok(Member { name, image, labels })
-        };
-        let members: Vec<Member> = wanted.into_iter().map(member).collect::<Result<_>>()?;
-        match members.is_empty() {
-            false => Ok(members),
+        let (mut members, mut damaged) = (Vec::new(), Vec::new());
+        for name in wanted {
+            match (images.get(&name).cloned(), labels.get(&name).cloned()) {
+                (None, _) => damaged.push(missing("the image", &self.images, &name)),
+                (_, None) => damaged.push(missing("the label image", &self.labels, &name)),
+                (Some(image), Some(labels)) => members.push(Member { name, image, labels }),
+            }
+        }
+        match members.is_empty() && damaged.is_empty() {
+            false => Ok((members, damaged)),
             true => Err(Error::data(format!(
                 "{}: expected label images, found none",
                 tree.title_of(&self.labels)

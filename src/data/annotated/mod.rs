@@ -1,8 +1,9 @@
 //! Images with annotations: boxes and masks of objects ([`Objects`]) in COCO's JSON or Pascal VOC's
 //! XML, and label images ([`LabelImages`]) in the usual layouts of folders. Each lies in a folder or
-//! in a plain tar archive. [`ImageFiles`] are the images themselves, [`transforms`] what training does
+//! in a tar archive. [`ImageFiles`] are the images themselves, [`transforms`] what training does
 //! to both.
 
+mod class_names;
 pub mod coco;
 mod digest;
 mod images;
@@ -10,6 +11,7 @@ mod json;
 pub mod label_image;
 mod layouts;
 pub mod results;
+mod root;
 mod targets;
 pub mod transforms;
 mod tree;
@@ -24,10 +26,12 @@ pub use self::json::Id;
 pub use self::label_image::LabelImage;
 pub use self::layouts::{LabelImages, NO_CLASS, Predictions};
 pub use self::results::{Detection, Detections};
+pub use self::root::Root;
+use self::root::first_damage;
 pub use self::targets::ImageTargets;
 use self::tree::Tree;
-use super::source::{head_of, split_fragment};
-use crate::error::{Error, Result};
+use super::source::head_of;
+use crate::error::Result;
 use crate::geometry::{BBox, Mask, Rle};
 
 /// An image that is annotated.
@@ -104,6 +108,24 @@ pub struct Objects {
     pub categories: Vec<Category>,
     /// Objects in the order of their files.
     pub objects: Vec<Object>,
+    /// Where each object is annotated.
+    pub places: Vec<Place>,
+    /// Where they were found; none of a JSON file by itself.
+    tree: Option<Tree>,
+}
+
+/// Where an object is annotated.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    /// COCO's.
+    Annotation {
+        /// Number in the list of annotations, from 0.
+        number: usize,
+        /// What it calls itself; nothing depends on it.
+        id: Option<Id>,
+    },
+    /// Line of Pascal VOC's file of the image.
+    Line(u32),
 }
 
 impl Objects {
@@ -114,35 +136,27 @@ impl Objects {
     /// [`Kind::Data`](crate::Kind::Data) with file and place: what cannot be read, or is not what it
     /// claims to be.
     pub fn open(source: &str) -> Result<Self> {
-        let (path, split) = split_fragment(source);
-        if is_json(&path)? {
-            return match split {
-                None => coco::read(&path),
-                Some(split) => Err(Error::data(format!(
-                    "{source}: a JSON file has no splits; expected {} without #{split}",
-                    path.display()
-                ))),
-            };
-        }
-        let tree = Tree::open(&path)?.holding(&["annotations", "Annotations"])?;
-        if tree.has_folder("Annotations") {
-            return voc::read(&tree, split.as_deref());
-        }
-        let name = match &split {
-            Some(split) => {
-                let name = format!("annotations/instances_{split}.json");
-                if !tree.has_file(&name) {
-                    return Err(Error::data(format!(
-                        "{}: expected the annotations of the split {split}, found {}",
-                        tree.title_of(&name),
-                        tree.files("annotations").join(", ")
-                    )));
-                }
-                name
+        let objects = first_damage(Root::open(source)?.objects()?)?;
+        objects.warn_of_empty();
+        Ok(objects)
+    }
+
+    /// What messages call the annotation of an object.
+    pub fn place(&self, object: usize) -> String {
+        match &self.places[object] {
+            Place::Annotation { number, id: None } => {
+                format!("{}: annotations[{number}]", self.title)
             }
-            None => tree.only_file("annotations", ".json")?,
-        };
-        coco::parse(&tree.read(&name)?, &tree.title_of(&name))
+            Place::Annotation { number, id: Some(id) } => {
+                format!("{}: annotations[{number}] (id {id})", self.title)
+            }
+            Place::Line(line) => {
+                let image = &self.images[self.objects[object].image];
+                let file = format!("Annotations/{}.xml", image.id);
+                let title = self.tree.as_ref().map(|tree| tree.title_of(&file));
+                format!("{}, line {line}", title.unwrap_or(file))
+            }
+        }
     }
 
     /// Numbers of the objects in each image.
@@ -166,7 +180,7 @@ impl Objects {
 
     /// Warns of objects without pixels, which nothing can find.
     fn warn_of_empty(&self) {
-        let mut empty = self.objects.iter().filter(|o| o.bbox.w <= 0.0 || o.bbox.h <= 0.0);
+        let mut empty = self.objects.iter().filter(|o| !o.bbox.has_area());
         if let Some(first) = empty.next() {
             tracing::warn!(
                 "{}: {} objects have a box without width or height (such as one of image {}); nothing \

@@ -1,23 +1,21 @@
-//! A folder, or a plain tar archive, as names with `/` between folders.
+//! A folder, or a tar archive, as names with `/` between folders.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tar::Archive;
-
 use super::title;
 use crate::data::Image;
-use crate::data::archive::is_tar;
-use crate::data::limits::{FILE_BYTES, IMAGES, Memory};
+use crate::data::archive::plain_files;
+use crate::data::limits::{FILE_BYTES, IMAGES, Limits, Memory};
 use crate::data::ranges::Ranges;
 use crate::data::source::head_of;
 use crate::error::{Error, Result};
 use crate::outside::{printable, read_at_most};
 
 /// Files below a folder of a directory or an archive.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Tree {
     path: PathBuf,
     /// The folder within, empty or with `/` at its end.
@@ -47,7 +45,7 @@ impl Tree {
                 walk(path, "", DEPTH, memory.limits.images, &mut members)?;
                 None
             }
-            false => Some(Arc::new(index(path, memory.limits.images, &mut members)?)),
+            false => Some(Arc::new(index(path, &memory.limits, &mut members)?)),
         };
         let prefix = String::new();
         Ok(Self { path: path.to_path_buf(), prefix, members: members.into(), archive, memory })
@@ -159,12 +157,7 @@ impl Tree {
     pub(super) fn image(&self, name: &str, size: Option<(u32, u32)>) -> Result<Image> {
         let memory = &self.memory;
         let size = size.map(|(height, width)| (width as usize, height as usize));
-        let len = match &self.archive {
-            None => fs::metadata(self.path.join(format!("{}{name}", self.prefix)))
-                .map_or(0, |file| file.len()),
-            Some(_) => self.members.get(&format!("{}{name}", self.prefix)).map_or(0, |m| m.1),
-        };
-        let _encoded = memory.encoded.take(len.min(memory.limits.file_bytes))?;
+        let _encoded = memory.encoded.take(self.bytes(name).min(memory.limits.file_bytes))?;
         let bytes = self.read(name)?;
         let mut permit = None;
         let mut admit = |bytes: u64| {
@@ -174,6 +167,15 @@ impl Tree {
         };
         Image::decode_as_annotated(&bytes, size, &memory.limits, 0, &mut admit)
             .map_err(|e| e.context(self.title_of(name)))
+    }
+
+    /// How many bytes a file has; 0 where there is none.
+    pub(super) fn bytes(&self, name: &str) -> u64 {
+        let name = format!("{}{name}", self.prefix);
+        match &self.archive {
+            None => fs::metadata(self.path.join(name)).map_or(0, |file| file.len()),
+            Some(_) => self.members.get(&name).map_or(0, |(_, len)| *len),
+        }
     }
 
     /// The bytes of a file.
@@ -241,35 +243,22 @@ fn walk(
     Ok(())
 }
 
-/// Notes the files of a plain archive.
-fn index(path: &Path, most: u64, into: &mut BTreeMap<String, (u64, u64)>) -> Result<Ranges> {
-    if !is_tar(&head_of(path)?) {
-        return Err(Error::data(format!(
-            "{}: expected annotations in COCO's JSON, a folder or a plain tar archive; found another \
-             file: unpack it, if it is compressed",
-            title(path)
-        )));
-    }
-    let bad = |e: std::io::Error| {
-        Error::data(format!(
-            "cannot read {} as a tar archive: {e}; it may be cut short: copy it again",
-            title(path)
-        ))
-    };
-    let ranges = Ranges::open(path, &mut 0)?;
-    let mut archive = Archive::new(ranges.reader().map_err(bad)?);
-    archive.set_ignore_zeros(true);
-    for entry in archive.entries_with_seek().map_err(bad)? {
-        let entry = entry.map_err(bad)?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+/// Notes the files of an archive.
+fn index(path: &Path, limits: &Limits, into: &mut BTreeMap<String, (u64, u64)>) -> Result<Ranges> {
+    let note = |name: String, place| {
         let name = name.trim_start_matches("./");
         // macOS's archives have a second file `._name` for each.
-        if entry.header().entry_type().is_file()
-            && !name.rsplit('/').next().unwrap_or(name).starts_with('.')
-        {
-            expect_room(path, into.len(), most)?;
-            into.insert(name.to_owned(), (entry.raw_file_position(), entry.size()));
+        if !name.rsplit('/').next().unwrap_or(name).starts_with('.') {
+            expect_room(path, into.len(), limits.images)?;
+            into.insert(name.to_owned(), place);
         }
-    }
-    Ok(ranges)
+        Ok(())
+    };
+    plain_files(path, &head_of(path)?, limits, note)?.ok_or_else(|| {
+        Error::data(format!(
+            "{}: expected annotations in COCO's JSON, a folder or a tar archive (plain, .zst or .gz); \
+             found another file",
+            title(path)
+        ))
+    })
 }

@@ -5,16 +5,17 @@ use std::collections::BTreeSet;
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::tree::Tree;
-use super::{Category, Id, ImageInfo, Kind, Object, Objects};
+use super::{Category, Id, ImageInfo, Kind, Object, Objects, Place};
 use crate::error::{Error, Result, nearest};
 use crate::geometry::BBox;
 
 /// Elements and texts of an XML file, at most: it has some ten of an object.
 const MOST_NODES: u32 = 1 << 20;
 
-/// Reads the annotations of a split (of all images where none is named). Classes are those of all
-/// images, whatever the split, in the order of their names; their ids count from 1.
-pub(super) fn read(tree: &Tree, split: Option<&str>) -> Result<Objects> {
+/// Reads the annotations of a split (of all images where none is named), without those that are
+/// damaged, of which there is an error each. Classes are those of all images, whatever the split, in
+/// the order of their names; their ids count from 1.
+pub(super) fn read(tree: &Tree, split: Option<&str>) -> Result<(Objects, Vec<Error>)> {
     let all: Vec<String> = tree
         .files("Annotations")
         .into_iter()
@@ -26,15 +27,20 @@ pub(super) fn read(tree: &Tree, split: Option<&str>) -> Result<Objects> {
         None => all.iter().cloned().collect(),
         Some(split) => listed(tree, split)?,
     };
-    let mut found = Vec::new();
+    let (mut found, mut damaged) = (Vec::new(), Vec::new());
     for name in &all {
         let file = format!("Annotations/{name}.xml");
-        let title = tree.title_of(&file);
-        let annotation = Annotation::parse(&tree.read(&file)?).map_err(|e| e.context(title))?;
-        found.push((name, annotation));
+        let place = |e: Error| e.context(tree.title_of(&file));
+        match tree.read(&file).and_then(|bytes| Annotation::parse(&bytes).map_err(place)) {
+            Ok((annotation, errors)) => {
+                found.push((name, annotation));
+                damaged.extend(errors.into_iter().map(place));
+            }
+            Err(e) => damaged.push(e),
+        }
     }
-    if let Some(absent) = chosen.iter().find(|name| all.binary_search(name).is_err()) {
-        return Err(Error::data(format!(
+    for absent in chosen.iter().filter(|name| all.binary_search(name).is_err()) {
+        damaged.push(Error::data(format!(
             "{}: expected the annotation {absent}.xml of an image in the list, found none",
             tree.title_of("Annotations")
         )));
@@ -47,11 +53,12 @@ pub(super) fn read(tree: &Tree, split: Option<&str>) -> Result<Objects> {
         .zip(1..)
         .map(|(name, id)| Category { id: Id::Number(id), name: (*name).to_owned() })
         .collect();
-    let (mut images, mut objects) = (Vec::new(), Vec::new());
+    let (mut images, mut objects, mut places) = (Vec::new(), Vec::new(), Vec::new());
     for (name, annotation) in found.iter().filter(|(name, _)| chosen.contains(*name)) {
         let image = images.len();
         let (id, file) = (Id::Text((*name).clone()), Some((*name).clone()));
         images.push(ImageInfo { id, size: annotation.size, file });
+        places.extend(annotation.objects.iter().map(|object| Place::Line(object.line)));
         objects.extend(annotation.objects.iter().map(|object| Object {
             image,
             class: names.binary_search(&object.name.as_str()).unwrap_or_default(),
@@ -64,9 +71,8 @@ pub(super) fn read(tree: &Tree, split: Option<&str>) -> Result<Objects> {
         }));
     }
     let title = tree.title_of("");
-    let read = Objects { title, kind: Kind::Voc, images, categories, objects };
-    read.warn_of_empty();
-    Ok(read)
+    let kind = Kind::Voc;
+    Ok((Objects { title, kind, images, categories, objects, places, tree: None }, damaged))
 }
 
 /// Names of the images in a list.
@@ -98,13 +104,16 @@ struct Annotation {
 }
 
 struct Named {
+    /// Its line in the file.
+    line: u32,
     name: String,
     bbox: BBox,
     difficult: bool,
 }
 
 impl Annotation {
-    fn parse(bytes: &[u8]) -> Result<Self> {
+    /// Reads a file; of each object that is damaged there is an error.
+    fn parse(bytes: &[u8]) -> Result<(Self, Vec<Error>)> {
         let bad =
             |e: &dyn std::fmt::Display| Error::data(format!("expected XML of Pascal VOC: {e}"));
         let text = std::str::from_utf8(bytes).map_err(|e| bad(&e))?;
@@ -118,11 +127,15 @@ impl Annotation {
             )));
         }
         let side = |name: &str| text_of(child(root, "size")?, name)?.parse().ok();
-        let objects = root.children().filter(|node| node.has_tag_name("object"));
-        Ok(Self {
-            size: side("height").zip(side("width")),
-            objects: objects.map(object).collect::<Result<_>>()?,
-        })
+        let size = side("height").zip(side("width"));
+        let (mut objects, mut damaged) = (Vec::new(), Vec::new());
+        for node in root.children().filter(|node| node.has_tag_name("object")) {
+            match object(node) {
+                Ok(object) => objects.push(object),
+                Err(e) => damaged.push(e),
+            }
+        }
+        Ok((Self { size, objects }, damaged))
     }
 }
 
@@ -151,5 +164,5 @@ fn object(node: Node) -> Result<Named> {
     let (x, y) = (corner("xmin")? - 1.0, corner("ymin")? - 1.0);
     let bbox = BBox { x, y, w: corner("xmax")? - x, h: corner("ymax")? - y };
     let difficult = text_of(node, "difficult").is_some_and(|text| !matches!(text, "" | "0"));
-    Ok(Named { name: name.to_owned(), bbox, difficult })
+    Ok(Named { line, name: name.to_owned(), bbox, difficult })
 }

@@ -1,5 +1,6 @@
 //! Tar archives, plain (read where they lie) and compressed (unpacked once).
 
+mod files;
 mod links;
 mod pass;
 mod samples;
@@ -9,6 +10,7 @@ use std::path::Path;
 
 use tar::Archive;
 
+pub(super) use self::files::plain_files;
 use self::links::gather;
 use self::pass::{Pass, Place};
 use self::watched::Watched;
@@ -46,7 +48,7 @@ pub(super) fn add(scan: &mut Scan, head: &[u8]) -> Result<bool> {
 const BLOCK_BYTES: usize = 512;
 
 /// Whether a file begins with a tar header: its magic, or (old archives) its checksum.
-pub(super) fn is_tar(head: &[u8]) -> bool {
+fn is_tar(head: &[u8]) -> bool {
     let Some(block) = head.get(..BLOCK_BYTES) else { return false };
     if &block[257..262] == b"ustar" {
         return true;

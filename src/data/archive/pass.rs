@@ -8,20 +8,14 @@ use tar::{Entries, Entry, EntryType};
 use super::cut_short;
 use super::links::{Targets, beside};
 use super::samples::{self, Labels};
-use super::watched::{Tripped, Watch};
+use super::watched::{BETWEEN_BYTES, Watch};
 use crate::data::cifar;
 use crate::data::image::Format;
 use crate::data::index::Refusal;
-use crate::data::limits::ZSTD_WINDOW_LOG;
 use crate::data::ranges::{Ranges, Unpacked};
 use crate::data::scan::{Content, Member, Scan};
 use crate::error::{Error, Result};
-use crate::outside::printable;
 use crate::signals;
-
-/// What may stand between two members: headers with long names, which are held in memory, and
-/// zeros between archives that were joined.
-const BETWEEN_BYTES: u64 = 16 << 20;
 
 /// What a pass over an archive found.
 #[derive(Default)]
@@ -231,22 +225,7 @@ impl Pass<'_, '_, '_> {
 
     /// Why the archive cannot be read on.
     fn broken(&self, e: &io::Error) -> Error {
-        let path = &self.scan.path;
-        let limits = self.scan.limits();
-        match self.watch.tripped.get() {
-            Some(Tripped::Whole) => self.scan.unpacks_to_too_much(),
-            Some(Tripped::Between) => cut_short(
-                path,
-                &format!("over {BETWEEN_BYTES} bytes of names or of zeros between two members"),
-            ),
-            None if e.to_string().contains("too much memory") => Error::data(format!(
-                "{}: unpacking it asks for more memory than 2^{} bytes, which is the limit; set \
-                 {ZSTD_WINDOW_LOG}=31, or unpack it (zstd -d --long=31) and give the .tar",
-                printable(path),
-                limits.zstd_window_log,
-            )),
-            None => cut_short(path, e),
-        }
+        self.watch.broken(&self.scan.path, self.scan.limits(), e)
     }
 }
 

@@ -2,7 +2,17 @@
 
 use std::cell::Cell;
 use std::io::{self, Read};
+use std::path::Path;
 use std::rc::Rc;
+
+use super::cut_short;
+use crate::data::limits::{Limits, ZSTD_WINDOW_LOG};
+use crate::error::Error;
+use crate::outside::printable;
+
+/// What may stand between two members: headers with long names, which are held in memory, and
+/// zeros between archives that were joined.
+pub(super) const BETWEEN_BYTES: u64 = 16 << 20;
 
 /// A reader that knows how far it came, and how far it may go.
 pub(super) struct Watched<R> {
@@ -23,6 +33,26 @@ pub(super) struct Watch {
 pub(super) enum Tripped {
     Whole,
     Between,
+}
+
+impl Watch {
+    /// Why the archive at `path` cannot be read on.
+    pub(super) fn broken(&self, path: &Path, limits: &Limits, e: &io::Error) -> Error {
+        match self.tripped.get() {
+            Some(Tripped::Whole) => limits.unpacks_to_too_much(path),
+            Some(Tripped::Between) => cut_short(
+                path,
+                &format!("over {BETWEEN_BYTES} bytes of names or of zeros between two members"),
+            ),
+            None if e.to_string().contains("too much memory") => Error::data(format!(
+                "{}: unpacking it asks for more memory than 2^{} bytes, which is the limit; set \
+                 {ZSTD_WINDOW_LOG}=31, or unpack it (zstd -d --long=31) and give the .tar",
+                printable(path),
+                limits.zstd_window_log,
+            )),
+            None => cut_short(path, e),
+        }
+    }
 }
 
 impl<R> Watched<R> {

@@ -187,7 +187,7 @@ fn keep(
         return Ok(refused(Refusal::TooLarge));
     }
     if len > unpacked.left(scan.limits()) {
-        return Err(scan.unpacks_to_too_much());
+        return Err(scan.limits().unpacks_to_too_much(&scan.path));
     }
     let offset = unpacked.len();
     unpacked.append(bytes)?;

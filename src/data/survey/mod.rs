@@ -2,6 +2,8 @@
 //! `engine data check` and `engine data stats` print.
 
 mod duplicates;
+pub mod labels;
+pub mod objects;
 pub mod sheet;
 
 use std::collections::BTreeMap;
@@ -13,6 +15,8 @@ pub use self::duplicates::Repeats;
 use self::duplicates::{Look, Seen, between, within};
 use super::index::is_split;
 use super::{AnyImage, Dataset};
+use crate::error::Result;
+use crate::signals;
 
 /// A data set of at most so many encoded bytes is read as a whole.
 const WHOLE_BYTES: u64 = 256 << 20;
@@ -78,11 +82,29 @@ pub enum Extent {
 impl Extent {
     /// The images to read.
     pub fn of(self, dataset: &Dataset) -> Vec<usize> {
-        let count = match self {
-            Self::Quick if dataset.is_larger_than(WHOLE_BYTES) => dataset.len().min(SAMPLE),
-            _ => dataset.len(),
-        };
-        (0..count).map(|k| k * dataset.len() / count).collect()
+        self.among(dataset.len(), || dataset.is_larger_than(WHOLE_BYTES))
+    }
+
+    /// The same of `len` images that have so many bytes each.
+    fn of_sizes(self, len: usize, bytes: impl Fn(usize) -> u64) -> Vec<usize> {
+        let mut left = WHOLE_BYTES;
+        let mut fits = |i| left.checked_sub(bytes(i)).inspect(|rest| left = *rest).is_some();
+        self.among(len, || !(0..len).all(&mut fits))
+    }
+
+    fn among(self, len: usize, is_large: impl FnOnce() -> bool) -> Vec<usize> {
+        let count = if self == Self::Quick && is_large() { len.min(SAMPLE) } else { len };
+        (0..count).map(|k| k * len / count).collect()
+    }
+}
+
+/// How many images there are, and how many of them were read.
+pub fn of_read(images: usize, read: usize) -> String {
+    match read == images {
+        true => images.to_string(),
+        false => {
+            format!("{images}, of which {read} were read, spread evenly (--all reads every one)")
+        }
     }
 }
 
@@ -115,6 +137,22 @@ pub struct SideCount {
     pub to: usize,
     /// How many.
     pub images: usize,
+}
+
+/// What each of the `chosen` images gives, in their order; in parallel on the current thread pool.
+/// `progress` is told how many more are done, and of how many.
+fn each<T: Send>(
+    chosen: &[usize],
+    mut progress: impl FnMut(usize, usize),
+    look: impl Fn(usize) -> T + Sync,
+) -> Result<Vec<T>> {
+    let mut found = Vec::with_capacity(chosen.len());
+    for chunk in chosen.chunks(16 * rayon::current_num_threads()) {
+        signals::go_on()?;
+        found.par_extend(chunk.par_iter().map(|&i| look(i)));
+        progress(chunk.len(), chosen.len());
+    }
+    Ok(found)
 }
 
 /// What one image adds.

@@ -110,6 +110,11 @@ pub fn prepare(request: Request) -> Result<Prepared> {
             "finetune.bn=frozen is for seg, det-c4 and det-fpn; of cls finetune.body=frozen keeps the body",
         ));
     }
+    if run.config().finetune.eval_every > 0 {
+        return Err(Error::usage(
+            "finetune.eval_every is for seg, det-c4 and det-fpn; cls is tested at the end alone",
+        ));
+    }
     let space = run.config().tuned_space(&arch)?;
     let tuned = Tuned {
         task: Task::Cls.to_string(),
@@ -213,7 +218,7 @@ impl Prepared {
     }
 
     fn job<'a>(&'a self, make: &'a Make) -> Job<'a> {
-        Job { make, course: rates::COURSE, tuning: Some(&self.tuning) }
+        Job { make, course: rates::COURSE, tuning: Some(&self.tuning), test: None }
     }
 
     /// Why it ends, where its time is over.

@@ -25,6 +25,11 @@ impl Grid {
         Self { strides, sizes, multiple, region_levels }
     }
 
+    /// Stride and sizes of anchors of each level.
+    pub(super) fn levels(&self) -> impl Iterator<Item = (usize, &[f64])> {
+        self.strides.iter().zip(&self.sizes).map(|(stride, sizes)| (*stride, &sizes[..]))
+    }
+
     /// Height and width of a batch of images of at most this size.
     pub(super) fn padded(&self, size: [usize; 2]) -> [usize; 2] {
         size.map(|side| side.next_multiple_of(self.multiple))

@@ -6,6 +6,7 @@ mod grid;
 mod losses;
 mod model;
 mod objective;
+pub mod recall;
 mod regions;
 mod set;
 mod test;

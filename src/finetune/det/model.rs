@@ -2,7 +2,7 @@
 
 use super::grid::Grid;
 use super::regions::Outputs;
-use super::{TASKS, net, regions};
+use super::{net, regions};
 use crate::config::{Config, Task};
 use crate::cx::Cx;
 use crate::data::annotated::transforms::{normalise_padded, resized, shortest_edge};
@@ -19,7 +19,6 @@ use crate::nn::{BnMode, Params, RunningStats};
 use crate::space::Arch;
 use crate::tape::{Tape, Var};
 use crate::tensor::Shape;
-use crate::train::Checkpoint;
 
 /// The net, its batch norms' statistics, and how it is tested.
 pub struct DetModel {
@@ -56,14 +55,6 @@ pub struct Shown {
 const MASK_THRESHOLD: f32 = 0.5;
 
 impl DetModel {
-    /// Of a run that has come to its end.
-    ///
-    /// # Errors
-    /// [`crate::Kind::Usage`] for a run of another task, or one that has not ended.
-    pub fn of_run(cx: &Cx, checkpoint: &Checkpoint) -> Result<Self> {
-        Self::new(cx, TunedNet::of_run(checkpoint, &TASKS)?)
-    }
-
     /// That of a run or an export.
     ///
     /// # Errors

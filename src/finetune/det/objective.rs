@@ -20,7 +20,7 @@ use crate::tape::Tape;
 use crate::tensor::{Meta, Shape};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::dump::Dump;
-use crate::train::objective::{At, Saved, StepBatch, micro_batches};
+use crate::train::objective::{At, Dense, Saved, StepBatch, micro_batches};
 use crate::train::{Objective, Report, Setup};
 
 /// Detection of objects.
@@ -59,23 +59,6 @@ impl Detect {
         let learner = Learner::new(cx, net.net(), config)?;
         let grid = Grid::of(&net);
         Ok(Self { net, learner, config: config.clone(), grid })
-    }
-
-    /// Statistics of the backbone, where they stay as they are.
-    pub fn frozen(&self) -> Option<&RunningStats> {
-        self.learner.frozen()
-    }
-
-    /// Adds what batch norms see in training.
-    ///
-    /// # Errors
-    /// Those of the ops.
-    pub fn calibrate(&self, cx: &Cx, batch: StepBatch, norm: &mut BnMode) -> Result<()> {
-        let targets = of(&batch)?;
-        let mut tape = Tape::inference(cx);
-        let all = targets.len();
-        let params = &self.learner.params;
-        self.part(&mut tape, params, &batch.views[0], targets, all, norm).map(drop)
     }
 }
 
@@ -211,11 +194,29 @@ impl Objective for Detect {
         Outlook { even_loss, even: "guessing", lines: Vec::new() }
     }
 
+    fn dense(&self) -> Option<&dyn Dense> {
+        Some(self)
+    }
+
     fn state(&self, cx: &Cx) -> Result<Saved> {
         self.learner.state(cx, self.net.net())
     }
 
     fn restore(&mut self, cx: &Cx, checkpoint: &Checkpoint) -> Result<()> {
         self.learner.restore(cx, self.net.net(), checkpoint)
+    }
+}
+
+impl Dense for Detect {
+    fn calibrate(&self, cx: &Cx, batch: StepBatch, norm: &mut BnMode) -> Result<()> {
+        let targets = of(&batch)?;
+        let mut tape = Tape::inference(cx);
+        let all = targets.len();
+        let params = &self.learner.params;
+        self.part(&mut tape, params, &batch.views[0], targets, all, norm).map(drop)
+    }
+
+    fn frozen(&self) -> Option<&RunningStats> {
+        self.learner.frozen()
     }
 }

@@ -1,6 +1,6 @@
 //! A net that was fine-tuned for segmentation, ready to say the class of each pixel.
 
-use crate::config::{Config, Task, TestMode};
+use crate::config::{Config, TestMode};
 use crate::cx::Cx;
 use crate::data::annotated::{LabelImage, transforms};
 use crate::data::{Filter, Image, Input};
@@ -14,7 +14,6 @@ use crate::ops::resize_bilinear::resize_bilinear;
 use crate::space::Arch;
 use crate::tape::Tape;
 use crate::tensor::{Shape, Tensor};
-use crate::train::Checkpoint;
 
 /// The net, its batch norms' statistics, and how it is tested.
 pub struct SegModel {
@@ -32,14 +31,6 @@ pub struct SegModel {
 }
 
 impl SegModel {
-    /// Of a run that has come to its end.
-    ///
-    /// # Errors
-    /// [`crate::Kind::Usage`] for a run of another task, or one that has not ended.
-    pub fn of_run(cx: &Cx, checkpoint: &Checkpoint) -> Result<Self> {
-        Self::new(cx, TunedNet::of_run(checkpoint, &[Task::Seg])?)
-    }
-
     /// That of a run or an export.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use crate::data::{Batch, Targets};
 use crate::error::{Error, Result};
 use crate::finetune::learner::{Learner, download};
 use crate::nn::dense::{Dropout, Fcn, SegNet};
-use crate::nn::{BnMode, Params, Supernet};
+use crate::nn::{BnMode, Params, RunningStats, Supernet};
 use crate::ops::add::Add;
 use crate::ops::index_select;
 use crate::ops::seg_loss::SegLoss;
@@ -17,7 +17,7 @@ use crate::tape::{Tape, Var};
 use crate::tensor::{Meta, Shape, Tensor};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::dump::Dump;
-use crate::train::objective::{At, Saved, StepBatch, micro_batches};
+use crate::train::objective::{At, Dense, Saved, StepBatch, micro_batches};
 use crate::train::{Objective, Report, Setup};
 
 /// Segmentation of images.
@@ -51,24 +51,6 @@ impl Segment {
             .map_err(|e| e.context("seg.output_stride"))?;
         let learner = Learner::new(cx, net.net(), config)?;
         Ok(Self { net, learner, config: config.clone() })
-    }
-
-    /// Adds what the heads' batch norms, and the backbone's where they are not frozen, see in
-    /// training.
-    ///
-    /// # Errors
-    /// Those of the ops.
-    pub fn calibrate(&self, cx: &Cx, mut batch: StepBatch, norm: &mut BnMode) -> Result<()> {
-        let mut tape = Tape::inference(cx);
-        let x = tape.constant(batch.views.swap_remove(0));
-        let none = Dropout { p: 0.0, seed: 0, at: 0 };
-        let frozen = self.learner.frozen();
-        self.net.forward(&mut tape, &self.learner.params, x, norm, frozen, Some(none)).map(drop)
-    }
-
-    /// Statistics of the backbone, where they stay as they are.
-    pub fn frozen(&self) -> Option<&crate::nn::RunningStats> {
-        self.learner.frozen()
     }
 
     /// The losses by name, and their sum. `at` is the place of the first image in the run.
@@ -221,12 +203,30 @@ impl Objective for Segment {
         Outlook { even_loss, even: "guessing", lines: Vec::new() }
     }
 
+    fn dense(&self) -> Option<&dyn Dense> {
+        Some(self)
+    }
+
     fn state(&self, cx: &Cx) -> Result<Saved> {
         self.learner.state(cx, self.net.net())
     }
 
     fn restore(&mut self, cx: &Cx, checkpoint: &Checkpoint) -> Result<()> {
         self.learner.restore(cx, self.net.net(), checkpoint)
+    }
+}
+
+impl Dense for Segment {
+    fn calibrate(&self, cx: &Cx, mut batch: StepBatch, norm: &mut BnMode) -> Result<()> {
+        let mut tape = Tape::inference(cx);
+        let x = tape.constant(batch.views.swap_remove(0));
+        let none = Dropout { p: 0.0, seed: 0, at: 0 };
+        let frozen = self.learner.frozen();
+        self.net.forward(&mut tape, &self.learner.params, x, norm, frozen, Some(none)).map(drop)
+    }
+
+    fn frozen(&self) -> Option<&RunningStats> {
+        self.learner.frozen()
     }
 }
 

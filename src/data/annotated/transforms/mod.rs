@@ -60,10 +60,8 @@ impl Sample {
     fn clip(&mut self) {
         let (width, height) = (self.image.width as f64, self.image.height as f64);
         self.targets.retain_mut(|Target { bbox, .. }| {
-            let x = [bbox.x, bbox.x + bbox.w].map(|v| v.clamp(0.0, width));
-            let y = [bbox.y, bbox.y + bbox.h].map(|v| v.clamp(0.0, height));
-            *bbox = BBox { x: x[0], y: y[0], w: x[1] - x[0], h: y[1] - y[0] };
-            bbox.w > 0.0 && bbox.h > 0.0
+            *bbox = bbox.within(width, height);
+            bbox.has_area()
         });
     }
 
