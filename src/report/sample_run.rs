@@ -202,7 +202,7 @@ fn metrics(folder: &mut Folder, space: &Space, steps: u64) {
             data_wait_ms: 1.0 + 3.0 * f64::from(rng.uniform()),
             ..facts(step, health)
         };
-        folder.write_metrics(&facts, &report).unwrap();
+        folder.write_metrics(&facts, &report, None).unwrap();
     }
 }
 

@@ -116,7 +116,7 @@ fn older_runs_are_judged_by_their_deviation() {
     let (mut folder, _) = sample_run::begin(dir.path(), "tiny", &["moco.head_norm=false"]);
     let report = sample_run::report(Space::preset("tiny").unwrap().max(), 2.0, 0.01);
     for step in 0..40 {
-        folder.write_metrics(&sample_run::facts(step, Health::Healthy), &report).unwrap();
+        folder.write_metrics(&sample_run::facts(step, Health::Healthy), &report, None).unwrap();
     }
     forget(dir.path(), &["spread", "rank", "teacher_spread", "teacher_rank", "health"]);
     let page = page(dir.path());
