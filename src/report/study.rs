@@ -295,8 +295,8 @@ fn bars(table: &Table, key: &str) -> Option<Panel> {
     };
     let bars: Vec<Bar> = table.rows.iter().filter_map(bar).collect();
     // Several baselines have no line in common.
-    let baselines = bars.iter().filter(|bar| bar.class == "c0").count();
-    let baseline = table.rows.first().filter(|_| baselines == 1).and_then(number);
+    let mut baselines = bars.iter().filter(|bar| bar.class == "c0").map(|bar| bar.value);
+    let baseline = baselines.next().filter(|_| baselines.next().is_none());
     let svg = Bars { label: "accuracy", bars: &bars, baseline }.draw()?;
     let note = match key.starts_with("top") {
         true => {

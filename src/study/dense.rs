@@ -147,6 +147,10 @@ impl Target<'_> {
             };
             words.push("train.batch=2".into());
             words.extend(keys.iter().map(|key| format!("{key}={side}")));
+            if self.task != Task::Seg {
+                // Stage 4 runs on each region.
+                words.push("det.roi_batch=8".into());
+            }
         }
         if self.task == Task::DetFpn && !self.set.have_masks {
             words.push("det.mask=false".into());

@@ -97,7 +97,7 @@ pub(super) fn methods(lab: &Lab) -> Result<Table> {
                 false => [Vec::new(), Vec::new()],
             };
             let row = |what: &str, cells: &[Made], baseline: Option<&[Made]>| {
-                test.row(lab, format!("{method}{of}: {what}"), cells, baseline)
+                test.row(lab, Row::new(format!("{method}{of}: {what}")), cells, baseline)
             };
             table.rows.push(row("reference, alone", &baseline, None).papers(&of_alone));
             for (what, cells, numbers) in [
@@ -196,7 +196,7 @@ pub(super) fn features(lab: &Lab) -> Result<Table> {
                 [(run, arch)] if run.result.is_ok() => format!("{of}{what}: {arch}"),
                 _ => format!("{of}{what}"),
             };
-            let row = test.row(lab, name, &cells, baseline.as_deref());
+            let row = test.row(lab, Row::new(name), &cells, baseline.as_deref());
             table.rows.push(row.papers(paper.as_slice()));
             baseline.get_or_insert(cells);
         }

@@ -8,7 +8,7 @@ use crate::space::Arch;
 use crate::study::cells::Made;
 use crate::study::lab::Lab;
 use crate::study::paper;
-use crate::study::table::Table;
+use crate::study::table::{Row, Table};
 
 /// What is said of intervals below each of these tables.
 const INTERVALS: &str = "AP and mIoU of one test have no interval; three or more seeds of pre-training \
@@ -32,7 +32,8 @@ pub(super) fn by_budget(lab: &Lab) -> Result<Table> {
         let images = &target.set.images;
         let test = Test::Dense(target);
         let row = |name: String, macs: f64, cells: &[Made], baseline: Option<&[Made]>| {
-            test.row(lab, name, cells, baseline).ours("macs", Some(macs), None)
+            let row = Row::new(name).ours("macs", Some(macs), None);
+            test.row(lab, row, cells, baseline)
         };
         let baseline = test.cells(lab, &alone)?;
         let macs = |arch: &Arch| lab.macs(arch) as f64;
@@ -84,7 +85,7 @@ fn in_the_budget(lab: &Lab, task: Task, mut table: Table) -> Result<Table> {
         let test = Test::Dense(target);
         let baseline = test.cells(lab, &alone)?;
         let name = lab.named(&format!("reference, alone{on}:"), &lab.reference);
-        table.rows.push(test.row(lab, name, &baseline, None).papers(&of_alone));
+        table.rows.push(test.row(lab, Row::new(name), &baseline, None).papers(&of_alone));
         let cells = test.cells(lab, &winners)?;
         let name = match &winners[..] {
             [(run, arch)] if run.result.is_ok() => {
@@ -92,9 +93,9 @@ fn in_the_budget(lab: &Lab, task: Task, mut table: Table) -> Result<Table> {
             }
             _ => format!("winner in the reference's budget{on}"),
         };
-        table.rows.push(test.row(lab, name, &cells, Some(&baseline)).papers(&of_winner));
+        table.rows.push(test.row(lab, Row::new(name), &cells, Some(&baseline)).papers(&of_winner));
         let name = format!("reference, from random weights{on}");
-        table.rows.push(test.row(lab, name, &fresh, Some(&baseline)));
+        table.rows.push(test.row(lab, Row::new(name), &fresh, Some(&baseline)));
     }
     Ok(table)
 }

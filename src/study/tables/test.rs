@@ -44,23 +44,29 @@ impl Test<'_> {
         Ok(each.collect::<Result<Vec<_>>>()?.concat())
     }
 
-    /// A row with the numbers of cells, beside those of the baseline.
+    /// The row with the numbers of cells, beside those of the baseline.
     pub(super) fn row(
         &self,
         lab: &Lab,
-        name: String,
+        row: Row,
         cells: &[Made],
         baseline: Option<&[Made]>,
     ) -> Row {
         match self {
             Self::Labels(_) => {
-                let row = Row::new(name).measured(cells, &[TOP1]);
-                baseline.map_or(row.clone(), |baseline| row.against(cells, baseline, lab.seed()))
+                let row = row.measured(cells, &[TOP1]);
+                match baseline {
+                    Some(baseline) => row.against(cells, baseline, lab.seed()),
+                    None => row,
+                }
             }
             Self::Dense(target) => {
                 let columns = target.columns();
-                let row = Row::new(name).scored(cells, columns);
-                baseline.map_or(row.clone(), |baseline| row.against_by(cells, baseline, columns[0]))
+                let row = row.scored(cells, columns);
+                match baseline {
+                    Some(baseline) => row.against_by(cells, baseline, columns[0]),
+                    None => row,
+                }
             }
         }
     }
