@@ -186,3 +186,58 @@ fn a_study_of_a_space_of_ones_own() {
     let found = read(&out.join("tables/t8.json"));
     assert!(!found["rows"].as_array().unwrap().is_empty(), "{found}");
 }
+
+#[test]
+fn dense_tables_are_made_of_annotated_images() {
+    let dir = tempfile::tempdir().unwrap();
+    draw(dir.path());
+    let [train, test, ..] = sources(dir.path());
+    let (shapes, out) = (dir.path().join("drawn"), dir.path().join("study"));
+    let sizes = ["--images", "8", "--test", "3", "--side", "64"];
+    expect(0, &[&["data", "shapes", "--out", s(&shapes)][..], &sizes].concat());
+    let set = format!("drawn={0}#train,{0}#test", s(&shapes));
+    let study = |more: &[&str]| {
+        let args = ["study", "--data", &train, "--test-data", &test, "--out", s(&out)];
+        let sets = ["--scale", "smoke", "--boxes", &set, "--pixels", &set];
+        [&args[..], &sets, more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = |code: i32, more: &[&str]| {
+        let args = study(more);
+        expect(code, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let (text, _) = run(0, &["--tables", "t5,t6"]);
+    for part in ["T5  Boxes", "T6  Classes of pixels", "winner in the reference's budget on drawn"]
+    {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    for (table, column, cell) in [("t5", "ap50", "det-c4"), ("t6", "miou", "seg")] {
+        let table = read(&out.join(format!("tables/{table}.json")));
+        let rows = table["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 3);
+        for row in rows {
+            let value = row["ours"][column].as_f64().unwrap();
+            assert!((0.0..=1.0).contains(&value) && row["seeds"] == 1, "{row}");
+            assert_eq!(row["ci95"], serde_json::json!({}));
+            // The number is that of the cell's own test.
+            let dir = out.join("cells").join(row["cells"][0].as_str().unwrap());
+            let record = read(&dir.join("cell.json"));
+            assert!(record["command"].as_str().unwrap().contains(&format!("--task {cell}")));
+            let result = read(&dir.join("result.json"));
+            let key = if column == "miou" { "miou" } else { "AP50" };
+            assert_eq!(result[key].as_f64(), Some(value));
+            assert_eq!(result["test"]["images"], 3);
+        }
+    }
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    for part in ["Table 5. ", "Table 6. ", "paper 57.2", "mIoU", "no interval", "drawn: 8 images"] {
+        assert!(page.contains(part), "{part}");
+    }
+    // Nothing is left to do; the annotations count among the images.
+    let (_, log) = run(0, &["--tables", "t5,t6", "--resume"]);
+    assert!(!log.contains("cell "), "{log}");
+    let (_, said) = run(2, &["--tables", "f4", "--resume"]);
+    assert!(said.contains("--transfer NAME=TRAIN,TEST"), "{said}");
+    let wrong = ["--boxes", "none=no-such,no-such", "--tables", "t5", "--resume"];
+    let (_, said) = run(3, &wrong);
+    assert!(said.contains("no-such"), "{said}");
+}

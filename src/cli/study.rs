@@ -30,8 +30,8 @@ pub struct StudyArgs {
     /// The study's folder
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Tables and figures of the paper: t2, f3, t4, f4, t7, t8, t9, t10 [default: all for which there
-    /// are images]
+    /// Tables and figures of the paper: t2, f3, t3, t4, f4, t5, t6, t7, t8, t9, t10 [default: all for
+    /// which there are images]
     #[arg(long, value_name = "T2,F3,...", value_delimiter = ',', hide_possible_values = true)]
     #[arg(ignore_case = true)]
     pub tables: Vec<Which>,
@@ -41,6 +41,13 @@ pub struct StudyArgs {
     /// Images of another domain, for t10; may be repeated
     #[arg(long, value_name = "NAME=PATH", value_parser = domain)]
     pub domain: Vec<(String, String)>,
+    /// Images with boxes, and perhaps masks (docs/dense.md has the layouts), for t3, t5 and rows of t2,
+    /// t7, t9 and t10; may be repeated
+    #[arg(long, value_name = "NAME=TRAIN,TEST", value_parser = transfer)]
+    pub boxes: Vec<(String, String, String)>,
+    /// Images with label images, for t6 and rows of t2, t7, t9 and t10; may be repeated
+    #[arg(long, value_name = "NAME=TRAIN,TEST", value_parser = transfer)]
+    pub pixels: Vec<(String, String, String)>,
     /// How much of everything: smoke (a minute, measures nothing), small (preset tiny, hours on two
     /// cores) or full (preset data, the paper's settings, for GPUs)
     #[arg(long, value_name = "SCALE", default_value = "small", hide_possible_values = true)]
@@ -62,7 +69,8 @@ pub struct StudyArgs {
     /// Go on with the study in --out: what is there is not done again
     #[arg(long)]
     pub resume: bool,
-    /// Settings of pre-training, such as train.batch=64; finetune.… of fine-tuning; preset=NAME
+    /// Settings of pre-training, such as train.batch=64; finetune.… of fine-tuning, det.… of detection,
+    /// seg.… of segmentation; preset=NAME
     #[arg(value_name = "KEY=VALUE")]
     pub words: Vec<String>,
 }
@@ -74,6 +82,8 @@ Examples:
     --time 2h
   engine study --data train/ --test-data test/ --out study/ --resume \\
     --domain night=night/ --transfer signs=signs/train,signs/test
+  engine study --data train/ --test-data test/ --out study/ --resume \\
+    --boxes coco=coco#train2017,coco#val2017 --tables t3
 docs/study.md says what each table is.";
 
 /// `NAME=TRAIN,TEST`.
@@ -119,6 +129,8 @@ impl StudyArgs {
             tables: self.tables.clone(),
             transfers: self.transfer.clone(),
             domains: self.domain.clone(),
+            boxes: self.boxes.clone(),
+            pixels: self.pixels.clone(),
             scale: self.scale,
             reference: self.reference,
             seeds: self.seeds,

@@ -102,7 +102,7 @@ fn difference((a, b): (&Evaluation, &Evaluation), [share_a, share_b]: [f64; 2]) 
     };
     let pairs = || paired(&answers(b)?, &answers(a)?, 0);
     let (how, value, [lo, hi]) = match (a.test == b.test).then(pairs).flatten() {
-        Some(found) => ("", found.value, found.ci95),
+        Some((value, ci95)) => ("", value, ci95),
         None => {
             let [of_a, of_b] = [(share_a, a), (share_b, b)]
                 .map(|(share, e)| wilson95(share, e.test.images as u64));

@@ -103,6 +103,13 @@ fn column(key: &str) -> (&'static str, fn(f64) -> String) {
         "top5_1" => ("top-5, few labels", percent),
         "top1_10" => ("top-1, more labels", percent),
         "top5_10" => ("top-5, more labels", percent),
+        "ap" => ("AP", percent),
+        "ap50" => ("AP50", percent),
+        "ap75" => ("AP75", percent),
+        "mask_ap" => ("AP of masks", percent),
+        "mask_ap50" => ("AP50 of masks", percent),
+        "mask_ap75" => ("AP75 of masks", percent),
+        "miou" => ("mIoU", percent),
         "macs" => ("MACs", numbers::scaled),
         "nets" => ("nets", |v| numbers::count(v as u64)),
         "spearman" => ("ρ, bootstrap interval", two),
@@ -158,9 +165,12 @@ fn line(row: &Row, keys: &[&String]) -> Line {
         }
     };
     let against = row.against_baseline.as_ref().map_or(String::new(), |d| {
-        let [lo, hi] = d.ci95.map(|end| numbers::fixed(100.0 * end, 1));
         let so = if d.resolved { "" } else { ", not resolved" };
-        format!("{} ({lo} to {hi}{so})", numbers::fixed(100.0 * d.value, 1))
+        let interval = d.ci95.map_or("no interval".to_owned(), |ends| {
+            let [lo, hi] = ends.map(|end| numbers::fixed(100.0 * end, 1));
+            format!("{lo} to {hi}{so}")
+        });
+        format!("{} ({interval})", numbers::fixed(100.0 * d.value, 1))
     });
     Line {
         name: row.name.clone(),
@@ -172,14 +182,14 @@ fn line(row: &Row, keys: &[&String]) -> Line {
 }
 
 fn panels(table: &Table) -> Vec<Panel> {
-    let made = match table.table.as_str() {
-        "t2" => return scatters(table),
-        "f3" => curve(table),
-        "t4" => bars(table, "top1_1"),
-        "t10" => None,
-        _ => bars(table, "top1"),
-    };
-    made.into_iter().collect()
+    match table.table.as_str() {
+        "t2" => scatters(table),
+        "f3" => curve(table, "top1").into_iter().collect(),
+        "t3" => curve(table, "ap").into_iter().collect(),
+        "t4" => bars(table, "top1_1").into_iter().collect(),
+        "t10" => Vec::new(),
+        _ => ["top1", "ap", "miou"].into_iter().filter_map(|key| bars(table, key)).collect(),
+    }
 }
 
 fn panel(title: String, note: &str, svg: Layouts) -> Panel {
@@ -202,7 +212,7 @@ fn scatter(how: &str, points: &[study::Point], worth: &Choosing) -> Option<Panel
         .map(|p| Point {
             x: p.score,
             y: 100.0 * p.accuracy,
-            ci95: Some((100.0 * p.ci95[0], 100.0 * p.ci95[1])),
+            ci95: p.ci95.map(|[lo, hi]| (100.0 * lo, 100.0 * hi)),
             title: format!(
                 "{}\n{}MACs\nscore {} ({} to {})\n{}",
                 p.arch,
@@ -227,25 +237,31 @@ fn scatter(how: &str, points: &[study::Point], worth: &Choosing) -> Option<Panel
     };
     let rho =
         worth.choosers.first().map_or("undefined".into(), |c| c.spearman.words().replace('-', "−"));
-    let note = "Accuracy (%) of nets against their score; whiskers are 95 % intervals over test images. \
-                Dots along a rising line mean that the search finds, without labels, what labels would.";
-    Some(panel(format!("Score and {how}: Spearman’s ρ = {rho}"), note, svg.draw()?))
+    let whiskers = match points.iter().any(|point| point.ci95.is_some()) {
+        true => "; whiskers are 95 % intervals over test images",
+        false => "",
+    };
+    let note = format!(
+        "Accuracy (%) of nets against their score{whiskers}. Dots along a rising line mean that the search \
+         finds, without labels, what labels would."
+    );
+    Some(panel(format!("Score and {how}: Spearman’s ρ = {rho}"), &note, svg.draw()?))
 }
 
-/// Accuracy against compute.
-fn curve(table: &Table) -> Option<Panel> {
+/// A column against compute.
+fn curve(table: &Table, key: &str) -> Option<Panel> {
     let number = |row: &Row, key: &str| row.ours.get(key).and_then(Value::as_f64);
     let most = table.rows.iter().filter_map(|row| number(row, "macs")).fold(0.0, f64::max);
     let (unit, prefix) = numbers::scale_of(most);
     let point = |row: &Row| {
-        let (macs, top1) = (number(row, "macs")?, number(row, "top1")?);
-        let ends = row.ci95.get("top1").and_then(|ci| Some((ci[0].as_f64()?, ci[1].as_f64()?)));
+        let (macs, value) = (number(row, "macs")?, number(row, key)?);
+        let ends = row.ci95.get(key).and_then(|ci| Some((ci[0].as_f64()?, ci[1].as_f64()?)));
         let short = row.name.split(':').next().unwrap_or(&row.name).to_owned();
         Some(Point {
             x: macs / unit,
-            y: 100.0 * top1,
+            y: 100.0 * value,
             ci95: ends.map(|(lo, hi)| (100.0 * lo, 100.0 * hi)),
-            title: format!("{}\n{}", row.name, numbers::percent(top1)),
+            title: format!("{}\n{}", row.name, numbers::percent(value)),
             class: if row.name.starts_with("reference") { "c2" } else { "c1" },
             mark: Some(short),
         })
@@ -260,8 +276,9 @@ fn curve(table: &Table) -> Option<Panel> {
         frontier: true,
         references: &[],
     };
-    let note = "Top-1 (%) by compute; the line joins nets that no cheaper one beats.";
-    Some(panel("Accuracy by compute".into(), note, svg.draw()?))
+    let called = column(key).0;
+    let note = format!("{called} (%) by compute; the line joins nets that no cheaper one beats.");
+    Some(panel(format!("{called} by compute"), &note, svg.draw()?))
 }
 
 /// A bar a row, against the first row.
@@ -278,10 +295,15 @@ fn bars(table: &Table, key: &str) -> Option<Panel> {
     };
     let bars: Vec<Bar> = table.rows.iter().filter_map(bar).collect();
     // Several baselines have no line in common.
-    let baselines = bars.iter().filter(|bar| bar.class == "c0").count();
-    let baseline = table.rows.first().filter(|_| baselines == 1).and_then(number);
+    let mut baselines = bars.iter().filter(|bar| bar.class == "c0").map(|bar| bar.value);
+    let baseline = baselines.next().filter(|_| baselines.next().is_none());
     let svg = Bars { label: "accuracy", bars: &bars, baseline }.draw()?;
-    let note = "Grey bars are baselines; lines are 95 % intervals: over test images for one seed, over \
-                seeds for three or more.";
+    let note = match key.starts_with("top") {
+        true => {
+            "Grey bars are baselines; lines are 95 % intervals: over test images for one seed, over seeds \
+             for three or more."
+        }
+        false => "Grey bars are baselines; lines are 95 % intervals over three or more seeds.",
+    };
     Some(panel(column(key).0.to_owned(), note, svg))
 }

@@ -25,6 +25,8 @@ crate::choice! {
         Score = "score",
         /// Trains a net further on labelled images, and tests it.
         Finetune = "finetune",
+        /// Trains a net further on annotated images, and tests it.
+        Dense = "dense",
         /// Tests a frozen net by a linear classifier.
         Linear = "linear",
     }
@@ -63,7 +65,7 @@ impl Source {
 }
 
 /// A source's path from the root; what stands behind `#` is inside an archive or a folder.
-fn absolute(source: &str) -> Result<String> {
+pub(super) fn absolute(source: &str) -> Result<String> {
     let (path, inside) = match source.split_once('#') {
         // A file's own name may hold the sign.
         Some((path, inside)) if !Path::new(source).exists() => (path, format!("#{inside}")),
@@ -161,6 +163,12 @@ impl Cell {
             _ => None,
         })
     }
+}
+
+/// What follows a flag.
+pub(super) fn value_of<'w>(words: &'w [String], flag: &str) -> Option<&'w str> {
+    let at = words.iter().position(|word| word == flag)?;
+    words.get(at + 1).map(String::as_str)
 }
 
 /// What came of a cell: `cell.json`.

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::cells::{Cell, Kind, Made, Maker, RUN, Source};
+use super::dense::AnnotatedSet;
 use super::sizes::Sizes;
-use crate::config::{self, Config, Method};
+use crate::config::{self, Config, Method, Task};
 use crate::data::steps_per_epoch;
 use crate::error::Result;
 use crate::search::plan::Selection;
@@ -32,13 +33,45 @@ pub struct Lab<'a> {
     pub transfers: &'a [(Source, Source)],
     /// Images of other domains to search on.
     pub domains: &'a [Source],
+    /// Annotated images for dense tasks.
+    pub annotated: &'a [AnnotatedSet],
     /// Seeds of pre-training.
     pub seeds: Vec<u64>,
-    /// Settings of the user's for pre-training, and for fine-tuning.
-    pub settings: [&'a [String]; 2],
+    /// Settings of the user's.
+    pub settings: &'a Settings,
     /// Flags of every command that change results.
     pub flags: &'a str,
 }
+
+/// `key=value` words of the user's, by the commands that take them.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Pre-training: all that the others do not take.
+    pub pretraining: Vec<String>,
+    /// All fine-tuning: `finetune.…`.
+    pub tuning: Vec<String>,
+    /// Detection: `det.…`.
+    pub detection: Vec<String>,
+    /// Segmentation: `seg.…`.
+    pub segmentation: Vec<String>,
+}
+
+impl Settings {
+    /// Adds a word.
+    pub fn push(&mut self, word: &str) {
+        let section = word.split_once('.').map_or("", |(section, _)| section);
+        let words = match section {
+            "finetune" => &mut self.tuning,
+            "det" => &mut self.detection,
+            "seg" => &mut self.segmentation,
+            _ => &mut self.pretraining,
+        };
+        words.push(word.to_owned());
+    }
+}
+
+/// A number of a table, and the keys that lead to it in a cell's result.
+pub type Column = (&'static str, &'static [&'static str]);
 
 /// What is trained before it is searched or tested.
 #[derive(Clone, Copy, Debug)]
@@ -83,8 +116,8 @@ impl Found {
 
 /// Where a search looks, and at what.
 pub struct Query<'a> {
-    /// Flags for the features: `--task cls`.
-    pub features: &'a str,
+    /// The task, which decides what is compared.
+    pub task: Task,
     /// Images of the target.
     pub images: &'a Source,
     /// Budgets, `lo..hi:step`.
@@ -105,7 +138,7 @@ impl Lab<'_> {
     }
 
     /// Makes a cell, unless one that it needs has failed.
-    fn after(&self, parents: &[&Made], cell: impl FnOnce() -> Cell) -> Result<Made> {
+    pub(super) fn after(&self, parents: &[&Made], cell: impl FnOnce() -> Cell) -> Result<Made> {
         match parents.iter().find(|parent| parent.result.is_err()) {
             Some(failed) => Ok((*failed).clone()),
             None => self.maker.make(&cell().words(self.flags)),
@@ -115,7 +148,7 @@ impl Lab<'_> {
     /// The settings of a pre-training, beside the user's.
     fn settings_of(&self, what: &Pretrained) -> Result<Vec<String>> {
         let named = [format!("preset={}", self.sizes.preset), format!("method={}", what.method)];
-        let users = self.settings[0].iter().cloned();
+        let users = self.settings.pretraining.iter().cloned();
         let words = named.into_iter().chain(users).map(|word| config::word(&word));
         let config: Config = config::resolve(&words.collect::<Result<Vec<_>>>()?)?.config;
         let batch = config.train.batch;
@@ -142,7 +175,7 @@ impl Lab<'_> {
     /// A run of pre-training.
     pub fn pretrain(&self, what: &Pretrained) -> Result<Made> {
         let mut words = self.settings_of(what)?;
-        words.extend_from_slice(self.settings[0]);
+        words.extend_from_slice(&self.settings.pretraining);
         let arch = what.alone.map_or(String::new(), |arch| format!("--arch {arch}"));
         let Pretrained { method, seed, .. } = what;
         let preset = &self.sizes.preset;
@@ -155,12 +188,12 @@ impl Lab<'_> {
 
     /// A search on a run.
     pub fn search(&self, run: &Made, query: &Query) -> Result<Found> {
-        let Query { features, images, groups, samples } = query;
+        let Query { task, images, groups, samples } = query;
         let made = self.after(&[run], || {
             let cell = Cell::new(Kind::Search, "search").of("--ckpt", &run.name, RUN);
             let Sizes { search_images, bn_images, lenient, .. } = self.sizes;
             cell.images("--data", images).words(&format!(
-                "{features} --groups {groups} --samples {samples} --images {search_images} \
+                "--task {task} --groups {groups} --samples {samples} --images {search_images} \
                  --bn-images {bn_images} --seed {} --out {RUN} --json {}",
                 self.seed(),
                 if *lenient { "--force" } else { "" }
@@ -256,26 +289,38 @@ impl Lab<'_> {
         &self,
         run: Option<&Made>,
         arch: &Arch,
-        (train, test): (&Source, &Source),
+        images: (&Source, &Source),
         labels: f64,
         seed: u64,
     ) -> Result<Made> {
-        let Sizes { preset, recipe, tune_steps, .. } = self.sizes;
+        let Sizes { recipe, tune_steps, .. } = self.sizes;
         let parents: Vec<&Made> = run.into_iter().collect();
         self.after(&parents, || {
-            let cell = Cell::new(Kind::Finetune, "finetune --task cls");
-            let cell = match run {
-                Some(run) => cell.of("--ckpt", &run.name, RUN),
-                None => cell.words(&format!("--scratch --preset {preset}")),
-            };
             let steps = tune_steps.map_or(String::new(), |n| format!("finetune.steps={n}"));
             let labels = if labels < 1.0 { format!("--labels {labels}") } else { String::new() };
-            let cell = cell.words(&format!("--arch {arch}"));
-            let cell = cell.images("--data", train).images("--val-data", test).words(&format!(
+            let cell = self.tuning(Kind::Finetune, Task::Cls, run, arch, images).words(&format!(
                 "{labels} --recipe {recipe} --seed {seed} --out {RUN} --json {steps}"
             ));
-            cell.settings(self.settings[1])
+            cell.settings(&self.settings.tuning)
         })
+    }
+
+    /// The beginning of any fine-tuning: which net, from where, on which images.
+    pub(super) fn tuning(
+        &self,
+        kind: Kind,
+        task: Task,
+        run: Option<&Made>,
+        arch: &Arch,
+        (train, test): (&Source, &Source),
+    ) -> Cell {
+        let cell = Cell::new(kind, &format!("finetune --task {task}"));
+        let cell = match run {
+            Some(run) => cell.of("--ckpt", &run.name, RUN),
+            None => cell.words(&format!("--scratch --preset {}", self.sizes.preset)),
+        };
+        let cell = cell.words(&format!("--arch {arch}"));
+        cell.images("--data", train).images("--val-data", test)
     }
 }
 

@@ -77,31 +77,57 @@ pub fn correct(result: &Value) -> Vec<bool> {
     from_digits(digits, images).unwrap_or_default()
 }
 
-/// A difference of accuracies on the same test images.
+/// A difference from the baseline.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Difference {
     /// The row's less the baseline's.
     pub value: f64,
-    /// Its 95 % interval over test images (paired bootstrap); seeds are taken as they are.
-    pub ci95: [f64; 2],
-    /// Whether the interval leaves out 0.
+    /// Its 95 % interval: of accuracies over test images (paired bootstrap; seeds are taken as they
+    /// are), of other numbers Student's over three or more seeds.
+    pub ci95: Option<[f64; 2]>,
+    /// Whether there is an interval that leaves out 0.
     pub resolved: bool,
+}
+
+impl Difference {
+    fn new(value: f64, ci95: Option<[f64; 2]>) -> Self {
+        Self { value, ci95, resolved: ci95.is_some_and(|[lo, hi]| lo > 0.0 || hi < 0.0) }
+    }
 }
 
 /// Compares two sets of cells by their answers; none where these were not kept.
 pub fn difference(row: &[Made], baseline: &[Made], seed: u64) -> Option<Difference> {
-    paired(&mean_answers(row)?, &mean_answers(baseline)?, seed)
+    let (value, ci95) = paired(&mean_answers(row)?, &mean_answers(baseline)?, seed)?;
+    Some(Difference::new(value, Some(ci95)))
 }
 
-/// The mean of `a` less that of `b`, of the same test images; none where these are not as many.
-pub fn paired(a: &[f64], b: &[f64], seed: u64) -> Option<Difference> {
+/// Compares two sets of cells, one a seed, by a number that is no mean over test images; none where
+/// they are not of the same seeds.
+pub fn over_seeds(row: &[Made], baseline: &[Made], keys: &[&str]) -> Option<Difference> {
+    if row.len() != baseline.len() {
+        return None;
+    }
+    let value = |made: &Made| defined(made.result.as_ref().ok()?, keys);
+    let each = row.iter().zip(baseline).filter_map(|(a, b)| Some(value(a)? - value(b)?));
+    let mean = Mean::of(&each.collect::<Vec<_>>(), None)?;
+    Some(Difference::new(mean.value, mean.ci95))
+}
+
+/// A number of a cell's result; none where it is not defined, which results write as −1.
+pub fn defined(result: &Value, keys: &[&str]) -> Option<f64> {
+    number(result, keys).filter(|value| *value >= 0.0)
+}
+
+/// The mean of `a` less that of `b`, of the same test images, with its 95 % interval (paired
+/// bootstrap); none where these are not as many.
+pub fn paired(a: &[f64], b: &[f64], seed: u64) -> Option<(f64, [f64; 2])> {
     if a.len() != b.len() || a.is_empty() {
         return None;
     }
     let each: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     let ci95 = interval95(resample(seed, &[&each]).into_iter().map(|means| means[0]).collect());
     let value = each.iter().sum::<f64>() / each.len() as f64;
-    Some(Difference { value, ci95, resolved: ci95[0] > 0.0 || ci95[1] < 0.0 })
+    Some((value, ci95))
 }
 
 /// How often each test image was named right, over all cells.

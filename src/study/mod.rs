@@ -4,6 +4,7 @@
 
 pub mod cells;
 pub mod child;
+pub mod dense;
 pub mod folder;
 pub mod lab;
 pub mod measure;
@@ -19,8 +20,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::cells::{Kind, Record, Source};
 use self::child::Program;
+use self::dense::AnnotatedSet;
 use self::folder::Folder;
-use self::lab::Lab;
+use self::lab::{Lab, Settings};
 pub use self::plan::Plan;
 use self::plan::Planner;
 pub use self::sizes::{Scale, Sizes};
@@ -48,6 +50,10 @@ pub struct Request {
     pub transfers: Vec<(String, String, String)>,
     /// Names of other domains and their images.
     pub domains: Vec<(String, String)>,
+    /// Names of images with boxes, their sources to learn from and to test on.
+    pub boxes: Vec<(String, String, String)>,
+    /// Names of images with label images, likewise.
+    pub pixels: Vec<(String, String, String)>,
     /// How large.
     pub scale: Scale,
     /// The net to compare with.
@@ -104,8 +110,9 @@ struct Opened {
     test: Source,
     transfers: Vec<(Source, Source)>,
     domains: Vec<Source>,
+    annotated: Vec<AnnotatedSet>,
     sizes: Sizes,
-    settings: [Vec<String>; 2],
+    settings: Settings,
     flags: String,
     seeds: Vec<u64>,
 }
@@ -134,13 +141,13 @@ fn anywhere(preset: &str) -> Result<String> {
 impl Request {
     fn open(&self) -> Result<Opened> {
         let mut sizes = Sizes::new(self.scale);
-        let mut settings = [Vec::new(), Vec::new()];
+        let mut settings = Settings::default();
         for word in &self.words {
             // Refused here rather than by the first cell.
             crate::config::word(word)?;
             match word.strip_prefix("preset=") {
                 Some(preset) => sizes.preset = anywhere(preset)?,
-                None => settings[usize::from(word.starts_with("finetune."))].push(word.clone()),
+                None => settings.push(word),
             }
         }
         let space = Space::preset(&sizes.preset)?;
@@ -154,12 +161,20 @@ impl Request {
         let transfer = |(name, train, test): &(String, String, String)| {
             Ok((one(name, train)?, one(name, test)?))
         };
+        let mut annotated = Vec::new();
+        for (name, train, test) in &self.boxes {
+            annotated.push(AnnotatedSet::boxes(name, train, test)?);
+        }
+        for (name, train, test) in &self.pixels {
+            annotated.push(AnnotatedSet::pixels(name, train, test)?);
+        }
         Ok(Opened {
             reference,
             train: Source::open("data", &self.data)?,
             test: Source::open("test data", &self.test_data)?,
             transfers: self.transfers.iter().map(transfer).collect::<Result<_>>()?,
             domains: self.domains.iter().map(|(n, path)| one(n, path)).collect::<Result<_>>()?,
+            annotated,
             settings,
             flags: self.flags.join(" "),
             seeds: (self.seed..self.seed.saturating_add(self.seeds)).collect(),
@@ -203,8 +218,9 @@ impl Opened {
             test: &self.test,
             transfers: &self.transfers,
             domains: &self.domains,
+            annotated: &self.annotated,
             seeds: self.seeds.clone(),
-            settings: [&self.settings[0], &self.settings[1]],
+            settings: &self.settings,
             flags: &self.flags,
         }
     }
@@ -270,7 +286,9 @@ pub fn run(
     let folder = folder.expecting(cells.len());
     let images = [&opened.train, &opened.test].into_iter();
     let images = images.chain(opened.transfers.iter().flat_map(|(a, b)| [a, b]));
-    let images = images.chain(&opened.domains).map(|s| (s.name.clone(), s.images));
+    let annotated = opened.annotated.iter().flat_map(|set| [&set.train, &set.test]);
+    let images = images.chain(&opened.domains).chain(annotated);
+    let images = images.map(|s| (s.name.clone(), s.images));
     let mut study = Study {
         scale: request.scale,
         sizes: opened.sizes.clone(),

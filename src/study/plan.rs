@@ -8,8 +8,9 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::cells::{Cell, Kind, Made, Maker, RUN, Word};
+use super::cells::{Cell, Kind, Made, Maker, RUN, Word, value_of};
 use super::child::Program;
+use super::dense;
 use super::folder::in_words;
 use super::sizes::Sizes;
 use crate::error::{Error, Result};
@@ -97,9 +98,12 @@ struct Stopwatch<'a> {
     program: &'a Program,
     dir: &'a Path,
     sizes: &'a Sizes,
+    /// Pre-training whose images a run of one step learns from.
+    first: Option<&'a Cell>,
     /// Pre-training that was timed, by its command without the seed.
     trained: BTreeMap<String, (f64, u64)>,
-    paced: BTreeMap<&'static str, Pace>,
+    /// Other cells that were timed, by kind and task.
+    paced: BTreeMap<String, Pace>,
 }
 
 /// Plans with an honest clock: a few steps of each kind of cell are run in `dir`, on a net that one
@@ -109,7 +113,8 @@ struct Stopwatch<'a> {
 /// Those of the commands, and of a signal.
 pub fn timed(cells: &[Cell], program: &Program, sizes: &Sizes, dir: &Path) -> Result<Plan> {
     let (trained, paced) = (BTreeMap::new(), BTreeMap::new());
-    let mut watch = Stopwatch { program, dir, sizes, trained, paced };
+    let first = cells.iter().find(|cell| cell.kind == Kind::Train);
+    let mut watch = Stopwatch { program, dir, sizes, first, trained, paced };
     let mut plan =
         Plan { cells: Vec::new(), seconds: 0.0, training_seconds: 0.0, step_seconds: 0.0 };
     for cell in cells {
@@ -164,35 +169,39 @@ impl Stopwatch<'_> {
     }
 
     /// A run of one step, for what needs one.
-    fn untrained(&self, cell: &Cell) -> Result<()> {
+    fn untrained(&self) -> Result<()> {
         if self.dir.join(RUN).exists() {
             return Ok(());
         }
-        let images = cell.arguments();
-        let from = images.iter().position(|word| word == "--data").unwrap_or(0) + 1;
-        let data = images[from..].iter().take_while(|word| !word.starts_with("--"));
+        let data = self.first.and_then(|cell| cell.sources().next());
+        let data = data.into_iter().flat_map(|source| source.paths.iter().cloned());
         let mut arguments: Vec<String> =
             ["train", "--preset", &self.sizes.preset, "--data"].map(str::to_owned).to_vec();
-        arguments.extend(data.cloned());
+        arguments.extend(data);
         arguments.extend(["--max-steps", "1", "--json", "--out", RUN].map(str::to_owned));
         self.run(&arguments).map(drop)
     }
 
     /// Seconds of any other cell.
     fn other(&mut self, cell: &Cell) -> Result<f64> {
-        self.untrained(cell)?;
-        let count = self.count(cell);
-        let kind = cell.kind.as_str();
-        if !self.paced.contains_key(kind) {
+        self.untrained()?;
+        let count = self.count(cell)?;
+        let task = value_of(&cell.arguments(), "--task").unwrap_or_default().to_owned();
+        let mut key = format!("{}-{task}", cell.kind);
+        if cell.kind == Kind::Dense {
+            // Its test takes as long as its images are many.
+            key += &format!("-{}", cell.sources().map(|s| s.digest.as_str()).collect::<String>());
+        }
+        if !self.paced.contains_key(&key) {
             let mut seconds = [0.0; 2];
             for (seconds, count) in seconds.iter_mut().zip(TIMED) {
                 let arguments = self.small(cell, count)?;
                 tracing::info!("timing {count}: {}", in_words(&arguments));
                 *seconds = self.run(&arguments)?.1;
             }
-            self.paced.insert(kind, Pace::of(seconds, TIMED));
+            self.paced.insert(key.clone(), Pace::of(seconds, TIMED));
         }
-        let pace = self.paced[kind];
+        let pace = self.paced[&key];
         let whole = pace.seconds(count);
         // Neighbours and linear classifiers are timed on fewer images.
         Ok(match cell.kind {
@@ -212,16 +221,12 @@ impl Stopwatch<'_> {
     }
 
     /// How many steps, nets or epochs a cell has.
-    fn count(&self, cell: &Cell) -> usize {
+    fn count(&self, cell: &Cell) -> Result<usize> {
         let arguments = cell.arguments();
-        let value = |flag: &str| {
-            let at = arguments.iter().position(|word| word == flag)?;
-            arguments.get(at + 1)
-        };
-        let number = |flag: &str| value(flag).and_then(|v| v.parse::<usize>().ok());
-        match cell.kind {
+        let number = |flag: &str| value_of(&arguments, flag).and_then(|v| v.parse::<usize>().ok());
+        Ok(match cell.kind {
             Kind::Search => {
-                let groups = value("--groups").map(String::as_str).unwrap_or_default();
+                let groups = value_of(&arguments, "--groups").unwrap_or_default();
                 let metric = crate::space::Metric::Macs;
                 let groups = crate::space::Budget::parse_groups(groups, metric);
                 number("--samples").unwrap_or(1) * groups.map_or(1, |groups| groups.len())
@@ -230,15 +235,17 @@ impl Stopwatch<'_> {
             Kind::Linear => number("--epochs").unwrap_or(1),
             Kind::Finetune => {
                 let own = self.sizes.tune_steps.unwrap_or_else(|| {
-                    let labels = value("--labels").and_then(|v| v.parse().ok()).unwrap_or(1.0);
+                    let labels = value_of(&arguments, "--labels");
+                    let labels = labels.and_then(|v| v.parse().ok()).unwrap_or(1.0);
                     let images = cell.sources().next().map_or(0, |s| s.images);
                     // The recipe: 20 epochs of batches of 256. A timed step holds its grid.
                     20 * ((images as f64 * labels / 256.0).ceil() as usize).max(1)
                 });
                 own.max(1)
             }
+            Kind::Dense => dense::steps(&arguments)?,
             Kind::Train => 0,
-        }
+        })
     }
 
     /// A cell's command on the run of one step, with so many steps, nets or epochs.
@@ -250,31 +257,39 @@ impl Stopwatch<'_> {
             _ => &["--out", "--ckpt", "--preset"],
         };
         let mut words = without(cell.arguments(), &["--scratch", "--force"], flags);
-        let mut add = |text: String| words.extend(text.split_whitespace().map(str::to_owned));
-        add(format!("--ckpt {RUN}"));
+        let add = |words: &mut Vec<String>, text: String| {
+            words.extend(text.split_whitespace().map(str::to_owned));
+        };
+        add(&mut words, format!("--ckpt {RUN}"));
         let whole = format!("1..{0}:{0}", u64::MAX >> 12);
         match cell.kind {
             Kind::Search => {
-                add(format!("--samples {count} --groups {whole} --force --out search-{count}"));
+                let task = value_of(&words, "--task").unwrap_or_default().to_owned();
+                let flags = format!("--samples {count} --groups {whole} --force");
+                add(&mut words, format!("{flags} --out search-{task}-{count}"));
             }
             Kind::Score => {
-                let file = format!("search-{}/candidates.jsonl", TIMED[1]);
+                let file = format!("search-cls-{}/candidates.jsonl", TIMED[1]);
                 if !self.dir.join(&file).exists() {
-                    let parts = cell.arguments();
-                    let at = parts.iter().position(|word| word == "--data").unwrap_or(0);
-                    let data = parts.get(at + 1).cloned().unwrap_or_default();
+                    let data = value_of(&words, "--data").unwrap_or_default().to_owned();
                     let search = format!(
                         "search --ckpt {RUN} --task cls --samples {0} --groups {whole} --images 16 \
-                         --bn-images 16 --force --json --out search-{0} --data",
+                         --bn-images 16 --force --json --out search-cls-{0} --data",
                         TIMED[1]
                     );
                     let search = search.split_whitespace().map(str::to_owned);
                     self.run(&search.chain([data]).collect::<Vec<_>>())?;
                 }
-                add(format!("--archs-from {file} --limit {count} --images {TIMED_IMAGES}"));
+                let flags = format!("--archs-from {file} --limit {count}");
+                add(&mut words, format!("{flags} --images {TIMED_IMAGES}"));
             }
-            Kind::Linear => add(format!("--epochs {count} --images {TIMED_IMAGES}")),
-            _ => add(format!("--out tuned-{count} finetune.steps={count}")),
+            Kind::Linear => {
+                add(&mut words, format!("--epochs {count} --images {TIMED_IMAGES}"));
+            }
+            _ => {
+                let out = format!("tuned-{}-{count}", self.paced.len());
+                add(&mut words, format!("--out {out} finetune.steps={count}"));
+            }
         }
         Ok(words)
     }

@@ -52,6 +52,11 @@ pub struct Sizes {
     pub tune_steps: Option<usize>,
     /// Recipe of fine-tuning.
     pub recipe: String,
+    /// Steps of fine-tuning for dense tasks, by the recipe small; null for the paper's recipes with
+    /// their own steps.
+    pub dense_steps: Option<usize>,
+    /// Sides, in pixels, of images of dense tasks in batches of two; null for the recipe's.
+    pub dense_side: Option<usize>,
     /// Seeds of fine-tuning where a table takes several.
     pub tune_seeds: u64,
     /// Epochs of linear classifiers.
@@ -78,6 +83,8 @@ impl Sizes {
             bn_images: 1024,
             tune_steps: Some(1000),
             recipe: "small".into(),
+            dense_steps: Some(500),
+            dense_side: None,
             tune_seeds: 3,
             linear_epochs: 100,
             probe_images: Some(20_000),
@@ -95,6 +102,8 @@ impl Sizes {
                 search_images: 16,
                 bn_images: 16,
                 tune_steps: Some(2),
+                dense_steps: Some(2),
+                dense_side: Some(32),
                 tune_seeds: 1,
                 linear_epochs: 2,
                 lenient: true,
@@ -107,6 +116,7 @@ impl Sizes {
                 budgets: 7,
                 bn_images: 2048,
                 tune_steps: None,
+                dense_steps: None,
                 recipe: "semi".into(),
                 probe_images: None,
                 ..small

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::cells::Made;
-use super::lab::number;
-use super::measure::{Difference, Mean, difference, test_images};
+use super::lab::Column;
+use super::measure::{Difference, Mean, defined, difference, over_seeds, test_images};
 use super::paper::Number;
 use crate::error::Result;
 use crate::files;
@@ -53,8 +53,8 @@ pub struct Point {
     pub score_ci95: [f64; 2],
     /// Accuracy.
     pub accuracy: f64,
-    /// The accuracy's interval.
-    pub ci95: [f64; 2],
+    /// The accuracy's interval, where it has one.
+    pub ci95: Option<[f64; 2]>,
 }
 
 /// A table.
@@ -172,13 +172,27 @@ impl Row {
         self
     }
 
-    /// The same with shares of the test images from one cell a seed: columns, and the keys of their
-    /// values.
-    pub fn measured(mut self, cells: &[Made], columns: &[(&str, &[&str])]) -> Self {
+    /// The same with shares of the test images, from one cell a seed.
+    pub fn measured(self, cells: &[Made], columns: &[Column]) -> Self {
+        self.means(cells, columns, test_images)
+    }
+
+    /// The same with numbers that are no shares of the test images, as AP and mIoU: for one seed they
+    /// have no interval.
+    pub fn scored(self, cells: &[Made], columns: &[Column]) -> Self {
+        self.means(cells, columns, |_| None)
+    }
+
+    fn means(
+        mut self,
+        cells: &[Made],
+        columns: &[Column],
+        tests: impl Fn(&Value) -> Option<u64>,
+    ) -> Self {
         let results: Vec<&Value> = cells.iter().filter_map(|m| m.result.as_ref().ok()).collect();
+        let tests = results.first().and_then(|r| tests(r));
         for (column, keys) in columns {
-            let values: Vec<f64> = results.iter().filter_map(|r| number(r, keys)).collect();
-            let tests = results.first().and_then(|r| test_images(r));
+            let values: Vec<f64> = results.iter().filter_map(|r| defined(r, keys)).collect();
             let mean = Mean::of(&values, tests);
             self = self.ours(
                 column,
@@ -196,6 +210,12 @@ impl Row {
     /// The same beside the baseline's cells.
     pub fn against(mut self, cells: &[Made], baseline: &[Made], seed: u64) -> Self {
         self.against_baseline = difference(cells, baseline, seed);
+        self
+    }
+
+    /// The same beside the baseline's cells, by a number that is no share of the test images.
+    pub fn against_by(mut self, cells: &[Made], baseline: &[Made], (_, keys): Column) -> Self {
+        self.against_baseline = over_seeds(cells, baseline, keys);
         self
     }
 }
@@ -220,7 +240,7 @@ mod tests {
         assert_eq!((row.ours["top1"].as_f64(), row.seeds), (Some(0.375), 2));
         assert!(row.note.as_ref().unwrap().contains("collapsed"));
         let against = row.against_baseline.unwrap();
-        assert!(against.value == 0.25 && against.ci95[0] <= 0.25, "{against:?}");
+        assert!(against.value == 0.25 && against.ci95.unwrap()[0] <= 0.25, "{against:?}");
         let table = Table { rows: vec![row], ..Table::new("t4", "x", &[]) };
         let csv = table.csv();
         assert!(csv.contains("\"a, \"\"b\"\"\",top1,0.9,0.375,,,0.1767766952966369,2"), "{csv}");

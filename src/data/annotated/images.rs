@@ -119,6 +119,11 @@ impl ImageFiles {
         self.tree.title_of(&self.files[i])
     }
 
+    /// The folder that holds them, as a source of images without annotations names it.
+    pub fn folder(&self) -> String {
+        self.tree.folder_of(self.files.iter().map(String::as_str))
+    }
+
     /// Digest of `objects` and of the images.
     ///
     /// # Errors

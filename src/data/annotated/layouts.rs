@@ -159,6 +159,16 @@ impl LabelImages {
         Ok(each.into_iter().max().unwrap_or(0))
     }
 
+    /// The folder that holds the images, as a source of images without labels names it.
+    pub fn folder(&self) -> String {
+        self.tree.folder_of(self.members.iter().map(|member| member.image.as_str()))
+    }
+
+    /// Whether they are in Cityscapes' layout.
+    pub fn are_cityscapes(&self) -> bool {
+        self.tree.has_folder("gtFine")
+    }
+
     /// Digest of names, images and labels, and of which labels are classes.
     ///
     /// # Errors

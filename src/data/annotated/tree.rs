@@ -140,6 +140,24 @@ impl Tree {
         }
     }
 
+    /// The innermost folder that holds all of `files`, as a source of images names it: `PATH`, or
+    /// `PATH#FOLDER`.
+    pub(super) fn folder_of<'a>(&self, files: impl Iterator<Item = &'a str>) -> String {
+        let folder = |file: &'a str| file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let shared = |a: &'a str, b: &'a str| -> &'a str {
+            let same = a.split('/').zip(b.split('/')).take_while(|(a, b)| a == b);
+            let len = same.map(|(part, _)| part.len() + 1).sum::<usize>();
+            &a[..len.saturating_sub(1)]
+        };
+        let within = files.map(folder).reduce(shared).unwrap_or_default();
+        let within = format!("{}{within}", self.prefix);
+        let path = self.path.display();
+        match within.trim_end_matches('/') {
+            "" => path.to_string(),
+            within => format!("{path}#{within}"),
+        }
+    }
+
     /// What a file or folder is called in messages.
     pub(super) fn title_of(&self, name: &str) -> String {
         let within = format!("{}{name}", self.prefix);
@@ -261,4 +279,30 @@ fn index(path: &Path, limits: &Limits, into: &mut BTreeMap<String, (u64, u64)>) 
             title(path)
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_files_is_the_innermost() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["set/train/a/1.png", "set/train/b/2.png", "set/trains/3.png"] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let tree = Tree::open(dir.path()).unwrap();
+        let found = |files: &[&str]| {
+            let folder = tree.folder_of(files.iter().copied());
+            folder.strip_prefix(dir.path().to_str().unwrap()).unwrap().to_owned()
+        };
+        assert_eq!(found(&["set/train/a/1.png"]), "#set/train/a");
+        assert_eq!(found(&["set/train/a/1.png", "set/train/b/2.png"]), "#set/train");
+        assert_eq!(found(&["set/train/a/1.png", "set/trains/3.png"]), "#set");
+        assert_eq!(found(&["1.png", "set/train/a/1.png"]), "");
+        let within = tree.clone().holding(&["train"]).unwrap();
+        assert!(within.folder_of(["train/a/1.png"].into_iter()).ends_with("#set/train/a"));
+    }
 }

@@ -1,10 +1,12 @@
 //! Comparisons in the reference's budget: F4, T7, T8 and T9.
 
-use super::{CLS, LINEAR, LINEAR5, TOP1};
-use crate::config::Method;
+use super::test::Test;
+use super::{LINEAR, LINEAR5, TOP1};
+use crate::config::{Method, Task};
 use crate::error::Result;
 use crate::space::Arch;
 use crate::study::cells::Made;
+use crate::study::dense::Target;
 use crate::study::lab::{Lab, Pretrained};
 use crate::study::paper::{self, Number};
 use crate::study::table::{Row, Table};
@@ -12,20 +14,6 @@ use crate::study::table::{Row, Table};
 /// Why a net by itself is trained at two rates.
 const RATE: &str = "Weights of a supernet that all students share get about three times a single net's \
                     gradient: hence the row at three times the learning rate.";
-
-/// The winner in the reference's budget, of each seed's run.
-fn winners_like_reference(lab: &Lab, runs: &[Made], features: &str) -> Result<Vec<(Made, Arch)>> {
-    let mut all = Vec::new();
-    for run in runs {
-        let found = lab.search(run, &lab.query(features, lab.train, lab.budget()))?;
-        match found.winners().first() {
-            Some((_, arch)) => all.push((run.clone(), *arch)),
-            // Its failure is the cell's.
-            None => all.push((found.made, lab.reference)),
-        }
-    }
-    Ok(all)
-}
 
 /// F4: transfer to other images.
 pub(super) fn transfer(lab: &Lab) -> Result<Table> {
@@ -35,8 +23,8 @@ pub(super) fn transfer(lab: &Lab) -> Result<Table> {
         &["Top-1 with all labels of the other images; the baseline is the reference net."],
     );
     let runs = lab.each_seed(|seed| lab.moco(seed))?;
-    let alone = lab.each_seed(|seed| lab.alone(Method::Moco, seed, 1.0))?;
-    let winners = winners_like_reference(lab, &runs, CLS)?;
+    let alone = lab.alone_of_each_seed(Method::Moco, 1.0)?;
+    let winners = lab.winners_like_reference(&runs, Task::Cls, lab.train)?;
     for (train, test) in lab.transfers {
         let tune = |run: Option<&Made>, arch: &Arch, seed: u64| {
             lab.finetune(run, arch, (train, test), 1.0, seed)
@@ -44,8 +32,7 @@ pub(super) fn transfer(lab: &Lab) -> Result<Table> {
         let tuned = |pairs: &[(Made, Arch)]| -> Result<Vec<Made>> {
             pairs.iter().map(|(run, arch)| tune(Some(run), arch, lab.seed())).collect()
         };
-        let pairs: Vec<_> = alone.iter().map(|run| (run.clone(), lab.reference)).collect();
-        let baseline = tuned(&pairs)?;
+        let baseline = tuned(&alone)?;
         let row = |what: &str, cells: &[Made]| {
             Row::new(format!("{}: {what}", train.name)).measured(cells, &[TOP1])
         };
@@ -64,6 +51,15 @@ pub(super) fn transfer(lab: &Lab) -> Result<Table> {
 pub(super) fn methods(lab: &Lab) -> Result<Table> {
     let [few, _] = lab.shares()?;
     let share = Lab::in_percent(few);
+    let dense: Vec<Target> =
+        lab.targets().into_iter().filter(|target| target.task != Task::DetFpn).collect();
+    let of_dense = match dense.is_empty() {
+        true => "The paper's row of DenseCL is detection, which needs --boxes NAME=TRAIN,TEST.",
+        false => {
+            "DenseCL also by dense tasks, where winners are searched on their images; the paper's row \
+                  is detection on Pascal VOC."
+        }
+    };
     let mut table = Table::new(
         "t7",
         "Other methods",
@@ -73,35 +69,43 @@ pub(super) fn methods(lab: &Lab) -> Result<Table> {
                       at the method's learning rate."
             ),
             RATE,
-            "The paper's row of DenseCL is detection.",
+            of_dense,
         ],
     );
     for method in [Method::Byol, Method::Ressl, Method::Densecl] {
-        let tuned = |pairs: &[(Made, Arch)]| -> Result<Vec<Made>> {
-            let each = pairs.iter().map(|(run, arch)| {
-                lab.tuned(std::slice::from_ref(run), arch, few, lab.sizes.tune_seeds)
-            });
-            Ok(each.collect::<Result<Vec<_>>>()?.concat())
-        };
-        let alone = |factor: f64| -> Result<Vec<Made>> {
-            let runs = lab.each_seed(|seed| lab.alone(method, seed, factor))?;
-            tuned(&runs.into_iter().map(|run| (run, lab.reference)).collect::<Vec<_>>())
-        };
-        let baseline = alone(1.0)?;
+        let alone = lab.alone_of_each_seed(method, 1.0)?;
         let runs = lab.each_seed(|seed| lab.pretrain(&Pretrained::supernet(method, seed)))?;
-        let winners = tuned(&winners_like_reference(lab, &runs, CLS)?)?;
-        let thrice = alone(3.0)?;
-        let row = |what: &str, cells: &[Made]| {
-            Row::new(format!("{method}: {what}")).measured(cells, &[TOP1])
-        };
-        let [of_alone, of_supernet] = paper::method(method);
-        table.rows.push(row("reference, alone", &baseline).papers(&of_alone));
-        for (what, cells, numbers) in [
-            ("reference, alone, 3 times the rate", &thrice, Vec::new()),
-            ("supernet, winner in the reference's budget", &winners, of_supernet),
-        ] {
-            let row = row(what, cells).against(cells, &baseline, lab.seed());
-            table.rows.push(row.papers(&numbers));
+        let thrice = lab.alone_of_each_seed(method, 3.0)?;
+        let mut tests = vec![Test::Labels(few)];
+        if method == Method::Densecl {
+            tests.extend(dense.iter().copied().map(Test::Dense));
+        }
+        for test in tests {
+            let winners = lab.winners_like_reference(&runs, test.task(), test.images(lab))?;
+            let [baseline, winners, thrice] =
+                [&alone, &winners, &thrice].map(|n| test.cells(lab, n));
+            let (baseline, winners, thrice) = (baseline?, winners?, thrice?);
+            let (of, is_papers) = match &test {
+                // The paper has DenseCL by detection alone, which stands here where nothing else does.
+                Test::Labels(_) => (String::new(), method != Method::Densecl || dense.is_empty()),
+                Test::Dense(target) => {
+                    (format!(", {}", target.title()), target.task == Task::DetC4)
+                }
+            };
+            let [of_alone, of_supernet] = match is_papers {
+                true => paper::method(method),
+                false => [Vec::new(), Vec::new()],
+            };
+            let row = |what: &str, cells: &[Made], baseline: Option<&[Made]>| {
+                test.row(lab, Row::new(format!("{method}{of}: {what}")), cells, baseline)
+            };
+            table.rows.push(row("reference, alone", &baseline, None).papers(&of_alone));
+            for (what, cells, numbers) in [
+                ("reference, alone, 3 times the rate", &thrice, Vec::new()),
+                ("supernet, winner in the reference's budget", &winners, of_supernet),
+            ] {
+                table.rows.push(row(what, cells, Some(&baseline)).papers(&numbers));
+            }
         }
     }
     Ok(table)
@@ -146,40 +150,55 @@ pub(super) fn teachers(lab: &Lab) -> Result<Table> {
 pub(super) fn features(lab: &Lab) -> Result<Table> {
     let [few, _] = lab.shares()?;
     let share = Lab::in_percent(few);
+    let dense = lab.targets();
+    let of_dense = match dense.is_empty() {
+        true => {
+            "The paper's table is of three tasks; this one measures classification, for which z should \
+                 win: detection needs --boxes NAME=TRAIN,TEST, segmentation --pixels NAME=TRAIN,TEST."
+        }
+        false => {
+            "For each dense task winners are searched on its images, and the features of the task \
+                  should win."
+        }
+    };
     let mut table = Table::new(
         "t9",
         "Winners by the features of a task",
-        &[&format!(
-            "Winners in the reference's budget, each fine-tuned on {share} of the labels. The paper's table \
-             is of three tasks; a study measures classification, for which z should win."
-        )],
+        &[
+            &format!(
+                "Winners in the reference's budget, each fine-tuned on {share} of the labels; the baseline \
+                 is the winner by z."
+            ),
+            of_dense,
+        ],
     );
     let runs = lab.each_seed(|seed| lab.moco(seed))?;
-    let mut baseline = Vec::new();
-    for (i, (what, flags)) in [
-        ("z (classification)", CLS),
-        ("C5 (detection on C4)", "--task det-c4"),
-        ("C2 to C5 (detection with FPN)", "--task det-fpn"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let winners = winners_like_reference(lab, &runs, flags)?;
-        let cells = winners.iter().map(|(run, arch)| {
-            lab.tuned(std::slice::from_ref(run), arch, few, lab.sizes.tune_seeds)
-        });
-        let cells = cells.collect::<Result<Vec<_>>>()?.concat();
-        let name = match &winners[..] {
-            [(run, arch)] if run.result.is_ok() => format!("{what}: {arch}"),
-            _ => what.to_owned(),
-        };
-        let row = Row::new(name).measured(&cells, &[TOP1]).papers(&paper::FEATURES[i..=i]);
-        match i {
-            0 => {
-                table.rows.push(row);
-                baseline = cells;
-            }
-            _ => table.rows.push(row.against(&cells, &baseline, lab.seed())),
+    let mut features = vec![
+        (Task::Cls, "z (classification)"),
+        (Task::DetC4, "C5 (detection on C4)"),
+        (Task::DetFpn, "C2 to C5 (detection with FPN)"),
+    ];
+    if !lab.targets_of(Task::Seg).is_empty() {
+        features.push((Task::Seg, "C4 and C5 (segmentation)"));
+    }
+    let tests = std::iter::once(Test::Labels(few)).chain(dense.iter().copied().map(Test::Dense));
+    for test in tests {
+        let mut baseline: Option<Vec<Made>> = None;
+        let papers = paper::features(test.task()).into_iter().chain([None]);
+        for (&(task, what), paper) in features.iter().zip(papers) {
+            let winners = lab.winners_like_reference(&runs, task, test.images(lab))?;
+            let cells = test.cells(lab, &winners)?;
+            let of = match &test {
+                Test::Labels(_) => String::new(),
+                Test::Dense(target) => format!("{}, ", target.title()),
+            };
+            let name = match &winners[..] {
+                [(run, arch)] if run.result.is_ok() => format!("{of}{what}: {arch}"),
+                _ => format!("{of}{what}"),
+            };
+            let row = test.row(lab, Row::new(name), &cells, baseline.as_deref());
+            table.rows.push(row.papers(paper.as_slice()));
+            baseline.get_or_insert(cells);
         }
     }
     Ok(table)

@@ -2,13 +2,18 @@
 
 mod budgets;
 mod compared;
+mod dense;
+mod domains;
 mod ranking;
+mod test;
+#[cfg(test)]
+mod tests;
 
 use super::cells::{Made, Source};
-use super::lab::{Found, Lab, Pretrained, Query};
+use super::lab::{Column, Found, Lab, Pretrained, Query};
 use super::sizes::label_shares;
 use super::table::Table;
-use crate::config::Method;
+use crate::config::{Method, Task};
 use crate::error::{Error, Result};
 use crate::space::Arch;
 use crate::space::budget::macs;
@@ -20,10 +25,16 @@ crate::choice! {
         T2 = "t2",
         /// Linear evaluation by compute.
         F3 = "f3",
+        /// Boxes and masks by budget.
+        T3 = "t3",
         /// A share of the labels.
         T4 = "t4",
         /// Transfer to other images.
         F4 = "f4",
+        /// Boxes.
+        T5 = "t5",
+        /// Classes of pixels.
+        T6 = "t6",
         /// Other methods.
         T7 = "t7",
         /// The teacher's architecture.
@@ -35,16 +46,22 @@ crate::choice! {
     }
 }
 
-/// Flags of the search for classification.
-const CLS: &str = "--task cls";
+/// What the tables of boxes need.
+const BOXES: &str = "--boxes NAME=TRAIN,TEST";
+/// What the tables of label images need.
+const PIXELS: &str = "--pixels NAME=TRAIN,TEST";
 
 impl Which {
     /// What it needs and a study has not; none where nothing is missing.
     pub fn missing(self, lab: &Lab) -> Option<&'static str> {
         let labelled = lab.train.classes > 1;
         match self {
-            Self::T10 if lab.domains.is_empty() => Some("--domain NAME=PATH"),
-            Self::T10 => None,
+            Self::T10 if lab.domains.is_empty() && lab.annotated.is_empty() => {
+                Some("--domain NAME=PATH (or --boxes or --pixels NAME=TRAIN,TEST)")
+            }
+            Self::T3 | Self::T5 if lab.targets_of(Task::DetC4).is_empty() => Some(BOXES),
+            Self::T6 if lab.targets_of(Task::Seg).is_empty() => Some(PIXELS),
+            Self::T3 | Self::T5 | Self::T6 | Self::T10 => None,
             _ if !labelled => Some("class folders in --data"),
             Self::F4 if lab.transfers.is_empty() => Some("--transfer NAME=TRAIN,TEST"),
             _ => None,
@@ -60,11 +77,14 @@ impl Which {
             Self::T2 => ranking::ranking(lab),
             Self::F3 => budgets::linear(lab),
             Self::T4 => budgets::few_labels(lab),
+            Self::T3 => dense::by_budget(lab),
             Self::F4 => compared::transfer(lab),
+            Self::T5 => dense::boxes(lab),
+            Self::T6 => dense::pixels(lab),
             Self::T7 => compared::methods(lab),
             Self::T8 => compared::teachers(lab),
             Self::T9 => compared::features(lab),
-            Self::T10 => ranking::domains(lab),
+            Self::T10 => domains::domains(lab),
         }
     }
 }
@@ -81,13 +101,42 @@ impl Lab<'_> {
         self.pretrain(&Pretrained { alone: Some(self.reference), lr_factor, ..what })
     }
 
-    /// Winners for classification of all budgets.
-    fn winners(&self, run: &Made) -> Result<Found> {
-        self.search(run, &self.query(CLS, self.train, self.sizes.winners_groups(self.space)))
+    /// Winners of all budgets for a task.
+    fn winners(&self, run: &Made, task: Task, images: &Source) -> Result<Found> {
+        let groups = self.sizes.winners_groups(self.space);
+        self.search(run, &Query { task, images, groups, samples: self.sizes.candidates })
     }
 
-    fn query<'q>(&self, features: &'q str, images: &'q Source, groups: String) -> Query<'q> {
-        Query { features, images, groups, samples: self.sizes.candidates }
+    /// The winner in the reference's budget, of each seed's run.
+    fn winners_like_reference(
+        &self,
+        runs: &[Made],
+        task: Task,
+        images: &Source,
+    ) -> Result<Vec<(Made, Arch)>> {
+        let mut all = Vec::new();
+        for run in runs {
+            let (groups, samples) = (self.budget(), self.sizes.candidates);
+            let found = self.search(run, &Query { task, images, groups, samples })?;
+            match found.winners().first() {
+                Some((_, arch)) => all.push((run.clone(), *arch)),
+                // Its failure is the cell's.
+                None => all.push((found.made, self.reference)),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Nets that are compared with labels, and how many of each budget.
+    fn ranked<'q>(&self, task: Task, images: &'q Source) -> Query<'q> {
+        let groups = self.sizes.ranked_groups(self.space);
+        Query { task, images, groups, samples: self.sizes.ranked / self.sizes.rank_groups }
+    }
+
+    /// The reference net, pre-trained alone by each seed.
+    fn alone_of_each_seed(&self, method: Method, lr_factor: f64) -> Result<Vec<(Made, Arch)>> {
+        let runs = self.each_seed(|seed| self.alone(method, seed, lr_factor))?;
+        Ok(runs.into_iter().map(|run| (run, self.reference)).collect())
     }
 
     /// The budget in which nets are compared with the reference: from three quarters of its compute up
@@ -105,15 +154,10 @@ impl Lab<'_> {
         (self.train, self.test)
     }
 
-    /// Fine-tunes with a share of the labels, once for each run and seed. Runs are those of the seeds.
-    fn tuned(&self, runs: &[Made], arch: &Arch, labels: f64, seeds: u64) -> Result<Vec<Made>> {
-        let mut all = Vec::new();
-        for run in runs {
-            for i in 0..seeds {
-                all.push(self.finetune(Some(run), arch, self.own(), labels, self.seed() + i)?);
-            }
-        }
-        Ok(all)
+    /// Fine-tunes with a share of the labels, once for each seed.
+    fn tuned(&self, run: &Made, arch: &Arch, labels: f64, seeds: u64) -> Result<Vec<Made>> {
+        let seeds = (0..seeds).map(|i| self.seed() + i);
+        seeds.map(|seed| self.finetune(Some(run), arch, self.own(), labels, seed)).collect()
     }
 
     fn each_seed(&self, make: impl Fn(u64) -> Result<Made>) -> Result<Vec<Made>> {
@@ -130,7 +174,7 @@ impl Lab<'_> {
     }
 }
 
-const TOP1: (&str, &[&str]) = ("top1", &["top1"]);
-const TOP5: (&str, &[&str]) = ("top5", &["top5"]);
-const LINEAR: (&str, &[&str]) = ("top1", &["accuracy", "linear"]);
-const LINEAR5: (&str, &[&str]) = ("top5", &["accuracy", "linear_top5"]);
+const TOP1: Column = ("top1", &["top1"]);
+const TOP5: Column = ("top5", &["top5"]);
+const LINEAR: Column = ("top1", &["accuracy", "linear"]);
+const LINEAR5: Column = ("top5", &["accuracy", "linear_top5"]);

@@ -1,39 +1,39 @@
-//! Rankings of nets: T2 against accuracy, T10 over domains.
+//! Rankings of nets against what labels say: T2.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::CLS;
+use super::{BOXES, PIXELS, TOP1};
+use crate::config::Task;
 use crate::error::Result;
 use crate::eval::evaluate::wilson95;
-use crate::search::correlation::rank_interval95;
 use crate::search::worth::Chooser;
 use crate::search::{Choosing, Judged, consistency, journal, worth};
 use crate::space::Arch;
-use crate::study::cells::{Made, Source};
-use crate::study::lab::{Found, Lab, Query, number, run_dir};
-use crate::study::measure::{correct, test_images};
+use crate::study::cells::Made;
+use crate::study::dense::{Target, compared};
+use crate::study::lab::{Column, Found, Lab, run_dir};
+use crate::study::measure::{correct, defined, test_images};
+use crate::study::paper::{self, Number};
 use crate::study::table::{Point, Row, Table};
 
-/// T2: whether scores rank nets as accuracies do, and what that is worth.
+/// T2: whether scores rank nets as labels do, and what that is worth.
 pub(super) fn ranking(lab: &Lab) -> Result<Table> {
     let [few, _] = lab.shares()?;
     let mut table = Table::new(
         "t2",
         "Ranking of nets: scores without labels against accuracy",
         &[
-            "Spearman's ρ over nets. The paper: 50 nets, each fine-tuned on the task. Its other three \
-           rows are of detection and segmentation, which a study does not measure.",
+            "Spearman's ρ over nets. The paper: 50 nets, each fine-tuned on the task. For a dense task \
+             nets are searched on its images; AP and mIoU have no interval over test images, so those of \
+             ρ are over nets alone.",
         ],
     );
-    let groups = lab.sizes.ranked_groups(lab.space);
-    let samples = lab.sizes.ranked / lab.sizes.rank_groups;
-    let query = Query { features: CLS, images: lab.train, groups, samples };
     let mut searches = Vec::new();
     for (i, &seed) in lab.seeds.iter().enumerate() {
         let run = lab.moco(seed)?;
-        let found = lab.search(&run, &query)?;
+        let found = lab.search(&run, &lab.ranked(Task::Cls, lab.train))?;
         let neighbours = lab.score(&run, &found)?;
         let tuned = found.candidates.iter();
         let tuned: Vec<(Arch, Made)> = tuned
@@ -50,21 +50,49 @@ pub(super) fn ranking(lab: &Lab) -> Result<Table> {
             table.consistency.extend(halves.map(|c| ("halves of the search images".into(), c)));
         }
         searches.push(found);
+        for target in lab.targets() {
+            let found = lab.search(&run, &lab.ranked(target.task, &target.set.images))?;
+            let tested = lab.tested(&run, &found, &target)?;
+            add_dense(lab, &mut table, &found, &tested, (&target, &name));
+        }
     }
     let good = searches.iter().filter(|found| !found.budgets.is_empty());
     table.consistency.extend(agree(good, "seeds of pre-training"));
-    for (name, rho) in [
-        ("C5, detection on VOC", 0.84),
-        ("C2 to C5, detection on COCO", 0.86),
-        ("C4 and C5, segmentation of Cityscapes", 0.63),
+    for (task, name, needs) in [
+        (Task::DetC4, "C5, detection on VOC", BOXES),
+        (Task::DetFpn, "C2 to C5, detection on COCO", BOXES),
+        (Task::Seg, "C4 and C5, segmentation of Cityscapes", PIXELS),
     ] {
-        table.rows.push(Row::new(name).paper("spearman", rho).note("not measured by a study"));
+        if lab.targets_of(task).is_empty() {
+            let row = Row::new(name).paper("spearman", paper::ranking(task));
+            table.rows.push(row.note(format!("needs {needs}")));
+        }
     }
     Ok(table)
 }
 
+impl Lab<'_> {
+    /// The candidates of a search, each fine-tuned for a dense task.
+    pub(super) fn tested(
+        &self,
+        run: &Made,
+        found: &Found,
+        target: &Target,
+    ) -> Result<Vec<(Arch, Made)>> {
+        let each = found.candidates.iter();
+        each.map(|c| Ok((c.arch, self.dense(Some(run), &c.arch, target, self.seed())?))).collect()
+    }
+}
+
+/// A number of each net that was tested.
+pub(super) fn values(tested: &[(Arch, Made)], (_, keys): Column) -> Vec<(Arch, f64)> {
+    let one =
+        |(arch, made): &(Arch, Made)| Some((*arch, defined(made.result.as_ref().ok()?, keys)?));
+    tested.iter().filter_map(one).collect()
+}
+
 /// How searches of the same candidates agree.
-fn agree<'a>(
+pub(super) fn agree<'a>(
     searches: impl Iterator<Item = &'a Found>,
     over: &str,
 ) -> Option<(String, consistency::Consistency)> {
@@ -73,6 +101,18 @@ fn agree<'a>(
     let scores = |f: &&Found| f.candidates.iter().map(|c| c.score).collect::<Vec<f64>>();
     let all: Vec<Vec<f64>> = searches.iter().map(scores).collect();
     Some((over.to_owned(), consistency::between(&all, &sizes)?))
+}
+
+/// What nets were ranked by.
+struct How<'a> {
+    /// In words.
+    name: String,
+    /// The task whose features the search compares.
+    task: Task,
+    /// Cells of the search and the tests.
+    cells: Vec<&'a Made>,
+    /// Whether the paper has this ranking.
+    paper: bool,
 }
 
 /// Rows of one seed: by fine-tuning and by nearest neighbours.
@@ -90,41 +130,74 @@ fn add_ranking(
         .iter()
         .filter_map(|(arch, made)| {
             let result = made.result.as_ref().ok()?;
-            let accuracy = number(result, &["top1"])?;
+            let accuracy = defined(result, TOP1.1)?;
             let naswot = naswot.get(arch).copied();
             Some((*arch, Judged { accuracy, correct: correct(result), naswot }))
         })
         .collect();
-    let cells: Vec<&Made> =
-        std::iter::once(&found.made).chain(tuned.iter().map(|t| &t.1)).collect();
-    let how = format!("fine-tuned on {} of the labels{seed}", Lab::in_percent(few));
+    let how = How {
+        name: format!("fine-tuned on {} of the labels{seed}", Lab::in_percent(few)),
+        task: Task::Cls,
+        cells: std::iter::once(&found.made).chain(tuned.iter().map(|t| &t.1)).collect(),
+        paper: seed.is_empty(),
+    };
     let by_tuning = worth(&found.candidates, &found.budgets, &judged, lab.seed());
-    rank_rows(table, by_tuning, &how, &cells, seed.is_empty());
+    rank_rows(table, by_tuning, &how);
     if seed.is_empty() {
-        table.points.push((how, points(found, tuned.iter().filter_map(tuned_accuracy))));
+        table.points.push((how.name, points(found, tuned.iter().filter_map(tuned_accuracy))));
     }
     let by_neighbours = neighbours.result.as_ref().ok();
     let by_neighbours: Option<Choosing> =
         by_neighbours.and_then(|r| serde_json::from_value(r.get("worth")?.clone()).ok());
-    let how = format!("nearest neighbours{seed}");
-    rank_rows(table, by_neighbours, &how, &[&found.made, neighbours], false);
+    let name = format!("nearest neighbours{seed}");
+    let cells = vec![&found.made, neighbours];
+    let how = How { name, task: Task::Cls, cells, paper: false };
+    rank_rows(table, by_neighbours, &how);
     if seed.is_empty() {
-        table.points.push((how, points(found, near_accuracies(neighbours))));
+        table.points.push((how.name, points(found, near_accuracies(neighbours))));
+    }
+}
+
+/// Rows of one seed by a dense task.
+pub(super) fn add_dense(
+    lab: &Lab,
+    table: &mut Table,
+    found: &Found,
+    tested: &[(Arch, Made)],
+    (target, seed): (&Target, &str),
+) {
+    let (column, called) = target.ranked_by();
+    let values = values(tested, column);
+    let judged = values.iter().map(|&(arch, accuracy)| {
+        // No share of test images: nets alone are resampled.
+        (arch, Judged { accuracy, correct: Vec::new(), naswot: None })
+    });
+    let how = How {
+        name: format!("{called} of {}{seed}", target.title()),
+        task: target.task,
+        cells: std::iter::once(&found.made).chain(tested.iter().map(|t| &t.1)).collect(),
+        paper: seed.is_empty(),
+    };
+    let worth = worth(&found.candidates, &found.budgets, &judged.collect(), lab.seed());
+    rank_rows(table, worth, &how);
+    if seed.is_empty() {
+        let values = values.into_iter().map(|(arch, value)| (arch, value, None));
+        table.points.push((how.name, points(found, values)));
     }
 }
 
 /// A fine-tuned net, its accuracy and the number of test images.
-fn tuned_accuracy((arch, made): &(Arch, Made)) -> Option<(Arch, f64, u64)> {
+fn tuned_accuracy((arch, made): &(Arch, Made)) -> Option<(Arch, f64, Option<u64>)> {
     let result = made.result.as_ref().ok()?;
-    Some((*arch, number(result, &["top1"])?, test_images(result)?))
+    Some((*arch, defined(result, TOP1.1)?, test_images(result)))
 }
 
 /// The same of the nets whose neighbours were looked for.
-fn near_accuracies(neighbours: &Made) -> impl Iterator<Item = (Arch, f64, u64)> + '_ {
+fn near_accuracies(neighbours: &Made) -> impl Iterator<Item = (Arch, f64, Option<u64>)> + '_ {
     let result = neighbours.result.as_ref().ok();
     let tests = result.and_then(test_images);
     subnets(neighbours).filter_map(move |net| {
-        Some((net["arch"].as_str()?.parse().ok()?, net["accuracy"].as_f64()?, tests?))
+        Some((net["arch"].as_str()?.parse().ok()?, net["accuracy"].as_f64()?, tests))
     })
 }
 
@@ -140,23 +213,36 @@ fn naswot(neighbours: &Made) -> BTreeMap<Arch, f64> {
     subnets(neighbours).filter_map(one).collect()
 }
 
-fn rank_rows(table: &mut Table, found: Option<Choosing>, how: &str, cells: &[&Made], paper: bool) {
+fn rank_rows(table: &mut Table, found: Option<Choosing>, how: &How) {
     let Some(worth) = found else {
-        let row = Row::new(format!("score of z, {how}")).ours("spearman", None, None);
-        table.rows.push(row.cells(cells.iter().copied()));
+        let row = Row::new(format!("score of {}, {}", compared(how.task), how.name));
+        let row = row.ours("spearman", None, None).papers(&papers(how));
+        table.rows.push(row.cells(how.cells.iter().copied()));
         return;
     };
     for chooser in &worth.choosers {
-        table.rows.push(rank_row(chooser, worth.nets, how, cells, paper));
+        table.rows.push(rank_row(chooser, worth.nets, how));
     }
-    table.worth.push((how.to_owned(), worth));
+    table.worth.push((how.name.clone(), worth));
 }
 
-fn rank_row(by: &Chooser, nets: usize, how: &str, cells: &[&Made], paper: bool) -> Row {
-    let title = if by.by == "score" { "score of z" } else { by.title() };
-    let mut row = Row::new(format!("{title}, {how}"));
-    if paper && by.by == "score" {
-        row = row.paper("spearman", 0.90).paper("nets", 50.0);
+/// The paper's numbers of the row of the score.
+fn papers(how: &How) -> Vec<Number> {
+    match how.paper {
+        true => vec![("spearman", paper::ranking(how.task)), ("nets", 50.0)],
+        false => Vec::new(),
+    }
+}
+
+fn rank_row(by: &Chooser, nets: usize, how: &How) -> Row {
+    let is_score = by.by == "score";
+    let title = match is_score {
+        true => format!("score of {}", compared(how.task)),
+        false => by.title().to_owned(),
+    };
+    let mut row = Row::new(format!("{title}, {}", how.name));
+    if is_score {
+        row = row.papers(&papers(how));
     }
     let given = by.given_macs;
     row.seeds = 1;
@@ -169,12 +255,12 @@ fn rank_row(by: &Chooser, nets: usize, how: &str, cells: &[&Made], paper: bool) 
         .ours("over_random", Some(by.mean.over_random.value), by.mean.over_random.ci95)
         .ours("over_largest", Some(by.mean.over_largest.value), by.mean.over_largest.ci95)
         .ours("nets", Some(nets as f64), None)
-        .cells(cells.iter().copied())
+        .cells(how.cells.iter().copied())
 }
 
-/// Dots of nets with accuracies over so many test images.
-fn points(found: &Found, judged: impl Iterator<Item = (Arch, f64, u64)>) -> Vec<Point> {
-    let point = |(arch, accuracy, tests): (Arch, f64, u64)| {
+/// Dots of nets with accuracies, over so many test images where they are shares of these.
+fn points(found: &Found, judged: impl Iterator<Item = (Arch, f64, Option<u64>)>) -> Vec<Point> {
+    let point = |(arch, accuracy, tests): (Arch, f64, Option<u64>)| {
         let candidate = found.candidates.iter().find(|c| c.arch == arch)?;
         Some(Point {
             arch: arch.to_string(),
@@ -182,47 +268,8 @@ fn points(found: &Found, judged: impl Iterator<Item = (Arch, f64, u64)>) -> Vec<
             score: candidate.score,
             score_ci95: candidate.ci95,
             accuracy,
-            ci95: wilson95(accuracy, tests),
+            ci95: tests.map(|tests| wilson95(accuracy, tests)),
         })
     };
     judged.filter_map(point).collect()
-}
-
-/// T10: the same nets, ranked on the images of several domains.
-pub(super) fn domains(lab: &Lab) -> Result<Table> {
-    let mut table = Table::new(
-        "t10",
-        "Domains that are searched on",
-        &[
-            "The same nets, scored on the images of each domain: Spearman's ρ of the scores, and whether \
-           the winner is the same.",
-        ],
-    );
-    let run = lab.moco(lab.seed())?;
-    let domains: Vec<&Source> = std::iter::once(lab.train).chain(lab.domains).collect();
-    let end = lab.macs(&lab.space.max()) + 1;
-    let groups = format!("1..{end}:{end}");
-    let found = domains.iter().map(|images| {
-        let (groups, samples) = (groups.clone(), lab.sizes.compared);
-        lab.search(&run, &Query { features: CLS, images, groups, samples })
-    });
-    let found = found.collect::<Result<Vec<Found>>>()?;
-    for (i, target) in domains.iter().enumerate() {
-        for (j, source) in domains.iter().enumerate().filter(|(j, _)| *j < i) {
-            let mut row = Row::new(format!("{} and {}", source.name, target.name));
-            let pair = [&found[j], &found[i]];
-            let both = pair.iter().all(|f| !f.budgets.is_empty());
-            let compared = both.then(|| agree(pair.into_iter(), "")).flatten();
-            let nets = pair[0].candidates.len();
-            let rho = compared.as_ref().and_then(|(_, c)| c.spearman);
-            let ci95 = rho.and_then(|rho| rank_interval95(rho, nets, 0));
-            row.seeds = usize::from(both);
-            row = row.ours("spearman", rho, ci95);
-            row = row.ours("same_winner", compared.map(|(_, c)| c.same_winner), None);
-            table.rows.push(row.cells(pair.map(|f| &f.made)));
-        }
-    }
-    let good = found.iter().filter(|f| !f.budgets.is_empty());
-    table.consistency.extend(agree(good, "domains"));
-    Ok(table)
 }
