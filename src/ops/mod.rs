@@ -34,6 +34,7 @@ pub mod max_pool;
 pub(crate) mod mean;
 mod measured;
 pub mod multi_tensor;
+mod narrow_copy;
 mod op;
 pub mod passes;
 pub mod queue_mean;
