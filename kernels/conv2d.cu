@@ -156,8 +156,13 @@ DEVICE void fprop(const T* x, const T* w, const float* bias, T* y, const Conv2dP
                                 at < depth && filter < p.cout);
         }
     });
-    write<P, VECTORS>(tile, block.first_channel, p.cout, bias, p.accumulate != 0, y,
-                      [&](u32 row) { return pixels[row].to; });
+    auto to = [&](u32 row) { return pixels[row].to; };
+    if (p.wide) {
+        write<P, VECTORS>(tile, block.first_channel, p.cout, bias, p.accumulate != 0,
+                          reinterpret_cast<float*>(y), to);
+    } else {
+        write<P, VECTORS>(tile, block.first_channel, p.cout, bias, p.accumulate != 0, y, to);
+    }
 }
 
 template <typename T, int N, bool VECTORS>

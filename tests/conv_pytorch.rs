@@ -84,11 +84,9 @@ fn convolution_is_pytorchs() {
 #[test]
 fn paddings_dilations_even_kernels_and_biases_are_pytorchs() {
     let op = |[cout, kernel, stride, pad, dilation]: [usize; 5]| Conv2d {
-        cout,
-        kernel,
-        stride,
         pad,
         dilation,
+        ..Conv2d::new(cout, kernel, stride)
     };
     check(WINDOWS, op, DType::F64, 1e-13);
     check(WINDOWS, op, DType::F32, 1e-5);

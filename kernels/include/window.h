@@ -15,6 +15,7 @@ struct Conv2dParams {
     u32 common;              // greatest common divisor of dilation and stride
     u32 inverse;             // of dilation / common, modulo stride / common
     u32 accumulate;          // whether the result is added to what is there
+    u32 wide;                // fprop: whether it is f32 though the operands are narrow
     u32 split_pixels;        // wgrad: output pixels that a block sums over
     u32 splits;              // wgrad: how many times
     Divisor by_channels;     // cin; dgrad: cout

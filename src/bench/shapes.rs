@@ -175,7 +175,7 @@ const PRODUCT: &str = "product";
 fn product(n: usize, dtype: DType) -> Result<Used> {
     let matrix = Meta::new(Shape::matrix(n, n), dtype);
     let inputs = vec![matrix, matrix, Meta::new(Shape::vector(n), dtype.accumulation())];
-    let entry = TraceEntry { op: Arc::new(Linear { out: n }), inputs, gradients: None };
+    let entry = TraceEntry { op: Arc::new(Linear::new(n)), inputs, gradients: None };
     let Some(case) = of_traced(&entry).into_iter().next() else {
         return Err(Error::usage("a linear layer has no forward pass"));
     };

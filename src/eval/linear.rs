@@ -161,7 +161,7 @@ fn gradients(
     let x = tape.constant(x);
     let labels = tape.constant(cross_entropy::labels(cx, &labels, classes)?);
     let [w, b] = [0, 1].map(|i| tape.param(params.values()[i].clone(), i));
-    let logits = tape.apply(Linear { out: classes }, &[&x, &w, &b])?;
+    let logits = tape.apply(Linear::new(classes), &[&x, &w, &b])?;
     let loss = tape.apply(CrossEntropy { weight: 1.0 }, &[&logits, &labels])?;
     let one = cx.full(loss.value().shape(), DType::F32, 1.0)?;
     tape.backward(loss, one, grads.slots())
@@ -188,7 +188,7 @@ fn answers(
         let (x, labels) = upload(cx, data, rows)?;
         let x = tape.constant(x);
         let [w, b] = [0, 1].map(|i| tape.param(params.values()[i].clone(), i));
-        let logits = tape.apply(Linear { out: classes }, &[&x, &w, &b])?;
+        let logits = tape.apply(Linear::new(classes), &[&x, &w, &b])?;
         let logits = cx.download(logits.value())?;
         let rows = logits.chunks_exact(classes).zip(labels);
         rows.for_each(|(scores, label)| all.add(scores, label));

@@ -136,6 +136,7 @@ impl Sizes {
             stride: if i == self.kind.strided() { stride } else { 1 },
             pad: dilation * (kernel / 2),
             dilation,
+            wide: false,
         }
     }
 }

@@ -168,7 +168,7 @@ impl Placed {
         let (w, b) = (param(tape, self.weight), self.bias.map(|b| param(tape, b)));
         let mut inputs = vec![x, &w];
         inputs.extend(&b);
-        let y = tape.apply(Linear { out }, &inputs)?;
+        let y = tape.apply(Linear::new(out), &inputs)?;
         let Some(bn) = self.bn else {
             return if relu { tape.apply(Relu, &[&y]) } else { Ok(y) };
         };

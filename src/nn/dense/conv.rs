@@ -64,6 +64,12 @@ impl Conv {
         Self { inner, op: Conv2d::new(cout, kernel, 1) }
     }
 
+    /// With outputs that stay f32 where tensors are narrow: what is predicted is compared, and of few
+    /// values too many would be equal.
+    pub(super) fn wide(self) -> Self {
+        Self { op: Conv2d { wide: true, ..self.op }, ..self }
+    }
+
     pub(super) fn forward(&self, tape: &mut Tape, params: &Params, x: &Var) -> Result<Var> {
         let [w, b] = self.inner.vars(tape, params);
         tape.apply(self.op, &[x, &w, &b])
@@ -106,7 +112,12 @@ impl Fc {
     ) -> Self {
         let shape = Shape([out, 1, 1, inputs]);
         let inner = Weighted::new(builder, name, shape, out, Role::Linear, init);
-        Self { inner, op: Linear { out } }
+        Self { inner, op: Linear::new(out) }
+    }
+
+    /// With outputs that stay f32 where tensors are narrow, as [`Conv::wide`].
+    pub(super) fn wide(self) -> Self {
+        Self { op: Linear { wide: true, ..self.op }, ..self }
     }
 
     pub(super) fn forward(&self, tape: &mut Tape, params: &Params, x: &Var) -> Result<Var> {

@@ -34,7 +34,7 @@ pub(super) struct FcnHead {
     aux: Option<(ConvBn, Conv)>,
 }
 
-/// Scores of classes [N, h, w, K] at the positions of C5, and, of the auxiliary head, of C4.
+/// Scores of classes [N, h, w, K], wide, at the positions of C5, and, of the auxiliary head, of C4.
 pub struct Scores {
     /// Those of the head.
     pub main: Var,
@@ -78,13 +78,14 @@ impl FcnHead {
         let cat = conv_bn("decode_head.conv_cat", c5 + channels, channels);
         let init = Init::Normal(0.01);
         let classes = fcn.classes;
-        let classifier = Conv::new(builder, "decode_head.conv_seg", channels, classes, 1, init);
+        let classifier =
+            Conv::new(builder, "decode_head.conv_seg", channels, classes, 1, init).wide();
         let aux = fcn.aux.then(|| {
             let (name, half) = ("auxiliary_head", channels / 2);
             let shape = [half, KERNEL, KERNEL, c4];
             let conv = format!("{name}.convs.0");
             let conv = builder.conv_bn(format!("{conv}.conv"), format!("{conv}.bn"), shape, 1.0);
-            (conv, Conv::new(builder, &format!("{name}.conv_seg"), half, classes, 1, init))
+            (conv, Conv::new(builder, &format!("{name}.conv_seg"), half, classes, 1, init).wide())
         });
         Self { fcn, convs, cat, classifier, aux }
     }

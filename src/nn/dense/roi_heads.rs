@@ -71,7 +71,7 @@ pub(super) struct BoxPredictor {
     boxes: Fc,
 }
 
-/// What regions show: scores [R, 1, 1, K + 1], the background's last, and deltas [R, 1, 1, 4·K].
+/// What regions show, wide: scores [R, 1, 1, K + 1], the background's last, and deltas [R, 1, 1, 4·K].
 pub struct BoxOutput {
     /// Scores of classes.
     pub scores: Var,
@@ -84,8 +84,8 @@ impl BoxPredictor {
         let name = |what: &str| format!("box_predictor.{what}");
         let (scores, boxes) = (Init::Normal(0.01), Init::Normal(0.001));
         Self {
-            classes: Fc::new(builder, &name("cls_score"), inputs, classes + 1, scores),
-            boxes: Fc::new(builder, &name("bbox_pred"), inputs, 4 * classes, boxes),
+            classes: Fc::new(builder, &name("cls_score"), inputs, classes + 1, scores).wide(),
+            boxes: Fc::new(builder, &name("bbox_pred"), inputs, 4 * classes, boxes).wide(),
         }
     }
 
@@ -126,10 +126,10 @@ impl MaskHead {
         let deconv = Deconv::new(builder, "mask_head.deconv", channels, channels);
         let init = Init::Normal(0.001);
         let predictor = Conv::new(builder, "mask_head.predictor", channels, classes, 1, init);
-        Self { convs, deconv, predictor }
+        Self { convs, deconv, predictor: predictor.wide() }
     }
 
-    /// Logits [R, 28, 28, K] of regions [R, 14, 14, C].
+    /// Logits [R, 28, 28, K], wide, of regions [R, 14, 14, C].
     pub(super) fn forward(
         &self,
         tape: &mut Tape,

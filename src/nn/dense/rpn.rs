@@ -15,7 +15,7 @@ pub(super) struct Rpn {
     deltas: Conv,
 }
 
-/// What it says of a level: logits [N, h, w, A] and deltas [N, h, w, 4·A].
+/// What it says of a level, wide: logits [N, h, w, A] and deltas [N, h, w, 4·A].
 pub struct RpnOutput {
     /// Whether there are objects.
     pub logits: Var,
@@ -32,8 +32,8 @@ impl Rpn {
         };
         Self {
             conv: conv("conv", channels, 3),
-            logits: conv("objectness_logits", anchors, 1),
-            deltas: conv("anchor_deltas", 4 * anchors, 1),
+            logits: conv("objectness_logits", anchors, 1).wide(),
+            deltas: conv("anchor_deltas", 4 * anchors, 1).wide(),
         }
     }
 

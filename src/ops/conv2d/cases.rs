@@ -49,6 +49,7 @@ pub(super) fn all() -> Vec<Case<Conv2d>> {
     cases.extend(tiles());
     cases.extend(windows());
     cases.extend(biases());
+    cases.extend(wide());
     cases
 }
 
@@ -92,17 +93,17 @@ fn windows() -> Vec<Case<Conv2d>> {
     ];
     let mut cases = Vec::new();
     for ([kernel, stride, pad, dilation], x) in windows {
-        let op = Conv2d { cout: 16, kernel, stride, pad, dilation };
+        let op = Conv2d { pad, dilation, ..Conv2d::new(16, kernel, stride) };
         cases.push(of_op(op, x, [17, x[3].next_multiple_of(8)], INTEGERS));
     }
-    let op = Conv2d { cout: 5, kernel: 3, stride: 1, pad: 2, dilation: 2 };
+    let op = Conv2d { pad: 2, dilation: 2, ..Conv2d::new(5, 3, 1) };
     cases.push(of_op(op, [2, 5, 6, 3], [9, 4], Fill::Normal));
     cases.push(of_op(Conv2d { stride: 2, ..op }, [2, 5, 6, 3], [9, 4], Fill::Normal));
     let op = Conv2d { pad: 0, ..Conv2d::new(24, 2, 2) };
     cases.push(of_op(op, [1, 6, 7, 16], [24, 16], Fill::Normal));
     // Pixels that fill a tile, and one more; the same of a split.
     cases.push(of_op(op, [2, 16, 16, 8], [24, 8], INTEGERS));
-    let op = Conv2d { cout: 16, kernel: 3, stride: 1, pad: 2, dilation: 2 };
+    let op = Conv2d { pad: 2, dilation: 2, ..Conv2d::new(16, 3, 1) };
     cases.push(of_op(op, [1, 43, 3, 8], [16, 8], INTEGERS));
     cases.push(of_op(op, [1, 257, 1, 8], [16, 8], INTEGERS));
     cases
@@ -118,9 +119,27 @@ fn biases() -> Vec<Case<Conv2d>> {
     ];
     let mut cases: Vec<_> =
         sizes.iter().map(|(k, s, sizes)| case(*k, *s, sizes, INTEGERS)).collect();
-    let op = Conv2d { cout: 5, kernel: 2, stride: 2, pad: 0, dilation: 1 };
+    let op = Conv2d { pad: 0, ..Conv2d::new(5, 2, 2) };
     cases.push(of_op(op, [2, 6, 7, 3], [9, 4], Fill::Normal));
     cases.into_iter().map(with_bias).collect()
+}
+
+/// Outputs of f32 beside narrow inputs: whole vectors of them, and none. bf16 holds the whole numbers,
+/// but not their sums.
+fn wide() -> Vec<Case<Conv2d>> {
+    let sizes = [
+        (1, 1, Sizes { x: [1, 7, 9, 64], cout: 3, stored: [3, 64] }),
+        (1, 1, Sizes { x: [2, 9, 8, 64], cout: 24, stored: [24, 72] }),
+        (3, 2, Sizes { x: [2, 5, 3, 9], cout: 17, stored: [20, 12] }),
+    ];
+    let fills = [Fill::Integers { lo: -30, hi: 30 }, Fill::Normal];
+    let all = sizes.iter().flat_map(|(k, s, sizes)| fills.map(|f| case(*k, *s, sizes, f)));
+    let wide = |case: Case<Conv2d>| Case {
+        name: format!("{}, wide", case.name),
+        op: Conv2d { wide: true, ..case.op },
+        ..case
+    };
+    all.map(with_bias).map(wide).collect()
 }
 
 impl Measured for Conv2d {
@@ -130,10 +149,10 @@ impl Measured for Conv2d {
     };
 
     /// `3x3 stride 2, 8x56x56x48 to 64 of 80x80`: the weight is stored for 80 output and 80 input
-    /// channels. What is not as [`Conv2d::new`] has it is named too.
+    /// channels. What is not as [`Conv2d::new`] has it is named too, such as a wide output.
     fn label(&self, inputs: &[Meta]) -> String {
         let (x, w) = (inputs[0].shape, inputs[1].shape);
-        let Self { cout, kernel: k, stride, pad, dilation } = *self;
+        let Self { cout, kernel: k, stride, pad, dilation, wide } = *self;
         let mut label = format!("{k}x{k} stride {stride}");
         if pad != k / 2 {
             label += &format!(" pad {pad}");
@@ -142,7 +161,10 @@ impl Measured for Conv2d {
             label += &format!(" dilation {dilation}");
         }
         label += &format!(", {x} to {cout} of {}x{}", w.n(), w.c());
-        if inputs.len() > 2 { label + ", bias" } else { label }
+        if inputs.len() > 2 {
+            label += ", bias";
+        }
+        if wide { label + ", wide" } else { label }
     }
 
     fn used(&self, inputs: &[Meta]) -> Vec<usize> {

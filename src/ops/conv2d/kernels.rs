@@ -50,6 +50,7 @@ struct Params {
     common: u32,
     inverse: u32,
     accumulate: u32,
+    wide: u32,
     split_pixels: u32,
     splits: u32,
     by_channels: Divisor,
@@ -225,6 +226,7 @@ impl Params {
             common: common as u32,
             inverse: inverse as u32,
             accumulate: accumulate.into(),
+            wide: 0,
             split_pixels: 0,
             splits: 1,
             by_channels: Divisor::new(summed as u32),
@@ -257,7 +259,7 @@ impl Onto<'_> {
     }
 }
 
-/// `y` from `x` and `w`.
+/// `y` from `x` and `w`; it may be of f32 where these are narrow.
 pub(in crate::ops) fn fprop(
     g: &Geometry,
     launcher: &Launcher,
@@ -266,7 +268,8 @@ pub(in crate::ops) fn fprop(
     y: &mut Tensor,
 ) -> Result<()> {
     let (bias, accumulate) = onto.on_device();
-    let (dtype, params) = (x.dtype(), Params::new(g, g.cin, accumulate)?);
+    let (dtype, mut params) = (x.dtype(), Params::new(g, g.cin, accumulate)?);
+    params.wide = (y.dtype() != dtype).into();
     let pixels = params.n * params.p * params.q;
     let sums = g.sums(dtype, pixels, params.cout);
     let tile = FPROP.choose(sums, launcher.driver.shared_limit_bytes())?;

@@ -12,17 +12,23 @@ mod tests;
 mod wgrad;
 mod window;
 
+use super::narrow_copy::narrow_copy;
 use super::{Case, Grad, Op, Saved, expect_float};
 use crate::cx::Cx;
 use crate::error::{Error, Result};
-use crate::tensor::{Meta, Shape, Tensor};
+use crate::tensor::{DType, Meta, Shape, Tensor};
 use run::Onto;
+
+/// The type of a product's result.
+pub(super) fn result_type(operands: DType, wide: bool) -> DType {
+    if wide { operands.accumulation() } else { operands }
+}
 
 /// Convolution with zeros around the input and, if there is one, a bias.
 ///
 /// Inputs: `x` N×H×W×Cin, `w` Omax×k×k×Imax and, if there is a bias, `b` 1×1×1×Bmax with
 /// Bmax ≥ `cout`, of which the first `cout` output and the first Cin input channels are used, in
-/// place. The bias has type [`DType::accumulation`](crate::tensor::DType::accumulation). Output: N×P×Q×cout with
+/// place. The bias has type [`DType::accumulation`]. Output: N×P×Q×cout with
 /// P = ⌊(H + 2·pad − dilation·(k − 1) − 1) / stride⌋ + 1:
 /// y\[n,p,q,o\] = b\[o\] + Σ x\[n, p·stride − pad + dilation·r, q·stride − pad + dilation·s, i\] ·
 /// w\[o,r,s,i\]. The gradients of `w` and `b`, of type wide, are added to their active parts alone.
@@ -42,6 +48,9 @@ pub struct Conv2d {
     pub pad: usize,
     /// Step from one tap of the kernel to the next, in pixels of the input.
     pub dilation: usize,
+    /// Whether the output has the type of sums, [`DType::accumulation`], which holds them as they are:
+    /// for logits, which are compared.
+    pub wide: bool,
 }
 
 /// All extents of a convolution.
@@ -79,9 +88,9 @@ impl Geometry {
 
 impl Conv2d {
     /// With padding `kernel / 2`, which keeps the size of the input at stride 1 where the kernel
-    /// is odd, and without dilation.
+    /// is odd, without dilation, and with an output of the input's type.
     pub fn new(cout: usize, kernel: usize, stride: usize) -> Self {
-        Self { cout, kernel, stride, pad: kernel / 2, dilation: 1 }
+        Self { cout, kernel, stride, pad: kernel / 2, dilation: 1, wide: false }
     }
 
     /// Rows or columns of the output for those of the input; `None` where there are none.
@@ -125,7 +134,7 @@ impl Op for Conv2d {
                 )));
             }
         };
-        let Self { cout, kernel: k, stride, pad, dilation } = *self;
+        let Self { cout, kernel: k, stride, pad, dilation, .. } = *self;
         if k == 0 || stride == 0 || dilation == 0 {
             return Err(Error::usage(format!(
                 "expected a kernel, a stride and a dilation of at least 1, found kernel {k}, \
@@ -164,13 +173,14 @@ impl Op for Conv2d {
                 x.shape
             )));
         };
-        Ok(Meta::new(Shape::nhwc(x.shape.n(), p, q, cout), x.dtype))
+        Ok(Meta::new(Shape::nhwc(x.shape.n(), p, q, cout), result_type(x.dtype, self.wide)))
     }
 
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let (x, w) = (inputs[0], inputs[1]);
         let g = self.geometry(x.shape(), w.shape());
-        let mut y = cx.alloc(Meta::new(Shape::nhwc(g.n, g.p, g.q, g.cout), x.dtype()))?;
+        let dtype = result_type(x.dtype(), self.wide);
+        let mut y = cx.alloc(Meta::new(Shape::nhwc(g.n, g.p, g.q, g.cout), dtype))?;
         let onto = Onto::bias(inputs.get(2).copied());
         run::fprop(cx, Self::NAME, &g, [x, w], onto, &mut y)?;
         Ok((y, inputs.iter().map(|&t| t.clone()).collect()))
@@ -180,11 +190,12 @@ impl Op for Conv2d {
         let (x, w) = (&saved[0], &saved[1]);
         let g = self.geometry(x.shape(), w.shape());
         let wide = |t: &Tensor| Meta::new(t.shape(), t.dtype().accumulation());
+        let operand = narrow_copy(cx, Self::NAME, &gy, x.dtype())?;
         grads[0].write(cx, x.meta(), |gx, accumulate| {
-            run::dgrad(cx, Self::NAME, &g, [&gy, w], Onto::target(accumulate), gx)
+            run::dgrad(cx, Self::NAME, &g, [&operand, w], Onto::target(accumulate), gx)
         })?;
         grads[1].write(cx, wide(w), |gw, accumulate| {
-            run::wgrad(cx, Self::NAME, &g, [x, &gy], gw, accumulate)
+            run::wgrad(cx, Self::NAME, &g, [x, &operand], gw, accumulate)
         })?;
         let Some(b) = saved.get(2) else { return Ok(()) };
         grads[2].write(cx, wide(b), |gb, accumulate| {

@@ -112,7 +112,7 @@ fn integers_are_exact_for_all_paddings_and_dilations() {
                 ([2, 5, 9, 9], 17, [20, 12]),
                 ([1, 20, 23, 8], 40, [48, 24]),
             ] {
-                let op = Conv2d { cout, kernel, stride, pad, dilation };
+                let op = Conv2d { pad, dilation, ..Conv2d::new(cout, kernel, stride) };
                 let metas = [Shape(x), Shape([stored[0], kernel, kernel, stored[1]])];
                 if op.infer(&metas.map(|s| Meta::new(s, DType::F32))).is_ok() {
                     check(op, x, stored);

@@ -47,7 +47,7 @@ impl ConvTranspose2d {
     /// The convolution that makes `x` of `y`.
     fn reverse(&self, x: Shape, w: Shape, y: Shape) -> Geometry {
         let Self { kernel, stride, .. } = *self;
-        Conv2d { cout: x.c(), kernel, stride, pad: 0, dilation: 1 }.geometry(y, w)
+        Conv2d { pad: 0, ..Conv2d::new(x.c(), kernel, stride) }.geometry(y, w)
     }
 }
 

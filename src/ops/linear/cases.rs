@@ -8,11 +8,16 @@ fn case(n: usize, cin: usize, out: usize, [omax, imax]: [usize; 2], fill: Fill) 
     let (x, w) = (Shape::matrix(n, cin), Shape::matrix(omax, imax));
     Case {
         name: format!("input {x}, weight {w}, {out} out, {fill:?}"),
-        op: Linear { out },
+        op: Linear::new(out),
         inputs: [Input::normal(x), Input::weight(w), Input::accumulation(Shape::vector(omax))]
             .map(|input| input.fill(fill))
             .to_vec(),
     }
+}
+
+/// The same with an output of f32 beside narrow inputs.
+fn wide(case: Case<Linear>) -> Case<Linear> {
+    Case { name: format!("{}, wide", case.name), op: Linear { wide: true, ..case.op }, ..case }
 }
 
 /// The same without a bias.
@@ -23,6 +28,8 @@ fn without_bias(mut case: Case<Linear>) -> Case<Linear> {
 
 pub(super) fn all() -> Vec<Case<Linear>> {
     let integers = Fill::Integers { lo: -3, hi: 3 };
+    // bf16 holds them, but not their sums.
+    let large = Fill::Integers { lo: -30, hi: 30 };
     vec![
         case(1, 1, 1, [1, 1], integers),
         case(7, 13, 5, [9, 20], integers),
@@ -32,6 +39,9 @@ pub(super) fn all() -> Vec<Case<Linear>> {
         case(140, 40, 72, [80, 48], Fill::Normal),
         without_bias(case(7, 13, 5, [9, 20], integers)),
         without_bias(case(140, 40, 72, [80, 48], Fill::Normal)),
+        wide(case(12, 32, 16, [16, 32], large)),
+        wide(case(9, 72, 21, [21, 72], large)),
+        wide(case(140, 40, 72, [80, 48], Fill::Normal)),
     ]
 }
 
@@ -44,7 +54,8 @@ impl Measured for Linear {
     fn label(&self, inputs: &[Meta]) -> String {
         let (x, w) = (inputs[0].shape, inputs[1].shape);
         let bias = if inputs.len() > 2 { "" } else { ", no bias" };
-        format!("{}x{} to {} of {}x{}{bias}", x.n(), x.c(), self.out, w.n(), w.c())
+        let wide = if self.wide { ", wide" } else { "" };
+        format!("{}x{} to {} of {}x{}{bias}{wide}", x.n(), x.c(), self.out, w.n(), w.c())
     }
 
     fn used(&self, inputs: &[Meta]) -> Vec<usize> {

@@ -5,6 +5,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
+use super::narrow_copy::narrow_copy;
 use super::{Case, Grad, Op, Saved, bias, expect_float};
 use crate::cx::{Cx, Exec};
 use crate::dispatch;
@@ -25,6 +26,9 @@ use crate::tensor::{Meta, Shape, Tensor};
 pub struct Linear {
     /// Output channels.
     pub out: usize,
+    /// Whether the output has the type of sums, [`DType::accumulation`](crate::tensor::DType::accumulation), which holds them as they are:
+    /// for logits, which are compared.
+    pub wide: bool,
 }
 
 /// All extents of a linear layer.
@@ -38,6 +42,11 @@ struct Geometry {
 }
 
 impl Linear {
+    /// With an output of the input's type.
+    pub fn new(out: usize) -> Self {
+        Self { out, wide: false }
+    }
+
     fn geometry(&self, x: Shape, w: Shape) -> Geometry {
         Geometry { n: x.n(), cin: x.c(), out: self.out, cin_max: w.c() }
     }
@@ -82,13 +91,15 @@ impl Op for Linear {
                 b.dtype
             )));
         }
-        Ok(Meta::new(Shape::matrix(x.shape.n(), self.out), x.dtype))
+        let dtype = conv2d::result_type(x.dtype, self.wide);
+        Ok(Meta::new(Shape::matrix(x.shape.n(), self.out), dtype))
     }
 
     fn forward(&self, cx: &Cx, inputs: &[&Tensor]) -> Result<(Tensor, Saved)> {
         let (x, w, b) = (inputs[0], inputs[1], inputs.get(2).copied());
         let g = self.geometry(x.shape(), w.shape());
-        let mut y = cx.alloc(Meta::new(Shape::matrix(g.n, g.out), x.dtype()))?;
+        let dtype = conv2d::result_type(x.dtype(), self.wide);
+        let mut y = cx.alloc(Meta::new(Shape::matrix(g.n, g.out), dtype))?;
         match cx.exec(Self::NAME) {
             Exec::DryRun => {}
             Exec::Cpu if cx.rounds_operands(x) => {
@@ -110,6 +121,7 @@ impl Op for Linear {
         let g = self.geometry(x.shape(), w.shape());
         let c = self.convolution(x.shape(), w.shape());
         let wide = |t: &Tensor| Meta::new(t.shape(), t.dtype().accumulation());
+        let operand = narrow_copy(cx, Self::NAME, &gy, x.dtype())?;
         grads[0].write(cx, x.meta(), |gx, accumulate| {
             match cx.exec(Self::NAME) {
                 Exec::DryRun => {}
@@ -122,7 +134,7 @@ impl Op for Linear {
                 }),
                 Exec::Device(launcher) => {
                     let onto = Onto::target(accumulate);
-                    conv2d::kernels::dgrad(&c, &launcher, [&gy, w], onto, gx)?;
+                    conv2d::kernels::dgrad(&c, &launcher, [&operand, w], onto, gx)?;
                 }
             }
             Ok(())
@@ -142,7 +154,7 @@ impl Op for Linear {
                     }
                 }
                 Exec::Device(launcher) => {
-                    conv2d::kernels::wgrad(&c, cx, &launcher, [x, &gy], gw, accumulate)?;
+                    conv2d::kernels::wgrad(&c, cx, &launcher, [x, &operand], gw, accumulate)?;
                 }
             }
             Ok(())

@@ -10,7 +10,7 @@ fn integers<T: Real>(len: usize, seed: u64) -> Vec<T> {
 }
 
 fn check<T: Real>(gemm: cpu::Gemm<T>, n: usize, cin: usize, out: usize, [omax, imax]: [usize; 2]) {
-    let g = Linear { out }.geometry(Shape::matrix(n, cin), Shape::matrix(omax, imax));
+    let g = Linear::new(out).geometry(Shape::matrix(n, cin), Shape::matrix(omax, imax));
     let (x, w) = (integers::<T>(n * cin, 1), integers::<T>(omax * imax, 2));
     let (b, gy) = (integers::<T>(omax, 3), integers::<T>(n * out, 4));
     let mut y = vec![T::zero(); n * out];
@@ -51,7 +51,7 @@ fn shapes_that_do_not_fit_are_named() {
     let meta = |s| Meta::new(s, DType::F32);
     let infer = |w, b| {
         let inputs = [meta(Shape::matrix(2, 8)), meta(w), meta(b)];
-        Linear { out: 4 }.infer(&inputs).map(|m| m.shape).map_err(|e| e.to_string())
+        Linear::new(4).infer(&inputs).map(|m| m.shape).map_err(|e| e.to_string())
     };
     assert_eq!(infer(Shape::matrix(6, 8), Shape::vector(6)), Ok(Shape::matrix(2, 4)));
     assert!(infer(Shape::matrix(3, 8), Shape::vector(3)).unwrap_err().contains("4x1x1x8"));

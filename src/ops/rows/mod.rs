@@ -56,7 +56,7 @@ mod tests {
         };
         let (x, w) = (whole(Shape::nhwc(2, 3, 4, 5), 1), whole(Shape::matrix(7, 6), 2));
         let (rows, _) = Rows.forward(&cx, &[&x]).unwrap();
-        let (linear, _) = Linear { out: 7 }.forward(&cx, &[&rows, &w]).unwrap();
+        let (linear, _) = Linear::new(7).forward(&cx, &[&rows, &w]).unwrap();
         let (convolution, _) = Conv2d::new(7, 1, 1).forward(&cx, &[&x, &w]).unwrap();
         assert_eq!(linear.host::<f32>(), convolution.host::<f32>());
     }
