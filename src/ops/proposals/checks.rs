@@ -184,8 +184,8 @@ fn agrees(cx: &Cx, case: &Case) -> Result<Outcome, String> {
     }
     let compare = |cx: &Cx| -> Result<(), String> {
         let found = bits(&run(cx, case, &values).map_err(|e| e.to_string())?);
-        let pairs = found.iter().flatten().zip(expected.iter().flatten());
-        match pairs.into_iter().position(|(found, expected)| found != expected) {
+        let mut pairs = found.iter().flatten().zip(expected.iter().flatten());
+        match pairs.position(|(found, expected)| found != expected) {
             Some(at) => Err(format!("box {at} of all images differs from the host's")),
             None if found != expected => {
                 let found: Vec<usize> = found.iter().map(Vec::len).collect();
@@ -210,9 +210,10 @@ fn repeats(cx: &Cx) -> Result<Outcome, String> {
     let values = case.values();
     let expected = bits(&expected(&case, &values));
     for seed in 0..20 {
-        let reschedule = |seed| match cx.backend() {
-            Backend::Driver(driver) => driver.reschedule(seed),
-            _ => {}
+        let reschedule = |seed| {
+            if let Backend::Driver(driver) = cx.backend() {
+                driver.reschedule(seed);
+            }
         };
         reschedule(seed);
         let found = run(cx, &case, &values);
