@@ -8,8 +8,8 @@ pub use crate::ops::OPS;
 use crate::ops::check::philox;
 use crate::ops::work::Work;
 use crate::ops::{
-    self, Check, cut_mix, global_norm, index_select, matching, queue_mean, queue_push, relation,
-    resize_bilinear,
+    self, Check, cut_mix, global_norm, index_select, matching, proposals, queue_mean, queue_push,
+    relation, resize_bilinear,
 };
 use crate::optim;
 use crate::tensor::{DType, Meta};
@@ -105,6 +105,11 @@ pub static FAMILIES: &[Family] = &[
     },
     // Draws are made inside of other kernels.
     Family { name: "philox", checks: philox::checks, work: |_| Vec::new() },
+    Family {
+        name: "proposals",
+        checks: proposals::checks::checks,
+        work: |w| vec![proposals::work::work(w.batch())],
+    },
     Family {
         name: "queue_mean",
         checks: queue_mean::checks::checks,

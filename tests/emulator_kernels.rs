@@ -50,6 +50,7 @@ families!(
     knn,
     matching,
     philox,
+    proposals,
     queue_mean,
     queue_push,
     relation,

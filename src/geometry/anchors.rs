@@ -43,6 +43,21 @@ impl Anchors {
         self.cell.len()
     }
 
+    /// Pixels from one position to the next.
+    pub fn stride(&self) -> f32 {
+        self.stride
+    }
+
+    /// Positions of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The boxes at the first position.
+    pub fn cell(&self) -> &[Corners] {
+        &self.cell
+    }
+
     /// The anchor of an index below [`Anchors::len`].
     pub fn get(&self, index: usize) -> Corners {
         let (position, a) = (index / self.cell.len(), index % self.cell.len());

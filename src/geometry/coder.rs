@@ -2,6 +2,7 @@
 //! 2014, appendix C), in detectron2's order of operations.
 
 use super::Corners;
+use super::exp::exp;
 
 /// How differences are scaled.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,6 +12,8 @@ pub struct Coder {
 }
 
 impl Coder {
+    /// The greatest dw and dh, ln(1000/16).
+    pub const MOST: f32 = 4.135_166_6;
     /// That of region proposals.
     pub const RPN: Self = Self { weights: [1.0; 4] };
     /// That of box heads.
@@ -27,11 +30,10 @@ impl Coder {
 
     /// The box that differs so from `source`; dw and dh grow it by 1000/16 at most.
     pub fn decode(&self, source: &Corners, deltas: &[f32; 4]) -> Corners {
-        let most = (1000.0f64 / 16.0).ln() as f32;
         let ([x, y], [w, h]) = centre_and_size(source);
         let [dx, dy, dw, dh] = std::array::from_fn(|i| deltas[i] / self.weights[i]);
         let (x, y) = (dx * w + x, dy * h + y);
-        let (w, h) = (at_most(dw, most).exp() * w, at_most(dh, most).exp() * h);
+        let (w, h) = (exp(at_most(dw)) * w, exp(at_most(dh)) * h);
         [x - 0.5 * w, y - 0.5 * h, x + 0.5 * w, y + 0.5 * h]
     }
 }
@@ -42,8 +44,8 @@ fn centre_and_size(b: &Corners) -> ([f32; 2], [f32; 2]) {
 }
 
 /// Unlike `min` this keeps what is no number, so that it is noticed.
-fn at_most(x: f32, most: f32) -> f32 {
-    if x > most { most } else { x }
+fn at_most(x: f32) -> f32 {
+    if x > Coder::MOST { Coder::MOST } else { x }
 }
 
 #[cfg(test)]
@@ -60,6 +62,7 @@ mod tests {
             }
         }
         assert_eq!(Coder::RPN.encode(&source, &target)[..2], [-0.2, 0.5]);
+        assert_eq!(Coder::MOST, (1000.0f64 / 16.0).ln() as f32);
         let far = Coder::RPN.decode(&source, &[0.0, 0.0, 100.0, -100.0]);
         assert!((far[2] - far[0] - 2500.0).abs() < 0.1 && far[3] == far[1], "{far:?}");
         assert!(Coder::RPN.decode(&source, &[0.0, 0.0, f32::NAN, 0.0])[0].is_nan());

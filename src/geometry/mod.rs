@@ -10,6 +10,7 @@ pub mod anchors;
 pub mod boxes;
 pub mod coder;
 pub mod corners;
+pub mod exp;
 pub mod matcher;
 pub mod nms;
 pub mod paste;

@@ -37,6 +37,7 @@ pub mod multi_tensor;
 mod narrow_copy;
 mod op;
 pub mod passes;
+pub mod proposals;
 pub mod queue_mean;
 pub mod queue_push;
 pub mod relation;

@@ -1,13 +1,11 @@
 //! The losses of detectors, all with weight 1, as detectron2 defines them.
 
-use rayon::prelude::*;
-
 use super::objective::Detect;
-use super::regions::{self, Outputs, Region};
+use super::regions::{self, Region};
 use crate::cx::Cx;
 use crate::data::annotated::ImageTargets;
 use crate::error::{Error, Result};
-use crate::geometry::{AnchorSample, Anchors, Coder, Corners, ProposalSettings, Sampler};
+use crate::geometry::{AnchorSample, Anchors, Coder, ProposalSettings, Sampler};
 use crate::nn::dense::RpnOutput;
 use crate::nn::{BnMode, Params};
 use crate::ops::add::Add;
@@ -53,10 +51,7 @@ impl Detect {
         let outputs = self.net.proposals(tape, params, &levels)?;
         let mut part = Part::default();
         self.rpn_losses(tape, &outputs, targets, [h, w], all, &mut part)?;
-        part.regions = match tape.cx().is_plan() {
-            true => self.most_regions(targets.len()),
-            false => self.regions(tape.cx(), outputs, targets, [h, w])?,
-        };
+        part.regions = self.regions(tape.cx(), outputs, targets, [h, w])?;
         let share = targets.len() as f64 / all as f64;
         self.roi_losses(tape, params, &levels, targets, share, norm, &mut part)?;
         Ok(part)
@@ -132,7 +127,6 @@ impl Detect {
         size: [usize; 2],
     ) -> Result<Vec<Region>> {
         let det = &self.config.det;
-        let outputs = Outputs::download(cx, &outputs)?;
         let settings = ProposalSettings {
             pre: det.rpn_pre,
             post: det.rpn_post,
@@ -140,10 +134,11 @@ impl Detect {
             coder: Coder::RPN,
         };
         let anchors = self.grid.anchors(size);
-        let of_image = |(i, targets): (usize, &ImageTargets)| {
-            outputs.of_image(i, &anchors, targets.size, &settings)
-        };
-        let proposed: Vec<Vec<Corners>> = targets.par_iter().enumerate().map(of_image).collect();
+        let sizes: Vec<[usize; 2]> = targets.iter().map(|targets| targets.size).collect();
+        let proposed = regions::proposed(cx, &outputs, &anchors, &sizes, &settings)?;
+        if cx.is_plan() {
+            return Ok(self.most_regions(targets.len()));
+        }
         Ok(regions::sample(targets, &proposed, &self.grid, &self.sampler(), self.config.seed))
     }
 

@@ -1,7 +1,6 @@
 //! A net that was fine-tuned for detection, ready to find objects.
 
 use super::grid::Grid;
-use super::regions::Outputs;
 use super::{TASKS, net, regions};
 use crate::config::{Config, Task};
 use crate::cx::Cx;
@@ -152,15 +151,15 @@ impl DetModel {
     ) -> Result<Vec<(usize, Corners)>> {
         let det = &self.config.det;
         let outputs = self.net.proposals(tape, &self.params, levels)?;
-        let outputs = Outputs::download(cx, &outputs)?;
         let settings = ProposalSettings {
             pre: det.rpn_pre_test,
             post: det.rpn_post_test,
             nms: det.rpn_nms as f32,
             coder: Coder::RPN,
         };
-        let boxes = outputs.of_image(0, &self.grid.anchors(size), image, &settings);
-        Ok(self.by_level(boxes.into_iter()))
+        let anchors = self.grid.anchors(size);
+        let boxes = regions::proposed(cx, &outputs, &anchors, &[image], &settings)?;
+        Ok(self.by_level(boxes.into_iter().flatten()))
     }
 
     fn by_level(&self, boxes: impl Iterator<Item = Corners>) -> Vec<(usize, Corners)> {

@@ -1,5 +1,5 @@
 //! Regions of a step: proposals of the region proposal net, and those of them that the heads learn
-//! from. Plain functions on the host; draws are functions of the seed and the image's position.
+//! from. These are sampled on the host; draws are functions of the seed and the image's position.
 
 use rayon::prelude::*;
 
@@ -8,50 +8,32 @@ use crate::cx::Cx;
 use crate::data::annotated::ImageTargets;
 use crate::error::Result;
 use crate::geometry::{
-    Anchors, Coder, Corners, LevelOutput, Matcher, ProposalSettings, RoiSample, Sampler,
-    mask_target, proposals,
+    Anchors, Coder, Corners, Matcher, ProposalSettings, RoiSample, Sampler, mask_target,
 };
 use crate::nn::dense::RpnOutput;
+use crate::ops::proposals::{self, Level};
 use crate::rng::{Philox, Purpose};
 use crate::tensor::{DType, Shape, Tensor};
 
-/// What the region proposal net says of a batch: of each level the logits and deltas of all images.
-pub(super) struct Outputs {
-    logits: Vec<Vec<f32>>,
-    deltas: Vec<Vec<f32>>,
-}
-
-impl Outputs {
-    /// Waits for the net's outputs.
-    pub(super) fn download(cx: &Cx, levels: &[RpnOutput]) -> Result<Self> {
-        let logits = levels.iter().map(|level| cx.download(level.logits.value()));
-        let deltas = levels.iter().map(|level| cx.download(level.deltas.value()));
-        Ok(Self { logits: logits.collect::<Result<_>>()?, deltas: deltas.collect::<Result<_>>()? })
-    }
-
-    /// Boxes that are proposed in image `i` of this height and width, the best first.
-    pub(super) fn of_image(
-        &self,
-        i: usize,
-        anchors: &[Anchors],
-        size: [usize; 2],
-        settings: &ProposalSettings,
-    ) -> Vec<Corners> {
-        let levels: Vec<LevelOutput> = anchors
-            .iter()
-            .zip(self.logits.iter().zip(&self.deltas))
-            .map(|(anchors, (logits, deltas))| {
-                let n = anchors.len();
-                LevelOutput {
-                    anchors,
-                    logits: &logits[i * n..(i + 1) * n],
-                    deltas: &deltas[4 * i * n..4 * (i + 1) * n],
-                }
-            })
-            .collect();
-        let found = proposals(&levels, size.map(|side| side as f32), settings);
-        found.into_iter().map(|proposal| proposal.bbox).collect()
-    }
+/// Boxes that are proposed in each image of these heights and widths, the best first. Waits for what
+/// the region proposal net says of the batch, of which no more than these boxes comes to the host.
+pub(super) fn proposed(
+    cx: &Cx,
+    outputs: &[RpnOutput],
+    anchors: &[Anchors],
+    sizes: &[[usize; 2]],
+    settings: &ProposalSettings,
+) -> Result<Vec<Vec<Corners>>> {
+    let pairs = outputs.iter().zip(anchors);
+    let levels: Vec<Level> = pairs
+        .map(|(RpnOutput { logits, deltas }, anchors)| Level {
+            anchors,
+            logits: logits.value(),
+            deltas: deltas.value(),
+        })
+        .collect();
+    let sizes: Vec<[f32; 2]> = sizes.iter().map(|size| size.map(|side| side as f32)).collect();
+    proposals::download(cx, &proposals::propose(cx, &levels, &sizes, settings)?)
 }
 
 /// A region that the heads learn from.
