@@ -81,7 +81,7 @@ pub(super) fn words(recipe: Recipe, task: Task) -> Vec<&'static str> {
             "train.batch=8",
             "train.lr=0.05",
             "finetune.lr_head=0.05",
-            "finetune.steps=4000",
+            "finetune.steps=3600",
             "seg.channels=64",
             "seg.crop=128",
             "seg.scale_min=0.75",

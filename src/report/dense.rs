@@ -106,16 +106,18 @@ pub(super) fn results(run: &Path) -> Result<Vec<Outcome>> {
     Ok(read(run)?.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
-/// The numbers of tests during training and at its end, by their names: steps and per cents, of the
-/// images that were tested last.
-pub(super) fn over_steps(run: &Path) -> Result<Vec<(&'static str, Vec<(f64, f64)>)>> {
+/// A number of several tests: its name, and steps with per cents.
+pub(super) type Course = (&'static str, Vec<(f64, f64)>);
+
+/// The numbers of tests during training and at its end, of the images that were tested last.
+pub(super) fn over_steps(run: &Path) -> Result<Vec<Course>> {
     let mut all = results(run)?;
     let newest = all.iter().max_by_key(|o| o.step).map(|o| (o.test.data.clone(), o.arch.clone()));
     all.retain(|o| {
         newest.as_ref().is_some_and(|(data, arch)| o.test.data == *data && o.arch == *arch)
     });
     all.dedup_by_key(|o| o.step);
-    let mut lines: Vec<(&str, Vec<(f64, f64)>)> = Vec::new();
+    let mut lines: Vec<Course> = Vec::new();
     for outcome in &all {
         for (name, number) in outcome.main_numbers() {
             let point = (outcome.step as f64, number.map_or(f64::NAN, |share| 100.0 * share));

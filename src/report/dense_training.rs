@@ -2,7 +2,7 @@
 //! from.
 
 use super::chart::{Line, LineChart};
-use super::dense;
+use super::dense::{self, Course};
 use super::run::Run;
 use super::series::{MAX_BINS, bins, ends};
 use super::svg::Size;
@@ -65,7 +65,7 @@ pub(super) fn losses(run: &Run) -> Option<Panel> {
 /// What tests during training found; none where there were none.
 pub(super) fn tests(run: &Run) -> Result<Option<Panel>> {
     let lines = dense::over_steps(&run.dir)?;
-    let line = |((name, points), class): (&(&str, Vec<(f64, f64)>), &&'static str)| Line {
+    let line = |((name, points), class): (&Course, &&'static str)| Line {
         name: (*name).to_owned(),
         class,
         bins: bins(points, MAX_BINS),
