@@ -14,7 +14,7 @@ use crate::cx::Cx;
 use crate::error::{Error, Result};
 use crate::files::disk;
 
-/// Tests a net as it stands after so many steps, and writes all that was found into [`file`].
+/// Tests a net as it stands after so many steps, and writes all that was found into [`file()`].
 pub type Test<'a> = dyn Fn(&Cx, &dyn Objective, &Config, u64) -> Result<Found> + 'a;
 
 /// What a test found.

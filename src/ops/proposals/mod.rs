@@ -54,7 +54,7 @@ impl Level<'_> {
     }
 }
 
-/// The boxes that [`proposals`] finds in each image of these `[height, width]` (without padding), bit
+/// The boxes that [`proposals()`] finds in each image of these `[height, width]` (without padding), bit
 /// for bit: [N, R, 1, 4], the best first, where R is the most that an image can have; rows that are
 /// left are 0. The host does not wait for it.
 ///
