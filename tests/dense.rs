@@ -186,7 +186,7 @@ fn mistakes_in_annotations_are_said_with_their_place() {
     }
     write(&data, "[]");
     let said = refused(&words);
-    assert!(said.contains("COCO's JSON, a folder or a plain tar archive"), "{said}");
+    assert!(said.contains("COCO's JSON, a folder or a tar archive"), "{said}");
 }
 
 #[test]
