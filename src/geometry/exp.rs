@@ -17,7 +17,7 @@ const INVERSE_FACTORIALS: [f64; 14] = [
 const LEAST: f64 = -110.0;
 
 /// eˣ to the nearest f32, for x up to 80: 2ᵏ·eʳ with |r| ≤ ln 2 / 2, whose series is summed in f64.
-/// `kernels/include/exact.h` has the same operations.
+/// `kernels/include/exp.h` has the same operations.
 pub fn exp(x: f32) -> f32 {
     let x = f64::from(x);
     let x = if x < LEAST { LEAST } else { x };

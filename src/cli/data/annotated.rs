@@ -78,9 +78,8 @@ impl<'a> Annotated<'a> {
     pub(super) fn run(&self, json: bool) -> Result<()> {
         let boxes = self.of_objects.map(|task| self.boxes(task)).transpose()?;
         let labels = self.of_labels.then(|| self.labels()).transpose()?;
-        let damaged = |survey: &[String]| survey.len();
-        let damaged = boxes.as_ref().map_or(0, |boxes| damaged(&boxes.survey.damaged))
-            + labels.as_ref().map_or(0, |labels| damaged(&labels.damaged));
+        let damaged = boxes.as_ref().map_or(0, |boxes| boxes.survey.damaged.len())
+            + labels.as_ref().map_or(0, |labels| labels.damaged.len());
         if json {
             let mut all = Map::new();
             if let Some(boxes) = &boxes {
