@@ -21,11 +21,11 @@ use crate::study::{self, Request, Row, Scale, Study, Which};
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct StudyArgs {
-    /// Images to learn from; most tables need class folders
+    /// Images to learn from; tables of classification need class folders
     #[arg(long, value_name = "TRAIN", num_args = 1.., required = true)]
     pub data: Vec<String>,
-    /// Labelled images to test on
-    #[arg(long, value_name = "TEST", num_args = 1.., required = true)]
+    /// Images in class folders to test on; not needed for --boxes and --pixels
+    #[arg(long, value_name = "TEST", num_args = 1..)]
     pub test_data: Vec<String>,
     /// The study's folder
     #[arg(long, value_name = "DIR")]
@@ -84,6 +84,7 @@ Examples:
     --domain night=night/ --transfer signs=signs/train,signs/test
   engine study --data train/ --test-data test/ --out study/ --resume \\
     --boxes coco=coco#train2017,coco#val2017 --tables t3
+  engine study --data photos/ --out study/ --pixels roads=roads#train,roads#test
 docs/study.md says what each table is.";
 
 /// `NAME=TRAIN,TEST`.
@@ -113,8 +114,8 @@ impl StudyArgs {
             values.iter().cloned().partition(|value| !is_word(value))
         };
         let ((data, mut words), (test_data, more)) = (split(&self.data), split(&self.test_data));
-        if data.is_empty() || test_data.is_empty() {
-            return Err(Error::usage("--data and --test-data: expected at least one path each"));
+        if data.is_empty() || (test_data.is_empty() && !self.test_data.is_empty()) {
+            return Err(Error::usage("--data and --test-data: expected at least one path"));
         }
         words.extend(more);
         words.extend(self.words.iter().cloned());

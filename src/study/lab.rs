@@ -27,8 +27,8 @@ pub struct Lab<'a> {
     pub reference: Arch,
     /// Images to learn from.
     pub train: &'a Source,
-    /// Images to test on.
-    pub test: &'a Source,
+    /// Images to test on; none where only annotated images are tested on.
+    pub test: Option<&'a Source>,
     /// Other images that nets learn from and are tested on.
     pub transfers: &'a [(Source, Source)],
     /// Images of other domains to search on.
@@ -260,10 +260,11 @@ impl Lab<'_> {
 
     /// What the candidates of a search are worth to their nearest neighbours.
     pub fn score(&self, run: &Made, found: &Found) -> Result<Made> {
+        let (train, test) = self.own()?;
         self.after(&[run, &found.made], || {
             let cell = Cell::new(Kind::Score, "eval knn").of("--ckpt", &run.name, RUN);
             let cell = cell.of("--archs-from", &found.made.name, "run/candidates.jsonl");
-            let cell = cell.images("--data", self.train).images("--test-data", self.test);
+            let cell = cell.images("--data", train).images("--test-data", test);
             let (bn, images, seed) = (self.sizes.bn_images, self.probe_images(), self.seed());
             cell.words(&format!("--bn-images {bn} {images} --seed {seed} --no-baselines --json"))
         })
@@ -271,10 +272,11 @@ impl Lab<'_> {
 
     /// A linear classifier on a net's frozen features.
     pub fn linear(&self, run: &Made, arch: &Arch) -> Result<Made> {
+        let (train, test) = self.own()?;
         self.after(&[run], || {
             let cell = Cell::new(Kind::Linear, "eval linear").of("--ckpt", &run.name, RUN);
             let cell = cell.words(&format!("--arch {arch}"));
-            let cell = cell.images("--data", self.train).images("--test-data", self.test);
+            let cell = cell.images("--data", train).images("--test-data", test);
             let Sizes { bn_images, linear_epochs, .. } = self.sizes;
             cell.words(&format!(
                 "--bn-images {bn_images} {} --epochs {linear_epochs} --seed {} --no-baselines --json",

@@ -27,6 +27,7 @@ pub use self::plan::Plan;
 use self::plan::Planner;
 pub use self::sizes::{Scale, Sizes};
 pub use self::table::{Point, Row, Table};
+use self::tables::CLASSES;
 pub use self::tables::Which;
 use crate::error::{Error, Result};
 use crate::files;
@@ -40,7 +41,7 @@ pub const FILE: &str = "study.json";
 pub struct Request {
     /// Images to learn from.
     pub data: Vec<String>,
-    /// Images to test on.
+    /// Images to test on; none where only annotated images are tested on.
     pub test_data: Vec<String>,
     /// Its folder.
     pub out: PathBuf,
@@ -107,7 +108,7 @@ struct Opened {
     space: Space,
     reference: crate::space::Arch,
     train: Source,
-    test: Source,
+    test: Option<Source>,
     transfers: Vec<(Source, Source)>,
     domains: Vec<Source>,
     annotated: Vec<AnnotatedSet>,
@@ -171,7 +172,10 @@ impl Request {
         Ok(Opened {
             reference,
             train: Source::open("data", &self.data)?,
-            test: Source::open("test data", &self.test_data)?,
+            test: match self.test_data.is_empty() {
+                true => None,
+                false => Some(Source::open("test data", &self.test_data)?),
+            },
             transfers: self.transfers.iter().map(transfer).collect::<Result<_>>()?,
             domains: self.domains.iter().map(|(n, path)| one(n, path)).collect::<Result<_>>()?,
             annotated,
@@ -199,9 +203,9 @@ impl Request {
             }
         }
         if tables.is_empty() {
-            return Err(Error::data(
-                "no table can be made: expected class folders in --data and --test-data",
-            ));
+            return Err(Error::data(format!(
+                "no table can be made: expected {CLASSES}, or --boxes or --pixels NAME=TRAIN,TEST"
+            )));
         }
         Ok((tables, left_out))
     }
@@ -215,7 +219,7 @@ impl Opened {
             space: &self.space,
             reference: self.reference,
             train: &self.train,
-            test: &self.test,
+            test: self.test.as_ref(),
             transfers: &self.transfers,
             domains: &self.domains,
             annotated: &self.annotated,
@@ -284,7 +288,7 @@ pub fn run(
     }
     let cells = opened.cells(&tables)?;
     let folder = folder.expecting(cells.len());
-    let images = [&opened.train, &opened.test].into_iter();
+    let images = std::iter::once(&opened.train).chain(&opened.test);
     let images = images.chain(opened.transfers.iter().flat_map(|(a, b)| [a, b]));
     let annotated = opened.annotated.iter().flat_map(|set| [&set.train, &set.test]);
     let images = images.chain(&opened.domains).chain(annotated);

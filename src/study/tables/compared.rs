@@ -15,6 +15,13 @@ use crate::study::table::{Row, Table};
 const RATE: &str = "Weights of a supernet that all students share get about three times a single net's \
                     gradient: hence the row at three times the learning rate.";
 
+/// What the numbers of classification are.
+fn top1(few: Option<f64>) -> String {
+    let of =
+        |few| format!("Top-1 is of nets fine-tuned on {} of the labels. ", Lab::in_percent(few));
+    few.map_or(String::new(), of)
+}
+
 /// F4: transfer to other images.
 pub(super) fn transfer(lab: &Lab) -> Result<Table> {
     let mut table = Table::new(
@@ -49,8 +56,7 @@ pub(super) fn transfer(lab: &Lab) -> Result<Table> {
 
 /// T7: other methods.
 pub(super) fn methods(lab: &Lab) -> Result<Table> {
-    let [few, _] = lab.shares()?;
-    let share = Lab::in_percent(few);
+    let few = lab.few();
     let dense: Vec<Target> =
         lab.targets().into_iter().filter(|target| target.task != Task::DetFpn).collect();
     let of_dense = match dense.is_empty() {
@@ -65,21 +71,24 @@ pub(super) fn methods(lab: &Lab) -> Result<Table> {
         "Other methods",
         &[
             &format!(
-                "Top-1, fine-tuned on {share} of the labels; the baseline is the reference net alone \
-                      at the method's learning rate."
+                "{}The baseline is the reference net alone at the method's learning rate.",
+                top1(few)
             ),
             RATE,
             of_dense,
         ],
     );
     for method in [Method::Byol, Method::Ressl, Method::Densecl] {
-        let alone = lab.alone_of_each_seed(method, 1.0)?;
-        let runs = lab.each_seed(|seed| lab.pretrain(&Pretrained::supernet(method, seed)))?;
-        let thrice = lab.alone_of_each_seed(method, 3.0)?;
-        let mut tests = vec![Test::Labels(few)];
+        let mut tests: Vec<Test> = few.map(Test::Labels).into_iter().collect();
         if method == Method::Densecl {
             tests.extend(dense.iter().copied().map(Test::Dense));
         }
+        if tests.is_empty() {
+            continue;
+        }
+        let alone = lab.alone_of_each_seed(method, 1.0)?;
+        let runs = lab.each_seed(|seed| lab.pretrain(&Pretrained::supernet(method, seed)))?;
+        let thrice = lab.alone_of_each_seed(method, 3.0)?;
         for test in tests {
             let winners = lab.winners_like_reference(&runs, test.task(), test.images(lab))?;
             let [baseline, winners, thrice] =
@@ -148,8 +157,7 @@ pub(super) fn teachers(lab: &Lab) -> Result<Table> {
 
 /// T9: winners by other features.
 pub(super) fn features(lab: &Lab) -> Result<Table> {
-    let [few, _] = lab.shares()?;
-    let share = Lab::in_percent(few);
+    let few = lab.few();
     let dense = lab.targets();
     let of_dense = match dense.is_empty() {
         true => {
@@ -166,8 +174,8 @@ pub(super) fn features(lab: &Lab) -> Result<Table> {
         "Winners by the features of a task",
         &[
             &format!(
-                "Winners in the reference's budget, each fine-tuned on {share} of the labels; the baseline \
-                 is the winner by z."
+                "{}Winners in the reference's budget; the baseline is the winner by z.",
+                top1(few)
             ),
             of_dense,
         ],
@@ -181,7 +189,7 @@ pub(super) fn features(lab: &Lab) -> Result<Table> {
     if !lab.targets_of(Task::Seg).is_empty() {
         features.push((Task::Seg, "C4 and C5 (segmentation)"));
     }
-    let tests = std::iter::once(Test::Labels(few)).chain(dense.iter().copied().map(Test::Dense));
+    let tests = few.map(Test::Labels).into_iter().chain(dense.iter().copied().map(Test::Dense));
     for test in tests {
         let mut baseline: Option<Vec<Made>> = None;
         let papers = paper::features(test.task()).into_iter().chain([None]);

@@ -46,6 +46,8 @@ crate::choice! {
     }
 }
 
+/// What the tables of classification need.
+pub(super) const CLASSES: &str = "class folders in --data and --test-data";
 /// What the tables of boxes need.
 const BOXES: &str = "--boxes NAME=TRAIN,TEST";
 /// What the tables of label images need.
@@ -54,7 +56,6 @@ const PIXELS: &str = "--pixels NAME=TRAIN,TEST";
 impl Which {
     /// What it needs and a study has not; none where nothing is missing.
     pub fn missing(self, lab: &Lab) -> Option<&'static str> {
-        let labelled = lab.train.classes > 1;
         match self {
             Self::T10 if lab.domains.is_empty() && lab.annotated.is_empty() => {
                 Some("--domain NAME=PATH (or --boxes or --pixels NAME=TRAIN,TEST)")
@@ -62,7 +63,9 @@ impl Which {
             Self::T3 | Self::T5 if lab.targets_of(Task::DetC4).is_empty() => Some(BOXES),
             Self::T6 if lab.targets_of(Task::Seg).is_empty() => Some(PIXELS),
             Self::T3 | Self::T5 | Self::T6 | Self::T10 => None,
-            _ if !labelled => Some("class folders in --data"),
+            // Rows of dense tasks stand without those of classification.
+            Self::T2 | Self::T7 | Self::T9 if !lab.annotated.is_empty() => None,
+            _ if lab.own().is_err() => Some(CLASSES),
             Self::F4 if lab.transfers.is_empty() => Some("--transfer NAME=TRAIN,TEST"),
             _ => None,
         }
@@ -87,6 +90,10 @@ impl Which {
             Self::T10 => domains::domains(lab),
         }
     }
+}
+
+fn expected_classes() -> Error {
+    Error::data(format!("expected {CLASSES}"))
 }
 
 impl Lab<'_> {
@@ -146,18 +153,28 @@ impl Lab<'_> {
         format!("{}..{}:{macs}", macs - macs / 4, macs + 1)
     }
 
+    /// The shares of labels that stand for 1 % and 10 %.
     fn shares(&self) -> Result<[f64; 2]> {
-        label_shares(self.train).ok_or_else(|| Error::data("the images of --data have no classes"))
+        self.own()?;
+        label_shares(self.train).ok_or_else(expected_classes)
     }
 
-    fn own(&self) -> (&Source, &Source) {
-        (self.train, self.test)
+    /// The smaller share, where the study's own images have classes.
+    fn few(&self) -> Option<f64> {
+        self.shares().ok().map(|[few, _]| few)
+    }
+
+    /// Images with classes to learn from and to test on.
+    pub(super) fn own(&self) -> Result<(&Source, &Source)> {
+        let test = self.test.filter(|test| self.train.classes > 1 && test.classes > 1);
+        Ok((self.train, test.ok_or_else(expected_classes)?))
     }
 
     /// Fine-tunes with a share of the labels, once for each seed.
     fn tuned(&self, run: &Made, arch: &Arch, labels: f64, seeds: u64) -> Result<Vec<Made>> {
         let seeds = (0..seeds).map(|i| self.seed() + i);
-        seeds.map(|seed| self.finetune(Some(run), arch, self.own(), labels, seed)).collect()
+        let own = self.own()?;
+        seeds.map(|seed| self.finetune(Some(run), arch, own, labels, seed)).collect()
     }
 
     fn each_seed(&self, make: impl Fn(u64) -> Result<Made>) -> Result<Vec<Made>> {

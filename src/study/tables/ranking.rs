@@ -20,7 +20,6 @@ use crate::study::table::{Point, Row, Table};
 
 /// T2: whether scores rank nets as labels do, and what that is worth.
 pub(super) fn ranking(lab: &Lab) -> Result<Table> {
-    let [few, _] = lab.shares()?;
     let mut table = Table::new(
         "t2",
         "Ranking of nets: scores without labels against accuracy",
@@ -33,23 +32,11 @@ pub(super) fn ranking(lab: &Lab) -> Result<Table> {
     let mut searches = Vec::new();
     for (i, &seed) in lab.seeds.iter().enumerate() {
         let run = lab.moco(seed)?;
-        let found = lab.search(&run, &lab.ranked(Task::Cls, lab.train))?;
-        let neighbours = lab.score(&run, &found)?;
-        let tuned = found.candidates.iter();
-        let tuned: Vec<(Arch, Made)> = tuned
-            .map(|c| Ok((c.arch, lab.finetune(Some(&run), &c.arch, lab.own(), few, lab.seed())?)))
-            .collect::<Result<_>>()?;
         // The first seed has the chart; all have rows.
         let name = if i == 0 { String::new() } else { format!(", seed {seed}") };
-        add_ranking(lab, &mut table, &found, &neighbours, &tuned, &name);
-        if i == 0 && !lab.maker.is_plan() && found.made.result.is_ok() {
-            let scored = journal::read_scored(&run_dir(&found.made))?;
-            let scores: Vec<&[f64]> = scored.iter().map(|s| s.scores.as_slice()).collect();
-            let sizes: Vec<usize> = found.budgets.iter().map(|b| b.candidates).collect();
-            let halves = consistency::over_images(&scores, &sizes, lab.seed());
-            table.consistency.extend(halves.map(|c| ("halves of the search images".into(), c)));
+        if let Some(few) = lab.few() {
+            searches.push(add_classification(lab, &mut table, &run, few, &name)?);
         }
-        searches.push(found);
         for target in lab.targets() {
             let found = lab.search(&run, &lab.ranked(target.task, &target.set.images))?;
             let tested = lab.tested(&run, &found, &target)?;
@@ -69,6 +56,33 @@ pub(super) fn ranking(lab: &Lab) -> Result<Table> {
         }
     }
     Ok(table)
+}
+
+/// Rows of one seed by classification; its search.
+fn add_classification(
+    lab: &Lab,
+    table: &mut Table,
+    run: &Made,
+    few: f64,
+    seed: &str,
+) -> Result<Found> {
+    let found = lab.search(run, &lab.ranked(Task::Cls, lab.train))?;
+    let neighbours = lab.score(run, &found)?;
+    let own = lab.own()?;
+    let tuned = found.candidates.iter();
+    let tuned: Vec<(Arch, Made)> = tuned
+        .map(|c| Ok((c.arch, lab.finetune(Some(run), &c.arch, own, few, lab.seed())?)))
+        .collect::<Result<_>>()?;
+    let name = format!("fine-tuned on {} of the labels{seed}", Lab::in_percent(few));
+    add_ranking(lab, table, &found, &neighbours, &tuned, (name, seed));
+    if seed.is_empty() && !lab.maker.is_plan() && found.made.result.is_ok() {
+        let scored = journal::read_scored(&run_dir(&found.made))?;
+        let scores: Vec<&[f64]> = scored.iter().map(|s| s.scores.as_slice()).collect();
+        let sizes: Vec<usize> = found.budgets.iter().map(|b| b.candidates).collect();
+        let halves = consistency::over_images(&scores, &sizes, lab.seed());
+        table.consistency.extend(halves.map(|c| ("halves of the search images".into(), c)));
+    }
+    Ok(found)
 }
 
 impl Lab<'_> {
@@ -122,9 +136,8 @@ fn add_ranking(
     found: &Found,
     neighbours: &Made,
     tuned: &[(Arch, Made)],
-    seed: &str,
+    (name, seed): (String, &str),
 ) {
-    let [few, _] = lab.shares().unwrap_or([1.0; 2]);
     let naswot = naswot(neighbours);
     let judged: BTreeMap<Arch, Judged> = tuned
         .iter()
@@ -136,7 +149,7 @@ fn add_ranking(
         })
         .collect();
     let how = How {
-        name: format!("fine-tuned on {} of the labels{seed}", Lab::in_percent(few)),
+        name,
         task: Task::Cls,
         cells: std::iter::once(&found.made).chain(tuned.iter().map(|t| &t.1)).collect(),
         paper: seed.is_empty(),

@@ -34,7 +34,8 @@ fn annotated(name: &str, tasks: &'static [Task], have_masks: bool) -> AnnotatedS
 struct Given {
     sizes: Sizes,
     space: Space,
-    data: [Source; 2],
+    train: Source,
+    test: Option<Source>,
     domains: Vec<Source>,
     annotated: Vec<AnnotatedSet>,
     settings: Settings,
@@ -51,7 +52,8 @@ impl Given {
         Self {
             space: Space::preset(&sizes.preset).unwrap(),
             sizes,
-            data: [source("data", 4), source("test data", 4)],
+            train: source("data", 4),
+            test: Some(source("test data", 4)),
             domains: Vec::new(),
             annotated: vec![
                 annotated("signs", &[Task::DetC4, Task::DetFpn], true),
@@ -68,8 +70,8 @@ impl Given {
             sizes: &self.sizes,
             space: &self.space,
             reference: sizes::reference(&self.space).unwrap(),
-            train: &self.data[0],
-            test: &self.data[1],
+            train: &self.train,
+            test: self.test.as_ref(),
             transfers: &[],
             domains: &self.domains,
             annotated: &self.annotated,
@@ -147,6 +149,31 @@ fn without_annotated_images_nothing_dense_is_asked_for() {
     let needs = table.rows.iter().filter_map(|row| row.note.as_deref());
     let expected = [BOXES, BOXES, PIXELS].map(|flag| format!("needs {flag}"));
     assert_eq!(needs.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn without_classes_the_dense_rows_stand_alone() {
+    for (classes, test) in [(0, Some(source("test data", 0))), (4, None)] {
+        let train = source("data", classes);
+        let mut given = Given { train, test, ..Given::new(Scale::Smoke) };
+        let missing = given.lab(&Planner::default() as &dyn Maker).missing_of_all();
+        assert_eq!((missing["t2"], missing["t7"], missing["t9"]), (None, None, None));
+        for which in ["f3", "t4", "f4", "t8"] {
+            assert_eq!(missing[which], Some(CLASSES), "{which}");
+        }
+        // T9 also searches by z, on the images of each task.
+        for (which, kinds) in [(Which::T2, 7), (Which::T7, 5), (Which::T9, 8)] {
+            let counts = given.counts(which);
+            let of_labels = ["score", "finetune cls"];
+            assert!(of_labels.iter().all(|kind| !counts.contains_key(*kind)), "{counts:?}");
+            assert_eq!(counts.len(), kinds, "{counts:?}");
+        }
+        // DenseCL alone: at two rates, and the supernet.
+        assert_eq!(given.counts(Which::T7)["train"], 3);
+        given.annotated.clear();
+        let missing = given.lab(&Planner::default() as &dyn Maker).missing_of_all();
+        assert_eq!((missing["t2"], missing["t9"]), (Some(CLASSES), Some(CLASSES)));
+    }
 }
 
 impl Lab<'_> {
