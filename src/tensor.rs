@@ -253,6 +253,12 @@ impl Tensor {
         assert_eq!(shape.elems(), self.meta.shape.elems(), "{} as {shape}", self.meta.shape);
         Self { meta: Meta::new(shape, self.meta.dtype), ..self }
     }
+    /// The first bytes as a tensor of another type and shape, without a copy. Panics where it is
+    /// larger, a mistake of the caller.
+    pub(crate) fn first_bytes(self, meta: Meta) -> Self {
+        assert!(meta.size_bytes() <= self.meta.size_bytes(), "{meta:?} of {:?}", self.meta);
+        Self { meta, ..self }
+    }
     /// Elements of a tensor that is to be [split](Tensor::split) into these shapes.
     pub fn split_elems(shapes: &[Shape], dtype: DType) -> usize {
         let sizes: Vec<usize> =

@@ -9,7 +9,7 @@ mod transfer;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use staging::{PendingCopy, StagingSlot};
+pub use staging::{PendingCopy, StagingRoom, StagingSlot};
 
 use tables::Tables;
 

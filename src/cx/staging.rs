@@ -17,6 +17,14 @@ pub struct StagingSlot {
     memory: Tensor,
 }
 
+/// Slots of copies that follow each other, each taken before the work is queued beside which the copy
+/// is to go on.
+#[derive(Default)]
+pub struct StagingRoom {
+    slot: Option<StagingSlot>,
+    bytes: usize,
+}
+
 /// Bytes on their way to a device. [`PendingCopy::arrive`] is the one way to them.
 pub struct PendingCopy {
     held: Held,
@@ -74,12 +82,57 @@ impl StagingSlot {
     }
 }
 
+impl StagingRoom {
+    /// Slots of so many bytes; of copies that are larger, an eighth more than these take.
+    pub fn of(bytes: usize) -> Self {
+        Self { slot: None, bytes }
+    }
+
+    /// Bytes of a slot; 0 before the first where nobody said how large copies are.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes the slot of the next copy now: that copy then waits for nothing that is queued later.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn take(&mut self, cx: &Cx) -> Result<()> {
+        self.slot = Some(cx.staging_slot(self.bytes)?);
+        Ok(())
+    }
+
+    /// Starts a copy into the slot that was taken, where there is one and it is large enough.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn upload(&mut self, cx: &Cx, bytes: &[u8]) -> Result<PendingCopy> {
+        let fits = |slot: &StagingSlot| slot.capacity_bytes() >= bytes.len();
+        let slot = match self.slot.take().filter(fits) {
+            Some(slot) => slot,
+            None => {
+                if bytes.len() > self.bytes {
+                    self.bytes = bytes.len() + bytes.len() / 8;
+                }
+                cx.staging_slot(self.bytes)?
+            }
+        };
+        slot.upload(bytes)
+    }
+}
+
 impl PendingCopy {
     /// The bytes, as a vector of type f32 whose values mean nothing. What is queued from now on
     /// finds them there; the host does not wait.
     pub fn arrive(mut self) -> Result<Tensor> {
         self.held.end()?;
         Ok(self.memory)
+    }
+
+    /// The bytes as values of a tensor, as [`PendingCopy::arrive`]. Panics where it is larger than the
+    /// slot: a mistake of the caller.
+    pub fn arrive_as(self, meta: Meta) -> Result<Tensor> {
+        Ok(self.arrive()?.first_bytes(meta))
     }
 }
 

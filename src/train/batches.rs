@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::objective::StepBatch;
-use crate::cx::{Cx, PendingCopy, StagingSlot};
+use crate::cx::{Cx, PendingCopy, StagingRoom};
 use crate::data::{
     Batch, Dataset, Decoded, Deliver, Images, LoaderOptions, Normalise, Pixels, RgbImages,
     TrainLoader, ViewFormat, ViewParams, Views,
@@ -46,9 +46,8 @@ pub struct Batches {
     channels: usize,
     /// Of each view.
     normalise: Vec<Normalise>,
-    /// Where the next batch lands, and how much fits.
-    slot: Option<StagingSlot>,
-    room_bytes: usize,
+    /// Where the next batch lands.
+    room: StagingRoom,
     /// What was taken ahead, or why it could not be.
     ahead: Option<Result<Batch<Pending>>>,
 }
@@ -72,7 +71,7 @@ impl Batches {
         let side = options.resolution;
         let normalise = options.views.iter().map(Views::normalise).collect();
         let loader = TrainLoader::new(dataset, LoaderOptions { deliver, ..options })?;
-        Ok(Self { loader, side, channels, normalise, slot: None, room_bytes: 0, ahead: None })
+        Ok(Self { loader, side, channels, normalise, room: StagingRoom::default(), ahead: None })
     }
 
     fn upload(&self, cx: &Cx, views: &[Pixels]) -> Result<Vec<Tensor>> {
@@ -103,15 +102,7 @@ impl Batches {
         self.loader.next()?.try_map(|images| match images {
             Images::Views(views) => Ok(Pending::Rendered(views)),
             Images::Decoded(Decoded { rgb, sizes, params }) => {
-                let fits = |slot: &StagingSlot| slot.capacity_bytes() >= rgb.len();
-                let slot = match self.slot.take().filter(fits) {
-                    Some(slot) => slot,
-                    None => {
-                        self.room_bytes = rgb.len() + rgb.len() / 8;
-                        cx.staging_slot(self.room_bytes)?
-                    }
-                };
-                Ok(Pending::Copied { rgb: slot.upload(&rgb)?, sizes, params })
+                Ok(Pending::Copied { rgb: self.room.upload(cx, &rgb)?, sizes, params })
             }
         })
     }
@@ -134,7 +125,7 @@ impl Feed for Batches {
                 let images = RgbImages::on_device(&sizes, rgb.arrive()?)?;
                 let views = self.render(cx, &images, &params);
                 drop(images);
-                self.slot = Some(cx.staging_slot(self.room_bytes)?);
+                self.room.take(cx)?;
                 views
             }
         })
@@ -153,6 +144,6 @@ impl Feed for Batches {
 
     /// 0 before the first batch, and on the CPU.
     fn room_bytes(&self) -> usize {
-        self.room_bytes
+        self.room.bytes()
     }
 }

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::cx::Cx;
 use crate::data::Dataset;
 use crate::error::Result;
+use crate::tensor::Meta;
 
 /// Images with annotations, for a task that learns from them.
 pub trait Annotated: Send + Sync {
@@ -25,11 +26,18 @@ pub trait Annotated: Send + Sync {
     /// # Errors
     /// [`crate::Kind::Data`] where they cannot be read.
     fn digest(&self) -> Result<String>;
-    /// Their batches from a step on: functions of settings and step alone.
+    /// Their batches from a step on: functions of settings and step alone. The images of none are larger
+    /// than `largest`.
     ///
     /// # Errors
     /// Threads that cannot be started.
-    fn feed(&self, config: &Config, first_step: u64) -> Result<Box<dyn Feed>>;
+    fn feed(
+        &self,
+        cx: &Cx,
+        largest: Meta,
+        config: &Config,
+        first_step: u64,
+    ) -> Result<Box<dyn Feed>>;
     /// Writes a few of them, as training sees them, into a folder for the report.
     ///
     /// # Errors
@@ -98,7 +106,10 @@ impl Source {
                 let options = loader_options(config, objective, first_step);
                 Ok(Box::new(Batches::new(cx, dataset.clone(), options)?))
             }
-            Self::Annotated(set) => set.feed(config, first_step),
+            Self::Annotated(set) => {
+                let blank = objective.blank_batch(&cx.planning(), config.train.batch)?;
+                set.feed(cx, blank.views[0].meta(), config, first_step)
+            }
         }
     }
 

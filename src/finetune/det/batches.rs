@@ -9,7 +9,7 @@ use crate::data::annotated::ImageTargets;
 use crate::data::annotated::transforms::{DetectionViews, Sample, normalise_padded};
 use crate::data::{Batch, Normalise, Orders, Stop, Targets};
 use crate::error::Result;
-use crate::finetune::feed::{DenseFeed, Padded};
+use crate::finetune::feed::{DenseFeed, Padded, Room};
 use crate::geometry::{Coder, Corners, Matcher, Sampler};
 use crate::rng::{Philox, Purpose};
 
@@ -31,7 +31,7 @@ struct Maker {
 ///
 /// # Errors
 /// Threads that cannot be started.
-pub(super) fn feed(set: DetSet, config: &Config, first_step: u64) -> Result<DenseFeed> {
+pub(super) fn feed(set: DetSet, room: Room, config: &Config, first_step: u64) -> Result<DenseFeed> {
     let wide = |&i: &usize| set.size(i).is_none_or(|(height, width)| width > height);
     let rpn_batch = config.det.rpn_batch;
     let maker = Maker {
@@ -46,7 +46,8 @@ pub(super) fn feed(set: DetSet, config: &Config, first_step: u64) -> Result<Dens
         seed: config.seed,
     };
     let (workers, per_epoch) = (config.data.workers, maker.steps_per_epoch());
-    DenseFeed::start(workers, first_step, per_epoch, move |step, stop| maker.make(step, stop))
+    let make = move |step, stop: &Stop| maker.make(step, stop);
+    DenseFeed::start(room, workers, first_step, per_epoch, make)
 }
 
 /// Places of an epoch's order, cut into batches of one orientation each, in the order in which they

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use super::batches;
 use super::grid::Grid;
 use crate::config::Config;
+use crate::cx::Cx;
 use crate::data::Image;
 use crate::data::annotated::transforms::{DetectionViews, Sample};
 use crate::data::annotated::{ImageFiles, Objects};
 use crate::error::{Error, Result};
+use crate::finetune::feed::Room;
 use crate::finetune::overlay;
 use crate::rng::{Philox, Purpose};
+use crate::tensor::Meta;
 use crate::train::{Annotated, Feed};
 
 /// Images with objects.
@@ -149,8 +152,15 @@ impl Annotated for DetSet {
         self.files.digest(&self.objects)
     }
 
-    fn feed(&self, config: &Config, first_step: u64) -> Result<Box<dyn Feed>> {
-        Ok(Box::new(batches::feed(self.clone(), config, first_step)?))
+    fn feed(
+        &self,
+        cx: &Cx,
+        largest: Meta,
+        config: &Config,
+        first_step: u64,
+    ) -> Result<Box<dyn Feed>> {
+        let room = Room::of(cx, largest);
+        Ok(Box::new(batches::feed(self.clone(), room, config, first_step)?))
     }
 
     /// `src_i.png`, an image, and `view0_i.png`, `view1_i.png`, as training sees it.

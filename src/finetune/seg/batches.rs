@@ -8,8 +8,9 @@ use crate::data::annotated::NO_CLASS;
 use crate::data::annotated::transforms::normalise_padded;
 use crate::data::{Batch, Normalise, Orders, Stop, Targets, steps_per_epoch};
 use crate::error::Result;
-use crate::finetune::feed::{DenseFeed, Padded};
+use crate::finetune::feed::{DenseFeed, Padded, Room};
 use crate::train::Annotated;
+
 /// Makes batches; shared by the threads.
 struct Maker {
     set: SegSet,
@@ -25,7 +26,7 @@ struct Maker {
 ///
 /// # Errors
 /// Threads that cannot be started.
-pub(super) fn feed(set: SegSet, config: &Config, first_step: u64) -> Result<DenseFeed> {
+pub(super) fn feed(set: SegSet, room: Room, config: &Config, first_step: u64) -> Result<DenseFeed> {
     let per_epoch = steps_per_epoch(set.images(), config.train.batch);
     let maker = Maker {
         orders: Orders::new(set.images(), config.seed),
@@ -37,7 +38,8 @@ pub(super) fn feed(set: SegSet, config: &Config, first_step: u64) -> Result<Dens
         steps_per_epoch: per_epoch,
     };
     let workers = config.data.workers;
-    DenseFeed::start(workers, first_step, per_epoch, move |step, stop| maker.make(step, stop))
+    let make = move |step, stop: &Stop| maker.make(step, stop);
+    DenseFeed::start(room, workers, first_step, per_epoch, make)
 }
 
 impl Maker {

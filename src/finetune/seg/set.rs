@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use super::batches;
 use crate::config::{Config, Seg};
+use crate::cx::Cx;
 use crate::data::Image;
 use crate::data::annotated::transforms::{Photometric, SegmentationViews};
 use crate::data::annotated::{LabelImage, LabelImages, NO_CLASS};
 use crate::error::{Error, Result};
+use crate::finetune::feed::Room;
 use crate::finetune::overlay;
 use crate::rng::{Philox, Purpose};
+use crate::tensor::Meta;
 use crate::train::{Annotated, Feed};
 
 /// Images with labels of their pixels, and the names of the classes.
@@ -132,8 +135,15 @@ impl Annotated for SegSet {
         self.images.digest()
     }
 
-    fn feed(&self, config: &Config, first_step: u64) -> Result<Box<dyn Feed>> {
-        Ok(Box::new(batches::feed(self.clone(), config, first_step)?))
+    fn feed(
+        &self,
+        cx: &Cx,
+        largest: Meta,
+        config: &Config,
+        first_step: u64,
+    ) -> Result<Box<dyn Feed>> {
+        let room = Room::of(cx, largest);
+        Ok(Box::new(batches::feed(self.clone(), room, config, first_step)?))
     }
 
     /// `src_i.png`, an image, and `view0_i.png`, `view1_i.png`, crops of it with their labels.
