@@ -4,6 +4,7 @@
 
 mod advice;
 pub mod batches;
+mod between;
 pub mod checkpoint;
 mod diverged;
 mod dry_run;
@@ -20,6 +21,7 @@ pub mod interim;
 pub mod job;
 mod monitors;
 pub mod objective;
+pub mod options;
 pub mod plan;
 pub mod pretrain;
 pub(crate) mod probe;
@@ -38,9 +40,10 @@ pub use folder::{RUN, RUN_FILES};
 pub use health::Health;
 pub use job::{Course, Job, Tuned, Tuning};
 pub use objective::{Make, Objective, Report, Setup};
+pub use options::{Options, Outcome};
 pub use pretrain::{Pretrain, Step};
 pub use probe::ProbeOn;
 pub use resume::Resume;
-pub use run::{Options, Outcome, run, run_job, run_objective};
+pub use run::{run, run_job, run_objective};
 pub use source::{Annotated, Source};
 pub use start::{begin_tuning, seen, unseen};

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::folder::PROBES;
 use super::objective::Objective;
-use super::run::Options;
+use super::options::Options;
 use super::source::Source;
 use crate::config::{CkptEvery, ProbeEvery};
 use crate::cx::Cx;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::{Checkpoint, State};
 use super::extend;
 use super::job::Tuned;
-use super::run::Options;
+use super::options::Options;
 use crate::config::{Config, Method, flag, resolve, word};
 use crate::error::{Error, Kind, Result};
 use crate::files::owned::{Existing, Owned};

@@ -7,25 +7,27 @@ use std::time::{Duration, Instant};
 
 use super::advice::advice;
 use super::batches::Feed;
-use super::checkpoint::{self, Checkpoint, State};
+use super::between::{Between, Said};
+use super::checkpoint::{self, State};
 use super::diverged::expect_sound;
 use super::dump::Dump;
 use super::folder::{Folder, RUN, Status, StepFacts};
 use super::guard;
-use super::health::{Change, Standing};
-use super::interim::{self, Found, Test};
+use super::health::Change;
+use super::interim;
 use super::job::{Course, Job};
 use super::monitors::Monitors;
 use super::objective::{At, Embeddings, Make, Objective, Report, Saved, Setup};
+use super::options::{Options, Outcome};
 use super::plan::{Planner, rehearsal};
-use super::probe::{Probe, ProbeOn, Progressed};
-use super::resume::{Resume, began_with, existing, find_checkpoint, may_change};
+use super::probe::{Probe, Progressed};
+use super::resume::{existing, find_checkpoint, may_change};
 use super::signs::Signs;
 use super::source::Source;
 use super::start::{begin, initial_state, log_header, warm_up};
-use crate::config::{self, CkptEvery, Config, Precision, Resolved};
+use crate::config::{CkptEvery, Config, Precision};
 use crate::cx::Cx;
-use crate::data::{Dataset, Likeness};
+use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
 use crate::files::owned::Owned;
 use crate::progress::{Progress, human_bytes, human_duration, human_rate};
@@ -34,89 +36,6 @@ use crate::ssl::{Begin, Outlook};
 
 /// Least time between two writes of `status.json`.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
-
-/// What to train, on what, and for how long.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Settings; those that nobody set may follow the images ([`config::adapt`]).
-    pub settings: Resolved,
-    /// The command line, for `cmd.txt`.
-    pub command: String,
-    /// Sources of images.
-    pub data: Vec<String>,
-    /// The run's folder.
-    pub out: PathBuf,
-    /// Weights to start from: a safetensors file, or the folder of an export, a checkpoint or a
-    /// run. A run that goes on takes its own.
-    pub init: Option<PathBuf>,
-    /// Whether to continue.
-    pub resume: Resume,
-    /// Whether an existing run in `out` may be deleted.
-    pub overwrite: bool,
-    /// The run's folder, where it is this process's already.
-    pub claimed: Option<Arc<Owned>>,
-    /// Stop, as if done, after so many steps (the schedule is not shortened).
-    pub max_steps: Option<u64>,
-    /// Checkpoint and stop after so long.
-    pub time_limit: Option<Duration>,
-    /// Steps to dump.
-    pub dump_steps: Vec<u64>,
-    /// Where to.
-    pub dump_dir: Option<PathBuf>,
-    /// Labelled images to probe the nets on during training.
-    pub probe: Option<ProbeOn>,
-    /// No bar.
-    pub quiet: bool,
-}
-
-impl Options {
-    /// The settings.
-    pub fn config(&self) -> &Config {
-        &self.settings.config
-    }
-
-    /// The same with settings that nobody set taken from the checkpoint that the run goes on from, or
-    /// else following the images, where there are some that they may follow ([`config::adapt`]); and
-    /// a line for each that does.
-    pub(super) fn follow(
-        &self,
-        images: Option<&Arc<Dataset>>,
-        from: Option<&Checkpoint>,
-    ) -> Result<(Self, Vec<String>)> {
-        let mut options = self.clone();
-        let settings = &mut options.settings;
-        let said = match (from, images) {
-            (Some(checkpoint), _) => {
-                settings.inherit(&began_with(checkpoint))?;
-                Vec::new()
-            }
-            (None, None) => Vec::new(),
-            (None, Some(dataset)) => {
-                let (seed, input) = (settings.config.seed, settings.config.preset.input());
-                let likeness = || Likeness::measure(dataset, &input, seed);
-                config::adapt(settings, dataset.len(), likeness)?
-            }
-        };
-        Ok((options, said))
-    }
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outcome {
-    /// `None`: it reached its last step; else why it stopped, checkpointed.
-    pub stopped: Option<Kind>,
-    /// Steps done.
-    pub step: u64,
-    /// Steps of the whole run.
-    pub steps: u64,
-    /// Loss of the last step, summed over its nets; none before the first.
-    pub loss: Option<f64>,
-    /// Nets that a step trains.
-    pub nets: usize,
-    /// How training stands; none before the first step.
-    pub standing: Option<Standing>,
-}
 
 /// Pretrains by the method that the settings name. On a signal or at the time limit, checkpoints
 /// at the next step boundary and says so in the outcome.
@@ -198,12 +117,7 @@ struct Run<'a> {
     last_checkpoint: Option<PathBuf>,
     /// Images a second of the last step of this process.
     images_per_s: Option<f64>,
-    probe: Option<Probe>,
-    test: Option<&'a Test<'a>>,
-    /// What the test before the next step found.
-    found: Option<Found>,
-    /// How long probes and tests took in this process.
-    probed: Duration,
+    between: Between<'a>,
     signs: Signs,
     /// Images that could not be read, in this process.
     replaced: usize,
@@ -295,10 +209,7 @@ impl<'a> Run<'a> {
             steps_per_epoch,
             last_checkpoint: from.map(|c| c.dir),
             images_per_s: None,
-            probe,
-            test: job.test,
-            found: None,
-            probed: Duration::ZERO,
+            between: Between::new(probe, job.test),
             signs: Signs::default(),
             replaced: 0,
             earlier_s: state.time_s,
@@ -376,8 +287,8 @@ impl<'a> Run<'a> {
         self.state.step += 1;
         self.state.data_cursor += config.train.batch as u64;
         self.state.sampler_cursor += 1;
-        self.state.time_s =
-            self.earlier_s + self.started.elapsed().saturating_sub(self.probed).as_secs_f64();
+        self.state.time_s = self.earlier_s
+            + self.started.elapsed().saturating_sub(self.between.spent()).as_secs_f64();
         let images_per_s = config.train.batch as f64 / began.elapsed().as_secs_f64();
         let change =
             report.embeddings.and_then(|e| self.state.health.observe(&e.student, &e.teacher));
@@ -391,7 +302,7 @@ impl<'a> Run<'a> {
             device_mem_bytes: cx.memory().peak_bytes,
             health: self.state.health.health,
         };
-        let found = self.found.take().map(|found| found.numbers);
+        let found = self.between.take_found();
         self.folder.write_metrics(&facts, &report, found)?;
         self.show(&facts, &report)?;
         self.monitor(&facts, &report)?;
@@ -489,45 +400,19 @@ impl<'a> Run<'a> {
         )
     }
 
-    /// Probes the nets where that is due, outside of the time that training takes.
+    /// Probes the nets where that is due.
     fn probe(&mut self) -> Result<()> {
-        let Some(probe) = &mut self.probe else { return Ok(()) };
-        let (state, end, steps_per_epoch) = (&self.state, self.end, self.steps_per_epoch);
-        let now = Progressed { step: state.step, steps: state.steps, end, steps_per_epoch };
-        let began = Instant::now();
-        let line = match probe.if_due(self.cx, self.objective.as_ref(), &now) {
-            // The run notices by itself, and keeps what it has.
-            Err(e) if matches!(e.kind(), Kind::Stopped | Kind::Interrupted) => None,
-            line => line?,
-        };
-        if let Some(line) = line {
-            let folder = &mut self.folder;
-            self.progress.aside(|| folder.log(&line))?;
-            self.progress.leave_out(began.elapsed());
-            self.probed += began.elapsed();
-        }
-        Ok(())
+        let (step, steps, end) = (self.state.step, self.state.steps, self.end);
+        let now = Progressed { step, steps, end, steps_per_epoch: self.steps_per_epoch };
+        let said = Said { folder: &mut self.folder, progress: &mut self.progress };
+        self.between.probe(self.cx, self.objective.as_ref(), &now, said)
     }
 
-    /// Tests the net where that is due, outside of the time that training takes. False where a signal
-    /// has broken the test off: it is made when the run goes on.
+    /// Tests the net where that is due. False where a signal has broken the test off.
     fn test(&mut self) -> Result<bool> {
         let (config, step) = (self.options.config(), self.state.step);
-        let every = config.finetune.eval_every as u64;
-        let is_due = step > 0 && every > 0 && step.is_multiple_of(every);
-        let Some(test) = self.test.filter(|_| is_due) else { return Ok(true) };
-        let began = Instant::now();
-        let (cx, objective) = (self.cx, self.objective.as_ref());
-        let found = match self.progress.aside(|| test(cx, objective, config, step)) {
-            Err(e) if matches!(e.kind(), Kind::Stopped | Kind::Interrupted) => return Ok(false),
-            found => found?,
-        };
-        let folder = &mut self.folder;
-        self.progress.aside(|| folder.log(&found.line))?;
-        self.found = Some(found);
-        self.progress.leave_out(began.elapsed());
-        self.probed += began.elapsed();
-        Ok(true)
+        let said = Said { folder: &mut self.folder, progress: &mut self.progress };
+        self.between.test(self.cx, self.objective.as_ref(), config, step, said)
     }
 
     fn checkpoint_is_due(&self) -> bool {
@@ -568,7 +453,7 @@ impl<'a> Run<'a> {
             rank: standing.and_then(|s| finite(s.rank)),
             health: standing.map(|s| s.health),
             images_per_s: self.images_per_s.and_then(finite),
-            probe: self.probe.as_ref().and_then(Probe::last),
+            probe: self.between.last_probe(),
             replaced: self.replaced,
             last_checkpoint: self.last_checkpoint.as_ref().map(|p| p.display().to_string()),
             pid: std::process::id(),
