@@ -1,4 +1,4 @@
-//! What objectives of dense tasks have in common: weights, gradients, an optimizer, and statistics of
+//! What objectives of fine-tuning have in common: weights, gradients, an optimizer, and statistics of
 //! a backbone whose batch norms stay as they are.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use crate::config::{Config, TunedBn};
 use crate::cx::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::export::subnet::{known_stats_from_torch, known_stats_to_torch};
-use crate::nn::{BnMode, Collector, Gradients, ParamSpec, Params, RunningStats, Supernet};
+use crate::nn::{BnMode, Collector, Gradients, Params, RunningStats, Supernet};
 use crate::ops::global_norm::all_finite;
 use crate::optim::{self, Optimizer};
 use crate::tape::{Tape, Var};
@@ -34,9 +34,8 @@ pub(super) struct Learner {
     pub optimizer: Optimizer,
     pub accum: usize,
     pub bn_group: usize,
-    statistics_images: usize,
-    /// Whether the backbone's batch norms keep their statistics.
-    is_frozen: bool,
+    /// Images that the backbone's batch norms have their statistics of, where they keep them.
+    frozen_images: Option<usize>,
     /// Those, once they are known.
     frozen: Option<RunningStats>,
 }
@@ -47,25 +46,40 @@ fn is_of_body(name: &str) -> bool {
 }
 
 impl Learner {
-    /// Freshly initialised.
-    pub(super) fn new(cx: &Cx, net: &Supernet, config: &Config) -> Result<Self> {
+    /// Freshly initialised, for a dense task.
+    pub(super) fn of_dense(cx: &Cx, net: &Supernet, config: &Config) -> Result<Self> {
+        let factors = rates::factors(config, net.specs(), |spec| match is_of_body(&spec.name) {
+            true => config.train.lr,
+            false => config.finetune.lr_head,
+        });
+        let is_frozen = config.finetune.bn == TunedBn::Frozen;
+        Self::new(cx, net, config, factors, is_frozen.then(|| statistics_images(config)))
+    }
+
+    /// Freshly initialised. `factors` are the parameters' learning rates as shares of the run's;
+    /// `frozen_images` is how many images a frozen backbone has its statistics of.
+    pub(super) fn new(
+        cx: &Cx,
+        net: &Supernet,
+        config: &Config,
+        factors: Vec<f64>,
+        frozen_images: Option<usize>,
+    ) -> Result<Self> {
         let specs = net.specs();
-        let base = rates::base(config).max(f64::MIN_POSITIVE);
-        let factor = |spec: &ParamSpec| match is_of_body(&spec.name) {
-            true => config.train.lr / base,
-            false => config.finetune.lr_head / base,
-        };
-        let factors = specs.iter().map(factor).collect();
         Ok(Self {
             params: Params::init(cx, specs, config.seed)?.ready(cx)?,
             grads: Gradients::zeros(cx, specs)?,
             optimizer: Optimizer::new(cx, config.tuned_sgd(), specs)?.with_factors(factors),
             accum: config.train.accum,
             bn_group: config.train.bn_group,
-            statistics_images: statistics_images(config),
-            is_frozen: config.finetune.bn == TunedBn::Frozen,
+            frozen_images,
             frozen: None,
         })
+    }
+
+    /// Whether the backbone's batch norms keep their statistics.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen_images.is_some()
     }
 
     /// Statistics of the backbone, where they stay as they are. A plan has none: it takes as much
@@ -76,7 +90,7 @@ impl Learner {
 
     /// Images that [`Learner::warm_up`] wants.
     pub(super) fn warm_up_images(&self) -> usize {
-        if self.is_frozen { self.statistics_images } else { 0 }
+        self.frozen_images.unwrap_or(0)
     }
 
     /// Takes statistics of the backbone, which `body` runs on images.
@@ -97,9 +111,9 @@ impl Learner {
         Ok(())
     }
 
-    /// Adds the gradients of a loss.
-    pub(super) fn backward(&mut self, tape: Tape, loss: Var) -> Result<()> {
-        let gradient = tape.cx().full(loss.value().shape(), DType::F32, 1.0)?;
+    /// Adds the gradients of a loss times `weight`.
+    pub(super) fn backward(&mut self, tape: Tape, loss: Var, weight: f64) -> Result<()> {
+        let gradient = tape.cx().full(loss.value().shape(), DType::F32, weight)?;
         tape.backward(loss, gradient, self.grads.slots())
     }
 
@@ -200,7 +214,7 @@ impl Learner {
         self.params = checkpoint.student(cx, net.specs())?;
         let (optimizer, origin) = checkpoint.named("optimizer")?;
         self.optimizer.restore(cx, net.specs(), &optimizer, &origin)?;
-        if self.is_frozen {
+        if self.is_frozen() {
             let (named, origin) = checkpoint.named(FROZEN)?;
             self.frozen = Some(known_stats_from_torch(cx, net, &named, &origin)?);
         }

@@ -1,6 +1,7 @@
 //! Learning rates: those of body and head, those that are tried, and how they fall.
 
 use crate::config::{Body, Config, Falls, Select};
+use crate::nn::ParamSpec;
 use crate::optim::{Decay, Schedule};
 use crate::train::Course;
 use crate::train::job::steps_of_epochs;
@@ -37,8 +38,18 @@ pub(crate) fn of_heads(config: &Config) -> Vec<f64> {
 }
 
 /// The largest rate, which the others are shares of.
-pub(crate) fn base(config: &Config) -> f64 {
+fn base(config: &Config) -> f64 {
     of_heads(config).into_iter().fold(config.train.lr, f64::max)
+}
+
+/// The learning rate of each parameter as a share of the run's; `rate` says what it is.
+pub(crate) fn factors(
+    config: &Config,
+    specs: &[ParamSpec],
+    rate: impl Fn(&ParamSpec) -> f64,
+) -> Vec<f64> {
+    let base = base(config);
+    specs.iter().map(|spec| if base > 0.0 { rate(spec) / base } else { 1.0 }).collect()
 }
 
 fn schedule(config: &Config, steps: u64) -> Schedule {

@@ -2,9 +2,9 @@
 //! from.
 
 use super::chart::{Line, LineChart};
-use super::dense::{self, Course};
+use super::dense;
 use super::run::Run;
-use super::series::{MAX_BINS, bins, ends};
+use super::series::{Bin, MAX_BINS, bins, ends};
 use super::svg::Size;
 use super::training::{Panel, means, series, sign};
 use crate::error::Result;
@@ -43,49 +43,45 @@ pub(super) fn losses(run: &Run) -> Option<Panel> {
     }
     let about: Vec<String> =
         known.iter().map(|loss| format!("{}: {}", loss.name, loss.about)).collect();
-    let line = |(loss, class): (&Loss, &&'static str)| Line {
-        name: loss.name.to_owned(),
+    let lines = known.iter().map(|loss| (loss.name, means(&loss.points)));
+    let note = format!("The parts of the loss, with their weights. {}.", about.join("; "));
+    panel("Losses one by one", note, lines)
+}
+
+/// A chart with a line for each name.
+fn panel<'a>(
+    title: &'static str,
+    note: String,
+    lines: impl Iterator<Item = (&'a str, Vec<Bin>)>,
+) -> Option<Panel> {
+    let line = |((name, bins), class): ((&str, Vec<Bin>), &&'static str)| Line {
+        name: name.to_owned(),
         class,
-        bins: means(&loss.points),
+        bins,
     };
-    let title = "Losses one by one";
     let svg = LineChart {
         label: title,
         size: Size::WIDE,
         x_label: "step",
-        lines: known.iter().zip(&CLASSES).map(line).collect(),
+        lines: lines.zip(&CLASSES).map(line).collect(),
         references: Vec::new(),
         from_zero: true,
     }
     .draw()?;
-    let note = format!("The parts of the loss, with their weights. {}.", about.join("; "));
     Some(Panel { title: title.into(), note, svg, wide: true })
 }
 
 /// What tests during training found; none where there were none.
 pub(super) fn tests(run: &Run) -> Result<Option<Panel>> {
     let lines = dense::over_steps(&run.dir)?;
-    let line = |((name, points), class): (&Course, &&'static str)| Line {
-        name: (*name).to_owned(),
-        class,
-        bins: bins(points, MAX_BINS),
-    };
-    let title = "Tests during training";
-    let chart = LineChart {
-        label: title,
-        size: Size::WIDE,
-        x_label: "step",
-        lines: lines.iter().zip(&CLASSES).map(line).collect(),
-        references: Vec::new(),
-        from_zero: true,
-    };
     let names: Vec<&str> = lines.iter().map(|(name, _)| *name).collect();
     let note = format!(
         "{} of the test images (%) every finetune.eval_every steps and at the end. Where curves no longer \
          rise, more steps gain nothing.",
         names.join(", ")
     );
-    Ok(chart.draw().map(|svg| Panel { title: title.into(), note, svg, wide: true }))
+    let lines = lines.iter().map(|(name, points)| (*name, bins(points, MAX_BINS)));
+    Ok(panel("Tests during training", note, lines))
 }
 
 /// What a step of detection learns from.

@@ -1,7 +1,7 @@
 //! The objective of classification: one net at its true size with a linear classifier on its pooled
 //! features, or several classifiers at once on a body that stays as it is.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::heads::{Head, factors, is_of};
@@ -9,19 +9,15 @@ use super::mixing::Mixing;
 use crate::config::{Body, Config, TunedView};
 use crate::cx::Cx;
 use crate::data::{Targets, Views};
-use crate::error::{Error, Kind, Result};
-use crate::export::subnet::{stats_from_torch, stats_to_torch};
+use crate::error::{Error, Result};
 use crate::files::Named;
-use crate::nn::{
-    BnMode, CLASSIFIER, Feature, Gradients, Params, RunningStats, Subnet, Supernet, recalibrate,
-};
-use crate::ops::global_norm::all_finite;
+use crate::finetune::learner::Learner;
+use crate::nn::{BnMode, CLASSIFIER, Feature, Params, RunningStats, Subnet, Supernet};
 use crate::ops::index_select;
-use crate::optim::{self, Optimizer};
 use crate::space::{Arch, STAGES};
 use crate::ssl::Outlook;
 use crate::tape::{Tape, Var};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::dump::Dump;
 use crate::train::objective::{At, Saved, StepBatch, micro_batches};
@@ -30,23 +26,14 @@ use crate::train::{Objective, Report, Setup};
 
 /// Draws of training views that batch norms' statistics are taken of.
 pub const STATISTICS_IMAGES: usize = 2048;
-/// The file of a checkpoint with the statistics of a frozen body.
-const STATISTICS: &str = "statistics";
 
 /// Classification of images.
 pub struct Classify {
     net: Supernet,
     arch: Arch,
     heads: Vec<Head>,
-    params: Params,
-    grads: Gradients,
-    optimizer: Optimizer,
+    learner: Learner,
     views: [Views; 1],
-    bn_group: usize,
-    accum: usize,
-    is_frozen: bool,
-    /// Of a frozen body, once they are known.
-    stats: Option<RunningStats>,
     held_out: HashSet<usize>,
     mixing: Mixing,
 }
@@ -75,18 +62,13 @@ impl Classify {
             Head::all(builder, channels, classes, config, !held_out.is_empty())
         });
         let factors = factors(net.specs(), &heads, config);
-        let sgd = config.tuned_sgd();
+        let is_frozen = config.finetune.body == Body::Frozen;
+        let frozen_images = is_frozen.then_some(STATISTICS_IMAGES);
         Ok(Self {
-            params: Params::init(cx, net.specs(), config.seed)?.ready(cx)?,
-            grads: Gradients::zeros(cx, net.specs())?,
-            optimizer: Optimizer::new(cx, sgd, net.specs())?.with_factors(factors),
+            learner: Learner::new(cx, &net, config, factors, frozen_images)?,
             arch: setup.space.max(),
             heads,
             views: [view(config)],
-            bn_group: config.train.bn_group,
-            accum: config.train.accum,
-            is_frozen: config.finetune.body == Body::Frozen,
-            stats: None,
             held_out: held_out.iter().copied().collect(),
             mixing: Mixing::of(config, setup.space.resolution),
             net,
@@ -107,7 +89,8 @@ impl Classify {
 
     /// Tensors of a classifier under the names of a net's only one.
     pub fn classifier(&self, cx: &Cx, name: &str) -> Result<Named> {
-        let all = self.params.specs().iter().zip(self.params.values());
+        let params = &self.learner.params;
+        let all = params.specs().iter().zip(params.values());
         all.filter(|(spec, _)| is_of(&spec.name, name))
             .map(|(spec, value)| {
                 let own = spec.name.replacen(name, CLASSIFIER, 1);
@@ -118,12 +101,12 @@ impl Classify {
 
     /// The net with such statistics.
     pub fn subnet(&self, stats: RunningStats) -> Subnet<'_> {
-        Subnet::with_stats(&self.net, &self.params, self.arch, stats)
+        Subnet::with_stats(&self.net, &self.learner.params, self.arch, stats)
     }
 
     /// The statistics of a frozen body.
     pub fn statistics(&self) -> Option<&RunningStats> {
-        self.stats.as_ref()
+        self.learner.frozen()
     }
 
     /// Pooled features of images: a constant where the body is frozen.
@@ -132,22 +115,18 @@ impl Classify {
         let forward = |tape: &mut Tape, norm: &mut BnMode| -> Result<Var> {
             let x = tape.constant(images.clone());
             let wanted = &[Feature::Pool];
-            let out = self.net.forward(tape, &self.params, x, &self.arch, norm, wanted);
+            let params = &self.learner.params;
+            let out = self.net.forward(tape, params, x, &self.arch, norm, wanted);
             Ok(out?.take(Feature::Pool))
         };
-        match (&self.stats, self.is_frozen) {
-            (Some(stats), true) => {
-                let frozen = forward(&mut Tape::inference(cx), &mut BnMode::Frozen(stats))?;
-                Ok(tape.constant(frozen.into_value()))
-            }
-            // A plan has no statistics; it takes as much with a batch's own.
-            (None, true) => {
-                let own = &mut BnMode::Batch { group: self.bn_group };
-                let frozen = forward(&mut Tape::inference(cx), own)?;
-                Ok(tape.constant(frozen.into_value()))
-            }
-            _ => forward(tape, &mut BnMode::Batch { group: self.bn_group }),
+        let own = || BnMode::Batch { group: self.learner.bn_group };
+        if !self.learner.is_frozen() {
+            return forward(tape, &mut own());
         }
+        // A plan has no statistics; it takes as much with a batch's own.
+        let mut norm = self.learner.frozen().map_or_else(own, BnMode::Frozen);
+        let frozen = forward(&mut Tape::inference(cx), &mut norm)?;
+        Ok(tape.constant(frozen.into_value()))
     }
 
     /// Adds the gradients of a step's batch. Gives the losses, which nobody waited for yet.
@@ -163,9 +142,9 @@ impl Classify {
         // Whether an image is not held out.
         let seen: Vec<bool> = batch.indices.iter().map(|i| !self.held_out.contains(i)).collect();
         let mut parts = Vec::new();
-        for rows in micro_batches(n, self.accum) {
+        for rows in micro_batches(n, self.learner.accum) {
             let images = index_select::range(cx, &mixed.images, &rows)?;
-            if self.is_frozen {
+            if self.learner.is_frozen() {
                 let pooled = self.pooled(&mut Tape::inference(cx), &images)?.into_value();
                 self.frozen_passes(cx, pooled, rows, &seen, classes, &mut parts)?;
                 continue;
@@ -173,7 +152,7 @@ impl Classify {
             let mut tape = Tape::recording(cx);
             let pooled = self.pooled(&mut tape, &images)?;
             let targets = mixed.targets(classes, &rows);
-            let loss = self.heads[0].loss(&mut tape, &self.params, &pooled, &targets)?;
+            let loss = self.heads[0].loss(&mut tape, &self.learner.params, &pooled, &targets)?;
             drop(pooled);
             parts.push(self.backward(tape, 0, loss, rows.len() as f64 / n as f64)?);
         }
@@ -211,7 +190,8 @@ impl Classify {
             let classes: Vec<usize> = chosen.iter().map(|&i| classes[i]).collect();
             let mut tape = Tape::recording(cx);
             let x = tape.constant(x.clone());
-            let loss = self.heads[k].loss(&mut tape, &self.params, &x, &[(1.0, &classes)])?;
+            let loss =
+                self.heads[k].loss(&mut tape, &self.learner.params, &x, &[(1.0, &classes)])?;
             parts.push(self.backward(tape, k, loss, chosen.len() as f64 / of as f64)?);
         }
         Ok(())
@@ -219,39 +199,8 @@ impl Classify {
 
     fn backward(&mut self, tape: Tape, head: usize, loss: Var, weight: f64) -> Result<Part> {
         let value = loss.value().clone();
-        let gradient = tape.cx().full(value.shape(), DType::F32, weight)?;
-        tape.backward(loss, gradient, self.grads.slots())?;
+        self.learner.backward(tape, loss, weight)?;
         Ok(Part { head, weight, loss: value })
-    }
-
-    /// Where the first value that is not finite appears, in a pass that looks at every one.
-    fn diverged(&self, cx: &Cx, step: u64, batch: &StepBatch, classes: &[usize]) -> Error {
-        let place = || -> Result<String> {
-            for (spec, value) in self.net.specs().iter().zip(self.params.values()) {
-                if !all_finite(cx, value)? {
-                    return Ok(format!("the parameter {}", spec.name));
-                }
-            }
-            let mut tape = Tape::recording(cx).checking();
-            let found = self.pooled(&mut tape, &batch.views[0]).and_then(|pooled| {
-                self.heads.iter().try_for_each(|head| {
-                    head.loss(&mut tape, &self.params, &pooled, &[(1.0, classes)]).map(drop)
-                })
-            });
-            Ok(found.err().map_or("a gradient".to_owned(), |e| e.to_string()))
-        };
-        place().map_or_else(
-            |e| e,
-            |place| {
-                Error::new(
-                    Kind::Diverged,
-                    format!(
-                        "fine-tuning diverged in step {step}: the first value that is not finite is \
-                         in {place}; start again with a lower train.lr or finetune.lr_head"
-                    ),
-                )
-            },
-        )
     }
 }
 
@@ -294,33 +243,27 @@ impl Objective for Classify {
     }
 
     fn params(&self) -> &Params {
-        &self.params
+        &self.learner.params
     }
 
     fn start_from(&mut self, cx: &Cx, params: Params) -> Result<()> {
-        self.params = params.ready(cx)?;
-        Ok(())
+        self.learner.start_from(cx, params)
     }
 
     fn state_elems(&self) -> usize {
-        2 * self.params.elems()
+        self.learner.state_elems()
     }
 
     fn warm_up_images(&self) -> usize {
-        if self.is_frozen { STATISTICS_IMAGES } else { 0 }
+        self.learner.warm_up_images()
     }
 
     /// Takes the statistics that a frozen body is normalised with.
     fn warm_up(&mut self, cx: &Cx, next: &mut dyn FnMut() -> Result<StepBatch>) -> Result<()> {
-        let mut left = self.warm_up_images();
-        let batches = std::iter::from_fn(|| {
-            let batch = (left > 0).then(&mut *next)?;
-            let images = batch.map(|mut batch| batch.views.swap_remove(0));
-            left = left.saturating_sub(images.as_ref().map_or(left, |x| x.shape().n()));
-            Some(images)
-        });
-        self.stats = Some(recalibrate(cx, &self.net, &self.params, &self.arch, batches)?);
-        Ok(())
+        let (net, arch) = (&self.net, &self.arch);
+        self.learner.warm_up(cx, next, |tape, params, x, norm| {
+            net.forward(tape, params, x, arch, norm, &[]).map(drop)
+        })
     }
 
     fn step(
@@ -344,18 +287,22 @@ impl Objective for Classify {
         for Part { head, weight, loss } in &parts {
             losses[*head] += weight * f64::from(cx.download(loss)?[0]);
         }
-        report.grad_norm = optim::grad_norm(cx, &self.grads)?;
-        if !losses.iter().all(|loss| loss.is_finite()) || !report.grad_norm.is_finite() {
-            return Err(self.diverged(cx, at.step, &batch, &classes));
-        }
-        self.optimizer.update(cx, &mut self.params, &mut self.grads, at.lr)?;
-        report.record(cx, "optimizer")?;
         report.loss = losses.iter().sum();
         let names = self.heads.iter().map(|head| match self.heads.len() {
             1 => "classes".to_owned(),
             _ => format!("{} lr {}", head.name, head.lr),
         });
         report.losses = names.zip(losses).collect();
+        let find = |params: &Params| {
+            let mut tape = Tape::recording(cx).checking();
+            let pooled = self.pooled(&mut tape, &batch.views[0])?;
+            self.heads.iter().try_for_each(|head| {
+                head.loss(&mut tape, params, &pooled, &[(1.0, &classes)]).map(drop)
+            })
+        };
+        report.grad_norm = self.learner.expect_finite(cx, at.step, &report.losses, find)?;
+        self.learner.update(cx, at)?;
+        report.record(cx, "optimizer")?;
         Ok(report)
     }
 
@@ -373,22 +320,10 @@ impl Objective for Classify {
     }
 
     fn state(&self, cx: &Cx) -> Result<Saved> {
-        let optimizer = self.optimizer.state(cx, self.net.specs())?;
-        let mut contents = vec![("student", self.params.to_torch(cx)?), ("optimizer", optimizer)];
-        if let Some(stats) = &self.stats {
-            contents.push((STATISTICS, stats_to_torch(cx, &self.net, stats)?));
-        }
-        Ok(Saved { contents, pointers: BTreeMap::new() })
+        self.learner.state(cx, &self.net)
     }
 
     fn restore(&mut self, cx: &Cx, checkpoint: &Checkpoint) -> Result<()> {
-        self.params = checkpoint.student(cx, self.net.specs())?;
-        let (optimizer, origin) = checkpoint.named("optimizer")?;
-        self.optimizer.restore(cx, self.net.specs(), &optimizer, &origin)?;
-        if self.is_frozen {
-            let (named, origin) = checkpoint.named(STATISTICS)?;
-            self.stats = Some(stats_from_torch(cx, &self.net, &named, &origin)?);
-        }
-        Ok(())
+        self.learner.restore(cx, &self.net, checkpoint)
     }
 }

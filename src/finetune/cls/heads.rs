@@ -88,11 +88,7 @@ pub(super) fn is_of(name: &str, layer: &str) -> bool {
 
 /// The learning rate of each parameter as a share of the run's.
 pub(super) fn factors(specs: &[ParamSpec], heads: &[Head], config: &Config) -> Vec<f64> {
-    let base = rates::base(config);
-    let factor = |spec: &ParamSpec| {
-        let head = heads.iter().find(|head| head.owns(&spec.name));
-        let lr = head.map_or(config.train.lr, |head| head.lr);
-        if base > 0.0 { lr / base } else { 1.0 }
-    };
-    specs.iter().map(factor).collect()
+    rates::factors(config, specs, |spec| {
+        heads.iter().find(|head| head.owns(&spec.name)).map_or(config.train.lr, |head| head.lr)
+    })
 }

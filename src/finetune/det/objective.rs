@@ -56,7 +56,7 @@ impl Detect {
             )));
         }
         let net = DetNet::new(setup.space, detector(config, task, classes))?;
-        let learner = Learner::new(cx, net.net(), config)?;
+        let learner = Learner::of_dense(cx, net.net(), config)?;
         let grid = Grid::of(&net);
         Ok(Self { net, learner, config: config.clone(), grid })
     }
@@ -149,7 +149,7 @@ impl Objective for Detect {
                 region.place[0] += start;
                 region
             }));
-            self.learner.backward(tape, sum)?;
+            self.learner.backward(tape, sum, 1.0)?;
         }
         report.record(cx, "net")?;
         meanwhile();

@@ -49,7 +49,7 @@ impl Segment {
         let fcn = Fcn { classes, channels: seg.channels, aux: seg.aux_weight > 0.0 };
         let net = SegNet::new(setup.space, fcn, seg.output_stride)
             .map_err(|e| e.context("seg.output_stride"))?;
-        let learner = Learner::new(cx, net.net(), config)?;
+        let learner = Learner::of_dense(cx, net.net(), config)?;
         Ok(Self { net, learner, config: config.clone() })
     }
 
@@ -168,7 +168,7 @@ impl Objective for Segment {
             let params = &self.learner.params;
             let (named, sum) = self.losses(&mut tape, params, &part, &labels, place(rows.start))?;
             losses.extend(named);
-            self.learner.backward(tape, sum)?;
+            self.learner.backward(tape, sum, 1.0)?;
         }
         report.record(cx, "net")?;
         meanwhile();
