@@ -7,8 +7,8 @@ use super::files;
 
 /// How kernels are compiled for the emulator. The sanitizer's hooks, which the emulator itself
 /// defines, are called at each access to memory; optimisations that would join or move
-/// accesses are off. `-g1` is for the lines in reports.
-const KERNEL_FLAGS: [&str; 11] = [
+/// accesses, or join the two branches of an `if`, are off. `-g1` is for the lines in reports.
+const KERNEL_FLAGS: [&str; 13] = [
     "-x",
     "c++",
     "-O2",
@@ -17,6 +17,8 @@ const KERNEL_FLAGS: [&str; 11] = [
     "-fno-tree-vectorize",
     "-fno-tree-slp-vectorize",
     "-fno-store-merging",
+    "-fno-tree-tail-merge",
+    "-fno-crossjumping",
     "-ffp-contract=off",
     "-fno-omit-frame-pointer",
     "-fno-exceptions",

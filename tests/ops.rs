@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use engine::cx::Cx;
 use engine::device::Backend;
-use engine::device::emulator::{Emulator, IS_PRESENT};
+use engine::device::emulator::{Emulator, IS_PRESENT, Races};
 use engine::ops::check::run;
 use engine::ops::{Check, Outcome, checks};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -32,7 +32,9 @@ fn cpu() -> Cx {
 }
 
 fn emulator() -> Cx {
-    Cx::device(Arc::new(Emulator::new(0).unwrap()), 1).unwrap()
+    let emulator = Arc::new(Emulator::new(0).unwrap());
+    emulator.check_races(Races::Everywhere);
+    Cx::device(emulator, 1).unwrap()
 }
 
 /// The registry's checks, `op/case/check`, by op.

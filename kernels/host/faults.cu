@@ -242,6 +242,12 @@ KERNEL(fault_blocks, 256, (const float* x, float* y, FaultParams p)) {
     u32 to = p.broken ? t : t + n * b;
     y[to] = x[to];  // two blocks write
 }
+// Two blocks share each word, and each has a half of it.
+KERNEL(fault_block_halves, 256, (bf16* y, FaultParams p)) {
+    u32 i = 2 * linear_thread() + block_index().x;
+    bf16 before = y[i];
+    y[p.broken ? i ^ 1 : i] = before;  // another block's half
+}
 KERNEL(fault_in_place, 256, (float* y, FaultParams p)) {
     u32 i = global_thread(), n = global_threads();
     float before = y[p.broken ? (i + 64) % n : i];  // another block reads

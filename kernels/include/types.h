@@ -101,11 +101,11 @@ DEVICE void store_vec(T* p, const Vec<T, N>& v) {
 }
 
 #ifndef __CUDACC__
-// What CUDA has as built-ins.
+// What CUDA has as built-ins. Of a number and NaN they give the number, as there.
 template <typename T>
-DEVICE T min(T a, T b) { return b < a ? b : a; }
+DEVICE T min(T a, T b) { return b < a || a != a ? b : a; }
 template <typename T>
-DEVICE T max(T a, T b) { return a < b ? b : a; }
+DEVICE T max(T a, T b) { return a < b || a != a ? b : a; }
 #endif
 
 // The upper half of a product.

@@ -14,6 +14,7 @@ pub(super) fn all() -> Vec<Case<Add>> {
     vec![
         case("odd shape", [3, 5, 7, 9], Fill::Normal),
         case("three elements", [1, 1, 1, 3], Fill::Normal),
+        case("a chunk and three elements", [1, 1, 1, 2051], Fill::Normal),
         case("several chunks", [7, 20, 20, 24], Fill::Normal),
         case("integers", [2, 3, 3, 5], Fill::Integers { lo: -4, hi: 4 }),
         one,

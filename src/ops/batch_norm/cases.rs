@@ -43,6 +43,9 @@ pub(super) fn all() -> Vec<Case<BatchNorm>> {
     let mut far = case("mean far from 0", BatchNorm::batch(0), [4, 8, 8, 8], 8);
     far.inputs[0].fill = Fill::Uniform { lo: 99.0, hi: 101.0 };
     cases.push(far);
+    // More than the 32 that a thread of the sums' sum takes one of.
+    let whole = BatchNorm { stats: Stats::Batch { group: 0 }, add: true, relu: true };
+    cases.push(case("many parts", whole, [1, 61, 67, 33], 33));
     cases
 }
 

@@ -63,6 +63,11 @@ fn tiles() -> Vec<Case<Conv2d>> {
         (1, 1, Sizes { x: [1, 3, 3, 160], cout: 80, stored: [80, 160] }),
         (1, 1, Sizes { x: [1, 2, 3, 64], cout: 136, stored: [136, 64] }),
         (3, 1, Sizes { x: [3, 14, 13, 8], cout: 16, stored: [16, 8] }),
+        // Stored channels that are no whole vectors, of f32 neither.
+        (3, 1, Sizes { x: [1, 4, 5, 8], cout: 16, stored: [16, 12] }),
+        (1, 1, Sizes { x: [2, 3, 5, 8], cout: 8, stored: [9, 10] }),
+        // Pixels for 19 splits of wgrad.
+        (1, 1, Sizes { x: [1, 68, 69, 8], cout: 8, stored: [8, 8] }),
     ];
     let fill = |i| if i % 2 == 0 { Fill::Normal } else { INTEGERS };
     sizes.iter().enumerate().map(|(i, (k, stride, s))| case(*k, *stride, s, fill(i))).collect()

@@ -9,12 +9,13 @@ use crate::tensor::{DType, Shape, Tensor};
 
 /// Height, width, channels of teacher and student; tiles are of 128 by 64 positions, slices of
 /// 32 channels.
-const SIZES: [(&str, [usize; 4]); 9] = [
+const SIZES: [(&str, [usize; 4]); 10] = [
     ("one position", [1, 1, 4, 3]),
     ("less than a tile", [7, 7, 64, 40]),
     ("one tile", [8, 8, 24, 16]),
     ("whole tiles", [16, 16, 8, 32]),
     ("several tiles", [11, 13, 16, 24]),
+    ("one position less than whole tiles", [1, 191, 8, 16]),
     ("no whole vectors", [9, 8, 7, 33]),
     ("a student without whole vectors", [9, 15, 16, 33]),
     ("several slices", [6, 5, 104, 72]),

@@ -12,6 +12,7 @@ pub(super) fn all() -> Vec<Case<Relu>> {
     vec![
         case("odd shape", [3, 5, 7, 9], Fill::Distinct),
         case("three elements", [1, 1, 1, 3], Fill::Distinct),
+        case("a chunk and three elements", [1, 1, 1, 2051], Fill::Distinct),
         case("several chunks", [7, 20, 20, 24], Fill::Distinct),
     ]
 }

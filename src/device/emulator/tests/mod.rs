@@ -178,6 +178,7 @@ fn races_between_blocks_are_seen() {
     e.check_races(Races::Everywhere);
     let q = Launcher { driver: &e, op: "fault" };
     let (writes, reads) = (line("two blocks write"), line("another block reads"));
+    let half = line("another block's half");
     let (x, y) = (upload(&e, &ramp(256)), upload(&e, &ramp(256)));
     let geometry = Geometry::linear(4, 64);
     for seed in SEEDS {
@@ -191,6 +192,14 @@ fn races_between_blocks_are_seen() {
         assert!(message.contains("a race") && message.contains(&writes), "{message}");
         let message = run("fault_in_place", &[y], 1).unwrap_err();
         assert!(message.contains("a race") && message.contains(&reads), "{message}");
+        // Two blocks share each word, and each has a half of it.
+        let halves = |broken: u32| {
+            let launch = q.launch("fault_block_halves", Geometry::linear(2, 64), &[y], &broken);
+            launch.map_err(|e| e.to_string())
+        };
+        halves(0).unwrap();
+        let message = halves(1).unwrap_err();
+        assert!(message.contains("a race") && message.contains(&half), "{message}");
     }
     // The kernels of one block that are right stay so.
     for kernel in ["fault_barrier", "fault_reuse", "fault_warp_sync", "fault_copy_barrier"] {
