@@ -90,6 +90,30 @@ struct Part {
     }
 };
 
+// What a thread holds of its channels in a row of x and of up to two tensors beside it, as it lies
+// in memory: half the registers of f32 where that is bf16.
+template <typename T, int N>
+struct Row {
+    Vec<T, N> x, a, b;
+};
+
+// Goes through a thread's rows of a part in order. It loads two before it uses the first, so that
+// more bytes are on their way: a store that may be to the same memory keeps the compiler from that.
+template <typename T, int N, typename Load, typename Use>
+DEVICE void each_row(const Part<N>& part, const BatchNormParams& p, Load load, Use use) {
+    u32 row = part.begin + part.tile.row, step = part.tile.rows;
+    for (; row + step < part.end; row += 2 * step) {
+        u32 at = row * p.channels + part.channel, next = at + step * p.channels;
+        Row<T, N> first = load(at), second = load(next);
+        use(at, first);
+        use(next, second);
+    }
+    if (row < part.end) {
+        u32 at = row * p.channels + part.channel;
+        use(at, load(at));
+    }
+}
+
 // For each part and channel, Σ (x − shift) and Σ (x − shift)²; and the shift of each group.
 template <int N, typename T>
 DEVICE void moments(const T* x, float* sums, float* shifts, const BatchNormParams& p) {
@@ -173,7 +197,9 @@ DEVICE void mean_and_variance(const double (&sums)[2], float shift, u32 rows, do
                               double& variance) {
     double n = double(rows), offset = sums[0] / n;
     mean = double(shift) + offset;
-    variance = max(sums[1] / n - offset * offset, 0.0);
+    double found = sums[1] / n - offset * offset;
+    // NaN stays, which `max` would make 0.
+    variance = found < 0.0 ? 0.0 : found;
 }
 
 // Rows 2g and 2g + 1 of `stats`: mean and 1/√(var + ε) of group g. Adds to `running`, if there is
@@ -219,7 +245,7 @@ KERNEL(batch_norm_given_f32, 256,
 // What normalises a thread's channels. Forward and backward pass give the same bits.
 template <int N>
 struct Affine {
-    Values<N> mean, scale, bias;
+    Values<N> mean = {}, scale = {}, bias = {};
 
     DEVICE Affine(const Part<N>& part, const float* gamma, const float* beta, const float* stats,
                   const BatchNormParams& p) {
@@ -241,20 +267,22 @@ DEVICE void forward(const T* x, const float* gamma, const float* beta, const flo
                     const T* residual, T* y, const BatchNormParams& p) {
     Part<N> part(p);
     Affine<N> affine(part, gamma, beta, stats, p);
-    for (u32 row = part.begin + part.tile.row; row < part.end; row += part.tile.rows) {
-        u32 at = row * p.channels + part.channel;
-        Values<N> v = load<N>(x + at);
+    auto load = [&](u32 at) {
+        Row<T, N> row;
+        row.x = load_vec<N>(x + at);
+        if (p.add) row.a = load_vec<N>(residual + at);
+        return row;
+    };
+    each_row<T>(part, p, load, [&](u32 at, const Row<T, N>& row) {
+        Values<N> v;
         UNROLL
-        for (int i = 0; i < N; ++i) v[i] = affine(i, v[i]);
-        if (p.add) {
-            Values<N> r = load<N>(residual + at);
-            UNROLL
-            for (int i = 0; i < N; ++i) v[i] += r[i];
+        for (int i = 0; i < N; ++i) {
+            v[i] = affine(i, float(row.x[i]));
+            if (p.add) v[i] += float(row.a[i]);
+            v[i] = p.relu && v[i] < 0.0f ? 0.0f : v[i];
         }
-        UNROLL
-        for (int i = 0; i < N; ++i) v[i] = p.relu && v[i] < 0.0f ? 0.0f : v[i];
         store<N>(y + at, v);
-    }
+    });
 }
 
 // Adds a thread's g and g·(x − mean) to `values`, where g is gy behind the ReLU. With a
@@ -263,22 +291,29 @@ DEVICE void forward(const T* x, const float* gamma, const float* beta, const flo
 template <bool MASK, int N, typename T>
 DEVICE void add_gradients(const Part<N>& part, const Affine<N>& affine, const T* x, const T* y,
                           T* gy, float (&values)[2 * N], const BatchNormParams& p) {
-    for (u32 row = part.begin + part.tile.row; row < part.end; row += part.tile.rows) {
-        u32 at = row * p.channels + part.channel;
-        Values<N> v = load<N>(x + at), g = load<N>(gy + at);
-        if (MASK) {
-            Values<N> out = load<N>(y + at);
-            UNROLL
-            for (int i = 0; i < N; ++i) g[i] = relu_gradient(out[i], g[i]);
-            store<N>(gy + at, g);
-        }
+    auto load = [&](u32 at) {
+        Row<T, N> row;
+        row.x = load_vec<N>(x + at);
+        row.a = load_vec<N>(gy + at);
+        if (MASK) row.b = load_vec<N>(y + at);
+        return row;
+    };
+    each_row<T>(part, p, load, [&](u32 at, const Row<T, N>& row) {
+        Values<N> g;
         UNROLL
         for (int i = 0; i < N; ++i) {
-            if (!MASK && p.relu) g[i] = relu_gradient(affine(i, v[i]), g[i]);
+            float v = float(row.x[i]);
+            g[i] = float(row.a[i]);
+            if (MASK) {
+                g[i] = relu_gradient(float(row.b[i]), g[i]);
+            } else if (p.relu) {
+                g[i] = relu_gradient(affine(i, v), g[i]);
+            }
             values[i] += g[i];
-            values[N + i] += g[i] * (v[i] - affine.mean[i]);
+            values[N + i] += g[i] * (v - affine.mean[i]);
         }
-    }
+        if (MASK) store<N>(gy + at, g);
+    });
 }
 
 // For each part and channel, Σ g and Σ g·(x − mean).
@@ -353,17 +388,23 @@ DEVICE void backward(const T* x, const float* gamma, const float* beta, const fl
     terms += 2 * part.group * p.channels + part.channel;
     Values<N> mean_g = load<N>(terms), slope = load<N>(terms + p.channels);
     bool mask = p.relu && !p.add;
-    for (u32 row = part.begin + part.tile.row; row < part.end; row += part.tile.rows) {
-        u32 at = row * p.channels + part.channel;
-        Values<N> v = load<N>(x + at), g = load<N>(gy + at);
+    auto load = [&](u32 at) {
+        Row<T, N> row;
+        row.x = load_vec<N>(x + at);
+        row.a = load_vec<N>(gy + at);
+        return row;
+    };
+    each_row<T>(part, p, load, [&](u32 at, const Row<T, N>& row) {
+        Values<N> g;
         UNROLL
         for (int i = 0; i < N; ++i) {
-            float masked = mask ? relu_gradient(affine(i, v[i]), g[i]) : g[i];
-            float centred = masked - mean_g[i] - (v[i] - affine.mean[i]) * slope[i];
+            float v = float(row.x[i]), own = float(row.a[i]);
+            float masked = mask ? relu_gradient(affine(i, v), own) : own;
+            float centred = masked - mean_g[i] - (v - affine.mean[i]) * slope[i];
             g[i] = affine.scale[i] * centred;
         }
         store<N>(gx + at, g);
-    }
+    });
 }
 
 #define BATCH_NORM(suffix, T, N)                                                              \

@@ -83,7 +83,9 @@ fn moments<T: Real>(layout: &Layout, x: &[T]) -> Vec<f64> {
         let (first, second) = total.split_at_mut(c);
         for i in 0..c {
             let mean = first[i] / n;
-            second[i] = (second[i] / n - mean * mean).max(0.0);
+            let found = second[i] / n - mean * mean;
+            // NaN stays, which `max` would make 0.
+            second[i] = if found < 0.0 { 0.0 } else { found };
             first[i] = shifts[g][i].f64() + mean;
         }
     }

@@ -17,10 +17,17 @@ const SLICE_BYTES: usize = 128;
 const PADDING_BYTES: usize = 16;
 /// Bytes of a `Pixel`.
 const PIXEL_BYTES: usize = 12;
-/// Most blocks that sum over pixels at the same time: two for each multiprocessor.
+/// Blocks of wgrad that run at the same time: two on each of 132 multiprocessors. The same number
+/// stands for all devices, so that sums are the same bits.
 const WGRAD_BLOCKS: u32 = 264;
-/// Slices of pixels that a block of wgrad has at least.
+/// Most rounds of that many blocks.
+const WGRAD_ROUNDS: u32 = 4;
+/// Slices of pixels that a block of wgrad has at least; starting and writing its sums are taken to
+/// last as long.
 const SPLIT_SLICES: u32 = 4;
+/// Bytes that the device moves while a block does one FLOP: an estimate for a GPU of 300 TFLOP/s
+/// with 2.6 TB/s.
+const BYTES_PER_FLOP: u64 = 2;
 /// Threads of `wgrad_sum`.
 const SUM_THREADS: u32 = 256;
 /// Rows or columns whose products take as long as loading a tile's operands and writing its
@@ -319,9 +326,9 @@ pub(in crate::ops) fn wgrad(
     let cout = params.cout;
     let blocks = |tile: Tile| cout.div_ceil(tile.m) * columns.div_ceil(tile.n);
     // As where there is no limit, so that sums are the same bits on all devices.
-    let wanted = WGRAD_BLOCKS.div_ceil(blocks(WGRAD.choose(sums, u32::MAX)?));
+    let unlimited = WGRAD.choose(sums, u32::MAX)?;
+    params.split(&unlimited, blocks(unlimited), (SLICE_BYTES / dtype.size_bytes()) as u32);
     let tile = WGRAD.choose(sums, launcher.driver.shared_limit_bytes())?;
-    params.split(wanted, (SLICE_BYTES / dtype.size_bytes()) as u32);
     let elems = size(params.splits as usize * (params.cout * columns) as usize)?;
     let mut sums = cx.scratch(Meta::new(Shape::vector(elems as usize), DType::F32))?;
     let geometry = WGRAD.geometry(&tile, dtype, blocks(tile), params.splits);
@@ -337,12 +344,25 @@ pub(in crate::ops) fn wgrad(
 }
 
 impl Params {
-    /// Splits the output's pixels in at most `wanted`, each of whole slices but the last.
-    fn split(&mut self, wanted: u32, slice: u32) {
+    /// Splits the output's pixels, each split but the last of whole slices, for sums of `blocks` tiles.
+    /// Of all numbers of splits it takes the one that lasts least, by an estimate, and of equals the
+    /// smallest: blocks run in rounds of [`WGRAD_BLOCKS`], so a few blocks too many cost a whole round;
+    /// and the sums of each split are written and read once.
+    fn split(&mut self, tile: &Tile, blocks: u32, slice: u32) {
         let pixels = self.n * self.p * self.q;
         let slices = pixels.div_ceil(slice);
-        let each = slices.div_ceil(wanted).max(SPLIT_SLICES);
-        self.split_pixels = each * slice;
+        let slice_flop = u64::from(2 * tile.m * tile.n * slice);
+        let sums_bytes = 2 * 4 * u64::from(self.cout) * u64::from(self.kernel.pow(2) * self.cin);
+        let most = (WGRAD_ROUNDS * WGRAD_BLOCKS / blocks).max(1);
+        let each = |splits: u32| slices.div_ceil(splits).max(SPLIT_SLICES);
+        let cost = |&splits: &u32| {
+            let (each, splits) = (each(splits), slices.div_ceil(each(splits)));
+            let rounds = u64::from((blocks * splits).div_ceil(WGRAD_BLOCKS));
+            rounds * u64::from(each + SPLIT_SLICES) * slice_flop * BYTES_PER_FLOP
+                + u64::from(splits) * sums_bytes
+        };
+        let wanted = (1..=most).min_by_key(cost).unwrap_or(1);
+        self.split_pixels = each(wanted) * slice;
         self.splits = pixels.div_ceil(self.split_pixels);
     }
 }

@@ -66,16 +66,43 @@ fn tiles_fit_the_shared_memory_of_a_block() {
 
 #[test]
 fn splits_cover_the_pixels() {
-    for (n, side, wanted) in [(1, 1, 1), (1, 1, 264), (7, 5, 9), (256, 56, 264), (256, 7, 5)] {
+    for (n, side, blocks) in [(1, 1, 1), (1, 1, 264), (7, 5, 9), (256, 56, 264), (256, 7, 500)] {
         let (x, w) = (Shape::nhwc(n, side, side, 8), Shape([8, 3, 3, 8]));
         let g = Conv2d::new(8, 3, 1).geometry(x, w);
         let mut p = Params::new(&g, 8, true).unwrap();
-        p.split(wanted, 64);
+        p.split(&WGRAD.bf16[0], blocks, 64);
         let pixels = p.n * p.p * p.q;
-        assert!(p.splits >= 1 && p.splits <= wanted, "{p:?}");
+        assert!(p.splits >= 1 && p.splits * blocks <= (4 * 264).max(blocks), "{p:?}");
         assert!(p.splits * p.split_pixels >= pixels);
         assert!((p.splits - 1) * p.split_pixels < pixels);
     }
+}
+
+/// Rounds of blocks that wgrad of `channels` to as many takes, as a whole number and as they are used.
+fn rounds(channels: usize, kernel: usize, side: usize) -> (u32, f64) {
+    let (x, w) =
+        (Shape::nhwc(256, side, side, channels), Shape([channels, kernel, kernel, channels]));
+    let g = Conv2d::new(channels, kernel, 1).geometry(x, w);
+    let (rows, columns) = (channels as u32, (kernel * kernel * channels) as u32);
+    let tile = WGRAD.choose(g.sums(DType::BF16, rows, columns), u32::MAX).unwrap();
+    let blocks = rows.div_ceil(tile.m) * columns.div_ceil(tile.n);
+    let mut p = Params::new(&g, channels, true).unwrap();
+    p.split(&tile, blocks, 64);
+    let used = f64::from(blocks * p.splits) / 264.0;
+    (used.ceil() as u32, used)
+}
+
+/// A few blocks beyond a round would cost as much as a whole one.
+#[test]
+fn splits_fill_the_rounds_of_blocks() {
+    for (channels, side) in
+        [(80, 56), (160, 28), (320, 14), (640, 7), (64, 56), (128, 28), (256, 14)]
+    {
+        let (whole, used) = rounds(channels, 3, side);
+        assert!(used / f64::from(whole) > 0.75, "{channels}: {used} of {whole} rounds");
+    }
+    // 69 tiles: 4 splits would take a second round for 12 of their 276 blocks.
+    assert_eq!(rounds(320, 3, 14), (2, 69.0 * 7.0 / 264.0));
 }
 
 #[test]
