@@ -1,37 +1,14 @@
-"""Runs engine and PyTorch in turn on one machine and prints the table of their ratios.
+"""What compare.py measures: a method for each group of rows."""
 
-    cargo build --release
-    python benches/peers/compare.py --device cpu --preset tiny
-    python benches/peers/compare.py --device cuda --preset data --data photographs.tar \\
-        --out ratios.json --markdown ratios.md
-
-Both sides get the same architectures, batch, queue and threads; every quantity is measured on
-one side and then on the other, --rounds times. A ratio above 1 means that engine is faster; it
-is the median of the rounds' ratios, against PyTorch's fastest variant: on a GPU of bf16 and
-fp16, eager and regionally compiled, on the CPU fp32 (--compiled adds compiled variants there).
-PyTorch takes batch statistics over the whole batch, the least work for it, where engine takes
-groups; --bn-group N makes PyTorch take groups too. MIN and ResNet-50 alone are independent nets
-in PyTorch, not slices of a supernet.
-
-What cannot be measured is "not measured", with the reason. Needs PyTorch (torchvision and PIL
-for the loader) and engine's two binaries in --bin; no cargo.
-"""
-
-import argparse
 import json
-import pathlib
 import sys
 
 import conv
 import machine
 import table
-from net import BIN, R50, Preset
+from net import R50, Preset
 from sides import Missing, Sides, dimensions, told
 from table import Found, geomean
-
-GROUPS = (
-    "step", "methods", "nets", "r50", "conv", "fused", "limits", "relation", "share", "loader",
-)  # fmt: skip
 
 
 def name_of(precision, compiled):
@@ -311,34 +288,8 @@ def measure(comparison, groups, rounds):
     return [found[key] for key in sorted(found, key=order)]
 
 
-def main():
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    p.add_argument("--preset", default="tiny")
-    p.add_argument("--bin", type=pathlib.Path, default=BIN, help="folder of engine's binaries")
-    p.add_argument("--batch", type=int, help="default: the preset's")
-    p.add_argument("--queue", type=int, help="default: the preset's")
-    p.add_argument("--archs", help="comma-separated IDs (default: those of step 0)")
-    p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--iterations", type=int, help="default: 20 on a GPU, 10 on the CPU")
-    p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--only", default=",".join(GROUPS), help="groups of rows: %(default)s")
-    p.add_argument("--compiled", action="store_true", help="compiled variants on the CPU too")
-    p.add_argument("--bn-group", type=int, default=0)
-    p.add_argument("--r50-batch", type=int, default=8, help="of ResNet-50 on the CPU")
-    p.add_argument("--shape-seconds", type=float, help="for each; default: 0.3 on a GPU, else 0.1")
-    p.add_argument("--shapes", action="store_true", help="prints every convolution as well")
-    p.add_argument("--data", help="images (a tar) for the loader")
-    p.add_argument("--seconds", type=float, default=4.0, help="of each of the loader's timings")
-    p.add_argument("--out", type=pathlib.Path, help="writes everything here, as JSON")
-    p.add_argument("--markdown", type=pathlib.Path, help="writes the table here, as Markdown")
-    a = p.parse_args()
-    groups = a.only.split(",")
-    unknown = set(groups) - set(GROUPS)
-    if unknown:
-        p.error(f"--only: {', '.join(unknown)} is not one of {', '.join(GROUPS)}")
+def run(a, groups):
+    """Measures groups of rows as the arguments say, prints the table and writes it."""
     facts = machine.facts(a.device, a.bin) | {"threads": a.threads}
     comparison = Comparison(a)
     found = measure(comparison, groups, a.rounds)
@@ -365,7 +316,3 @@ def main():
             "convolutions": [[*key, pairs] for key, pairs in comparison.each_shape.items()],
         }
         a.out.write_text(json.dumps(result, indent=1, default=str) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -10,8 +10,8 @@ import types
 import torch
 import torch.nn.functional as F
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = ROOT / "target" / "release"
+from places import BIN, ROOT
+
 sys.path.insert(0, str(ROOT / "tools"))
 
 from reference import relation  # noqa: E402, F401

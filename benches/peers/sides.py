@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 
-from net import BIN
+from places import BIN
 
 HERE = pathlib.Path(__file__).resolve().parent
 

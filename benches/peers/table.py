@@ -55,16 +55,24 @@ def number(x):
     return f"{x:.3g}" if abs(x) < 100 else f"{x:.0f}"
 
 
-def verdict(row, device, value, engine_ms=None):
-    """`engine_ms` where there is a floor to hold it against."""
+def verdict(row, device, values, engine_ms=None):
+    """Of what each round found. Where rounds differ in what they reach, nothing is concluded.
+    `engine_ms` where there is a floor to hold it against."""
     goals = GOALS[device].get(row)
     if not goals:
         return "–"
     if engine_ms and FLOORS[row] / engine_ms < LEAST_OF_FLOOR:
         return f"fails: {FLOORS[row] / engine_ms:.0%} of the floor"
-    reached = (lambda goal: value <= goal) if row == "13" else (lambda goal: value >= goal)
-    names = [name for name, goal in zip(("gate", "goal", "stretch"), goals) if reached(goal)]
-    return names[-1] if names else "below the gate"
+
+    def reached(value):
+        within = (lambda goal: value <= goal) if row == "13" else (lambda goal: value >= goal)
+        names = [name for name, goal in zip(("gate", "goal", "stretch"), goals) if within(goal)]
+        return names[-1] if names else "below the gate"
+
+    found = [reached(value) for value in sorted(values, reverse=row == "13")]
+    if len(values) == 1:
+        return f"{found[0]} in one round"
+    return found[0] if found[0] == found[-1] else f"undecided: {found[0]} to {found[-1]}"
 
 
 def goal_text(row, goal):
@@ -102,9 +110,9 @@ def summary(rounds, device, floors):
         cells["ratio"] = f"{statistics.median(ratios):.2f}x"
         cells["each round"] = " ".join(f"{r:.2f}" for r in ratios)
     # A share is judged by itself.
-    value = mine / 100 if row == "13" else statistics.median(ratios) if ratios else None
+    values = [f.engine / 100 for f in measured] if row == "13" else ratios
     engine_ms = mine if floors and row in FLOORS else None
-    return cells | {"verdict": "–" if value is None else verdict(row, device, value, engine_ms)}
+    return cells | {"verdict": verdict(row, device, values, engine_ms) if values else "–"}
 
 
 def convolutions(each_shape):

@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from net import BIN
+from places import BIN
 
 # Calls that are queued on a GPU before it starts with them.
 STRETCH = 100
