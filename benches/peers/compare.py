@@ -27,7 +27,7 @@ from places import BIN
 GROUPS = (
     "step", "methods", "nets", "r50", "conv", "fused", "limits", "relation", "share", "loader",
 )  # fmt: skip
-# What is measured needs these, by the names that pip knows.
+# Modules that are needed, by the names that pip knows; the last two by the loader alone.
 NEEDED = {"torch": "torch", "torchvision": "torchvision", "PIL": "pillow"}
 
 
@@ -59,7 +59,8 @@ def main():
     unknown = set(groups) - set(GROUPS)
     if unknown:
         p.error(f"--only: {', '.join(unknown)} is not one of {', '.join(GROUPS)}")
-    lacking = [name for module, name in NEEDED.items() if not importlib.util.find_spec(module)]
+    needed = NEEDED if "loader" in groups and a.data else ["torch"]
+    lacking = [NEEDED[module] for module in needed if not importlib.util.find_spec(module)]
     if lacking:
         sys.exit(f"{sys.executable} lacks {', '.join(lacking)}: pip install {' '.join(lacking)}")
     for name in ("engine", "bench"):
